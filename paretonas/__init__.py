@@ -1,0 +1,64 @@
+"""Multi-objective neural architecture search: the whole front from one gradient search.
+
+The names below are loaded when they are first used, so that importing paretonas costs nothing.
+
+>>> import paretonas
+>>> paretonas.Choice("op", ("conv3", "skip"))
+Choice(name='op', options=('conv3', 'skip'))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paretonas import conflict as conflict
+    from paretonas import nn as nn
+    from paretonas import solvers as solvers
+    from paretonas.constraint import Constraint as Constraint
+    from paretonas.data import Data as Data
+    from paretonas.data import Split as Split
+    from paretonas.front import Front as Front
+    from paretonas.gradient_search.plan import Budget as Budget
+    from paretonas.gradient_search.search import search as search
+    from paretonas.jacobian import backward as backward
+    from paretonas.nn import NetworkSpace as NetworkSpace
+    from paretonas.point import Point as Point
+    from paretonas.runs import Run as Run
+    from paretonas.space import Architecture as Architecture
+    from paretonas.space import Choice as Choice
+    from paretonas.training import Recipe as Recipe
+
+_HOMES = {
+    "Architecture": "space",
+    "Budget": "gradient_search.plan",
+    "Choice": "space",
+    "Constraint": "constraint",
+    "Data": "data",
+    "Front": "front",
+    "NetworkSpace": "nn",
+    "Point": "point",
+    "Recipe": "training",
+    "Run": "runs",
+    "Split": "data",
+    "backward": "jacobian",
+    "search": "gradient_search.search",
+}
+_ROOMS = ("conflict", "nn", "solvers")
+
+__all__ = [*_HOMES, *_ROOMS]
+
+
+def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return importlib.import_module(f"paretonas.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'paretonas' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"paretonas.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

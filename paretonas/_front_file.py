@@ -1,0 +1,201 @@
+"""The rows of a front in a file: JSON, CSV or parquet, by the file's suffix."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paretonas._atomic import replacing
+from paretonas.point import Cell, number_or_word
+
+USUAL_OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")  # of `paretonas search`
+
+
+@dataclass(frozen=True)
+class Table:
+    """One row per point, and which of its columns are choices and which objectives.
+
+    A row holds ``"id"``, a pick for each choice, a number for each objective, and what is only
+    reported; a value that is not known has no key.
+    """
+
+    choices: tuple[str, ...]
+    objectives: tuple[str, ...]
+    rows: tuple[Mapping[str, Cell], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The id, the choices, the objectives, then the reported names in order of appearance."""
+        seen = dict.fromkeys(name for row in self.rows for name in row)
+        return tuple(dict.fromkeys(("id", *self.choices, *self.objectives, *seen)))
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write atomically, in the format that the suffix says.
+
+    Raises:
+        ValueError: another suffix, or a column that parquet cannot hold.
+        ModuleNotFoundError: parquet without pyarrow.
+    """
+    formats = {".json": _write_json, ".csv": _write_csv, ".parquet": _write_parquet}
+    _check_suffix(path)
+    with replacing(path) as draft:
+        formats[path.suffix](draft, table)
+
+
+def read_table(
+    path: Path, objectives: Sequence[str] | None = None, choices: Sequence[str] | None = None
+) -> Table:
+    """Read back what `write_table` wrote, or any such file whose columns are named here.
+
+    Raises:
+        ValueError: another suffix, a malformed file, or columns whose part is not known.
+        FileNotFoundError: no such file.
+    """
+    formats = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+    _check_suffix(path)
+    raw = formats[path.suffix](path)
+    objectives = objectives or raw.objectives or _usual_objectives(path, raw.columns)
+    _check_columns(path, raw.columns, objectives)
+    if choices is None:
+        # Where the file does not say: they stand between the id and the objectives.
+        before = raw.columns[: min(raw.columns.index(name) for name in objectives)]
+        choices = raw.choices or [name for name in before if name != "id"]
+    _check_columns(path, raw.columns, choices)
+    words = {"id", *choices}  # picks are words, also those that look like numbers
+    rows = []
+    for cells in raw.rows:
+        row = {}
+        for name, cell in cells.items():
+            if name in words or not raw.untyped:
+                row[name] = cell
+            elif cell != "":
+                row[name] = number_or_word(cell)
+        rows.append(row)
+    return Table(tuple(choices), tuple(objectives), tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A file as it lies there; ``choices`` and ``objectives`` where it names them."""
+
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    choices: Sequence[str] | None = None
+    objectives: Sequence[str] | None = None
+    untyped: bool = False
+
+
+def _write_json(path: Path, table: Table) -> None:
+    content = {
+        "objectives": table.objectives,
+        "choices": table.choices,
+        "points": [
+            {name: row[name] for name in table.columns if name in row} for row in table.rows
+        ],
+    }
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> _Raw:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole JSON file: {error}") from error
+    match content:
+        case {"objectives": [*objectives], "choices": [*choices], "points": [*rows]} if all(
+            isinstance(row, dict) for row in rows
+        ):
+            names = dict.fromkeys(name for row in rows for name in row)
+            columns = list(dict.fromkeys(("id", *choices, *objectives, *names)))
+            return _Raw(columns, rows, choices, objectives)
+    raise ValueError(f"{path} is not a front: it needs lists of objectives, choices and points")
+
+
+def _write_csv(path: Path, table: Table) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table.columns)
+        for row in table.rows:
+            writer.writerow([row.get(name, "") for name in table.columns])
+
+
+def _read_csv(path: Path) -> _Raw:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        columns = next(lines, [])
+        rows = []
+        for cells in lines:
+            if len(cells) != len(columns):
+                raise ValueError(
+                    f"{path}, line {lines.line_num}: {len(columns)} columns, got {len(cells)} cells"
+                )
+            rows.append(dict(zip(columns, cells, strict=True)))
+    if len(set(columns)) != len(columns):
+        raise ValueError(f"{path} has two columns of one name: {', '.join(columns)}")
+    return _Raw(columns, rows, untyped=True)
+
+
+def _write_parquet(path: Path, table: Table) -> None:
+    arrow = _pyarrow()
+    arrays = []
+    for name in table.columns:
+        cells = [row.get(name) for row in table.rows]
+        if len({isinstance(cell, str) for cell in cells if cell is not None}) > 1:
+            raise ValueError(f"parquet holds words or numbers in {name!r}, not both; write .json")
+        arrays.append(arrow.array(cells))
+    roles = json.dumps({"objectives": table.objectives, "choices": table.choices})
+    content = arrow.table(arrays, names=list(table.columns))
+    arrow.parquet.write_table(content.replace_schema_metadata({"paretonas": roles}), path)
+
+
+def _read_parquet(path: Path) -> _Raw:
+    arrow = _pyarrow()
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        content = arrow.parquet.read_table(path)
+    except arrow.ArrowException as error:
+        raise ValueError(f"{path} is not a whole parquet file: {error}") from error
+    roles = json.loads((content.schema.metadata or {}).get(b"paretonas", b"{}"))
+    rows = [
+        {name: cell for name, cell in row.items() if cell is not None}
+        for row in content.to_pylist()
+    ]
+    return _Raw(content.column_names, rows, roles.get("choices"), roles.get("objectives"))
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "parquet needs pyarrow: pip install 'paretonas[parquet]'", name="pyarrow"
+        ) from error
+    return pyarrow
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in (".json", ".csv", ".parquet"):
+        raise ValueError(f"a front is kept as .json, .csv or .parquet, got {path.name!r}")
+
+
+def _usual_objectives(path: Path, columns: Sequence[str]) -> Sequence[str]:
+    usual = [name for name in USUAL_OBJECTIVES if name in columns]
+    if not usual:
+        raise ValueError(
+            f"{path} does not say which columns are objectives; name them, "
+            f"Front.read(path, objectives=[...]), from {', '.join(columns)}"
+        )
+    return usual
+
+
+def _check_columns(path: Path, columns: Sequence[str], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns)}")

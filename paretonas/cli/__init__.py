@@ -1,0 +1,66 @@
+"""The command line; here, what becomes of an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from typer.exceptions import TyperException
+
+from paretonas.cli.commands import app
+
+__all__ = ["main"]
+
+_INPUT_ERRORS = (ValueError, TypeError, KeyError)
+_SHOW_TRACEBACK = "PARETONAS_TRACEBACK"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 success, 2 bad input, 1 failure, 130 Ctrl-C."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; an error becomes one line on stderr and an exit code."""
+    try:
+        code = app(
+            None if arguments is None else list(arguments),
+            prog_name="paretonas",
+            standalone_mode=False,
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(130, "stopped")
+    except TyperException as error:  # a command, option or value that is none
+        return _fail(error.exit_code, error.format_message())
+    except Exception as error:
+        if os.environ.get(_SHOW_TRACEBACK):
+            raise
+        what = _words(error)
+        if not _raised_by_us(error):
+            what = f"{type(error).__name__}: {what} (set {_SHOW_TRACEBACK}=1 to see where)"
+            return _fail(1, what)
+        return _fail(2 if isinstance(error, _INPUT_ERRORS) else 1, what)
+    return code if isinstance(code, int) else 0
+
+
+def _raised_by_us(error: Exception) -> bool:
+    """Whether our own code refused, in words that are meant for the user."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    house = Path(__file__).parents[1]
+    return trace is not None and house in Path(trace.tb_frame.f_code.co_filename).parents
+
+
+def _words(error: Exception) -> str:
+    # A KeyError shows its argument in quotes, as a name; here it may be a sentence.
+    shown = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return str(shown)
+
+
+def _fail(code: int, what: str) -> int:
+    print(f"paretonas: {' '.join(what.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,184 @@
+"""The commands and their options; what they do is imported when they run."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="paretonas",
+    help="Find every trade-off worth having between accuracy, latency and memory.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # drawing the help with rich would take longer than all else
+)
+
+Space = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="S",
+        show_default="digits",
+        help="A space by name (digits, toy), pkg.mod:attribute, or dir/my_file.py:attribute.",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="auto|cpu|cuda", show_default="auto", help="Where to run."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, show_default="1", help="CPU threads that latency is measured with."
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"paretonas {version('paretonas')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _paretonas(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def search(
+    space: Space = None,
+    device: Device = None,
+    threads: Threads = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="90s|2m|600steps",
+            show_default="about 2m",
+            help="How long the search may take.",
+        ),
+    ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT", help='A limit such as "latency<=2ms"; may be given several times.'
+        ),
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A solver of paretonas.solvers.")
+    ] = None,
+    rays: Annotated[
+        int | None, typer.Option(min=1, help="How many preferences to search at once.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, show_default="0", help="Start of all random numbers.")
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A cost table written by paretonas profile; not measured anew then.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", show_default="paretonas-SPACE-1, ...", help="A new folder for the run."
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Go on with the run in this folder, as it was begun.",
+        ),
+    ] = None,
+) -> None:
+    """Search a space; without options the default one, on real images, in about two minutes."""
+    from paretonas.cli.search import begin, go_on
+
+    asked = {
+        "space": space,
+        "device": device,
+        "threads": threads,
+        "budget": budget,
+        "constraint": constraint,
+        "solver": solver,
+        "rays": rays,
+        "seed": seed,
+        "costs": costs,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if resume is None:
+        begin(out, **given)  # type: ignore[arg-type]
+    elif given or out:
+        also = ", ".join(f"--{name}" for name in [*given, *(["out"] if out else [])])
+        raise typer.BadParameter(f"a resumed run keeps its own settings; leave out {also}")
+    else:
+        go_on(resume)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    pick: Annotated[
+        str,
+        typer.Option(
+            metavar="WISH",
+            help="knee, fastest, most-accurate, smallest, a name such as a03, "
+            'or a limit such as "latency<=2ms".',
+        ),
+    ] = "knee",
+    format: Annotated[
+        str,
+        typer.Option(metavar="onnx|torch|json|graphml|safetensors", help="What kind of file."),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default="in DIR", help="Where to write."),
+    ] = None,
+) -> None:
+    """Write a point of the front as a trained network, its weights, its picks or its graph."""
+    from paretonas.cli.export import export_pick
+
+    export_pick(folder, pick, format, out)
+
+
+@app.command()
+def profile(
+    space: Space = None,
+    device: Device = None,
+    threads: Threads = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write.")] = Path("costs.json"),
+) -> None:
+    """Measure what each option of a space costs on a device, as a table to search with."""
+    from paretonas.cli.profile import write_costs
+
+    write_costs(space or "digits", device or "auto", threads or 1, out)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default="DIR/report.html", help="Where to write."),
+    ] = None,
+) -> None:
+    """Draw a run as one HTML page: the front, the conflict over time, the hypervolume."""
+    from paretonas.cli.report import write_page
+
+    write_page(folder, out)

@@ -1,0 +1,134 @@
+"""What a person sees while a search runs, and its front at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from paretonas.front import Front
+    from paretonas.gradient_search.search import Step
+    from paretonas.point import Point
+
+_SECONDS_BETWEEN_LINES = 10.0
+_WIDE = 240  # where nobody's terminal sets a width
+
+
+def watch(steps: Iterable[Step], stream: TextIO | None = None) -> Iterator[Step]:
+    """Show each step and hand it on: a live picture on a terminal, lines elsewhere."""
+    stream = stream or sys.stdout
+    return _live(steps, stream) if stream.isatty() else _lines(steps, stream)
+
+
+def front_table(front: Front) -> Table:
+    """The front: name, errors in percent, latency in ms, memory, parameters, picks."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("point")
+    for title in ("error", "test error", "latency", "memory", "parameters"):
+        table.add_column(title, justify="right")
+    table.add_column("picks", overflow="fold")
+    for point in front:
+        table.add_row(point.id, *_measurements(point), str(point.architecture))
+    return table
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console on standard output; wide where it is no terminal, so that no row is broken."""
+    stream = stream or sys.stdout
+    return Console(
+        file=stream, width=None if stream.isatty() else _WIDE, highlight=False, soft_wrap=False
+    )
+
+
+def _live(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
+    shown: RenderableType = "getting ready"
+    out = console(stream)
+    with Live(console=out, get_renderable=lambda: shown, refresh_per_second=4, transient=True):
+        for step in steps:
+            shown = _picture(step)
+            if step.message:
+                out.print(step.message)
+            yield step
+
+
+def _lines(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
+    phase, printed = "", -_SECONDS_BETWEEN_LINES
+    for step in steps:
+        if step.message:
+            print(step.message, file=stream, flush=True)
+        if step.phase != phase or step.seconds - printed >= _SECONDS_BETWEEN_LINES:
+            phase, printed = step.phase, step.seconds
+            print("  ".join(_words(step)), file=stream, flush=True)
+        yield step
+
+
+def _picture(step: Step) -> RenderableType:
+    phase, *rest = _words(step)
+    head = Table.grid(padding=(0, 2))
+    done = ProgressBar(total=max(1, step.steps), completed=step.step, width=30)
+    head.add_row(f"[bold]{phase}", done)
+    return Group(head, *rest)
+
+
+def _words(step: Step) -> Iterator[str]:
+    yield f"{step.phase} {step.step}/{step.steps}" if step.steps else step.phase
+    if step.objectives:
+        values = (f"{_stem(name)} {quantity(name, x)}" for name, x in step.objectives.items())
+        yield ", ".join(values)
+    if step.cosines:
+        yield "cosine " + ", ".join(f"{pair} {value:+.2f}" for pair, value in step.cosines.items())
+    volume = "" if step.hypervolume is None else f", hypervolume {step.hypervolume:.4f}"
+    if len(step.front) or volume:
+        yield f"front {len(step.front)} points{volume}"
+    if 0 < step.step < step.steps:
+        left = step.seconds * (step.steps - step.step) / step.step
+        yield f"{clock(step.seconds)} gone, about {clock(left)} left"
+
+
+def quantity(name: str, value: float) -> str:
+    """A value with the unit that the column's name ends in.
+
+    >>> quantity("error_percent", 3.14159), quantity("memory_kib", 2048)
+    ('3.14 %', '2.00 MiB')
+    """
+    if name.endswith("_percent"):
+        return f"{value:.2f} %"
+    if name.endswith("_ms"):
+        return f"{value:.3f} ms"
+    if name.endswith("_kib"):
+        return f"{value:.1f} KiB" if value < 1024 else f"{value / 1024:.2f} MiB"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds.
+
+    >>> clock(83.4)
+    '1:23'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _stem(name: str) -> str:
+    return name.rsplit("_", 1)[0]
+
+
+def _measurements(point: Point) -> Iterator[str]:
+    known: Mapping[str, float | str] = {**point.reported, **point.objectives}
+
+    def cell(name: str) -> str:
+        value = known.get(name)
+        return "" if value is None else quantity(name, float(value))
+
+    yield cell("error_percent")
+    yield cell("test_error_percent")
+    spread = known.get("latency_spread_ms")
+    yield cell("latency_ms") + ("" if spread is None else f" ± {float(spread):.3f}")
+    yield cell("memory_kib")
+    yield cell("parameters")

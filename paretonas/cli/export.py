@@ -1,0 +1,106 @@
+"""`paretonas export`: a point of a run's front as a file, its latency measured again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from paretonas.cli.display import quantity
+from paretonas.cli.find import find_space
+from paretonas.devices import find_device, measure_latency
+from paretonas.export import FORMATS, export
+from paretonas.graph import network_graph
+from paretonas.runs import Run
+from paretonas.space import nearest
+
+if TYPE_CHECKING:
+    from paretonas.point import Point
+
+_SUFFIXES = {
+    "onnx": ".onnx",
+    "torch": ".pt2",
+    "safetensors": ".safetensors",
+    "json": ".json",
+    "graphml": ".graphml",
+}
+
+
+def export_pick(folder: Path, wish: str, format: str, out: Path | None) -> None:
+    """Write the picked point and say what was written."""
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
+    run = Run.open(folder)
+    point = run.front().pick(wish)
+    path = out or run.folder / f"{point.id}{_SUFFIXES[format]}"
+    space = find_space(run.settings["space"], Path(run.settings["folder"]))
+    network = space.supernet().extract(point.architecture)
+    network.load_state_dict(run.weights(point.id))
+    network.eval()
+    data = space.data()
+    written = export(
+        network,
+        point,
+        data.example,
+        format,
+        path,
+        images=data.test.inputs[:256],
+        graph=network_graph(network, data.example) if format == "graphml" else None,
+        space=space.name,
+    )
+    print(f"{point} as {format}: {', '.join(str(file) for file in (path, *written.beside))}")
+    if written.max_difference is not None:
+        count = min(256, len(data.test))
+        print(
+            f"read back and run on {count} test examples: outputs differ from the network's by "
+            f"at most {written.max_difference:.2g}"
+        )
+    _compare_latency(run, point, network, path, format, data.example)
+
+
+def _compare_latency(
+    run: Run, point: Point, network: nn.Module, path: Path, format: str, example: Tensor
+) -> None:
+    searched = point.objectives.get("latency_ms")
+    if format in ("json", "graphml") or searched is None:
+        return
+    threads = int(run.settings["threads"])
+    device = "cpu" if format == "onnx" else str(find_device(run.settings["device"]))
+    runnable = {"onnx": _OnnxFile, "torch": _program}.get(format)
+    measured = measure_latency(
+        network if runnable is None else runnable(path, threads),
+        example,
+        threads=threads,
+        device=device,
+    )
+    print(
+        f"latency of the file {quantity('latency_ms', measured.median_ms)} "
+        f"± {measured.spread_ms:.3f} on {device}, {threads} threads; "
+        f"in the search {quantity('latency_ms', searched)}"
+    )
+
+
+def _program(path: Path, threads: int) -> nn.Module:
+    program: Any = torch.export.load(path)
+    module: nn.Module = program.module()
+    return module
+
+
+class _OnnxFile(nn.Module):
+    """An ONNX file that is called like a network."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        super().__init__()
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self._session.run(None, {self._input: x.numpy()})[0])

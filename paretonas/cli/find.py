@@ -1,0 +1,145 @@
+"""What a name on the command line stands for: a space, a solver."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from paretonas import solvers
+from paretonas.nn import NetworkSpace
+from paretonas.solvers import Solver
+from paretonas.space import nearest
+
+
+def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:
+    """The space that ``digits``, ``pkg.mod:attribute`` or ``dir/my_file.py:attribute`` names.
+
+    Args:
+        spec: a bare name is a module of ``search_spaces``; without an attribute, ``space``.
+        folder: where files and modules are looked for, besides installed ones; the current folder
+            by default.
+
+    Raises:
+        ValueError: there is no such space; the message says what there is, or what was found.
+    """
+    folder = folder or Path.cwd()
+    place, _, attribute = spec.partition(":")
+    attribute = attribute or "space"
+    if place.endswith(".py") or "/" in place:
+        module = _from_file(folder / place)
+    elif ":" in spec or "." in place:
+        module = _from_module(place, folder)
+    else:
+        module = _of_the_house(place)
+    if not hasattr(module, attribute):
+        found = [name for name, value in vars(module).items() if isinstance(value, NetworkSpace)]
+        raise ValueError(
+            f"{place} has no {attribute!r}"
+            + (nearest(attribute, found) if found else ", and no space under another name")
+        )
+    value = getattr(module, attribute)
+    if isinstance(value, NetworkSpace):
+        return value
+    kind = "network" if _makes_a_network(value) else type(value).__name__
+    raise ValueError(
+        f"{spec} is a {kind}, no space: a space also needs a name, data and a recipe, as in "
+        'space = paretonas.NetworkSpace("mine", MyNetwork, load_data)'
+    )
+
+
+def find_solver(name: str) -> Solver:
+    """The solver of this name in `paretonas.solvers`; case, ``-`` and ``_`` do not matter.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = _solvers()
+    by_plain_name = {_plain(candidate): candidate for candidate in known}
+    if _plain(name) not in by_plain_name:
+        raise ValueError(f"no solver is called {name!r}{nearest(name, list(known))}")
+    return known[by_plain_name[_plain(name)]]()
+
+
+def _solvers() -> dict[str, Callable[[], Solver]]:
+    """The solvers that need nothing to be made."""
+    known: dict[str, Callable[[], Solver]] = {}
+    for name in solvers.__all__:
+        kind = getattr(solvers, name)
+        if is_dataclass(kind) and "__call__" in dir(kind) and not any(map(_needed, fields(kind))):
+            known[name] = kind
+    return known
+
+
+def _needed(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
+
+
+def _of_the_house(name: str) -> ModuleType:
+    spaces = importlib.import_module("search_spaces")
+    names = [module.name for module in pkgutil.iter_modules(spaces.__path__)]
+    if name in names:
+        return importlib.import_module(f"search_spaces.{name}")
+    modules = {known: importlib.import_module(f"search_spaces.{known}") for known in names}
+    have = [known for known, module in modules.items() if hasattr(module, "space")]
+    raise ValueError(
+        f"no space is called {name!r}{nearest(name, have)}; "
+        "one of your own is pkg.mod:attribute or dir/my_file.py:attribute"
+    )
+
+
+def _from_module(name: str, folder: Path) -> ModuleType:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"no module is called {name!r}, neither installed nor in {folder}"
+            ) from error
+        raise _broken(name, error) from error
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    if (path.parent / "__init__.py").exists():  # its relative imports need the package
+        return _from_module(f"{path.parent.name}.{path.stem}", path.parent.parent)
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # as python does for a script
+    name = f"space_in_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _broken(str(path), error) from error
+    return module
+
+
+def _broken(place: str, error: Exception) -> ValueError:
+    return ValueError(f"importing {place} failed: {type(error).__name__}: {error}")
+
+
+def _makes_a_network(value: object) -> bool:
+    return isinstance(value, nn.Module) or (
+        isinstance(value, type) and issubclass(value, nn.Module)
+    )

@@ -1,0 +1,87 @@
+"""`paretonas search`: begin a run or go on with one, show it, and say where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from paretonas.cli.display import clock, console, front_table, watch
+from paretonas.cli.find import find_solver, find_space
+from paretonas.constraint import Constraint
+from paretonas.devices import find_device
+from paretonas.gradient_search.plan import Budget
+from paretonas.gradient_search.search import search
+from paretonas.objectives import CostTable, Latency, Memory
+from paretonas.report import write_report
+from paretonas.runs import Run
+
+_DEFAULTS = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
+_OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")
+
+
+def begin(out: Path | None, **given: Any) -> None:
+    """Search, with the options that were given, into a new folder."""
+    settings = _DEFAULTS | given
+    if "costs" in settings:
+        settings["costs"] = str(Path(settings["costs"]).resolve())
+    settings["folder"] = str(Path.cwd())  # where a space of the user's own was found
+    arguments = _arguments(settings)  # refuses what it cannot read before a folder is made
+    folder = out or _free_folder(arguments["space"].name)
+    run = Run.create(folder, settings, device=arguments["device"], seed=settings["seed"])
+    _search(run, arguments)
+
+
+def go_on(folder: Path) -> None:
+    """Search on from the last checkpoint of a run, with the settings that it was begun with."""
+    run = Run.open(folder)
+    _search(run, _arguments(run.settings))
+
+
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `search` that settings of plain values stand for."""
+    space = find_space(settings["space"], Path(settings["folder"]))
+    arguments: dict[str, Any] = {
+        "space": space,
+        "device": str(find_device(settings["device"])),
+        "threads": settings["threads"],
+        "seed": settings["seed"],
+    }
+    if "constraint" in settings:
+        arguments["constraint"] = Constraint.parse(",".join(settings["constraint"]), _OBJECTIVES)
+    if "budget" in settings:
+        arguments["budget"] = Budget.parse(settings["budget"])
+    if "solver" in settings:
+        arguments["solver"] = find_solver(settings["solver"])
+    if "rays" in settings:
+        arguments["count"] = settings["rays"]
+    if "costs" in settings:
+        supernet, example = space.supernet(), space.data().example
+        table = CostTable.read(settings["costs"], supernet.choices)
+        arguments["costs"] = (Latency(table), Memory.of(supernet, example))
+    return arguments
+
+
+def _search(run: Run, arguments: Mapping[str, Any]) -> None:
+    last = None
+    try:
+        for step in watch(search(**arguments, run=run)):
+            last = step
+    except KeyboardInterrupt:
+        print(f"to go on: paretonas search --resume {run.folder}")
+        raise
+    if last is None:
+        raise ValueError("the budget made no step possible; give more with --budget")
+    out = console()
+    out.print(front_table(last.front))
+    page = run.folder / "report.html"
+    write_report(run, page)
+    out.print(f"{len(last.front)} points in {clock(last.seconds)}; all of it is in {run.folder}")
+    out.print(f"look at {page}, or take one: paretonas export {run.folder} --pick knee")
+
+
+def _free_folder(name: str) -> Path:
+    number = 1
+    while (folder := Path(f"paretonas-{name}-{number}")).exists():
+        number += 1
+    return folder

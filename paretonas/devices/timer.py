@@ -1,0 +1,160 @@
+"""How long a network takes: warmed up, on pinned threads, the median of repeated blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+WARM_UP_SECONDS = 0.05
+BLOCK_SECONDS = 3e-4  # short, so that few blocks are interrupted on a machine that does other work
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A latency in milliseconds: the median over blocks, and their interquartile range."""
+
+    median_ms: float
+    spread_ms: float
+    blocks: int
+
+
+def measure_latency(
+    network: nn.Module,
+    example: Tensor,
+    *,
+    threads: int = 1,
+    device: torch.device | str = "cpu",
+    blocks: int = 100,
+) -> Measurement:
+    """Time one forward pass in evaluation and inference mode; everything is put back afterwards.
+
+    Args:
+        network: moved to `device` for the measurement.
+        example: the input, with its batch size.
+        threads: of torch's pool on the CPU.
+        device: where to run.
+        blocks: how many times a run of passes of at least 0.3 ms is timed.
+
+    Raises:
+        ValueError: `threads` or `blocks` is not positive.
+    """
+    if blocks < 1:
+        raise ValueError(f"blocks must be positive, got {blocks}")
+    place = torch.device(device)
+    home = next((p.device for p in network.parameters()), place)
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.to(place).eval()
+        x = example.to(place)
+        with measuring(threads):
+            spent, runs = _warm_up(lambda: network(x), place)
+            passes = max(1, math.ceil(BLOCK_SECONDS * runs / spent))
+            times = [_seconds(lambda: network(x), passes, place) for _ in range(blocks)]
+    finally:
+        network.to(home)
+        for module, training in modes.items():
+            module.training = training
+    return summary(times)
+
+
+def measure_in_turn(
+    calls: Sequence[Callable[[], object]],
+    *,
+    threads: int = 1,
+    device: torch.device | str = "cpu",
+    seconds: float = 1.0,
+    least: int = 15,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Measurement]:
+    """Time several calls, each once a round and every round in another order.
+
+    So drift hits all alike, no call profits from the one before it, and caches are as warm as in
+    a network that runs one part after the other.
+
+    Args:
+        calls: what to time.
+        threads: of torch's pool on the CPU.
+        device: where the calls run.
+        seconds: about how long all of it may take.
+        least: how many rounds there are at least.
+        progress: told how many rounds are done, and of how many.
+    """
+    place = torch.device(device)
+    with measuring(threads):
+        for call in calls:
+            _warm_up(call, place, WARM_UP_SECONDS / 10)
+        start = perf_counter()
+        times = [[_seconds(call, 1, place)] for call in calls]
+        turns = list(zip(calls, times, strict=True))
+        rng = Random(0)
+        rounds = max(least, round(seconds / (perf_counter() - start)))
+        for done in range(1, rounds):
+            rng.shuffle(turns)
+            for call, own in turns:
+                own.append(_seconds(call, 1, place))
+            if progress is not None:
+                progress(done + 1, rounds)
+    return [summary(own) for own in times]
+
+
+@contextmanager
+def measuring(threads: int) -> Iterator[None]:
+    """Inference mode, and a number of threads that is put back afterwards.
+
+    Raises:
+        ValueError: `threads` is not positive.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be positive, got {threads}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def summary(seconds: Sequence[float]) -> Measurement:
+    """The median and the interquartile range of times in seconds."""
+    low, middle, high = np.quantile(np.asarray(seconds) * 1e3, [0.25, 0.5, 0.75])
+    return Measurement(float(middle), float(high - low), len(seconds))
+
+
+def _warm_up(
+    call: Callable[[], object], device: torch.device, least: float = WARM_UP_SECONDS
+) -> tuple[float, int]:
+    """Call until caches, allocators and kernels are ready; the seconds and calls of the rest."""
+    for _ in range(3):
+        call()
+    spent, runs = 0.0, 0
+    while spent < least:
+        spent += _seconds(call, 1, device)
+        runs += 1
+    return spent, runs
+
+
+def _seconds(call: Callable[[], object], passes: int, device: torch.device) -> float:
+    """Seconds for one of several calls in a row."""
+    if device.type == "cuda":
+        start = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(device)
+        start.record()
+        for _ in range(passes):
+            call()
+        end.record()
+        torch.cuda.synchronize(device)
+        return float(start.elapsed_time(end)) / 1e3 / passes
+    begin = perf_counter()
+    for _ in range(passes):
+        call()
+    return (perf_counter() - begin) / passes

@@ -1,0 +1,93 @@
+"""A picked architecture as files that other programs open."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from paretonas.export.architecture import write_architecture
+from paretonas.export.exported import Exported
+from paretonas.point import Point
+from paretonas.space import nearest
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["FORMATS", "Exported", "export"]
+
+FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
+
+
+def export(
+    network: nn.Module,
+    point: Point,
+    example: Tensor,
+    format: str,
+    out: str | os.PathLike[str],
+    *,
+    images: Tensor | None = None,
+    graph: nx.DiGraph[str] | None = None,
+    space: str = "",
+) -> Exported:
+    """Write a trained network, or the plan of it, to one file; no half file is ever left.
+
+    ``onnx`` and ``torch`` (a `torch.export` program) run without paretonas, on batches of any size;
+    each is loaded again from its file and must give the network's outputs. ``safetensors`` holds
+    the weights, with a JSON file of the architecture beside it; ``json`` that file alone;
+    ``graphml`` the graph of operations. The network is not changed.
+
+    Args:
+        network: the trained network; exported in evaluation mode, on the CPU.
+        point: the architecture and its measurements.
+        example: one or more inputs, (batch, ...), for the shape.
+        format: one of `FORMATS`.
+        out: where to write; an old file is replaced.
+        images: real inputs, (batch, ...), to compare on; the example where there are none.
+        graph: what ``graphml`` writes; its attributes become plain types.
+        space: the search space that the choices belong to, kept beside the architecture.
+
+    Raises:
+        ValueError: an unknown format, a place that cannot be written, an example without a batch,
+            or ``graphml`` without a graph.
+        ModuleNotFoundError: ``onnx`` without its packages; the message carries the pip line.
+        RuntimeError: the written file does not give the network's outputs; the file is not kept.
+    """
+    path = Path(out)
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
+    if format == "json":
+        return write_architecture(point, path, space)
+    if format == "graphml":
+        from paretonas.export.graphml import write_graphml
+
+        if graph is None:
+            raise ValueError("graphml needs the graph of the architecture; pass graph=")
+        return write_graphml(graph, path)
+    if example.ndim < 2 or len(example) == 0:
+        raise ValueError(
+            f"the example needs a batch of inputs, (batch, ...), got shape {tuple(example.shape)}"
+        )
+    plain = copy.deepcopy(network).eval().cpu()
+    inputs = (example if images is None else images).detach().cpu()
+    if inputs.shape[1:] != example.shape[1:]:
+        raise ValueError(
+            f"the images must have the example's shape {tuple(example.shape[1:])}, "
+            f"got {tuple(inputs.shape[1:])}"
+        )
+    match format:
+        case "onnx":
+            from paretonas.export.onnx_file import write_onnx
+
+            return write_onnx(plain, point, inputs, path, space)
+        case "torch":
+            from paretonas.export.program import write_program
+
+            return write_program(plain, point, inputs, path, space)
+        case _:
+            from paretonas.export.weights import write_weights
+
+            return write_weights(plain, point, inputs, path, space)

@@ -1,0 +1,51 @@
+"""What an export has to show for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+# Other kernels add in another order; float32 then differs in the last bits, relative to the largest
+# output. A wrong operation differs by far more.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and, where it can run, was loaded again and compared.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        max_difference: the largest absolute difference between an output of the file and of the
+            network; None for files that do not run.
+        beside: further files that belong to it.
+    """
+
+    path: Path
+    bytes: int
+    max_difference: float | None = None
+    beside: tuple[Path, ...] = ()
+
+
+def difference(expected: Tensor, found: Tensor, what: str) -> float:
+    """The largest absolute difference.
+
+    Raises:
+        RuntimeError: it is more than rounding, or the shapes differ.
+    """
+    if expected.shape != found.shape:
+        raise RuntimeError(
+            f"{what} gives outputs of shape {tuple(found.shape)}, "
+            f"the network of shape {tuple(expected.shape)}"
+        )
+    largest = float((expected.double() - found.double()).abs().max())
+    allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
+    if not largest <= allowed:  # also where it is NaN
+        raise RuntimeError(
+            f"{what} does not give the network's outputs: they differ by {largest:.3g}, "
+            f"rounding explains {allowed:.3g}"
+        )
+    return largest

@@ -1,0 +1,48 @@
+"""A network as a `torch.export` program, which torch loads without any of our code."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from paretonas._atomic import replacing
+from paretonas.export.architecture import as_json
+from paretonas.export.exported import Exported, difference
+from paretonas.point import Point
+
+
+def write_program(
+    network: nn.Module, point: Point, inputs: Tensor, path: Path, space: str = ""
+) -> Exported:
+    """Write a program for batches of any size; the architecture lies in it as an extra file.
+
+    Load it with ``torch.export.load(path).module()``.
+
+    Raises:
+        RuntimeError: the loaded program does not give the network's outputs.
+    """
+    text = as_json(point, space, inputs.shape[1:])
+    content = io.BytesIO()
+    torch.export.save(program(network, inputs), content, extra_files={"architecture.json": text})
+    with replacing(path) as draft:
+        draft.write_bytes(content.getvalue())
+        # Through memory: by path torch insists on the suffix .pt2, which is the user's to choose.
+        loaded = torch.export.load(io.BytesIO(draft.read_bytes())).module()
+        with torch.no_grad():
+            largest = max(
+                difference(network(batch), loaded(batch), str(path))
+                for batch in (inputs, inputs[:1])
+            )
+    return Exported(path, path.stat().st_size, largest)
+
+
+def program(network: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
+    """Trace the network for batches of any size."""
+    # Sizes 0 and 1 would be taken for constants.
+    pair = torch.cat([inputs[:1], inputs[:1]])
+    batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad():
+        return torch.export.export(network, (pair,), dynamic_shapes=({0: batch},))

@@ -1,0 +1,39 @@
+"""Weights as safetensors, with the architecture beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from paretonas._atomic import replacing
+from paretonas.export.architecture import as_json
+from paretonas.export.exported import Exported
+from paretonas.point import Point
+
+
+def write_weights(
+    network: nn.Module, point: Point, inputs: Tensor, path: Path, space: str = ""
+) -> Exported:
+    """Write the state dict, and beside it NAME.json, which says what network the weights fit.
+
+    Raises:
+        ValueError: the path itself ends in ``.json``.
+        RuntimeError: the file does not bring back every weight.
+    """
+    plan = path.with_suffix(".json")
+    if plan == path:
+        raise ValueError(f"{path} would be both weights and architecture; name it .safetensors")
+    # Cloned, since the format refuses tensors that share memory.
+    state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
+    with replacing(plan) as plan_draft, replacing(path) as draft:
+        text = as_json(point, space, inputs.shape[1:])
+        plan_draft.write_text(text + "\n", encoding="utf-8")
+        safetensors.torch.save_file(state, draft, metadata={"architecture": text})
+        back = safetensors.torch.load_file(draft)
+        for name, value in state.items():
+            if not torch.equal(back[name], value):
+                raise RuntimeError(f"{path} does not bring back {name}")
+    return Exported(path, path.stat().st_size, beside=(plan,))

@@ -1,0 +1,393 @@
+"""Measured architectures, and those among them that no other dominates."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import moocore
+import numpy as np
+
+from paretonas._front_file import Table, read_table, write_table
+from paretonas.constraint import Constraint, resolve
+from paretonas.point import Cell, Point
+from paretonas.space import Architecture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Front", "Point", "merge"]
+
+# What a person may call a point, and the objectives of which it has the lowest value.
+_LOWEST = {
+    "fastest": ("latency",),
+    "most-accurate": ("error",),
+    "smallest": ("memory", "parameters"),
+}
+_NAMES = ("knee", *_LOWEST)
+
+
+class Front:
+    """The points that no other dominates; every objective is minimised.
+
+    Iteration is in a fixed order: ascending in the first objective, then in the next ones.
+
+    - An architecture is on the front once. Added again with the same objectives it changes nothing;
+      with others it is refused: say `replace` if the new measurement is to count.
+    - Of architectures with equal objectives the one added first stays: one network per trade-off.
+    - Apart from such ties the order of adding does not matter.
+
+    >>> front = Front(["error_percent", "latency_ms"])
+    >>> front.add(Point({"op": "conv3"}, {"error_percent": 2.0, "latency_ms": 3.0}))
+    True
+    >>> front.add(Point({"op": "pool"}, {"error_percent": 9.0, "latency_ms": 1.0}))
+    True
+    >>> front.add(Point({"op": "conv5"}, {"error_percent": 2.5, "latency_ms": 4.0}))
+    False
+    >>> str(front.pick("latency<=1500us")), front.hypervolume([10.0, 5.0])
+    ('a02 (op=pool)', 18.0)
+
+    Args:
+        objectives: their names, in the order that the points are sorted by.
+
+    Raises:
+        ValueError: no objective, or one named twice.
+    """
+
+    def __init__(self, objectives: Sequence[str]) -> None:
+        if isinstance(objectives, str):
+            raise TypeError(f"objectives must be a sequence of names, got {objectives!r}")
+        if not objectives or len(set(objectives)) != len(objectives):
+            raise ValueError(
+                f"a front needs at least one objective, each once, got {list(objectives)}"
+            )
+        self._objectives = tuple(objectives)
+        self._points: dict[Architecture, Point] = {}
+        self._named = 0  # how many ids this front has given away
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The names of the objectives."""
+        return self._objectives
+
+    def add(self, point: Point) -> bool:
+        """Put the point on the front if no point there dominates it or is equal to it.
+
+        Points that it dominates leave. A point without an id gets the next free one of a01, a02...
+
+        Returns:
+            Whether the point entered.
+
+        Raises:
+            ValueError: objectives other than the front's, or not finite; choices other than those
+                of the points on the front; an id that is taken or is no name; an architecture that
+                is on the front with other objectives.
+        """
+        self._check(point)
+        known = self._points.get(point.architecture)
+        if known is None:
+            return self._enter(point)
+        if known.objectives != point.objectives:
+            raise ValueError(
+                f"{known} is on the front with {dict(known.objectives)}, got "
+                f"{dict(point.objectives)}; use replace() if the new measurement is to count"
+            )
+        return False
+
+    def replace(self, point: Point) -> bool:
+        """Add a point whose architecture may be on the front already: the new measurement counts.
+
+        It keeps the old one's id unless it has its own. Points that the old measurement displaced
+        do not come back.
+
+        Returns:
+            Whether the architecture is on the front now.
+
+        Raises:
+            ValueError: as `add`.
+        """
+        self._check(point)
+        old = self._points.pop(point.architecture, None)
+        if old is not None and not point.id:
+            point = replace(point, id=old.id)
+        return self._enter(point)
+
+    def hypervolume(self, reference: Mapping[str, float] | Sequence[float]) -> float:
+        """The volume between the front and a reference point; larger is better.
+
+        Points that are not better than the reference in every objective add nothing.
+
+        Args:
+            reference: the worst value that counts, by objective, or in the order of `objectives`.
+
+        Raises:
+            ValueError: not one finite value for each objective.
+        """
+        if isinstance(reference, Mapping):
+            if set(reference) != set(self._objectives):
+                raise ValueError(
+                    f"the reference needs {', '.join(self._objectives)}, got {', '.join(reference)}"
+                )
+            reference = [reference[name] for name in self._objectives]
+        corner = [float(value) for value in reference]
+        if len(corner) != len(self._objectives) or not all(map(math.isfinite, corner)):
+            raise ValueError(
+                f"the reference needs a finite value for each of {', '.join(self._objectives)}, "
+                f"got {corner}"
+            )
+        return float(moocore.hypervolume(self._matrix(self), ref=corner)) if self._points else 0.0
+
+    def knee(self) -> Point:
+        """The point where giving up a little of one objective gains the least in the others.
+
+        Objectives are scaled so that the front spans [0, 1] in each; the knee is then the point
+        farthest below the hyperplane through the unit points, which for two objectives is the chord
+        between the extremes. On equal distance (as for two points) the first in order.
+
+        Raises:
+            ValueError: the front is empty.
+
+        References:
+            Das, "On characterizing the 'knee' of the Pareto curve based on normal-boundary
+            intersection", 1999. There the plane goes through the minimizers of the single
+            objectives, which may coincide for three objectives or more; this one always exists.
+        """
+        self._check_not_empty()
+        low = {name: min(point.objectives[name] for point in self) for name in self._objectives}
+        high = {name: max(point.objectives[name] for point in self) for name in self._objectives}
+
+        def scaled_sum(point: Point) -> float:
+            return sum(
+                (point.objectives[name] - low[name]) / (high[name] - low[name])
+                for name in self._objectives
+                if high[name] > low[name]
+            )
+
+        return min(self, key=scaled_sum)
+
+    def pick(self, wish: str) -> Point:
+        """The point that a person asks for.
+
+        Args:
+            wish: ``knee``; ``fastest``, ``most-accurate`` or ``smallest`` (the lowest latency,
+                error, memory); an id; or a constraint such as ``latency<=2ms,memory<=64KiB``
+                (see `Constraint`): the lowest first objective among the points that meet it.
+
+        Raises:
+            ValueError: there is no such point; the message says what the front offers.
+        """
+        self._check_not_empty()
+        wish = wish.strip()
+        if wish == "knee":
+            return self.knee()
+        if wish in _LOWEST:
+            name = self._objective_called(wish)
+            return min(self, key=lambda point: point.objectives[name])
+        if wish in self:
+            return self[wish]
+        if not re.search("[<>=]", wish):
+            raise ValueError(
+                f"no point is called {wish!r}; there are {', '.join(_NAMES)}, "
+                f"{', '.join(point.id for point in self)}, and constraints like latency<=2ms"
+            )
+        constraint = Constraint.parse(wish, self._objectives)
+        for point in self:
+            if constraint.satisfied(point.objectives):
+                return point
+        offers = []
+        for name in constraint.limits:
+            values = [point.objectives[name] for point in self]
+            offers.append(f"{name} from {min(values):.6g} to {max(values):.6g}")
+        raise ValueError(f"no point meets {constraint}; the front offers {', '.join(offers)}")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A table with a row per point: id, picks, objectives, then what is reported."""
+        import pandas as pd
+
+        table = self._table()
+        return pd.DataFrame([dict(row) for row in table.rows], columns=list(table.columns))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a row per point to a .json, .csv or .parquet file, atomically and exactly.
+
+        Picks are kept by name, so that options may be reordered or added later.
+
+        Raises:
+            ValueError: another suffix, or a place that cannot be written.
+        """
+        write_table(Path(path), self._table())
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        objectives: Sequence[str] | None = None,
+        choices: Sequence[str] | None = None,
+    ) -> Front:
+        """Read a front back.
+
+        JSON and parquet know their objectives and choices. A CSV file does not: its objectives are
+        ``error_percent``, ``latency_ms`` and ``memory_kib``, as far as they occur, unless named
+        here; its choices are the columns between ``id`` and the objectives, unless named here.
+
+        Raises:
+            ValueError: a malformed file, a point that `add` refuses, or one that another dominates.
+            FileNotFoundError: no such file.
+        """
+        table = read_table(Path(path), objectives, choices)
+        front = cls(table.objectives)
+        points = []
+        for number, row in enumerate(table.rows, start=1):
+            try:
+                points.append(_point(row, table))
+                entered = front.add(points[-1])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}, point {number}: {error}") from error
+            if not entered:
+                raise ValueError(f"{path}, point {number}: an earlier one is as good or better")
+        for number, point in enumerate(points, start=1):
+            if point.architecture not in front:
+                raise ValueError(f"{path}, point {number}: a later one is better")
+        return front
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(sorted(self._points.values(), key=self._vector))
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, str):
+            return any(point.id == key for point in self._points.values())
+        return isinstance(key, Architecture) and key in self._points
+
+    def __getitem__(self, key: str | Architecture) -> Point:
+        """The point with this id or architecture."""
+        if isinstance(key, Architecture):
+            return self._points[key]
+        for point in self._points.values():
+            if point.id == key:
+                return point
+        raise KeyError(key)
+
+    def __repr__(self) -> str:
+        return f"Front({', '.join(self._objectives)}: {len(self)} points)"
+
+    def _enter(self, point: Point) -> bool:
+        others = list(self._points.values())
+        # Of equal rows moocore keeps the first, and the new point is the last.
+        keep = moocore.is_nondominated(self._matrix([*others, point]), keep_weakly=False)
+        if not keep[-1]:
+            return False
+        for other, stays in zip(others, keep, strict=False):
+            if not stays:
+                del self._points[other.architecture]
+        self._points[point.architecture] = point if point.id else replace(point, id=self._next_id())
+        return True
+
+    def _next_id(self) -> str:
+        while True:
+            self._named += 1
+            name = f"a{self._named:02d}"
+            if name not in self:
+                return name
+
+    def _check(self, point: Point) -> None:
+        if set(point.objectives) != set(self._objectives):
+            raise ValueError(
+                f"{point} has the objectives {', '.join(point.objectives) or 'none'}; "
+                f"this front needs {', '.join(self._objectives)}"
+            )
+        for name, value in point.objectives.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} of {point} must be finite, got {value}")
+        names = ["id", *point.architecture, *point.objectives, *point.reported]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"{point} has two values called {', '.join(sorted(twice))}")
+        for other in self._points.values():
+            if other.architecture.keys() != point.architecture.keys():
+                raise ValueError(
+                    f"{point} has other choices than the front's {', '.join(other.architecture)}"
+                )
+            if point.id and other.id == point.id and other.architecture != point.architecture:
+                raise ValueError(f"the id of {point} is taken by {other}")
+        # Ids name files too.
+        if point.id and (point.id in _NAMES or not re.fullmatch(r"\w[\w.\-]*", point.id)):
+            raise ValueError(
+                "an id is made of letters, digits, '_', '.' and '-', and is none of "
+                f"{', '.join(_NAMES)}; got {point.id!r}"
+            )
+
+    def _check_not_empty(self) -> None:
+        if not self._points:
+            raise ValueError("the front is empty: there is no point to pick")
+
+    def _objective_called(self, wish: str) -> str:
+        for stem in _LOWEST[wish]:
+            try:
+                return resolve(stem, self._objectives)
+            except ValueError:
+                continue
+        raise ValueError(
+            f"{wish!r} needs an objective called {' or '.join(_LOWEST[wish])}; "
+            f"the front has {', '.join(self._objectives)}"
+        )
+
+    def _vector(self, point: Point) -> tuple[float, ...]:
+        return tuple(point.objectives[name] for name in self._objectives)
+
+    def _matrix(self, points: Iterable[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        return np.array([self._vector(point) for point in points])
+
+    def _table(self) -> Table:
+        rows = tuple(
+            {"id": point.id, **point.architecture, **point.objectives, **point.reported}
+            for point in self
+        )
+        choices = tuple(next(iter(self)).architecture) if self._points else ()
+        return Table(choices, self._objectives, rows)
+
+
+def merge(*fronts: Front) -> Front:
+    """One front of the points of several; where two measured an architecture, the later one counts.
+
+    A point keeps its id where that is still free.
+
+    Raises:
+        ValueError: no front, or fronts with other objectives or choices than the first.
+    """
+    if not fronts:
+        raise ValueError("merge needs at least one front")
+    points: dict[Architecture, Point] = {}
+    for front in fronts:
+        points |= {point.architecture: point for point in front}
+    merged = Front(fronts[0].objectives)
+    for point in points.values():
+        merged.add(replace(point, id="") if point.id in merged else point)
+    return merged
+
+
+def _point(row: Mapping[str, Cell], table: Table) -> Point:
+    missing = [name for name in (*table.choices, *table.objectives) if name not in row]
+    if missing:
+        raise ValueError(f"no value for {missing[0]}")
+    picks = {name: row[name] for name in table.choices}
+    for name, pick in picks.items():
+        if not isinstance(pick, str):
+            raise TypeError(f"the pick for {name} must be an option's name, got {pick!r}")
+    return Point(
+        architecture=Architecture({name: str(pick) for name, pick in picks.items()}),
+        objectives={name: row[name] for name in table.objectives},  # type: ignore[misc]
+        reported={
+            name: value
+            for name, value in row.items()
+            if name not in ("id", *table.choices, *table.objectives)
+        },
+        id=str(row.get("id", "")),
+    )

@@ -1,0 +1,146 @@
+"""Alpha, one distribution per ray, driven down the objectives by a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..conflict import cosine_similarity
+from ..relaxation import probabilities
+from ..solvers import Direction, Solver, Weighted
+
+Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r,)
+
+
+@dataclass(frozen=True, eq=False)
+class AlphaStep:
+    """One step of alpha.
+
+    Attributes:
+        alpha: (r, K), after the step.
+        values: (r, m), the relaxed objectives before it.
+        cosines: (m, m), between the objectives' gradients, mean over the rays.
+        direction: what the solver answered.
+    """
+
+    alpha: Float[Tensor, "r K"]
+    values: Float[Tensor, "r m"]
+    cosines: Float[Tensor, "m m"]
+    direction: Direction
+
+
+def drive(
+    alpha: Float[Tensor, "r K"],
+    sizes: Sequence[int],
+    objectives: Sequence[Relaxed],
+    solver: Solver,
+    *,
+    steps: int,
+    learning_rate: float = 0.2,
+    temperatures: tuple[float, float] = (1.0, 0.3),
+) -> Iterator[AlphaStep]:
+    """Descend all objectives along all rays at once with Adam, from blurred to decided.
+
+    Args:
+        alpha: where to start.
+        sizes: the number of options of each choice.
+        objectives: comparable in scale, as from `Scale.of`.
+        solver: turns the jacobian (r, m, K) into a direction for each ray.
+        steps: how many.
+        learning_rate: Adam's.
+        temperatures: of the softmax, first and last; lower means more decided.
+    """
+    alpha = alpha.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([alpha], lr=learning_rate)
+    state: object = None
+    for step in range(steps):
+        part = step / max(1, steps - 1)
+        temperature = temperatures[0] * (temperatures[1] / temperatures[0]) ** part
+        p = probabilities(alpha, sizes, temperature)
+        values = torch.stack([objective(p) for objective in objectives], dim=1)
+        rows = [
+            # Rays do not interact: the gradient of the sum holds the gradient of each.
+            torch.autograd.grad(column.sum(), alpha, retain_graph=True)[0]
+            for column in values.unbind(dim=1)
+        ]
+        jacobian = torch.stack(rows, dim=1)
+        direction = solver(jacobian, values.detach(), state)
+        state = direction.state
+        alpha.grad = direction.vector
+        optimizer.step()
+        yield AlphaStep(
+            alpha.detach().clone(),
+            values.detach(),
+            cosine_similarity(jacobian).mean(dim=0),
+            direction,
+        )
+
+
+def aimed(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
+    """The solver with a ray for each row: its own `preference`, or `Weighted` around it.
+
+    A solver that has a preference already keeps it.
+    """
+    names = {f.name for f in fields(solver)} if hasattr(solver, "__dataclass_fields__") else set()
+    if "preference" not in names:
+        return Weighted(preference, solver)
+    if solver.preference is not None:
+        return solver
+    return replace(solver, preference=preference)
+
+
+def rays(objectives: int, count: int, least: float = 0.02) -> Float[Tensor, "r m"]:
+    """Preferences spread evenly over the simplex: the smallest lattice of at least `count`.
+
+    The simplex lattice of Das and Dennis 1998 ("Normal-boundary intersection", SIAM J. Optim. 8),
+    with every entry at least about `least`, so that no objective is ignored.
+
+    >>> rays(2, 3, least=0.0)
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000],
+            [0.0000, 1.0000]])
+    """
+    parts = 1
+    while len(lattice := _lattice(objectives, parts)) < count:
+        parts += 1
+    spread = torch.tensor(lattice, dtype=torch.float32) / parts
+    raised = spread.clamp_min(least)
+    return raised / raised.sum(dim=1, keepdim=True)
+
+
+def _lattice(objectives: int, parts: int) -> list[tuple[int, ...]]:
+    if objectives == 1:
+        return [(parts,)]
+    return [
+        (first, *rest)
+        for first in range(parts, -1, -1)
+        for rest in _lattice(objectives - 1, parts - first)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """The range of each objective over what is known, so that a ms and a KiB weigh alike.
+
+    Attributes:
+        low: (m,) of the logarithms.
+        high: (m,) of the logarithms.
+    """
+
+    low: Float[Tensor, "m"]
+    high: Float[Tensor, "m"]
+
+    @classmethod
+    def of(cls, values: Float[Tensor, "k m"]) -> Scale:
+        """The range of positive values, in logarithms."""
+        logs = values.log()
+        low, high = logs.amin(dim=0), logs.amax(dim=0)
+        return cls(low, torch.where(high > low, high, low + 1.0))
+
+    def __call__(self, log_values: Float[Tensor, "*k m"]) -> Float[Tensor, "*k m"]:
+        """Logarithms of objectives, brought to about [0, 1]."""
+        return (log_values - self.low) / (self.high - self.low)

@@ -1,0 +1,69 @@
+"""Finalists: trained properly, several at once, and scored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..data import Data
+from ..nn import Supernet
+from ..space import Architecture
+from ..training import Recipe, Score, evaluate, reset, train
+
+
+@dataclass(frozen=True, eq=False)
+class Finalist:
+    """An architecture that was trained from fresh weights, and how it does."""
+
+    architecture: Architecture
+    network: nn.Module
+    valid: Score
+    test: Score
+
+
+def train_finalists(
+    supernet: Supernet,
+    data: Data,
+    recipe: Recipe,
+    architectures: Sequence[Architecture],
+    *,
+    seed: int,
+    workers: int,
+) -> list[Finalist]:
+    """Train architectures from fresh weights, `workers` at a time, each on one thread.
+
+    Every one starts from the same seed, so that the result does not depend on who else trains.
+    An interruption ends the trainings at their next epoch.
+
+    Raises:
+        FloatingPointError: a loss became NaN or infinite.
+    """
+    networks = []
+    for architecture in architectures:
+        network = supernet.extract(architecture)
+        reset(network, seed=seed)
+        networks.append(network)
+    stop = threading.Event()
+
+    def work(index: int) -> Finalist | None:
+        torch.set_num_threads(1)
+        network = networks[index]
+        for _ in train(network, data.train, recipe, seed=seed):
+            if stop.is_set():
+                return None
+        valid, test = evaluate(network, data.valid), evaluate(network, data.test)
+        return Finalist(architectures[index], network, valid, test)
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        try:
+            found = list(pool.map(work, range(len(networks))))
+        finally:
+            stop.set()
+            torch.set_num_threads(threads)
+    return [finalist for finalist in found if finalist is not None]

@@ -1,0 +1,91 @@
+"""How a budget is spent: steps on the supernet, looks with inherited weights, finalists."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from ..training import Recipe
+
+SUPERNET_SHARE = 0.3  # of the weight steps; the finalists get the rest
+DEFAULT_STEPS = 6000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Weight steps, or seconds; exactly one of them.
+
+    >>> Budget.parse("90s")
+    Budget(steps=None, seconds=90.0)
+    >>> Budget.parse("200steps").steps
+    200
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read ``90s``, ``2m``, ``1h`` or ``200steps``.
+
+        Raises:
+            ValueError: it reads otherwise, or is not positive.
+        """
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(steps?|s|m|min|h)\s*", text)
+        if match is None:
+            raise ValueError(f"a budget reads 90s, 2m, 1h or 200steps; got {text!r}")
+        number, unit = float(match[1]), match[2]
+        if number <= 0 or (unit.startswith("step") and number != int(number)):
+            raise ValueError(f"a budget must be a positive number of steps or time, got {text!r}")
+        if unit.startswith("step"):
+            return cls(steps=int(number))
+        return cls(seconds=number * {"s": 1, "m": 60, "min": 60, "h": 3600}[unit])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search will do.
+
+    Attributes:
+        supernet_steps: weight steps on single paths.
+        looks: architectures to score with inherited weights.
+        finalists: architectures to train properly.
+        recipe: how; the space's own, with fewer epochs where the budget is small.
+    """
+
+    supernet_steps: int
+    looks: int
+    finalists: int
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, steps: int, recipe: Recipe, examples: int, architectures: int) -> Plan:
+        """Divide weight steps between the supernet and the finalists.
+
+        Args:
+            steps: in all.
+            recipe: how a finalist should be trained.
+            examples: in the training split.
+            architectures: in the space; nothing is looked at twice.
+
+        Raises:
+            ValueError: not enough for one step of the supernet and one epoch of two finalists.
+        """
+        epoch = math.ceil(examples / recipe.batch_size)
+        least = 2 * epoch + 1
+        if steps < least:
+            raise ValueError(
+                f"the budget makes no search possible: an epoch of two finalists and a step of the "
+                f"supernet are {least} steps, got {steps}"
+            )
+        fine = min(steps - 1, max(2 * epoch, round(steps * (1 - SUPERNET_SHARE))))
+        wanted = min(4, fine // epoch)  # a front of fewer says little: shorten training instead
+        epochs = max(1, min(recipe.epochs, fine // (wanted * epoch)))
+        finalists = min(fine // (epochs * epoch), architectures)
+        return cls(
+            supernet_steps=steps - fine,
+            looks=min(architectures, max(12, min(160, (steps - fine) // 8))),
+            finalists=finalists,
+            recipe=replace(recipe, epochs=epochs),
+        )

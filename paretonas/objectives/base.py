@@ -1,0 +1,45 @@
+"""What the search asks of an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A cost, minimized, in two forms that agree where every distribution is one-hot.
+
+    Distributions are flat: the probabilities of all options of all choices side by side, K in
+    all, as `paretonas.relaxation.probabilities` makes them from alpha.
+
+    Attributes:
+        name: such as ``"latency"``.
+        unit: such as ``"ms"``; empty for a plain count.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the objective is called in constraints and on axes."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What its values are counted in."""
+        ...
+
+    def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
+        """The cost of each distribution, differentiable."""
+        ...
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """The cost of one architecture."""
+        ...
+
+    @property
+    def column(self) -> str:
+        """What tables call it: the name with the unit, such as ``"latency_ms"``."""
+        return f"{self.name}_{self.unit}" if self.unit else self.name

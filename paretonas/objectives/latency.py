@@ -1,0 +1,57 @@
+"""How long an architecture takes on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..nn import Supernet
+from .base import Objective
+from .cost_table import CostTable
+from .profile import Progress, profile
+
+
+@dataclass(frozen=True)
+class Latency(Objective):
+    """Milliseconds by a table of the network's parts, measured in place and calibrated.
+
+    `exact` is the table's number too: a search looks at thousands of architectures, and times
+    those that it keeps with `paretonas.devices.measure_latency`.
+
+    Attributes:
+        table: the milliseconds of each part.
+    """
+
+    table: CostTable
+    name: str = "latency"
+    unit: str = "ms"
+
+    @classmethod
+    def profile(
+        cls,
+        supernet: Supernet,
+        example: Tensor,
+        *,
+        device: str | torch.device = "cpu",
+        threads: int = 1,
+        cache: bool = True,
+        progress: Progress | None = None,
+    ) -> Latency:
+        """Measure the table on a device; see `paretonas.objectives.profile.profile`."""
+        return cls(
+            profile(
+                supernet, example, device=device, threads=threads, cache=cache, progress=progress
+            )
+        )
+
+    def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
+        """The expected milliseconds under each distribution."""
+        return self.table.total(probabilities)
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """The milliseconds of one architecture."""
+        return self.table.total_at(architecture)

@@ -1,0 +1,65 @@
+"""How much memory an architecture needs to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..nn import Supernet
+from .base import Objective
+from .cost_table import CostTable
+from .parameters import slots
+from .parts import observer
+from .tabulate import tabulate
+
+
+@dataclass(frozen=True)
+class Memory(Objective):
+    """Parameters and buffers plus the peak of live activations, in KiB.
+
+    The peak is the largest over the network's parts of what is alive while the part runs, its own
+    results and those that wait for a later part, as `paretonas.graph.peak_memory` defines it: both
+    give the same number for every architecture. Under a distribution, each part's expectation
+    is taken before the maximum over parts.
+
+    Attributes:
+        parameters: the bytes of each part's parameters and buffers.
+        activations: the most bytes alive while each part runs.
+    """
+
+    parameters: CostTable
+    activations: CostTable
+    name: str = "memory"
+    unit: str = "kib"
+
+    @classmethod
+    def of(cls, supernet: Supernet, example: Tensor) -> Memory:
+        """Tabulate the memory of a supernet's architectures; runs a few hundred of them once.
+
+        Args:
+            supernet: the network with choices.
+            example: an input of the shape and batch size to plan for.
+
+        Raises:
+            ValueError: what is alive in one part depends on more than 4096 combinations of picks.
+        """
+        observe, choices = observer(supernet, example), supernet.choices
+        sizes = tabulate(choices, lambda a: observe(a).parameter_bytes)
+        live = tabulate(choices, lambda a: observe(a).live)
+        return cls(
+            CostTable(choices, slots(choices, sizes), unit="bytes"),
+            CostTable(choices, slots(choices, live), unit="bytes"),
+        )
+
+    def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
+        """The expected parameters plus the largest expected activations of each distribution."""
+        held = self.parameters.total(probabilities)
+        return (held + self.activations.peak(probabilities)) / 1024
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """The memory of one architecture."""
+        held = self.parameters.total_at(architecture)
+        return (held + self.activations.peak_at(architecture)) / 1024

@@ -1,0 +1,191 @@
+"""The parts of a supernet that cost tables are made of, and what one architecture's parts cost.
+
+A part is a maximal module that holds at most one `OneOf` or `Depth` and not too many picks, as it
+runs in the extracted network; operations that the Python code of a larger module runs itself
+(``x + y`` between two blocks) are parts of their own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..graph import Op, Recording, record
+from ..nn import Depth, OneOf, Supernet, Width
+from ..space import Architecture
+
+MOST_COMBINATIONS = 64  # of picks inside one part, unless it is a single layer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one architecture's parts do, by the part's path in the supernet.
+
+    Attributes:
+        runs: the signatures of the operations that each part runs, in order.
+        live: the most bytes of activations alive while each part runs.
+        parameters: how many parameters each part owns.
+        parameter_bytes: their bytes, buffers included.
+    """
+
+    runs: Mapping[str, tuple[str, ...]]
+    live: Mapping[str, int]
+    parameters: Mapping[str, int]
+    parameter_bytes: Mapping[str, int]
+
+
+Observe = Callable[[Architecture], Parts]
+
+_seen: WeakKeyDictionary[Supernet, dict[object, dict[Architecture, Parts]]] = WeakKeyDictionary()
+
+
+def observer(supernet: Supernet, example: Tensor) -> Observe:
+    """A function that runs an architecture once on the example and remembers what it saw.
+
+    Only structure is seen, so that the weights may change in between; all observers of the same
+    supernet and shape of example share one memory.
+    """
+    key = (tuple(example.shape), example.dtype, example.device)
+    seen = _seen.setdefault(supernet, {}).setdefault(key, {})
+    paths = frozenset(part_paths(supernet.network))
+
+    def observe(architecture: Architecture) -> Parts:
+        same = supernet.canonical(architecture)
+        if same not in seen:
+            seen[same] = _parts(Run.of(supernet, same, example, paths))
+        return seen[same]
+
+    return observe
+
+
+@dataclass(frozen=True)
+class Run:
+    """An extracted network, what it did in one pass, and where it belongs in the supernet.
+
+    Attributes:
+        network: the extracted network.
+        recording: its operations.
+        places: the path in the supernet of every module of the network, by its path.
+        owners: the part that every module of the network belongs to, by its path, or None.
+    """
+
+    network: nn.Module
+    recording: Recording
+    places: Mapping[str, str]
+    owners: Mapping[str, str | None]
+
+    @classmethod
+    def of(
+        cls,
+        supernet: Supernet,
+        architecture: Architecture,
+        example: Tensor,
+        paths: frozenset[str],
+    ) -> Run:
+        """Extract an architecture and run it on the example; torch's global generator rests."""
+        with torch.random.fork_rng(devices=[]):
+            network = supernet.extract(architecture)
+            recording = record(network, example)
+        places = dict(extracted_paths(supernet.network, architecture))
+        owners = {path: _owner(places.get(path, path), paths) for path, _ in network.named_modules()}
+        return cls(network, recording, places, owners)
+
+    def ops(self) -> Iterator[tuple[str, Op, int]]:
+        """The part, the operation, and the bytes of activations alive, in order of execution."""
+        count: Counter[str] = Counter()
+        live = self.recording.live()
+        for op, alive in list(zip(self.recording.ops, live, strict=True))[1:]:
+            part = self.owners[op.module]
+            if part is None:  # the code of a larger module runs it: a part of its own
+                name = f"{self.places.get(op.module, op.module)}/{op.name.split('.')[-1]}"
+                part = f"{name}.{count[name]}"
+                count[name] += 1
+            yield part, op, alive
+
+
+def _owner(path: str, paths: frozenset[str]) -> str | None:
+    while path and path not in paths:
+        path = path.rpartition(".")[0]
+    return path or None
+
+
+def part_paths(network: nn.Module) -> Iterator[str]:
+    """The paths of the parts in a network with choices."""
+
+    def visit(module: nn.Module, path: str) -> Iterator[str]:
+        children = [(n, c) for n, c in module.named_children() if not isinstance(c, Width)]
+        choosers, widths = _held(module)
+        sizes = [len(c.option_names) for c in [*choosers, *widths]]
+        runs = not isinstance(module, nn.ModuleList | nn.ModuleDict)
+        small = len(choosers) <= 1 and prod(sizes) <= MOST_COMBINATIONS
+        if path and runs and (small or not children):
+            yield path
+        else:
+            for name, child in children:
+                yield from visit(child, f"{path}.{name}".lstrip("."))
+
+    return visit(network, "")
+
+
+def _held(module: nn.Module) -> tuple[set[OneOf | Depth], set[Width]]:
+    """The choices inside a module, and the widths that its layers are given."""
+    choosers: set[OneOf | Depth] = set()
+    widths: set[Width] = set()
+    for inner in module.modules():
+        if isinstance(inner, OneOf | Depth) and len(inner.option_names) > 1:
+            choosers.add(inner)
+        if isinstance(inner, Width):
+            widths.add(inner)
+        channels = getattr(inner, "_channels", ())
+        widths.update(c for c in channels if isinstance(c, Width))
+    return choosers, {width for width in widths if len(width.option_names) > 1}
+
+
+def extracted_paths(
+    network: nn.Module, architecture: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Pairs (path in the extracted network, path in the network with choices) of every module."""
+
+    def visit(module: nn.Module, path: str, plain: str) -> Iterator[tuple[str, str]]:
+        yield plain, path
+        if isinstance(module, OneOf):
+            option = architecture.get(path, module.option_names[0])
+            yield from visit(module.options[option], f"{path}.options.{option}", plain)
+        elif isinstance(module, Depth):
+            count = int(architecture.get(path, module.option_names[0]))
+            for index, block in enumerate(module.blocks[:count]):
+                yield from visit(block, f"{path}.blocks.{index}", f"{plain}.{index}".lstrip("."))
+        else:
+            for name, child in module.named_children():
+                yield from visit(
+                    child, f"{path}.{name}".lstrip("."), f"{plain}.{name}".lstrip(".")
+                )
+
+    return visit(network, "", "")
+
+
+def _parts(run: Run) -> Parts:
+    runs: dict[str, tuple[str, ...]] = {}
+    live: dict[str, int] = {}
+    for part, op, alive in run.ops():
+        runs[part] = (*runs.get(part, ()), op.signature)
+        live[part] = max(live.get(part, 0), alive)
+    parameters: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+
+    def owner(name: str) -> str:
+        path = name.rpartition(".")[0]
+        return run.owners.get(path) or run.places.get(path, path)
+
+    for name, tensor in run.network.named_parameters():
+        parameters[owner(name)] += tensor.numel()
+        sizes[owner(name)] += tensor.numel() * tensor.element_size()
+    for name, tensor in run.network.named_buffers():
+        sizes[owner(name)] += tensor.numel() * tensor.element_size()
+    return Parts(runs, live, parameters, sizes)

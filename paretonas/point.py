@@ -1,0 +1,83 @@
+"""A measured architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from types import MappingProxyType
+
+from paretonas.space import Architecture
+
+Cell = str | int | float  # what a table of points holds
+
+
+@dataclass(frozen=True)
+class Point:
+    """An architecture and what it costs.
+
+    Attributes:
+        architecture: one pick per choice; a plain mapping of names is turned into one.
+        objectives: the costs, all minimised, by name; the unit is in the name (``latency_ms``).
+        reported: what is worth knowing but decides nothing: finite numbers, or words that do not
+            read as numbers (so that they survive a CSV file).
+        id: a short name; a front gives one to a point that has none.
+
+    Raises:
+        ValueError: a reported value that is not finite, an empty word, or one like ``"12"``.
+        TypeError: a value of another kind.
+    """
+
+    architecture: Architecture
+    objectives: Mapping[str, float]
+    reported: Mapping[str, Cell] = field(default_factory=dict)
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.architecture, Architecture):
+            object.__setattr__(self, "architecture", Architecture(self.architecture))
+        objectives = {name: self._number(name, value) for name, value in self.objectives.items()}
+        reported = {name: self._cell(name, value) for name, value in self.reported.items()}
+        object.__setattr__(self, "objectives", MappingProxyType(objectives))
+        object.__setattr__(self, "reported", MappingProxyType(reported))
+
+    def __hash__(self) -> int:
+        return hash((self.architecture, self.id))
+
+    def __str__(self) -> str:
+        return f"{self.id or 'point'} ({self.architecture})"
+
+    def __reduce__(self) -> tuple[type[Point], tuple[object, ...]]:
+        # The read-only views cannot be pickled or deep-copied themselves.
+        picks = dict(self.architecture)
+        return Point, (picks, dict(self.objectives), dict(self.reported), self.id)
+
+    def _number(self, name: str, value: object) -> float:
+        if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+            raise TypeError(f"{name} of {self} must be a number, got {value!r}")
+        return float(value)
+
+    def _cell(self, name: str, value: object) -> Cell:
+        if isinstance(value, str):
+            if not value or not isinstance(number_or_word(value), str):
+                raise ValueError(
+                    f"{name} of {self}: a reported word must not be empty or read as a number, "
+                    f"got {value!r}"
+                )
+            return value
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} of {self} must be a number or a word, got {value!r}")
+        if not math.isfinite(value):
+            raise ValueError(f"{name} of {self} must be finite, got {value}; leave it out instead")
+        return int(value) if isinstance(value, Integral) else float(value)
+
+
+def number_or_word(text: str) -> Cell:
+    """What a cell of a CSV file says: an int or a float where it reads as one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,124 @@
+"""From alpha to probabilities, and to the gates that stand in for picks in a supernet.
+
+Alpha is flat: the logits of all options of all choices side by side, (..., K), so that one tensor
+(r, K) holds a distribution per ray and a jacobian row is just as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from .space import Choice
+
+
+class Gates(Protocol):
+    """Turns alpha (..., K) into gates (..., K) that sum to 1 within each choice."""
+
+    def __call__(
+        self, alpha: Tensor, sizes: Sequence[int], temperature: float, generator: torch.Generator
+    ) -> Tensor: ...
+
+
+def sizes_of(choices: Sequence[Choice]) -> tuple[int, ...]:
+    """The number of options of each choice."""
+    return tuple(len(choice.options) for choice in choices)
+
+
+def probabilities(
+    alpha: Float[Tensor, "*r K"], sizes: Sequence[int], temperature: float = 1.0
+) -> Float[Tensor, "*r K"]:
+    """The softmax of alpha within each choice.
+
+    >>> probabilities(torch.zeros(5), (2, 3))
+    tensor([0.5000, 0.5000, 0.3333, 0.3333, 0.3333])
+    """
+    real = _real_options(sizes, alpha.device)
+    padded = alpha.new_full((*alpha.shape[:-1], *real.shape), -torch.inf)
+    padded[..., real] = alpha / temperature
+    return torch.softmax(padded, dim=-1)[..., real]
+
+
+def softmax(
+    alpha: Tensor, sizes: Sequence[int], temperature: float, generator: torch.Generator
+) -> Tensor:
+    """Plain mixture gates, as in DARTS (Liu et al. 2019, arXiv 1806.09055); draws nothing."""
+    return probabilities(alpha, sizes, temperature)
+
+
+def gumbel_softmax(
+    alpha: Tensor, sizes: Sequence[int], temperature: float, generator: torch.Generator
+) -> Tensor:
+    """Soft samples (Jang et al. 2017, arXiv 1611.01144; Maddison et al. 2017, 1611.00712)."""
+    return probabilities(alpha + _gumbel(alpha, generator), sizes, temperature)
+
+
+def straight_through(
+    alpha: Tensor, sizes: Sequence[int], temperature: float, generator: torch.Generator
+) -> Tensor:
+    """A sampled pick forward, the gradient of the Gumbel-softmax behind it backward.
+
+    The straight-through Gumbel estimator of Jang et al. 2017 (arXiv 1611.01144).
+    """
+    soft = gumbel_softmax(alpha, sizes, temperature, generator)
+    hard = one_hot(soft.detach(), sizes)
+    return hard + soft - soft.detach()
+
+
+def reinmax(
+    alpha: Tensor, sizes: Sequence[int], temperature: float, generator: torch.Generator
+) -> Tensor:
+    """A sampled pick forward, a second-order accurate gradient backward (Heun's method).
+
+    Liu et al. 2023, "Bridging Discrete and Backpropagation: Straight-Through and Beyond"
+    (arXiv 2304.08612): the backward pass is twice the softmax gradient taken half way between the
+    distribution and the sample, less half the plain straight-through one.
+    """
+    plain = probabilities(alpha, sizes)
+    tempered = probabilities(alpha, sizes, temperature)
+    hard = one_hot((alpha + _gumbel(alpha, generator)).detach(), sizes)
+    middle = torch.log((hard + tempered.detach()) / 2)
+    # Logits that equal those of the middle point, and whose derivative in alpha is one.
+    heun = probabilities(middle + alpha - alpha.detach(), sizes)
+    backward = 2 * heun - plain / 2
+    return hard + backward - backward.detach()
+
+
+def one_hot(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Float[Tensor, "*r K"]:
+    """1 at the largest score of each choice (the first, where several are), 0 elsewhere."""
+    real = _real_options(sizes, scores.device)
+    padded = scores.new_full((*scores.shape[:-1], *real.shape), -torch.inf)
+    padded[..., real] = scores
+    picks = padded.argmax(dim=-1, keepdim=True)
+    return torch.zeros_like(padded).scatter_(-1, picks, 1.0)[..., real]
+
+
+def picks_of(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Tensor:
+    """The index of the largest score of each choice, (..., c)."""
+    parts = scores.split(list(sizes), dim=-1)
+    return torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)
+
+
+def one_hot_picks(picks: Int[Tensor, "*r c"], sizes: Sequence[int]) -> Float[Tensor, "*r K"]:
+    """Picks by index as rows of zeros and ones, the distributions that are certain of them."""
+    columns = [functional.one_hot(picks[..., i], n) for i, n in enumerate(sizes)]
+    return torch.cat(columns, dim=-1).to(torch.get_default_dtype())
+
+
+def _real_options(sizes: Sequence[int], device: torch.device) -> Tensor:
+    """(c, o) with o the most options of any choice: true where there is an option."""
+    counts = torch.tensor(list(sizes), device=device)
+    return torch.arange(max(sizes), device=device) < counts[:, None]
+
+
+def _gumbel(alpha: Tensor, generator: torch.Generator) -> Tensor:
+    uniform = torch.rand(
+        alpha.shape, dtype=alpha.dtype, device=generator.device, generator=generator
+    ).to(alpha.device)
+    tiny = torch.finfo(alpha.dtype).tiny
+    return -torch.log(-torch.log(uniform.clamp_min(tiny)).clamp_min(tiny))

@@ -1,0 +1,71 @@
+"""Names, numbers and picks as people read them, safe inside HTML."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from html import escape
+
+from paretonas.constraint import split_unit
+from paretonas.front import Front
+
+_UNITS = {
+    "percent": "%",
+    "kib": "KiB",
+    "mib": "MiB",
+    "gib": "GiB",
+    "b": "B",
+    "kb": "kB",
+    "mb": "MB",
+    "gb": "GB",
+    "us": "µs",
+    "uj": "µJ",
+    "mj": "mJ",
+    "j": "J",
+}
+
+
+def title(name: str) -> str:
+    """What a column is called.
+
+    >>> title("latency_ms"), title("parameters")
+    ('latency (ms)', 'parameters')
+    """
+    stem, unit = split_unit(name)
+    spelled = escape(stem.replace("_", " "))
+    return spelled if unit is None else f"{spelled} ({_UNITS.get(unit, unit)})"
+
+
+def cell(value: object) -> str:
+    """A value in a table or a hover box: four digits are what a measurement is good for."""
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{escape(str(key))}: {cell(each)}" for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(cell, value))
+    return escape(str(value))
+
+
+def picks(architecture: Mapping[str, str], width: int = 56) -> list[str]:
+    """The picks of an architecture in lines of about ``width`` characters."""
+    text = "  ".join(
+        f"{name}={option}".replace(" ", "\N{NO-BREAK SPACE}")
+        for name, option in architecture.items()
+    )
+    return [escape(line) for line in textwrap.wrap(text, width, break_long_words=False)]
+
+
+def roles(front: Front) -> dict[str, list[str]]:
+    """Under which names, besides its id, a point can be picked."""
+    found: dict[str, list[str]] = {}
+    for wish in ("knee", "fastest", "most-accurate", "smallest"):
+        try:
+            found.setdefault(front.pick(wish).id, []).append(wish)
+        except ValueError:  # the front has no such objective
+            continue
+    return found

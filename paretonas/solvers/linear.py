@@ -1,0 +1,67 @@
+"""Fixed and random weights: the baselines that every other method must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem, check_preference
+
+
+@dataclass(frozen=True, eq=False)
+class LinearScalarization(WeightingSolver):
+    """Sum the gradients by fixed weights; without a preference, take their mean.
+
+    Hard to beat when the weights are tuned, but it reaches only the convex part of a front.
+
+    Attributes:
+        preference: (m,) or (r, m), positive and summing to 1; None is 1/m each.
+
+    Raises:
+        ValueError: the preference is not positive or does not sum to 1.
+
+    References:
+        Kurin et al., In Defense of the Unitary Scalarization (2022), arXiv 2201.04122.
+
+    >>> import torch
+    >>> J = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> LinearScalarization(torch.tensor([0.25, 0.75]))(J).vector
+    tensor([0.2500, 0.7500])
+    """
+
+    preference: Float[Tensor, "*r m"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a preference that is none."""
+        check_preference(self.preference)
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Take the preference as it is."""
+        return Answer(problem.spread(self.preference), state=state)
+
+
+@dataclass(frozen=True, eq=False)
+class RandomWeights(WeightingSolver):
+    """Sum the gradients by weights drawn anew on each call: softmax of normal numbers.
+
+    Attributes:
+        generator: where the numbers come from; None is torch's global generator. Its state is
+            what a checkpoint has to keep.
+
+    References:
+        Lin et al., Reasonable Effectiveness of Random Weighting (2022), arXiv 2111.10603.
+    """
+
+    generator: torch.Generator | None = None
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Draw on the generator's device and move to that of the jacobian."""
+        device = "cpu" if self.generator is None else self.generator.device
+        shape = problem.rows.shape[:2]
+        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=device)
+        weights = drawn.softmax(-1).to(problem.rows.device)
+        return Answer(weights, state=state)

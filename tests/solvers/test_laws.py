@@ -1,0 +1,198 @@
+"""What holds for every solver, whatever it does with the gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import paretonas.solvers as room
+from paretonas.solvers import Direction, PCGrad, RandomWeights, Solver
+from paretonas.solvers.base import WeightingSolver
+
+
+def _cosines(jacobian, vector):
+    """Cosines in float64, computed from the numbers that the user sees."""
+    rows = jacobian.double()
+    rows = rows / rows.abs().amax(-1, keepdim=True).clamp_min(1e-300)
+    rows = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    vector = vector.double() / vector.double().abs().max().clamp_min(1e-300)
+    return rows @ (vector / vector.norm().clamp_min(1e-300))
+
+
+def test_every_solver_of_the_room_is_under_these_laws(under_law):
+    assert set(room.__all__) - {"Direction", "Certificate", "Solver"} == under_law
+
+
+def test_vector_is_weights_times_jacobian_and_finite(build, jacobians, values):
+    for name, jacobian in jacobians:
+        direction = build(len(jacobian))(jacobian, values(len(jacobian)))
+        assert isinstance(direction, Direction)
+        assert direction.vector.shape == jacobian.shape[1:], name
+        assert direction.vector.isfinite().all(), name
+        terms = direction.weights[:, None] * jacobian
+        # A direction whose terms cancel to the last digits is reported as 0.
+        tolerance = 1e-7 * terms.norm(dim=-1).sum().item()
+        assert (terms.sum(0) - direction.vector).norm() <= tolerance, name
+
+
+def test_inputs_stay_untouched(build, jacobians, values):
+    for _, jacobian in jacobians[:8]:
+        before, given = jacobian.clone(), values(len(jacobian))
+        build(len(jacobian))(jacobian, given)
+        assert torch.equal(before, jacobian)
+        assert torch.equal(given, values(len(jacobian)))
+
+
+def test_a_solver_meets_the_protocol(build):
+    assert isinstance(build(3), Solver)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_dtype_in_is_dtype_out(build, dtype, values):
+    torch.manual_seed(0)
+    jacobian = torch.randn(3, 6, dtype=dtype)
+    direction = build(3)(jacobian, values(3).to(dtype))
+    assert direction.vector.dtype == direction.weights.dtype == dtype
+    exact = build(3)(jacobian.double(), values(3).to(dtype).double())
+    precision = 8 * torch.finfo(dtype).eps
+    assert torch.allclose(direction.vector.double(), exact.vector, rtol=precision, atol=precision)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 6])
+def test_batched_equals_one_call_per_ray(build, batch, m):
+    torch.manual_seed(m)
+    jacobian = torch.randn(batch, m, 7, dtype=torch.float64)
+    if m > 2:
+        jacobian[0, -1] = -jacobian[0, 0]
+    given = torch.rand(batch, m, dtype=torch.float64) + 0.1
+    if isinstance(build(m), RandomWeights):
+        pytest.skip("draws for all rays at once")
+    together = build(m)(jacobian, given)
+    assert together.vector.shape == (batch, 7)
+    assert len(together.certificate.branch) == batch
+    for k in range(batch):
+        alone = build(m)(jacobian[k], given[k])
+        torch.testing.assert_close(together.vector[k], alone.vector, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            together.certificate.stationarity_gap[k],
+            alone.certificate.stationarity_gap,
+            rtol=1e-6,
+            atol=1e-7,
+        )
+        assert together.certificate.branch[k] == alone.certificate.branch
+
+
+def test_solved_to_a_kkt_residual_of_1e9(build, jacobians, values):
+    for name, jacobian in jacobians:
+        certificate = build(len(jacobian))(jacobian, values(len(jacobian))).certificate
+        assert certificate.kkt_residual.shape == ()
+        assert certificate.kkt_residual <= 1e-9, name
+
+
+def test_certified_cosine_is_the_cosine(build, jacobians, values):
+    for name, jacobian in jacobians:
+        direction = build(len(jacobian))(jacobian, values(len(jacobian)))
+        lit = jacobian.abs().amax(-1) > 0
+        if not lit.any() or direction.certificate.stationarity_gap < 1e-6:
+            continue
+        seen = _cosines(jacobian, direction.vector)[lit].min()
+        assert abs(direction.certificate.smallest_cosine - seen) < 1e-5, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_claimed_non_conflicting_never_conflicts(build, dtype, jacobians, values):
+    for name, jacobian in jacobians:
+        solver = build(len(jacobian))
+        if not (isinstance(solver, WeightingSolver) and solver.non_conflicting):
+            pytest.skip("makes no such claim")
+        given = jacobian.to(dtype)
+        direction = solver(given, values(len(jacobian)))
+        assert _cosines(given, direction.vector).min() >= -1e-6, name
+        assert direction.certificate.smallest_cosine >= -1e-6, name
+
+
+def test_scaling_the_whole_jacobian_changes_only_the_length(build, values):
+    torch.manual_seed(3)
+    jacobian = torch.randn(3, 9, dtype=torch.float64)
+    plain = build(3)(jacobian, values(3)).vector
+    for power in range(-30, 31, 5):
+        scaled = build(3)(jacobian * 10.0**power, values(3)).vector
+        torch.testing.assert_close(scaled / 10.0**power, plain, rtol=1e-9, atol=1e-12)
+
+
+def test_one_objective_is_followed(build):
+    row = torch.tensor([[3.0, -4.0]])
+    direction = build(1)(row, torch.tensor([0.5]))
+    torch.testing.assert_close(direction.vector, row[0])
+    assert direction.certificate.smallest_cosine == pytest.approx(1.0)
+    assert direction.certificate.rank == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_non_finite_rows_are_named(build, bad):
+    jacobian = torch.ones(3, 4)
+    jacobian[1, 2] = bad
+    with pytest.raises(ValueError, match=rf"must be finite, got {bad} in row 1$"):
+        build(3)(jacobian, torch.ones(3))
+    with pytest.raises(ValueError, match=r"in row 1 of ray 1$"):
+        build(3)(torch.stack([torch.ones(3, 4), jacobian]), torch.ones(2, 3))
+
+
+def test_bad_shapes_and_kinds_are_refused(build):
+    solver, values = build(2), torch.ones(2)
+    with pytest.raises((ValueError, TypeError), match="jacobian"):
+        solver(torch.ones(4), values)
+    with pytest.raises((ValueError, TypeError), match="jacobian"):
+        solver(torch.ones(0, 4), values)
+    with pytest.raises((ValueError, TypeError), match="values"):
+        solver(torch.ones(2, 4), torch.ones(3))
+    with pytest.raises(ValueError, match="nan for objective 1"):
+        solver(torch.ones(2, 4), torch.tensor([1.0, math.nan]))
+    with pytest.raises(TypeError, match="floating point"):
+        solver(torch.ones(2, 4, dtype=torch.long), values)
+    with pytest.raises(TypeError, match="jacobian"):
+        solver([[1.0, 2.0], [3.0, 4.0]], values)
+
+
+def test_no_tensor_is_made_on_another_device(build, values):
+    """Under a default device of "meta" a hidden factory call would mix devices and fail."""
+    torch.manual_seed(0)
+    for m in (1, 2, 3, 6):
+        jacobian, given, solver = torch.randn(m, 5), values(m), build(m)
+        if isinstance(solver, RandomWeights):
+            continue  # draws where its generator lives, and moves
+        with torch.device("meta"):
+            direction = solver(jacobian, given)
+            certificate = direction.certificate
+            found = [direction.vector, certificate.smallest_cosine, certificate.kkt_residual]
+            found += [certificate.stationarity_gap, certificate.rank]
+        assert all(tensor.device.type == "cpu" for tensor in found)
+
+
+def test_state_is_handed_through(build, values):
+    assert build(2)(torch.eye(2), values(2), state={"kept": 1}).state == {"kept": 1}
+
+
+def test_jacobian_with_a_graph_gives_a_direction_without_one(build, values):
+    jacobian = torch.randn(2, 3, requires_grad=True)
+    assert not build(2)(jacobian, values(2)).vector.requires_grad
+
+
+def test_permuting_objectives_permutes_weights(build, values):
+    solver = build(4)
+    if hasattr(solver, "preference") or isinstance(solver, room.PriorityProjection | RandomWeights):
+        pytest.skip("objectives have roles of their own")
+    torch.manual_seed(5)
+    jacobian, order = torch.randn(4, 9, dtype=torch.float64), torch.tensor([2, 0, 3, 1])
+    plain, turned = solver(jacobian, values(4)), solver(jacobian[order], values(4)[order])
+    torch.testing.assert_close(turned.weights, plain.weights[order], rtol=1e-9, atol=1e-12)
+
+
+def test_seeded_solvers_repeat():
+    jacobian = torch.randn(4, 5)
+    for kind in (PCGrad, RandomWeights):
+        first, second = (kind(torch.Generator().manual_seed(7))(jacobian).vector for _ in range(2))
+        assert torch.equal(first, second)

@@ -1,0 +1,102 @@
+"""Limits mean the same in every unit, and what cannot be a limit is refused with the rule."""
+
+import math
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paretonas.constraint import Constraint, resolve
+
+OBJECTIVES = ["error_percent", "latency_ms", "memory_kib"]
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("latency<=2ms", {"latency_ms": 2.0}),
+        ("latency_ms <= 2", {"latency_ms": 2.0}),
+        ("latency<=2000us", {"latency_ms": 2.0}),
+        ("latency<=2000µs", {"latency_ms": 2.0}),
+        ("latency<=.002 S", {"latency_ms": 2.0}),
+        ("latency<=2e6ns", {"latency_ms": 2.0}),
+        ("memory<=64KiB", {"memory_kib": 64.0}),
+        ("memory<=65536B", {"memory_kib": 64.0}),
+        ("memory<=65536bytes", {"memory_kib": 64.0}),
+        ("memory<=2MiB", {"memory_kib": 2048.0}),
+        ("memory<=1.024kB", {"memory_kib": 1.0}),
+        ("error<=3%", {"error_percent": 3.0}),
+        ("error<=3 percent", {"error_percent": 3.0}),
+        ("error<=3", {"error_percent": 3.0}),
+        (" latency<=2ms , memory<=64KiB ", {"latency_ms": 2.0, "memory_kib": 64.0}),
+        ("latency<=2ms,latency<=1ms", {"latency_ms": 1.0}),
+        ("latency<=1ms,latency<=2ms", {"latency_ms": 1.0}),
+    ],
+)
+def test_reads_names_numbers_and_units(text, limits):
+    assert Constraint.parse(text, OBJECTIVES).limits == limits
+
+
+def test_an_objective_without_a_unit_takes_a_bare_number():
+    assert Constraint.parse("parameters<=1e4", ["parameters"]).limits == {"parameters": 1e4}
+    assert Constraint.parse("score<=-1", ["score"]).limits == {"score": -1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"reads NAME<=NUMBER\[UNIT\], as in latency<=2ms; got ''"),
+        ("latency<2ms", "reads NAME<=NUMBER.*got 'latency<2ms'"),
+        ("latency>=2ms", "reads NAME<=NUMBER"),
+        ("latency<=fast", "reads NAME<=NUMBER"),
+        ("latency<=2ms,", "got ''"),
+        ("latency<=nan", "reads NAME<=NUMBER"),
+        ("latency<=1e999", "limit on latency_ms must be finite, got inf"),
+        ("energy<=2mJ", "no objective is called 'energy'; there are error_percent, latency_ms"),
+        ("latency<=2fortnights", "unknown unit 'fortnights'; there are ns, us"),
+        ("latency<=2KiB", "latency_ms is not measured in 'KiB'"),
+        ("latency<=-2ms", "latency_ms is never negative, got a limit of -2ms"),
+    ],
+)
+def test_refuses_with_the_rule_and_what_was_found(text, message):
+    with pytest.raises(ValueError, match=message):
+        Constraint.parse(text, OBJECTIVES)
+
+
+def test_a_unit_for_an_objective_that_names_none_is_refused():
+    with pytest.raises(ValueError, match="parameters is not measured in 'ms'"):
+        Constraint.parse("parameters<=2ms", ["parameters"])
+
+
+def test_a_name_that_fits_two_objectives_is_refused():
+    with pytest.raises(ValueError, match="'latency' may be any of latency_ms, latency_us"):
+        resolve("latency", ["latency_ms", "latency_us"])
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_satisfied_is_at_most_the_limit(limit, value):
+    assert Constraint({"latency_ms": limit}).satisfied({"latency_ms": value}) == (value <= limit)
+
+
+def test_all_limits_count_and_none_is_missing():
+    both = Constraint.parse("latency<=2ms,error<=3%", OBJECTIVES)
+    assert both.satisfied({"error_percent": 3.0, "latency_ms": 2.0, "memory_kib": 1e9})
+    assert not both.satisfied({"error_percent": 3.1, "latency_ms": 2.0})
+    assert not both.satisfied({"error_percent": 3.0, "latency_ms": 2.1})
+    with pytest.raises(ValueError, match="limits latency_ms, but there are only error_percent"):
+        both.satisfied({"error_percent": 3.0})
+
+
+def test_prints_what_it_reads_and_survives_pickling():
+    constraint = Constraint.parse("latency<=1500us,memory<=64KiB", OBJECTIVES)
+    assert str(constraint) == "latency_ms<=1.5,memory_kib<=64"
+    assert Constraint.parse(str(constraint), OBJECTIVES) == constraint
+    assert pickle.loads(pickle.dumps(constraint)) == constraint
+
+
+def test_limits_are_checked_and_read_only():
+    with pytest.raises(ValueError, match="must be finite, got nan"):
+        Constraint({"latency_ms": math.nan})
+    with pytest.raises(TypeError):
+        Constraint({"latency_ms": 1.0}).limits["latency_ms"] = 2.0

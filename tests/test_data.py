@@ -1,0 +1,95 @@
+"""What labeled examples promise, and what is refused at the door."""
+
+import pytest
+import torch
+
+from paretonas.data import Data, Split, split
+
+
+def examples(n: int = 6, classes: int = 3) -> Split:
+    return Split(torch.arange(2.0 * n).reshape(n, 2), torch.arange(n) % classes)
+
+
+def test_split_cuts_every_example_into_exactly_one_part_with_its_label():
+    inputs = torch.arange(20.0).reshape(10, 2)
+    labels = torch.arange(10)
+    data = split(inputs, labels, valid=3, test=2)
+    assert [len(part) for part in (data.train, data.valid, data.test)] == [5, 3, 2]
+    parts = [data.train, data.valid, data.test]
+    together = torch.cat([part.inputs for part in parts])
+    order = torch.cat([part.labels for part in parts])
+    assert torch.equal(order.sort().values, labels)
+    assert torch.equal(together, inputs[order])
+
+
+def test_split_depends_on_the_seed_only():
+    whole = examples(50)
+    before = torch.get_rng_state()
+    one, same, other = (
+        split(whole.inputs, whole.labels, valid=10, test=10, seed=seed) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.train.inputs, same.train.inputs)
+    assert not torch.equal(one.train.inputs, other.train.inputs)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_classes_are_counted_from_the_training_labels_unless_given():
+    assert Data(examples(), examples(), examples()).classes == 3
+    assert Data(examples(), examples(), examples(), classes=5).classes == 5
+
+
+def test_the_example_is_a_batch_of_one():
+    assert Data(examples(), examples(), examples()).example.shape == (1, 2)
+
+
+def test_data_moves_to_a_device_whole():
+    data = Data(examples(), examples(), examples(), classes=5).to("cpu")
+    assert data.classes == 5
+    assert torch.equal(data.valid.inputs, examples().inputs)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_by_example(bad):
+    inputs = torch.zeros(5, 1, 2)
+    inputs[3, 0, 1] = bad
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 5 examples, first in example 3"):
+        Split(inputs, torch.zeros(5, dtype=torch.long))
+    with pytest.raises(ValueError, match="first in example 3"):
+        split(inputs, torch.zeros(5, dtype=torch.long), valid=1, test=1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "kind", "message"),
+    [
+        (torch.zeros(2, 1, dtype=torch.uint8), torch.tensor([0, 1]), TypeError, "floating"),
+        (torch.zeros(2, 1), torch.tensor([0.0, 1.0]), TypeError, "labels must be integers"),
+        (torch.zeros(2, 1), torch.tensor([True, False]), TypeError, "labels must be integers"),
+        (torch.zeros(2, 1), torch.tensor([0, 1, 1]), ValueError, "one label per example"),
+        (torch.zeros(2, 1), torch.tensor([[0], [1]]), ValueError, "one label per example"),
+        (torch.zeros(0, 1), torch.zeros(0, dtype=torch.long), ValueError, "at least one example"),
+        (torch.zeros(2, 1), torch.tensor([0, -1]), ValueError, "labels must be 0 or more, got -1"),
+    ],
+)
+def test_a_split_says_what_is_wrong(inputs, labels, kind, message):
+    with pytest.raises(kind, match=message):
+        Split(inputs, labels)
+
+
+def test_a_label_out_of_range_is_refused_in_every_split():
+    bad = Split(torch.zeros(1, 2), torch.tensor([3]))
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\], found 3 in the valid split"):
+        Data(examples(), bad, examples())
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 1\], found 2 in the train split"):
+        Data(examples(), examples(), examples(), classes=2)
+
+
+def test_the_splits_hold_examples_of_one_shape():
+    other = Split(torch.zeros(2, 3), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"train has \(2,\), test has \(3,\)"):
+        Data(examples(), examples(), other)
+
+
+def test_something_must_be_left_to_train_on():
+    whole = examples(6)
+    with pytest.raises(ValueError, match="3 for valid and 3 for test leave 0 for train"):
+        split(whole.inputs, whole.labels, valid=3, test=3)

@@ -1,0 +1,395 @@
+"""What a network with choices promises: one path, a mixture, and a path taken out of it."""
+
+import copy
+from collections.abc import Callable
+from random import Random
+
+import pytest
+import torch
+from torch import nn
+
+from paretonas.data import Data, Split
+from paretonas.nn import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv1d,
+    Conv2d,
+    Depth,
+    Linear,
+    NetworkSpace,
+    OneOf,
+    Supernet,
+    Width,
+)
+from paretonas.space import Architecture, draw, encode, every
+from search_spaces import digits, signals, toy
+
+SHAPES = {"toy": (1, 8, 8), "digits": (1, 28, 28), "signals": (1, 40), "nested": (1, 6)}
+
+
+class Nested(nn.Module):
+    """Choices inside options and inside blocks, a shared width, and torch's own layers beside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = Width(2, 3, 5)
+        self.stem = nn.Sequential(Conv1d(1, self.width, 3, padding=1), BatchNorm1d(self.width))
+        self.op = OneOf(
+            {
+                "skip": nn.Identity(),
+                "deep": Depth(
+                    [
+                        OneOf({"relu": nn.ReLU(), "tanh": nn.Tanh()}),
+                        Conv1d(self.width, self.width, 3, padding=1, groups=self.width),
+                        OneOf({"conv": Conv1d(self.width, self.width, 1), "skip": nn.Identity()}),
+                    ]
+                ),
+            }
+        )
+        self.project = Conv1d(self.width, 4, 1, bias=False)
+        self.norm = nn.BatchNorm1d(4)
+        self.head = Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.project(self.op(self.stem(x)))).mean(dim=2))
+
+
+def supernets() -> dict[str, Callable[[], Supernet]]:
+    spaces = {"toy": toy.space, "digits": digits.space, "signals": signals.space}
+    return {name: space.supernet for name, space in spaces.items()} | {
+        "nested": lambda: seeded(Nested)
+    }
+
+
+def seeded(network: type[nn.Module]) -> Supernet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Supernet(network())
+
+
+def some_architectures(supernet: Supernet, at_most: int = 20) -> list[Architecture]:
+    """All of a small space, some drawn from a large one."""
+    rng = Random(0)
+    first = [a for a, _ in zip(every(supernet.choices), range(at_most + 1), strict=False)]
+    if len(first) <= at_most:
+        return first
+    return [draw(supernet.choices, rng) for _ in range(at_most)]
+
+
+def one_hot_gates(supernet: Supernet, architecture: Architecture) -> list[torch.Tensor]:
+    picks = encode(supernet.choices, architecture)
+    return [
+        torch.eye(len(choice.options))[pick]
+        for choice, pick in zip(supernet.choices, picks, strict=True)
+    ]
+
+
+@pytest.fixture(params=supernets(), scope="module")
+def case(request) -> tuple[Supernet, torch.Tensor]:
+    shape = SHAPES[request.param]
+    inputs = torch.randn(5, *shape, generator=torch.Generator().manual_seed(1))
+    return supernets()[request.param](), inputs
+
+
+def test_the_extracted_network_computes_what_its_path_in_the_supernet_does(case):
+    supernet, inputs = case
+    for architecture in some_architectures(supernet):
+        plain = supernet.extract(architecture).train()
+        torch.testing.assert_close(plain(inputs), supernet(inputs, architecture))
+
+
+def test_one_hot_gates_are_a_single_path(case):
+    supernet, inputs = case
+    for architecture in some_architectures(supernet, at_most=10):
+        mixture = supernet(inputs, one_hot_gates(supernet, architecture))
+        path = supernet(inputs, architecture)
+        torch.testing.assert_close(mixture, path, rtol=1e-4, atol=1e-5)
+
+
+def test_the_extracted_network_knows_nothing_of_us(case):
+    supernet, _ = case
+    for architecture in some_architectures(supernet, at_most=5):
+        plain = supernet.extract(architecture)
+        for name, module in plain.named_modules():
+            assert not type(module).__module__.startswith("paretonas"), name
+            assert not any(isinstance(value, Width) for value in vars(module).values()), name
+
+
+def test_the_extracted_network_shares_no_memory_and_counts_no_batches(case):
+    supernet, inputs = case
+    before = copy.deepcopy(supernet.state_dict())
+    architecture = some_architectures(supernet, at_most=5)[-1]
+    plain = supernet.extract(architecture)
+    for module in plain.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            assert module.num_batches_tracked == 0
+            assert not module.running_mean.any()
+    plain(inputs).sum().backward()
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.fill_(7.0)
+    after = supernet.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.grad is None for parameter in supernet.parameters())
+
+
+def test_the_extracted_network_has_only_the_parameters_that_it_uses(case):
+    supernet, inputs = case
+    for architecture in some_architectures(supernet, at_most=5):
+        plain = supernet.extract(architecture)
+        plain.train()(inputs).square().sum().backward()
+        unused = [name for name, p in plain.named_parameters() if p.grad is None]
+        assert not unused
+
+
+def test_the_supernet_keeps_no_picks_between_calls(case):
+    supernet, inputs = case
+    with pytest.raises(RuntimeError, match="has no pick yet"):
+        supernet.network(inputs)
+
+
+def test_one_path_reaches_its_own_weights_only():
+    supernet = toy.space.supernet()
+    inputs = torch.randn(4, 1, 8, 8)
+    supernet(inputs, {"width": "4", "mix": "skip", "deep": "0"}).sum().backward()
+    reached = {name for name, p in supernet.named_parameters() if p.grad is not None}
+    assert reached == {
+        "network.stem.0.weight",
+        "network.stem.0.bias",
+        "network.head.weight",
+        "network.head.bias",
+    }
+    weight = supernet.network.stem[0].weight
+    assert weight.grad[:4].any()
+    assert not weight.grad[4:].any()
+
+
+def test_a_mixture_gives_every_gate_a_gradient():
+    supernet = seeded(Nested)
+    gates = [torch.full((len(c.options),), 1 / len(c.options)) for c in supernet.choices]
+    for gate in gates:
+        gate.requires_grad_()
+    supernet(torch.randn(3, 1, 6), gates).square().sum().backward()
+    assert all(gate.grad is not None and gate.grad.abs().sum() > 0 for gate in gates)
+
+
+def test_a_mixture_of_outputs_is_weighted_by_its_gates():
+    supernet = Supernet(OneOfTwo())
+    x = torch.tensor([[2.0]])
+    assert supernet(x, [torch.tensor([0.25, 0.75])]).item() == pytest.approx(0.25 * 2 - 0.75 * 2)
+
+
+class OneOfTwo(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = OneOf({"same": nn.Identity(), "minus": Minus()})
+
+    def forward(self, x):
+        return self.op(x)
+
+
+class Minus(nn.Module):
+    def forward(self, x):
+        return -x
+
+
+def test_the_gates_of_a_width_weigh_each_channel_by_the_chance_that_it_exists():
+    width = Width(1, 2, 4)
+    width.gate = torch.tensor([0.5, 0.3, 0.2])
+    masked = width.mask(torch.ones(1, 4), axis=1)
+    torch.testing.assert_close(masked, torch.tensor([[1.0, 0.5, 0.2, 0.2]]))
+
+
+def test_choices_are_named_by_their_path_outer_ones_first():
+    names = [choice.name for choice in Supernet(Nested()).choices]
+    assert names == [
+        "width",
+        "op",
+        "op.options.deep",
+        *(f"op.options.deep.blocks.{i}" for i in (0, 2)),
+    ]
+
+
+def test_canonical_sets_what_is_never_reached_to_the_first_option():
+    supernet = Supernet(Nested())
+    deep, first, third = (
+        "op.options.deep",
+        "op.options.deep.blocks.0",
+        "op.options.deep.blocks.2",
+    )
+    skipped = {"width": "3", "op": "skip", deep: "3", first: "tanh", third: "skip"}
+    assert supernet.canonical(skipped) == skipped | {deep: "1", first: "relu", third: "conv"}
+    shallow = {"width": "3", "op": "deep", deep: "1", first: "tanh", third: "skip"}
+    assert supernet.canonical(shallow) == shallow | {third: "conv"}
+    full = {"width": "3", "op": "deep", deep: "3", first: "tanh", third: "skip"}
+    assert supernet.canonical(full) == full
+
+
+def test_canonical_changes_neither_the_function_nor_a_second_time():
+    supernet = seeded(Nested)
+    inputs = torch.randn(4, 1, 6)
+    groups: dict[Architecture, torch.Tensor] = {}
+    for architecture in every(supernet.choices):
+        canonical = supernet.canonical(architecture)
+        assert supernet.canonical(canonical) == canonical
+        output = supernet(inputs, architecture)
+        assert torch.equal(groups.setdefault(canonical, output), output)
+    assert len(groups) == 3 * (1 + 2 + 2 + 4)  # skip; one block, two blocks, three blocks
+
+
+def test_torchs_own_batch_norm_uses_the_batch_in_the_supernet_and_tracks_again_outside():
+    supernet = seeded(Nested)
+    inputs = torch.randn(16, 1, 6)
+    architecture = some_architectures(supernet, 1)[0]
+    trained = supernet.train()(inputs, architecture)
+    assert torch.equal(supernet.eval()(inputs, architecture), trained)
+    plain = supernet.extract(architecture).train()
+    for _ in range(200):
+        plain(inputs)
+    torch.testing.assert_close(plain.eval()(inputs), trained, rtol=0.1, atol=0.1)
+
+
+def test_no_tensor_is_made_on_another_device(case):
+    supernet, inputs = copy.deepcopy(case[0]).to("meta"), case[1].to("meta")
+    architecture = some_architectures(supernet, 1)[0]
+    gates = [gate.to("meta") for gate in one_hot_gates(supernet, architecture)]
+    assert supernet(inputs, architecture).device.type == "meta"
+    assert supernet(inputs, gates).device.type == "meta"
+    plain = supernet.extract(architecture)
+    assert {p.device.type for p in [*plain.parameters(), *plain.buffers()]} == {"meta"}
+
+
+def test_double_precision_stays():
+    supernet = seeded(Nested).double()
+    inputs = torch.randn(4, 1, 6, dtype=torch.float64)
+    for architecture in some_architectures(supernet, 4):
+        plain = supernet.extract(architecture)
+        assert plain(inputs).dtype == torch.float64
+        torch.testing.assert_close(plain(inputs), supernet(inputs, architecture))
+
+
+ELASTIC = {
+    "conv1d": (lambda a, b: Conv1d(a, b, 3, stride=2, padding=1), (9,)),
+    "conv2d": (lambda a, b: Conv2d(a, b, 3, dilation=2, bias=False), (9, 9)),
+    "linear": (lambda a, b: Linear(a, b), ()),
+}
+
+
+@pytest.mark.parametrize("name", ELASTIC)
+def test_an_elastic_layer_takes_the_first_channels(name):
+    layer, rest = ELASTIC[name]
+    inputs, outputs = Width(2, 4), Width(3, 6)
+    network = nn.Module()
+    network.inputs, network.outputs, network.layer = inputs, outputs, layer(inputs, outputs)
+    network.forward = lambda x: network.layer(x)
+    supernet = Supernet(network)
+    plain = supernet.extract({"inputs": "2", "outputs": "3"}).layer
+    assert torch.equal(plain.weight, network.layer.weight[:3, :2])
+    x = torch.randn(2, 2, *rest)
+    torch.testing.assert_close(plain(x), supernet(x, {"inputs": "2", "outputs": "3"}))
+
+
+@pytest.mark.parametrize("norm", [BatchNorm1d, BatchNorm2d])
+def test_an_elastic_batch_norm_keeps_its_settings(norm):
+    width = Width(2, 4)
+    network = nn.Module()
+    network.width, network.norm = width, norm(width, eps=1e-3, momentum=0.5, affine=False)
+    plain = Supernet(network).extract({"width": "2"}).norm
+    assert (plain.num_features, plain.eps, plain.momentum, plain.affine) == (2, 1e-3, 0.5, False)
+
+
+def test_a_network_without_a_choice_is_no_space():
+    with pytest.raises(ValueError, match="a search space needs a choice.*found none in Linear"):
+        Supernet(nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="needs a choice"):
+        Supernet(nn.Sequential(OneOf({"only": nn.Identity()})))
+
+
+def test_a_single_option_is_used_but_is_no_choice():
+    supernet = Supernet(nn.Sequential(OneOf({"only": nn.ReLU()}), OneOfTwo()))
+    assert [choice.name for choice in supernet.choices] == ["1.op"]
+    x = torch.randn(3, 2)
+    assert torch.equal(supernet(x, {"1.op": "same"}), x.relu())
+    torch.testing.assert_close(supernet.extract({"1.op": "minus"})(x), -x.relu())
+
+
+def test_options_of_different_shapes_are_refused_by_name():
+    supernet = Supernet(nn.Sequential(OneOf({"a": nn.Linear(2, 3), "b": nn.Linear(2, 4)})))
+    with pytest.raises(ValueError, match=r"one shape, got a \(5, 3\), b \(5, 4\)"):
+        supernet(torch.zeros(5, 2), [torch.tensor([0.5, 0.5])])
+
+
+def test_blocks_that_change_the_shape_are_refused():
+    supernet = Supernet(nn.Sequential(Depth([nn.Linear(2, 3), nn.Linear(3, 2)])))
+    with pytest.raises(ValueError, match="the blocks of a Depth must keep one shape"):
+        supernet(torch.zeros(5, 2), [torch.tensor([0.5, 0.5])])
+
+
+def test_a_width_outside_of_the_network_is_refused():
+    width = Width(8, 16)
+    hidden = nn.Sequential(Linear(2, width), OneOf({"a": nn.ReLU(), "b": nn.Tanh()}))
+    with pytest.raises(ValueError, match="the Width of '0' is not part of the network"):
+        Supernet(hidden)
+
+
+@pytest.mark.parametrize("widths", [(8, 4), (4, 4), (0, 4)])
+def test_widths_are_positive_and_increasing(widths):
+    with pytest.raises(ValueError, match="widths must be positive and increasing"):
+        Width(*widths)
+
+
+@pytest.mark.parametrize(
+    "make", [Width, lambda: OneOf({}), lambda: Depth([nn.ReLU(), nn.ReLU()], at_least=3)]
+)
+def test_something_must_be_there_to_choose(make):
+    with pytest.raises(ValueError, match=r"needs at least one option|at_least must be in"):
+        make()
+
+
+@pytest.mark.parametrize("at_least", [-1, 3])
+def test_a_depth_has_as_many_blocks_as_must_run(at_least):
+    with pytest.raises(ValueError, match=r"at_least must be in \[0, 2\]"):
+        Depth([nn.ReLU(), nn.ReLU()], at_least=at_least)
+
+
+def test_groups_must_divide_at_every_pick():
+    width, other = Width(4, 8), Width(4, 8)
+    with pytest.raises(ValueError, match="groups may be a Width only where"):
+        Conv2d(width, other, 3, groups=width)
+    with pytest.raises(ValueError, match="groups must be 1 or that Width, got 2"):
+        Conv2d(width, 8, 3, groups=2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"width": "4", "mix": "skip"}, "no pick for choice 'deep'"),
+        ({"width": "4", "mix": "skp", "deep": "0"}, "did you mean 'skip'"),
+    ],
+)
+def test_a_wrong_architecture_is_refused(architecture, message):
+    supernet = toy.space.supernet()
+    with pytest.raises(ValueError, match=message):
+        supernet.extract(architecture)
+    with pytest.raises(ValueError, match=message):
+        supernet(torch.zeros(1, 1, 8, 8), architecture)
+
+
+def test_a_mixture_needs_gates_for_every_choice():
+    with pytest.raises(ValueError, match="gates"):
+        toy.space.supernet()(torch.zeros(1, 1, 8, 8), [torch.ones(2)])
+
+
+def test_a_supernet_depends_on_its_seed_only():
+    before = torch.get_rng_state()
+    one, same, other = (toy.space.supernet(seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["network.stem.0.weight"], other["network.stem.0.weight"])
+
+
+def test_a_space_reads_its_choices_off_its_network():
+    part = Split(torch.zeros(2, 2), torch.tensor([0, 1]))
+    space = NetworkSpace("mine", OneOfTwo, lambda: Data(part, part, part))
+    assert space.choices == Supernet(OneOfTwo()).choices
