@@ -206,8 +206,9 @@ class _Recorder(TorchDispatchMode):
                 self.bytes[self.storage(tensor)] = tensor.numel() * tensor.element_size()
                 self.held.add(self.storage(tensor))
         fresh = [t for t in outputs if self.storage(t) not in known]
-        if not inputs and not any(t.numel() for t in outputs):
-            return result  # an empty placeholder, such as batch norm makes
+        touched = {self.storage(t) for t in [*inputs, *outputs]} - self.parameters
+        if not touched or (not inputs and not any(t.numel() for t in outputs)):
+            return result  # a view of weights, or an empty placeholder such as batch norm makes
         order = len(self.ops)
         read = {self.storage(t) for t in inputs} - self.parameters
         sources = {self.made[id(t)] for t in inputs if id(t) in self.made}
@@ -224,7 +225,6 @@ class _Recorder(TorchDispatchMode):
             self.written[self.storage(tensor)] = order
         for tensor in outputs:
             self.made[id(tensor)] = order
-        touched = read | {self.storage(t) for t in outputs} - self.parameters
         self.ops.append(
             Op(
                 name=func._schema.name.replace("::", "."),

@@ -447,7 +447,8 @@ class Supernet(nn.Module):
         Batch norms keep running statistics again and start without any: train the network, or
         run some batches through it in training mode, before its evaluation mode is of use.
         """
-        with self._set(architecture):
+        # Torch's layers draw fresh weights when they are made, which here are thrown away.
+        with self._set(architecture), torch.random.fork_rng(devices=[]):
             return _plain(self.network, {})
 
     def canonical(self, architecture: Mapping[str, str]) -> Architecture:

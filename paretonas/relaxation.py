@@ -38,10 +38,8 @@ def probabilities(
     >>> probabilities(torch.zeros(5), (2, 3))
     tensor([0.5000, 0.5000, 0.3333, 0.3333, 0.3333])
     """
-    real = _real_options(sizes, alpha.device)
-    padded = alpha.new_full((*alpha.shape[:-1], *real.shape), -torch.inf)
-    padded[..., real] = alpha / temperature
-    return torch.softmax(padded, dim=-1)[..., real]
+    padded = _padded(alpha / temperature, sizes)
+    return _unpadded(torch.softmax(padded, dim=-1), sizes)
 
 
 def softmax(
@@ -91,11 +89,9 @@ def reinmax(
 
 def one_hot(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Float[Tensor, "*r K"]:
     """1 at the largest score of each choice (the first, where several are), 0 elsewhere."""
-    real = _real_options(sizes, scores.device)
-    padded = scores.new_full((*scores.shape[:-1], *real.shape), -torch.inf)
-    padded[..., real] = scores
+    padded = _padded(scores, sizes)
     picks = padded.argmax(dim=-1, keepdim=True)
-    return torch.zeros_like(padded).scatter_(-1, picks, 1.0)[..., real]
+    return _unpadded(torch.zeros_like(padded).scatter_(-1, picks, 1.0), sizes)
 
 
 def picks_of(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Tensor:
@@ -110,10 +106,23 @@ def one_hot_picks(picks: Int[Tensor, "*r c"], sizes: Sequence[int]) -> Float[Ten
     return torch.cat(columns, dim=-1).to(torch.get_default_dtype())
 
 
-def _real_options(sizes: Sequence[int], device: torch.device) -> Tensor:
-    """(c, o) with o the most options of any choice: true where there is an option."""
-    counts = torch.tensor(list(sizes), device=device)
-    return torch.arange(max(sizes), device=device) < counts[:, None]
+def _padded(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Float[Tensor, "*r c o"]:
+    """A row per choice, o the most options of any; -inf where there is no option."""
+    shape = (len(sizes), max(sizes))
+    empty = scores.new_full((*scores.shape[:-1], shape[0] * shape[1]), -torch.inf)
+    flat = empty.index_copy(-1, _places(sizes, scores.device), scores)
+    return flat.reshape(*scores.shape[:-1], *shape)
+
+
+def _unpadded(padded: Float[Tensor, "*r c o"], sizes: Sequence[int]) -> Float[Tensor, "*r K"]:
+    return padded.flatten(-2).index_select(-1, _places(sizes, padded.device))
+
+
+def _places(sizes: Sequence[int], device: torch.device) -> Tensor:
+    """(K,) where each option is in the padded rows, laid end to end."""
+    most = max(sizes)
+    places = [most * row + column for row, size in enumerate(sizes) for column in range(size)]
+    return torch.tensor(places, device=device)
 
 
 def _gumbel(alpha: Tensor, generator: torch.Generator) -> Tensor:
@@ -121,4 +130,4 @@ def _gumbel(alpha: Tensor, generator: torch.Generator) -> Tensor:
         alpha.shape, dtype=alpha.dtype, device=generator.device, generator=generator
     ).to(alpha.device)
     tiny = torch.finfo(alpha.dtype).tiny
-    return -torch.log(-torch.log(uniform.clamp_min(tiny)).clamp_min(tiny))
+    return -torch.log(-torch.log(uniform.clamp_min(tiny)))  # uniform is below 1

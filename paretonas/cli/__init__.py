@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
 from typer.exceptions import TyperException
 
 from paretonas.cli.commands import app
@@ -31,8 +30,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
             prog_name="paretonas",
             standalone_mode=False,
         )
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail(130, "stopped")
     except TyperException as error:  # a command, option or value that is none
         return _fail(error.exit_code, error.format_message())
     except Exception as error:
@@ -43,7 +40,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             what = f"{type(error).__name__}: {what} (set {_SHOW_TRACEBACK}=1 to see where)"
             return _fail(1, what)
         return _fail(2 if isinstance(error, _INPUT_ERRORS) else 1, what)
-    return code if isinstance(code, int) else 0
+    return code if isinstance(code, int) else 0  # typer turns Ctrl-C into 130
 
 
 def _raised_by_us(error: Exception) -> bool:

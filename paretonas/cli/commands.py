@@ -123,7 +123,7 @@ def search(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if resume is None:
-        begin(out, **given)  # type: ignore[arg-type]
+        begin(out, **given)
     elif given or out:
         also = ", ".join(f"--{name}" for name in [*given, *(["out"] if out else [])])
         raise typer.BadParameter(f"a resumed run keeps its own settings; leave out {also}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -48,24 +49,37 @@ def console(stream: TextIO | None = None) -> Console:
 
 def _live(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
     shown: RenderableType = "getting ready"
+    last = ""
     out = console(stream)
     with Live(console=out, get_renderable=lambda: shown, refresh_per_second=4, transient=True):
-        for step in steps:
-            shown = _picture(step)
-            if step.message:
-                out.print(step.message)
+        for step, seen in _remembering(steps):
+            shown, last = _picture(seen), step.message
             yield step
+    if last:
+        out.print(last)
 
 
 def _lines(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
-    phase, printed = "", -_SECONDS_BETWEEN_LINES
-    for step in steps:
-        if step.message:
-            print(step.message, file=stream, flush=True)
+    phase, printed, line = "", 0.0, ""
+    for step, seen in _remembering(steps):
+        line = ", ".join(_words(seen))
         if step.phase != phase or step.seconds - printed >= _SECONDS_BETWEEN_LINES:
             phase, printed = step.phase, step.seconds
-            print("  ".join(_words(step)), file=stream, flush=True)
+            print(line, file=stream, flush=True)
+            line = ""
         yield step
+    if line:
+        print(line, file=stream, flush=True)
+
+
+def _remembering(steps: Iterable[Step]) -> Iterator[tuple[Step, Step]]:
+    """Each step, and the same with the last known cosines and hypervolume where it has none."""
+    seen = None
+    for step in steps:
+        if seen is not None:
+            volume = seen.hypervolume if step.hypervolume is None else step.hypervolume
+            seen = replace(step, cosines=step.cosines or seen.cosines, hypervolume=volume)
+        yield step, (seen := seen or step)
 
 
 def _picture(step: Step) -> RenderableType:
@@ -82,13 +96,16 @@ def _words(step: Step) -> Iterator[str]:
         values = (f"{_stem(name)} {quantity(name, x)}" for name, x in step.objectives.items())
         yield ", ".join(values)
     if step.cosines:
-        yield "cosine " + ", ".join(f"{pair} {value:+.2f}" for pair, value in step.cosines.items())
+        pairs = (f"{pair.replace('_', '/')} {x:+.2f}" for pair, x in step.cosines.items())
+        yield "cosine " + ", ".join(pairs)
     volume = "" if step.hypervolume is None else f", hypervolume {step.hypervolume:.4f}"
     if len(step.front) or volume:
         yield f"front {len(step.front)} points{volume}"
     if 0 < step.step < step.steps:
         left = step.seconds * (step.steps - step.step) / step.step
         yield f"{clock(step.seconds)} gone, about {clock(left)} left"
+    if step.message:
+        yield step.message
 
 
 def quantity(name: str, value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,40 +68,40 @@ def _compare_latency(
     if format in ("json", "graphml") or searched is None:
         return
     threads = int(run.settings["threads"])
-    device = "cpu" if format == "onnx" else str(find_device(run.settings["device"]))
-    runnable = {"onnx": _OnnxFile, "torch": _program}.get(format)
-    measured = measure_latency(
-        network if runnable is None else runnable(path, threads),
-        example,
-        threads=threads,
-        device=device,
-    )
+    if format == "safetensors":  # weights do not run; the network that they fit does
+        runs, device = network, str(find_device(run.settings["device"]))
+    else:
+        runs, device = _File(_onnx(path, threads) if format == "onnx" else _program(path)), "cpu"
+    measured = measure_latency(runs, example, threads=threads, device=device)
     print(
-        f"latency of the file {quantity('latency_ms', measured.median_ms)} "
-        f"± {measured.spread_ms:.3f} on {device}, {threads} threads; "
-        f"in the search {quantity('latency_ms', searched)}"
+        f"latency {quantity('latency_ms', measured.median_ms)} ± {measured.spread_ms:.3f} "
+        f"(batch of 1, {device}, threads: {threads}); "
+        f"in the search {quantity('latency_ms', searched)} on {run.about['device']}"
     )
 
 
-def _program(path: Path, threads: int) -> nn.Module:
+class _File(nn.Module):
+    """A file that is called like a network."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._call = [call]  # in a list, since a program that is a module refuses eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._call[0](x)
+
+
+def _program(path: Path) -> Callable[[Tensor], Tensor]:
     program: Any = torch.export.load(path)
-    module: nn.Module = program.module()
+    module: Callable[[Tensor], Tensor] = program.module()
     return module
 
 
-class _OnnxFile(nn.Module):
-    """An ONNX file that is called like a network."""
+def _onnx(path: Path, threads: int) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
 
-    def __init__(self, path: Path, threads: int) -> None:
-        super().__init__()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(self._session.run(None, {self._input: x.numpy()})[0])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])

@@ -49,9 +49,9 @@ def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:
     value = getattr(module, attribute)
     if isinstance(value, NetworkSpace):
         return value
-    kind = "network" if _makes_a_network(value) else type(value).__name__
+    kind = "a network" if _makes_a_network(value) else f"of type {type(value).__name__}"
     raise ValueError(
-        f"{spec} is a {kind}, no space: a space also needs a name, data and a recipe, as in "
+        f"{spec} is {kind}, no space: a space also needs a name, data and a recipe, as in "
         'space = paretonas.NetworkSpace("mine", MyNetwork, load_data)'
     )
 
@@ -71,9 +71,9 @@ def find_solver(name: str) -> Solver:
 
 def _solvers() -> dict[str, Callable[[], Solver]]:
     """The solvers that need nothing to be made."""
-    known: dict[str, Callable[[], Solver]] = {}
+    known: dict[str, Any] = {}
     for name in solvers.__all__:
-        kind = getattr(solvers, name)
+        kind: Any = getattr(solvers, name)
         if is_dataclass(kind) and "__call__" in dir(kind) and not any(map(_needed, fields(kind))):
             known[name] = kind
     return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from paretonas.objectives import CostTable, Latency, Memory
 from paretonas.report import write_report
 from paretonas.runs import Run
 
-_DEFAULTS = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
+_DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
 _OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")
 
 
 def begin(out: Path | None, **given: Any) -> None:
     """Search, with the options that were given, into a new folder."""
-    settings = _DEFAULTS | given
+    settings = {**_DEFAULTS, **given}
     if "costs" in settings:
         settings["costs"] = str(Path(settings["costs"]).resolve())
     settings["folder"] = str(Path.cwd())  # where a space of the user's own was found
@@ -68,16 +69,32 @@ def _search(run: Run, arguments: Mapping[str, Any]) -> None:
         for step in watch(search(**arguments, run=run)):
             last = step
     except KeyboardInterrupt:
-        print(f"to go on: paretonas search --resume {run.folder}")
+        again = f"paretonas search --resume {run.folder}"
+        print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
+        raise
+    except Exception:
+        _leave_no_empty_run(run)
         raise
     if last is None:
         raise ValueError("the budget made no step possible; give more with --budget")
+    if not len(last.front):
+        limits = arguments.get("constraint", "the budget")
+        raise ValueError(f"no trained network meets {limits}; what was tried is in {run.folder}")
     out = console()
     out.print(front_table(last.front))
     page = run.folder / "report.html"
     write_report(run, page)
     out.print(f"{len(last.front)} points in {clock(last.seconds)}; all of it is in {run.folder}")
     out.print(f"look at {page}, or take one: paretonas export {run.folder} --pick knee")
+
+
+def _leave_no_empty_run(run: Run) -> None:
+    """What was refused before it began need not keep its folder."""
+    files = list(run.folder.iterdir())
+    if all(file.name == "run.json" or file.stat().st_size == 0 for file in files):
+        for file in files:
+            file.unlink()
+        run.folder.rmdir()
 
 
 def _free_folder(name: str) -> Path:

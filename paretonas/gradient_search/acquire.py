@@ -13,7 +13,7 @@ Matrix = NDArray[np.float64]
 def acquire(
     draws: Float[Matrix, "s k"],
     costs: Float[Matrix, "k l"],
-    reference: Float[Matrix, "m"],
+    reference: Float[Matrix, " m"],
     count: int,
     known: int = 0,
 ) -> list[int]:
@@ -61,7 +61,7 @@ def acquire(
 
 
 def gain(
-    point: Float[Matrix, "m"], front: Float[Matrix, "p m"], reference: Float[Matrix, "m"]
+    point: Float[Matrix, " m"], front: Float[Matrix, "p m"], reference: Float[Matrix, " m"]
 ) -> float:
     """The hypervolume that a point would add to a front."""
     if (point >= reference).any():
@@ -74,6 +74,6 @@ def gain(
     return max(0.0, own - covered)
 
 
-def _front(points: Float[Matrix, "p m"], reference: Float[Matrix, "m"]) -> Matrix:
+def _front(points: Float[Matrix, "p m"], reference: Float[Matrix, " m"]) -> Matrix:
     inside = points[(points < reference).all(axis=1)]
     return inside[moocore.is_nondominated(inside, keep_weakly=False)] if len(inside) else inside

@@ -131,8 +131,8 @@ class Scale:
         high: (m,) of the logarithms.
     """
 
-    low: Float[Tensor, "m"]
-    high: Float[Tensor, "m"]
+    low: Float[Tensor, " m"]
+    high: Float[Tensor, " m"]
 
     @classmethod
     def of(cls, values: Float[Tensor, "k m"]) -> Scale:

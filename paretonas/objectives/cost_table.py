@@ -248,7 +248,8 @@ def _check(slot: Slot, choices: Sequence[Choice]) -> None:
     for name, groups in slot.groups.items():
         if name not in known:
             raise ValueError(
-                f"slot {slot.name!r} depends on {name!r}, which is no choice{nearest(name, [*known])}"
+                f"slot {slot.name!r} depends on {name!r}, which is no choice"
+                f"{nearest(name, [*known])}"
             )
         if sorted(o for group in groups for o in group) != sorted(known[name]):
             raise ValueError(
@@ -271,5 +272,7 @@ def _misfit(choices: Sequence[Choice], architecture: Mapping[str, str]) -> str:
             return f"the architecture has no pick for choice {choice.name!r}"
         option = architecture[choice.name]
         if option not in choice.options:
-            return f"choice {choice.name!r} has no option {option!r}{nearest(option, choice.options)}"
+            return (
+                f"choice {choice.name!r} has no option {option!r}{nearest(option, choice.options)}"
+            )
     raise AssertionError("a slot depends on no other choices than the table's")

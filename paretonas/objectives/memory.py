@@ -11,9 +11,8 @@ from torch import Tensor
 from ..nn import Supernet
 from .base import Objective
 from .cost_table import CostTable
-from .parameters import slots
 from .parts import observer
-from .tabulate import tabulate
+from .tabulate import cost_table
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,9 @@ class Memory(Objective):
             ValueError: what is alive in one part depends on more than 4096 combinations of picks.
         """
         observe, choices = observer(supernet, example), supernet.choices
-        sizes = tabulate(choices, lambda a: observe(a).parameter_bytes)
-        live = tabulate(choices, lambda a: observe(a).live)
         return cls(
-            CostTable(choices, slots(choices, sizes), unit="bytes"),
-            CostTable(choices, slots(choices, live), unit="bytes"),
+            cost_table(choices, lambda a: observe(a).parameter_bytes, unit="bytes"),
+            cost_table(choices, lambda a: observe(a).live, unit="bytes"),
         )
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:

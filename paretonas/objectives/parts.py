@@ -89,11 +89,13 @@ class Run:
         paths: frozenset[str],
     ) -> Run:
         """Extract an architecture and run it on the example; torch's global generator rests."""
-        with torch.random.fork_rng(devices=[]):
-            network = supernet.extract(architecture)
+        network = supernet.extract(architecture)
+        with torch.random.fork_rng(devices=[]):  # should the network draw numbers
             recording = record(network, example)
         places = dict(extracted_paths(supernet.network, architecture))
-        owners = {path: _owner(places.get(path, path), paths) for path, _ in network.named_modules()}
+        owners = {
+            path: _owner(places.get(path, path), paths) for path, _ in network.named_modules()
+        }
         return cls(network, recording, places, owners)
 
     def ops(self) -> Iterator[tuple[str, Op, int]]:
@@ -163,9 +165,7 @@ def extracted_paths(
                 yield from visit(block, f"{path}.blocks.{index}", f"{plain}.{index}".lstrip("."))
         else:
             for name, child in module.named_children():
-                yield from visit(
-                    child, f"{path}.{name}".lstrip("."), f"{plain}.{name}".lstrip(".")
-                )
+                yield from visit(child, f"{path}.{name}".lstrip("."), f"{plain}.{name}".lstrip("."))
 
     return visit(network, "", "")
 
@@ -186,6 +186,6 @@ def _parts(run: Run) -> Parts:
     for name, tensor in run.network.named_parameters():
         parameters[owner(name)] += tensor.numel()
         sizes[owner(name)] += tensor.numel() * tensor.element_size()
-    for name, tensor in run.network.named_buffers():
-        sizes[owner(name)] += tensor.numel() * tensor.element_size()
+    for name, buffer in run.network.named_buffers():
+        sizes[owner(name)] += buffer.numel() * buffer.element_size()
     return Parts(runs, live, parameters, sizes)

@@ -5,29 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..devices import device_name, find_device
 from ..devices.timer import measure_in_turn
 from ..nn import Supernet
-from ..space import Architecture, Choice, decode, draw
+from ..space import Architecture, Choice, decode
+from .calibration import Calibration, calibrate, rank_correlation
 from .cost_table import CostTable, Slot
-from .parameters import slots
 from .parts import Run, observer, part_paths
-from .tabulate import Dependence, tabulate
+from .tabulate import Dependence, slots, tabulate
+
+__all__ = ["profile", "rank_correlation"]
 
 Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]
 
-CALIBRATION = 12  # whole architectures, spread over the range of the table
-SECONDS = 2.0  # of timing, for the parts and again for the whole architectures
+SECONDS = 2.0  # of timing the parts
 
 
 def profile(
@@ -44,9 +43,9 @@ def profile(
     Each part is taken from an extracted network and timed in place: the plain module, on an input
     of the shape that reaches it there. Parts that run the same operations on the same shapes are
     measured once. All are timed in turn, round after round. A dozen whole architectures are timed
-    as well; the table is scaled and shifted to fit them, ``a + b * sum``, and how well it ranks
-    them is written down: see `about` of the table for ``calibration_ms``,
-    ``calibration_factor`` and ``rank_correlation``.
+    as well; the table is scaled and shifted to fit them, ``shift + factor * sum``. Both numbers,
+    and how well the table ranks these architectures, are in `about` of the table: see
+    `paretonas.objectives.calibration.Calibration`.
 
     Args:
         supernet: the network with choices.
@@ -76,7 +75,15 @@ def profile(
     report = progress or (lambda done, total: None)
     measured = _measure_parts(supernet, example, found, place, threads, report)
     table = CostTable(supernet.choices, _slots(supernet.choices, found, measured), unit="ms")
-    table = _calibrated(table, about, supernet, example, place, threads, report)
+    calibration = calibrate(
+        table,
+        supernet,
+        example,
+        device=place,
+        threads=threads,
+        progress=lambda done, total: report(done + total, 2 * total),
+    )
+    table = _scaled(table, calibration, about)
     if cache:
         table.write(path)
     return table
@@ -113,23 +120,24 @@ def _measure_parts(
 
 def _call(run: Run, part: str, example: Tensor, device: torch.device) -> Callable[[], object]:
     """Run a part alone, on inputs like those that reach it in its network."""
-    path = next((plain for plain, place in run.places.items() if place == part), None)
+    path = next((plain for plain, owner in run.owners.items() if owner == part), None)
     inputs: list[tuple[Any, Any]] = []
-    if path is None or run.owners.get(path) != part:
-        path = next((plain for plain, owner in run.owners.items() if owner == part), None)
-    if path is None:  # no module: operations of a larger module's own code
+    if path is not None:
+        module = run.network.get_submodule(path)
+
+        def keep(_: nn.Module, args: Any, kwargs: Any) -> None:
+            inputs.append((args, kwargs))
+
+        hook = module.register_forward_pre_hook(keep, with_kwargs=True)
+        run.network.eval()
+        with torch.inference_mode():
+            run.network(example)
+        hook.remove()
+        module.to(device)
+    if not inputs:  # nobody calls it as a module: run its operations
         own = [op.call for name, op, _ in run.ops() if name == part]
         replay = [(f, _like(args, device), _like(kwargs, device)) for f, args, kwargs in own]
         return lambda: [f(*args, **kwargs) for f, args, kwargs in replay]
-    module = run.network.get_submodule(path)
-    hook = module.register_forward_pre_hook(
-        lambda _, args, kwargs: inputs.append((args, kwargs)), with_kwargs=True
-    )
-    run.network.eval()
-    with torch.inference_mode():
-        run.network(example)
-    hook.remove()
-    module.to(device)
     if len(inputs) == 1:
         args, kwargs = _like(inputs[0], device)
         return lambda: module(*args, **kwargs)
@@ -148,75 +156,6 @@ def _like(value: Any, device: torch.device) -> Any:
     return value
 
 
-def _calibrated(
-    table: CostTable,
-    about: dict[str, Any],
-    supernet: Supernet,
-    example: Tensor,
-    device: torch.device,
-    threads: int,
-    progress: Progress,
-) -> CostTable:
-    """The table, scaled and shifted to fit whole architectures."""
-    rng = Random(0)
-    drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
-    ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
-    spread = np.linspace(0, len(ranked) - 1, min(CALIBRATION, len(ranked))).round().astype(int)
-    chosen = [ranked[index] for index in spread]
-    x = example.to(device)
-    with torch.random.fork_rng(devices=[]):
-        networks = [supernet.extract(a).to(device).eval() for a in chosen]
-    times = measure_in_turn(
-        [lambda network=network: network(x) for network in networks],
-        threads=threads,
-        device=device,
-        seconds=SECONDS,
-        progress=lambda done, total: progress(done + total, 2 * total),
-    )
-    predicted = np.array([table.total_at(a) for a in chosen])
-    measured = np.array([time.median_ms for time in times])
-    factor, shift = _fit(predicted, measured)
-    correlation = rank_correlation(predicted, measured)
-    constant = Slot("constant", {}, torch.tensor(shift, dtype=torch.float64))
-    scaled = [Slot(slot.name, slot.groups, slot.values * factor) for slot in table.slots]
-    return CostTable(
-        table.choices,
-        [constant, *scaled],
-        unit="ms",
-        about={
-            **about,
-            "calibration_ms": shift,
-            "calibration_factor": factor,
-            "rank_correlation": correlation,
-        },
-    )
-
-
-def _fit(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:
-    """Factor and shift of the line through the middle of the points, neither of them negative.
-
-    The slope is the median over pairs of points (Theil 1950, Sen 1968), which a few disturbed
-    measurements do not move.
-    """
-    low, high = np.triu_indices(len(predicted), 1)
-    apart = predicted[high] - predicted[low]
-    rises = (measured[high] - measured[low])[apart > 0] / apart[apart > 0]
-    if len(rises) > 0:
-        factor = float(np.median(rises))
-        shift = float(np.median(measured - factor * predicted))
-        if factor > 0 and shift >= 0:
-            return factor, shift
-    return float(np.median(measured / predicted)), 0.0
-
-
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's, with ties sharing their mean rank; nan where there is nothing to rank."""
-    ranks = [np.array([(v < x).mean() + (v <= x).mean() for x in v]) for v in (one, other)]
-    if min(np.ptp(rank) for rank in ranks) == 0:
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
 def _slots(
     choices: Sequence[Choice], found: Mapping[str, Dependence], measured: Mapping[Signature, float]
 ) -> list[Slot]:
@@ -227,6 +166,14 @@ def _slots(
             for key, (value, picks) in dependence.values.items()
         }
     return slots(tuple(choices), found)
+
+
+def _scaled(table: CostTable, calibration: Calibration, about: Mapping[str, Any]) -> CostTable:
+    constant = Slot("constant", {}, torch.tensor(calibration.shift_ms, dtype=torch.float64))
+    scaled = [Slot(s.name, s.groups, s.values * calibration.factor) for s in table.slots]
+    return CostTable(
+        table.choices, [constant, *scaled], unit="ms", about={**about, **asdict(calibration)}
+    )
 
 
 def _digest(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> str:
@@ -243,4 +190,3 @@ def _hash(text: str) -> str:
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretonas"
-

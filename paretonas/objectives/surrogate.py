@@ -24,7 +24,7 @@ class Evidence:
     """Scores of architectures: picks (k, c), values (k,), and whether each was trained (k,)."""
 
     picks: Int[Tensor, "k c"]
-    values: Float[Tensor, "k"]
+    values: Float[Tensor, " k"]
     trained: Tensor
 
 
@@ -56,7 +56,6 @@ class Surrogate:
         sizes: Sequence[int],
         evidence: Evidence,
         start: Tensor | None = None,
-        steps: int = 60,
     ) -> Surrogate:
         """Fit to evidence; `start` is the `hyper` of an earlier fit."""
         x = one_hot_picks(evidence.picks, sizes).double()
@@ -69,7 +68,7 @@ class Surrogate:
         optimizer = torch.optim.Adam([theta], lr=0.1)
         overlap = _overlap(x, x, sizes)
         with torch.enable_grad():
-            for _ in range(steps):
+            for _ in range(40 if start is None else 12):
                 factor = _factor(theta, overlap, trained)
                 white = torch.linalg.solve_triangular(factor, centered[:, None], upper=False)
                 loss = 0.5 * white.square().sum() + factor.diagonal().log().sum()
@@ -82,7 +81,7 @@ class Surrogate:
         weights = torch.cholesky_solve(centered[:, None], factor)[:, 0]
         return cls(tuple(sizes), hyper, x, trained, mean, factor, weights)
 
-    def relaxed(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, "r"]:
+    def relaxed(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, " r"]:
         """The expected score, once trained, of an architecture drawn from each row."""
         p = probabilities.double()
         cross = _covariance(
@@ -90,7 +89,7 @@ class Surrogate:
         )
         return (self._mean[1] + cross @ self._weights).to(probabilities.dtype)
 
-    def mean(self, picks: Int[Tensor, "k c"]) -> Float[Tensor, "k"]:
+    def mean(self, picks: Int[Tensor, "k c"]) -> Float[Tensor, " k"]:
         """The predicted score, once trained, of each architecture."""
         return self.relaxed(one_hot_picks(picks, self.sizes).double())
 

@@ -2,8 +2,9 @@
 
 Whole architectures are observed, and each observation tells about all slots at once. Perturbing
 single picks around a few random architectures gives a first guess of what a slot depends on;
-after that, any two observations that the guess calls alike and that differ are an exact proof of
-a dependence, which halving the difference between the two finds.
+after that, any two observations that the guess calls alike and that differ are a proof of a
+dependence, which halving the difference between the two finds. A dependence that shows in very few
+architectures can stay hidden.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from itertools import product
 from math import prod
 from random import Random
 
+import torch
+
 from ..space import Architecture, Choice, decode
+from .cost_table import CostTable, Slot
 
 Picks = tuple[int, ...]
 Values = Mapping[str, Hashable]  # slot -> value; a slot that is not there has the value None
 
 BASES = 2  # random architectures whose every neighbor is observed
-CHECKS = 24  # random architectures that the finished table must predict
+CHECKS = 24  # architectures in a row that the finished table must predict
 MOST_COMBINATIONS = 4096
 
 
@@ -72,6 +76,42 @@ def tabulate(
     return _Table(choices, observe, Random(seed)).fill()
 
 
+def slots(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> list[Slot]:
+    """Slots of a cost table from tabulated numbers; a part that does not run costs nothing."""
+    made = []
+    for name, dependence in found.items():
+        axes = dependence.axes()
+        groups = {}
+        for index in axes:
+            classes, options = dependence.classes[index], choices[index].options
+            groups[choices[index].name] = tuple(
+                tuple(o for o, kind in zip(options, classes, strict=True) if kind == group)
+                for group in range(max(classes) + 1)
+            )
+        shape = [len(group) for group in groups.values()]
+        values = torch.zeros(shape, dtype=torch.float64)
+        for key, (value, _) in dependence.values.items():
+            place = tuple(key[index] for index in axes)
+            values[place] = 0.0 if value is None else float(str(value))
+        if bool((values != 0).any()):
+            made.append(Slot(name, groups, values))
+    return made
+
+
+def cost_table(
+    choices: Sequence[Choice],
+    observe: Callable[[Architecture], Mapping[str, float]],
+    *,
+    unit: str,
+) -> CostTable:
+    """The cost table of numbers that one look at an architecture shows for each of its parts.
+
+    Raises:
+        ValueError: a slot has more than 4096 combinations.
+    """
+    return CostTable(choices, slots(choices, tabulate(choices, observe)), unit=unit)
+
+
 class _Table:
     def __init__(
         self,
@@ -85,6 +125,7 @@ class _Table:
         self.rng = rng
         self.seen: dict[Picks, Values] = {}
         self.slots: dict[str, Dependence] = {}
+        self.refuted = 0  # how many times a slot turned out to depend on more than was thought
 
     def fill(self) -> dict[str, Dependence]:
         for _ in range(BASES):
@@ -92,13 +133,31 @@ class _Table:
         for picks in list(self.seen):
             self._learn(picks)
         self._complete()
-        checks = 0
-        while checks < CHECKS:
-            checks += 1
-            if self._learn(self._random()):
-                checks = 0
+        unlike = 0
+        tests = self._alike()
+        while unlike < CHECKS:
+            unlike += 1
+            picks = next(tests, ()) or self._random()
+            if self._learn(picks):
+                unlike = 0
+                for near in self._near(picks):  # one surprise is seldom alone
+                    self._learn(near)
                 self._complete()
         return self.slots
+
+    def _alike(self) -> Iterator[Picks]:
+        """Architectures whose choices all pick one option where they can, such as all skips."""
+        names = dict.fromkeys(option for choice in self.choices for option in choice.options)
+        for name in names:
+            yield tuple(
+                choice.options.index(name) if name in choice.options else pick
+                for choice, pick in zip(self.choices, self._random(), strict=True)
+            )
+
+    def _near(self, base: Picks) -> Iterator[Picks]:
+        for index, size in enumerate(self.sizes):
+            for option in range(size):
+                yield (*base[:index], option, *base[index + 1 :])
 
     def _random(self) -> Picks:
         return tuple(self.rng.randrange(size) for size in self.sizes)
@@ -129,14 +188,18 @@ class _Table:
 
     def _learn(self, picks: Picks) -> bool:
         """Enter an observation into every slot's table; true if it refuted a dependence."""
+        before = self.refuted
         self._values(picks)
-        return any([self._enter(name, slot, picks) for name, slot in list(self.slots.items())])
+        for name, slot in list(self.slots.items()):
+            self._enter(name, slot, picks)
+        return self.refuted > before
 
     def _enter(self, name: str, slot: Dependence, picks: Picks) -> bool:
         value = self._values(picks).get(name)
         known, witness = slot.values.setdefault(slot.key(picks), (value, picks))
         if known == value:
             return False
+        self.refuted += 1
         index, option = self._difference(name, picks, witness)
         slot.classes[index][option] = max(slot.classes[index]) + 1
         self._rebuild(name, slot)
@@ -153,7 +216,9 @@ class _Table:
         apart = [i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
         while len(apart) > 1:
             half = set(apart[: len(apart) // 2])
-            middle = tuple(b if i in half else a for i, (a, b) in enumerate(zip(one, other, strict=True)))
+            middle = tuple(
+                b if i in half else a for i, (a, b) in enumerate(zip(one, other, strict=True))
+            )
             if self._values(middle).get(name) != self._values(one).get(name):
                 other = middle
             else:

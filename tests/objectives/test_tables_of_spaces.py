@@ -1,0 +1,86 @@
+"""Memory and parameters by table against the graph and the extracted network, exhaustively."""
+
+from random import Random
+
+import pytest
+import torch
+
+from paretonas.graph import network_graph, peak_memory
+from paretonas.nn import Supernet
+from paretonas.objectives import Memory, Objective, Parameters
+from paretonas.space import draw, encode, every
+from search_spaces import digits
+
+
+def one_hot(choices, architecture):
+    rows = [
+        torch.nn.functional.one_hot(torch.tensor(pick), len(choice.options))
+        for pick, choice in zip(encode(choices, architecture), choices, strict=True)
+    ]
+    return torch.cat(rows).double()
+
+
+def check(supernet, x, architectures):
+    memory, parameters = Memory.of(supernet, x), Parameters.of(supernet, x)
+    for architecture in architectures:
+        network = supernet.extract(architecture)
+        graph = network_graph(network, x)
+        assert memory.exact(architecture) == peak_memory(graph) / 1024, str(architecture)
+        count = sum(p.numel() for p in network.parameters())
+        assert parameters.exact(architecture) == count, str(architecture)
+        picks = one_hot(supernet.choices, architecture)
+        assert memory.relaxed(picks).item() == pytest.approx(memory.exact(architecture), rel=1e-12)
+        assert parameters.relaxed(picks).item() == count
+
+
+def test_every_architecture_of_awkward_spaces(supernet, example):
+    check(supernet, example, every(supernet.choices))
+
+
+def test_every_architecture_of_the_small_digits_space():
+    supernet = digits.small.supernet()
+    architectures = list(every(supernet.choices))
+    check(supernet, torch.zeros(1, 1, 28, 28), architectures)
+
+
+def test_samples_of_the_default_space():
+    supernet, rng = digits.space.supernet(), Random(3)
+    check(supernet, torch.zeros(2, 1, 28, 28), [draw(supernet.choices, rng) for _ in range(40)])
+
+
+def test_the_tables_do_not_depend_on_the_weights_or_on_chance(supernet, example):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = Memory.of(supernet, example)
+    assert torch.equal(before, torch.get_rng_state())
+    other = Memory.of(Supernet(supernet.network), example)
+    assert [slot.name for slot in first.activations.slots] == [
+        slot.name for slot in other.activations.slots
+    ]
+    for one, two in zip(first.activations.slots, other.activations.slots, strict=True):
+        assert one.groups == two.groups
+        assert torch.equal(one.values, two.values)
+
+
+def test_expected_parameters_are_the_mean_over_draws(supernet, example):
+    parameters = Parameters.of(supernet, example)
+    uniform = torch.cat(
+        [torch.ones(len(c.options)).double() / len(c.options) for c in supernet.choices]
+    )
+    counts = [parameters.exact(architecture) for architecture in every(supernet.choices)]
+    assert parameters.relaxed(uniform).item() == pytest.approx(sum(counts) / len(counts))
+
+
+def test_expected_memory_is_a_lower_bound_of_the_mean(supernet, example):
+    memory = Memory.of(supernet, example)
+    uniform = torch.cat(
+        [torch.ones(len(c.options)).double() / len(c.options) for c in supernet.choices]
+    )
+    needs = [memory.exact(architecture) for architecture in every(supernet.choices)]
+    assert min(needs) <= memory.relaxed(uniform).item() <= sum(needs) / len(needs) + 1e-9
+
+
+def test_they_are_objectives_with_a_column(supernet, example):
+    memory, parameters = Memory.of(supernet, example), Parameters.of(supernet, example)
+    assert isinstance(memory, Objective)
+    assert (memory.column, parameters.column) == ("memory_kib", "parameters")

@@ -1,0 +1,408 @@
+"""What the command line promises: exit codes, one clear line, what is shown and written."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import paretonas.cli.search as job
+from paretonas.cli import run
+from paretonas.cli.display import watch
+from paretonas.cli.find import find_solver, find_space
+from paretonas.front import Front, Point
+from paretonas.gradient_search.search import Step
+from paretonas.objectives import profile
+from paretonas.runs import Run
+from search_spaces import toy
+
+FILES = ("run.json", "front.csv", "front.json", "evaluations.jsonl", "history.csv", "report.html")
+
+MY_FILE = """
+from torch import nn
+from paretonas import NetworkSpace
+from paretonas.nn import OneOf
+from paretonas.training import Recipe
+from search_spaces.images import digits_8x8
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), OneOf({"a": nn.Linear(64, 10), "b": nn.Linear(64, SIZE)}))
+
+SIZE = 10
+space = NetworkSpace("mine", Net, digits_8x8, Recipe(epochs=1))
+network = Net()
+plain = NetworkSpace("plain", lambda: nn.Linear(1, 1), digits_8x8)
+def nothing():
+    raise RuntimeError("lost")
+"""
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory) -> Path:
+    """A measured cost table of the toy space."""
+    path = tmp_path_factory.mktemp("costs") / "costs.json"
+    supernet = toy.space.supernet()
+    profile(supernet, toy.space.data().example, cache=False).write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, costs) -> Path:
+    """A real run on the toy space."""
+    out = tmp_path_factory.mktemp("runs") / "toy"
+    settings = ["--space", "toy", "--budget", "150steps", "--costs", str(costs)]
+    assert run(["search", *settings, "--device", "cpu", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A current folder of one's own, with a space in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_file", raising=False)
+    (tmp_path / "my_file.py").write_text(MY_FILE)
+    yield tmp_path
+    sys.modules.pop("my_file", None)
+
+
+def error_of(arguments: list[str], capsys) -> tuple[int, str]:
+    """The exit code, and the one line on stderr."""
+    code = run(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("paretonas: ")
+    return code, lines[0]
+
+
+def step(number: int, *, phase: str = "weights", of: int = 10, **more) -> Step:
+    return Step(phase, number, of, more.pop("front", Front(["error_percent"])), number, **more)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Puts a generator in the place of the search."""
+
+    def put(steps):
+        def search(**arguments) -> Iterator[Step]:
+            del arguments["run"]
+            put.arguments = arguments
+            yield from steps()
+
+        monkeypatch.setattr(job, "search", search)
+
+    return put
+
+
+# --- a real run ------------------------------------------------------------------------------
+
+
+def test_a_run_writes_all_its_files(folder):
+    assert {*FILES} <= {path.name for path in folder.iterdir()}
+    front = Run.open(folder).front()
+    assert len(front) >= 1
+    assert {path.stem for path in (folder / "weights").glob("*.safetensors")} >= {
+        point.id for point in front
+    }
+
+
+def test_exported_weights_score_what_the_front_says(folder):
+    from paretonas.training import evaluate
+
+    opened = Run.open(folder)
+    point = opened.front().pick("most-accurate")
+    network = toy.space.supernet().extract(point.architecture)
+    network.load_state_dict(opened.weights(point.id))
+    error = evaluate(network, toy.space.data().valid).error_percent
+    assert error == pytest.approx(point.objectives["error_percent"])
+
+
+@pytest.mark.parametrize("format", ["torch", "safetensors", "json", "graphml", "onnx"])
+def test_export_writes_every_format(folder, tmp_path, capsys, format):
+    out = tmp_path / "net"
+    assert run(["export", str(folder), "--format", format, "--out", str(out)]) == 0
+    assert out.stat().st_size > 0
+    said = capsys.readouterr().out
+    assert str(out) in said
+    assert ("in the search" in said) == (format in ("onnx", "torch", "safetensors"))
+    assert ("read back" in said) == (format in ("onnx", "torch"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pick", "latency<=1ns"], "no point meets latency_ms<=1e-06; the front offers"),
+        (["--pick", "a99"], "no point is called 'a99'; there are knee, fastest"),
+        (["--format", "onx"], "unknown format 'onx'; did you mean 'onnx'?"),
+    ],
+)
+def test_an_impossible_export_says_what_there_is(folder, capsys, arguments, message):
+    code, line = error_of(["export", str(folder), *arguments], capsys)
+    assert code == 2
+    assert message in line
+
+
+def test_report_draws_the_page_where_it_should(folder, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert run(["report", str(folder), "--out", str(page)]) == 0
+    assert "<html" in page.read_text()
+    assert str(page) in capsys.readouterr().out
+
+
+def test_a_finished_run_that_is_resumed_ends_with_the_same_front(folder):
+    before = (folder / "front.json").read_text()
+    assert run(["search", "--resume", str(folder)]) == 0
+    picks = [point["id"] for point in json.loads(before)["points"]]
+    after = json.loads((folder / "front.json").read_text())
+    assert [point["id"] for point in after["points"]] == picks
+
+
+def test_profile_writes_a_table_that_search_reads(here, capsys):
+    assert run(["profile", "--space", "toy", "--device", "cpu", "--out", "costs.json"]) == 0
+    assert "costs.json" in capsys.readouterr().out
+    from paretonas.objectives import CostTable
+
+    assert CostTable.read("costs.json", toy.space.choices).slots
+
+
+# --- bad input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serch"], "Did you mean 'search'?"),
+        (["search", "--budgt", "3s"], "--budget"),
+        (["search", "--space", "digts"], "no space is called 'digts'; did you mean 'digits'?"),
+        (["search", "--space", "nopkg.mod:x"], "no module is called 'nopkg.mod'"),
+        (["search", "--space", "no/file.py"], "there is no file"),
+        (["search", "--space", "my_file:spce"], "my_file has no 'spce'; did you mean 'space'?"),
+        (["search", "--space", "my_file:network"], "is a network, no space"),
+        (["search", "--space", "my_file:Net"], "is a network, no space"),
+        (["search", "--space", "my_file:SIZE"], "is of type int, no space"),
+        (["search", "--space", "my_file:plain"], "a search space needs a choice"),
+        (["search", "--space", "broken.py"], "broken.py failed: ZeroDivisionError"),
+        (["search", "--solver", "mdga"], "no solver is called 'mdga'; did you mean 'MGDA'?"),
+        (["search", "--budget", "0s"], "budget"),
+        (["search", "--budget", "soon"], "90s"),
+        (["search", "--space", "toy", "--budget", "1steps"], "budget"),
+        (["search", "--constraint", "latency<=-1ms"], "latency_ms is never negative"),
+        (["search", "--constraint", "speed<=1"], "no objective is called 'speed'"),
+        (["search", "--space", "toy", "--out", "full"], "full is not empty"),
+        (["search", "--space", "toy", "--out", "my_file.py"], "my_file.py is a file"),
+        (["search", "--device", "tpu"], "auto, cpu or cuda"),
+        (["search", "--threads", "0"], "--threads"),
+        (["search", "--costs", "nofile"], "nofile"),
+        (["search", "--resume", "nofolder"], "nofolder"),
+        (["search", "--resume", "full"], "full is not the folder of a run"),
+        (["search", "--resume", "full", "--seed", "1"], "leave out --seed"),
+        (["export", "full"], "full is not the folder of a run"),
+        (["report", "full"], "full is not the folder of a run"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_exit_code_2(here, capsys, arguments, message):
+    (here / "full").mkdir()
+    (here / "full" / "file").write_text("")
+    (here / "broken.py").write_text("1 / 0")
+    code, line = error_of(arguments, capsys)
+    assert code == 2
+    assert message in line
+    assert not list(here.glob("paretonas-*")), "a refused search leaves no folder"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_cuda_without_a_cuda_device_is_bad_input(capsys):
+    code, line = error_of(["search", "--space", "toy", "--device", "cuda"], capsys)
+    assert (code, "cuda" in line) == (2, True)
+
+
+def test_options_of_different_shapes_are_bad_input(here, capsys):
+    (here / "my_file.py").write_text(MY_FILE.replace("SIZE = 10", "SIZE = 11"))
+    code, line = error_of(["search", "--space", "my_file.py", "--budget", "100steps"], capsys)
+    assert code == 2
+    assert "one shape" in line
+
+
+# --- what becomes of errors ------------------------------------------------------------------
+
+
+def test_ctrl_c_is_130_and_says_how_to_go_on(here, fake, capsys):
+    def steps():
+        yield step(1)
+        raise KeyboardInterrupt
+
+    fake(steps)
+    assert run(["search", "--space", "toy", "--out", "run"]) == 130
+    said = capsys.readouterr().err
+    assert said == "paretonas: stopped; to go on: paretonas search --resume run\n"
+
+
+def test_an_unexpected_error_is_1_with_a_hint(here, fake, capsys, monkeypatch):
+    def steps():
+        yield step(1)
+        raise RuntimeError("boom\nin two lines")
+
+    fake(steps)
+    code, line = error_of(["search", "--space", "toy"], capsys)
+    assert code == 1
+    assert "RuntimeError: boom in two lines (set PARETONAS_TRACEBACK=1" in line
+    monkeypatch.setenv("PARETONAS_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        run(["search", "--space", "toy"])
+
+
+def test_a_mistake_inside_torch_is_not_taken_for_bad_input(here, fake, capsys):
+    def steps():
+        yield step(1)
+        torch.zeros(2).view(3, 3)
+
+    fake(steps)
+    assert error_of(["search", "--space", "toy"], capsys)[0] == 1
+
+
+def test_an_empty_front_under_a_constraint_is_bad_input(here, fake, capsys):
+    fake(lambda: iter([step(1)]))
+    limit = ["--constraint", "latency<=1us"]
+    code, line = error_of(["search", "--space", "toy", *limit], capsys)
+    assert code == 2
+    assert "no trained network meets latency_ms<=0.001" in line
+
+
+# --- what is asked reaches the search ----------------------------------------------------------
+
+
+def test_options_become_arguments_and_settings(here, fake, costs):
+    fake(lambda: iter([step(1)]))
+    given = {
+        "--space": "my_file:space",
+        "--budget": "90s",
+        "--solver": "smooth-tchebycheff",
+        "--rays": "5",
+        "--seed": "7",
+        "--threads": "2",
+        "--device": "cpu",
+    }
+    arguments = [word for pair in given.items() for word in pair]
+    limits = ["--constraint", "latency<=2ms", "--constraint", "memory<=1MiB"]
+    run(["search", *arguments, *limits, "--out", "run"])
+    found = fake.arguments
+    assert found["space"].name == "mine"
+    assert found["budget"].seconds == 90
+    assert type(found["solver"]).__name__ == "SmoothTchebycheff"
+    assert (found["count"], found["seed"], found["threads"]) == (5, 7, 2)
+    assert dict(found["constraint"].limits) == {"latency_ms": 2.0, "memory_kib": 1024.0}
+    settings = Run.open("run").settings
+    assert settings["constraint"] == limits[1::2]
+    assert settings["folder"] == str(here)
+
+
+def test_each_run_gets_a_folder_of_its_own(here, fake):
+    fake(lambda: iter([step(1)]))
+    for _ in range(2):
+        run(["search", "--space", "toy"])
+    assert {path.name for path in here.glob("paretonas-*")} == {
+        "paretonas-toy-1",
+        "paretonas-toy-2",
+    }
+
+
+@pytest.mark.parametrize("spec", ["my_file:space", "my_file.py:space", "./my_file.py"])
+def test_a_space_of_ones_own_is_found(here, spec):
+    assert find_space(spec).name == "mine"
+    os.chdir("/")
+    assert find_space(spec, here).name == "mine"
+
+
+@pytest.mark.parametrize("spec", ["toy", "search_spaces.toy", "search_spaces.toy:space"])
+def test_a_space_of_the_house_is_found_by_name(spec):
+    assert find_space(spec) is toy.space
+
+
+def test_a_space_in_a_package_is_found_by_path():
+    assert find_space(str(Path(toy.__file__)) + ":space").name == "toy"
+
+
+@pytest.mark.parametrize("name", ["MGDA", "mgda", "smooth_tchebycheff", "PCGrad", "EPO"])
+def test_solvers_are_found_whatever_the_case(name):
+    assert type(find_solver(name)).__name__.casefold() == name.replace("_", "").casefold()
+
+
+# --- what is shown ---------------------------------------------------------------------------
+
+
+def front_of_two() -> Front:
+    front = Front(["error_percent", "latency_ms", "memory_kib"])
+    for name, error, latency, memory in [("conv", 2.0, 0.5, 2048.0), ("skip", 9.0, 0.1, 12.0)]:
+        reported = {"test_error_percent": error + 1, "parameters": 1234, "latency_spread_ms": 0.01}
+        objectives = {"error_percent": error, "latency_ms": latency, "memory_kib": memory}
+        front.add(Point({"op": name}, objectives, reported))
+    return front
+
+
+def test_the_front_is_shown_as_a_table(here, fake, capsys):
+    def steps():
+        job_run = Run.open("run")
+        job_run.write_front(front_of_two())
+        yield step(10, front=front_of_two(), message="rank correlation 0.9")
+
+    fake(steps)
+    assert run(["search", "--space", "toy", "--out", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line.split() for line in lines if line.startswith("a01"))
+    said = "a01 2.00 % 3.00 % 0.500 ms ± 0.010 2.00 MiB 1,234 op=conv"
+    assert row == said.split()
+    assert any("rank correlation 0.9" in line for line in lines)
+    assert any("run" in line and "2 points" in line for line in lines)
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then():
+    told = [step(n, of=100, message=f"n={n}") for n in range(1, 101)]
+    told += [step(100, of=100, phase="finalists", hypervolume=0.5, cosines={"error_latency": -0.5})]
+    told += [step(100, of=100, phase="finalists", message="the end")]
+    out = io.StringIO()
+    assert list(watch(told, out)) == told
+    lines = out.getvalue().splitlines()
+    assert 8 <= len(lines) <= 14
+    assert lines[0] == "weights 1/100, 0:01 gone, about 1:39 left, n=1"
+    known = "finalists 100/100, cosine error/latency -0.50, front 0 points, hypervolume 0.5000"
+    assert lines[-2:] == [known, f"{known}, the end"]
+
+
+def test_on_a_terminal_there_is_a_picture():
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    told = [
+        step(0, of=0, phase="costs"),
+        step(5, objectives={"error_percent": 3.0}, hypervolume=0.25, front=front_of_two()),
+        step(6, message="the end"),
+    ]
+    assert list(watch(told, out)) == told
+    assert "the end" in out.getvalue()
+
+
+# --- as a program ------------------------------------------------------------------------------
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from paretonas.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_and_errors_as_a_program():
+    assert program("--version").stdout.startswith("paretonas ")
+    shown = program("--help")
+    assert shown.returncode == 0
+    assert all(word in shown.stdout for word in ("search", "export", "profile", "report"))
+    wrong = program("nothing")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("paretonas: ")
+    assert wrong.stdout == ""

@@ -1,0 +1,201 @@
+"""What holds for the house itself: the front door, the rooms, the documents."""
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import paretonas
+from paretonas.cli import run
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HEAVY = ("torch", "numpy", "pandas", "pymoo", "optuna", "plotly", "sklearn", "networkx", "moocore")
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def python(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+# --- the front door ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["import paretonas", "from paretonas.cli import run; run([])"])
+def test_the_door_is_light(what):
+    loaded = python(f"{what}; import sys; print('LOADED', *sys.modules)").partition("LOADED")[2]
+    assert not {*HEAVY} & {*loaded.split()}
+
+
+@pytest.mark.parametrize("name", paretonas.__all__)
+def test_every_public_name_is_there_documented_and_in_the_directory(name):
+    assert name in dir(paretonas)
+    assert getattr(paretonas, name).__doc__
+    assert getattr(paretonas, name) is getattr(paretonas, name)
+
+
+def test_the_lazy_names_are_those_that_type_checkers_see():
+    tree = ast.parse(Path(paretonas.__file__).read_text())
+    (block,) = (
+        node for node in tree.body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node)
+    )
+    seen = {alias.asname: line.module for line in block.body for alias in line.names}
+    assert seen.keys() == set(paretonas.__all__)
+    for name, module in seen.items():
+        assert getattr(importlib.import_module(module), name) is getattr(paretonas, name)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(AttributeError, match="module 'paretonas' has no attribute 'serach'"):
+        _ = paretonas.serach
+
+
+# --- the rooms ---------------------------------------------------------------------------------
+
+
+def test_spaces_may_not_import_any_room_but_five():
+    contracts = {c["id"]: c for c in SETTINGS["tool"]["importlinter"]["contracts"]}
+    rooms = {
+        f"paretonas.{path.stem}"
+        for path in (ROOT / "paretonas").iterdir()
+        if path.name != "__init__.py" and (path.suffix == ".py" or (path / "__init__.py").exists())
+    }
+    allowed = {f"paretonas.{name}" for name in ("space", "nn", "relaxation", "data", "training")}
+    assert set(contracts["spaces"]["forbidden_modules"]) == rooms - allowed
+
+
+@pytest.mark.parametrize("package", ["paretonas", "search_spaces"])
+def test_every_module_says_what_it_is(package):
+    for path in (ROOT / package).rglob("*.py"):
+        text = path.read_text()
+        assert not text or ast.get_docstring(ast.parse(text)), path
+
+
+# --- the documents -----------------------------------------------------------------------------
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """What follows the language on the fence, and the code."""
+    found = re.findall(rf"^```{language}(.*)\n((?:.*\n)*?)```$", page.read_text(), re.MULTILINE)
+    return [(rest.strip(), code) for rest, code in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith(("http", "#")):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, new = set(), {ROOT / "README.md"}
+    while new:
+        page = new.pop()
+        reached.add(page)
+        links = re.findall(r"\]\(([^)#]+)", page.read_text())
+        places = [(page.parent / link).resolve() for link in links if not link.startswith("http")]
+        pages = {
+            p for place in places for p in ([place] if place.is_file() else place.glob("*.md"))
+        }
+        new |= {p for p in pages if p.suffix == ".md"} - reached
+    assert reached == set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_their_options_exist(page, capsys):
+    for command in re.findall(
+        r"paretonas ((?:search|export|profile|report)\b[^`\n&]*)", page.read_text()
+    ):
+        name, *words = shlex.split(command)
+        capsys.readouterr()
+        assert run([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        options = [word.partition("=")[0] for word in words if word.startswith("--")]
+        assert all(f"{option} " in shown for option in options), command
+
+
+def test_every_option_of_the_contract_is_in_the_help(capsys):
+    options = {
+        "search": "space device threads budget constraint solver rays seed costs out resume",
+        "export": "pick format out",
+        "profile": "space device threads out",
+        "report": "out",
+    }
+    for command, names in options.items():
+        assert run([command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(f"--{name} " in shown for name in names.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_marked_python_runs(page, tmp_path, monkeypatch):
+    """Fences that say ``python run`` run, one after the other; a file name saves the code first."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": page.stem}
+    for mark, code in blocks(page, "python"):
+        if not mark.startswith("run"):
+            continue
+        file = mark.removeprefix("run").strip()
+        if file:
+            (tmp_path / file).write_text(code)
+        exec(compile(code, file or page.name, "exec"), names)
+
+
+def test_the_network_of_ones_own_is_found_by_the_command_of_its_page(tmp_path, monkeypatch):
+    page = ROOT / "docs" / "your-own-network.md"
+    ((_, code),) = (block for block in blocks(page, "python") if "my_file.py" in block[0])
+    (tmp_path / "my_file.py").write_text(code)
+    (command,) = (c for c in re.findall("paretonas (search .*)", page.read_text()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_file", raising=False)
+    words = shlex.split(command)
+    words[words.index("--budget") + 1] = "60steps"
+    assert run([*words, "--device", "cpu"]) == 0
+    assert (tmp_path / "paretonas-mine-1" / "front.csv").exists()
+
+
+def test_the_readme_has_two_commands_the_first_searching_the_second_testing():
+    (_, first), (_, second), *_ = blocks(ROOT / "README.md", "sh")
+    assert len(first.splitlines()) == len(second.splitlines()) == 1
+    assert first.startswith(
+        "python3 -m venv .venv && .venv/bin/pip install --no-compile -c .ci/cpu"
+    )
+    assert first.endswith("&& .venv/bin/paretonas search\n")
+    assert second.startswith(".venv/bin/python -m pytest")
+
+
+def test_the_changelog_has_an_unreleased_section():
+    assert "\n## Unreleased\n" in (ROOT / "docs" / "changelog.md").read_text()
+
+
+def test_every_solver_has_its_test_case_and_every_choice_of_solver_can_be_asked_for():
+    from paretonas import solvers
+    from paretonas.cli.find import find_solver
+
+    cases = "".join(path.read_text() for path in (ROOT / "tests" / "solvers").glob("*.py"))
+    for name in solvers.__all__:
+        assert name in cases, name
+    for name in re.findall(r"`([A-Z]\w+)`", (ROOT / "docs" / "how-to-choose.md").read_text()):
+        assert find_solver(name)
+
+
+def test_ci_runs_each_stage_alone_and_refuses_others():
+    result = subprocess.run(
+        ["bash", str(ROOT / ".ci" / "run"), "nothing"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": os.environ["PATH"]},
+        check=False,
+    )
+    assert result.returncode == 2
+    for stage in ("format", "lint", "types", "layers", "docs", "tests"):
+        assert stage in result.stderr
