@@ -266,6 +266,12 @@ def test_a_mistake_inside_torch_is_not_taken_for_bad_input(here, fake, capsys):
     assert error_of(["search", "--space", "toy"], capsys)[0] == 1
 
 
+def test_a_mistake_of_ours_is_not_taken_for_bad_input(here, fake, capsys):
+    fake(lambda: iter([step(1, front=None)]))
+    code, line = error_of(["search", "--space", "toy"], capsys)
+    assert (code, "PARETONAS_TRACEBACK=1" in line) == (1, True)
+
+
 def test_an_empty_front_under_a_constraint_is_bad_input(here, fake, capsys):
     fake(lambda: iter([step(1)]))
     limit = ["--constraint", "latency<=1us"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import sys
 from collections.abc import Sequence
@@ -44,12 +45,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _raised_by_us(error: Exception) -> bool:
-    """Whether our own code refused, in words that are meant for the user."""
+    """Whether our own code refused, in words that are meant for the user, rather than tripped."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    house = Path(__file__).parents[1]
-    return trace is not None and house in Path(trace.tb_frame.f_code.co_filename).parents
+    if trace is None:
+        return False
+    file = trace.tb_frame.f_code.co_filename
+    statement = linecache.getline(file, trace.tb_lineno).lstrip()
+    return Path(__file__).parents[1] in Path(file).parents and statement.startswith("raise ")
 
 
 def _words(error: Exception) -> str:

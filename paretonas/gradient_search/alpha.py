@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -13,7 +15,7 @@ from ..conflict import cosine_similarity
 from ..relaxation import probabilities
 from ..solvers import Direction, Solver, Weighted
 
-Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r,)
+Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r, m)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class AlphaStep:
 def drive(
     alpha: Float[Tensor, "r K"],
     sizes: Sequence[int],
-    objectives: Sequence[Relaxed],
+    relaxed: Relaxed,
     solver: Solver,
     *,
     steps: int,
@@ -48,7 +50,7 @@ def drive(
     Args:
         alpha: where to start.
         sizes: the number of options of each choice.
-        objectives: comparable in scale, as from `Scale.of`.
+        relaxed: the objectives of each distribution, comparable in scale, as after a `Scale`.
         solver: turns the jacobian (r, m, K) into a direction for each ray.
         steps: how many.
         learning_rate: Adam's.
@@ -61,7 +63,7 @@ def drive(
         part = step / max(1, steps - 1)
         temperature = temperatures[0] * (temperatures[1] / temperatures[0]) ** part
         p = probabilities(alpha, sizes, temperature)
-        values = torch.stack([objective(p) for objective in objectives], dim=1)
+        values = relaxed(p)
         rows = [
             # Rays do not interact: the gradient of the sum holds the gradient of each.
             torch.autograd.grad(column.sum(), alpha, retain_graph=True)[0]
@@ -85,12 +87,12 @@ def aimed(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
 
     A solver that has a preference already keeps it.
     """
-    names = {f.name for f in fields(solver)} if hasattr(solver, "__dataclass_fields__") else set()
-    if "preference" not in names:
+    if not is_dataclass(solver) or "preference" not in {f.name for f in fields(solver)}:
         return Weighted(preference, solver)
-    if solver.preference is not None:
+    if getattr(solver, "preference", None) is not None:
         return solver
-    return replace(solver, preference=preference)
+    pointed: Any = replace(solver, preference=preference)
+    return cast(Solver, pointed)
 
 
 def rays(objectives: int, count: int, least: float = 0.02) -> Float[Tensor, "r m"]:
@@ -126,6 +128,9 @@ def _lattice(objectives: int, parts: int) -> list[tuple[int, ...]]:
 class Scale:
     """The range of each objective over what is known, so that a ms and a KiB weigh alike.
 
+    Objectives are positive and count by their logarithm: twice as fast is as good a step from 1 ms
+    as from 10 ms.
+
     Attributes:
         low: (m,) of the logarithms.
         high: (m,) of the logarithms.
@@ -136,11 +141,22 @@ class Scale:
 
     @classmethod
     def of(cls, values: Float[Tensor, "k m"]) -> Scale:
-        """The range of positive values, in logarithms."""
+        """The range of positive values."""
         logs = values.log()
         low, high = logs.amin(dim=0), logs.amax(dim=0)
         return cls(low, torch.where(high > low, high, low + 1.0))
 
-    def __call__(self, log_values: Float[Tensor, "*k m"]) -> Float[Tensor, "*k m"]:
+    def __call__(self, logs: Float[Tensor, "*k m"]) -> Float[Tensor, "*k m"]:
         """Logarithms of objectives, brought to about [0, 1]."""
-        return (log_values - self.low) / (self.high - self.low)
+        return (logs - self.low) / (self.high - self.low)
+
+    def undo(self, scaled: Float[Tensor, "*k m"]) -> Float[Tensor, "*k m"]:
+        """The objectives themselves."""
+        return (scaled * (self.high - self.low) + self.low).exp()
+
+    def excess(
+        self, logs: Float[Tensor, "*k m"], columns: Sequence[str], limits: Mapping[str, float]
+    ) -> Float[Tensor, "*k m"]:
+        """How far objectives are beyond their limits, scaled; 0 within them."""
+        bounds = [math.log(max(limits[c], 1e-9)) if c in limits else math.inf for c in columns]
+        return torch.relu(logs - torch.tensor(bounds).to(logs)) / (self.high - self.low)

@@ -14,7 +14,7 @@ DEFAULT_STEPS = 6000
 
 @dataclass(frozen=True)
 class Budget:
-    """Weight steps, or seconds; exactly one of them.
+    """Weight steps, or seconds; by default as many steps as a small space needs.
 
     >>> Budget.parse("90s")
     Budget(steps=None, seconds=90.0)
@@ -24,6 +24,10 @@ class Budget:
 
     steps: int | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            object.__setattr__(self, "steps", DEFAULT_STEPS)
 
     @classmethod
     def parse(cls, text: str) -> Budget:

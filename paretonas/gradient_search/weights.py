@@ -96,7 +96,7 @@ class WeightTraining:
             logits = self.supernet(self.split.inputs[rows], next(paths))
             loss = functional.cross_entropy(logits, self.split.labels[rows])
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self._optimizer.step()
             self.done += 1
             value = float(loss.detach())

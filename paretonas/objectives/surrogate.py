@@ -1,9 +1,9 @@
 """A surrogate of the error whose expectation under alpha is exact.
 
-Two kinds of evidence meet in one Gaussian process: many cheap scores with inherited weights, and few
-scores of architectures that were trained properly. The kernel is a sum and a product over choices,
-so the posterior mean is multilinear in the probabilities of independent picks: its expectation under
-alpha costs no more than one prediction, and the gradient is exact.
+Two kinds of evidence meet in one Gaussian process: many cheap scores with inherited weights, and
+few scores of architectures that were trained properly. The kernel is a sum and a product over
+choices, so the posterior mean is multilinear in the probabilities of independent picks: its
+expectation under alpha costs no more than one prediction, and the gradient is exact.
 """
 
 from __future__ import annotations
@@ -114,11 +114,12 @@ class Surrogate:
         jitter = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12)
         factor = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean)).double())
         noise = torch.randn(count, len(mean), dtype=torch.float64, generator=generator)
-        return mean + noise @ factor.T
+        draws: Tensor = mean + noise @ factor.T
+        return draws
 
 
-# The hyperparameters, as logarithms: [additive, product, noise] of the inherited scores, the same of
-# the difference, the scale between the two, then per choice the relevance and the stiffness.
+# The hyperparameters, as logarithms: [additive, product, noise] of the inherited scores, the same
+# of the difference, the scale between the two, then per choice the relevance and the stiffness.
 _SHARED = 7
 
 

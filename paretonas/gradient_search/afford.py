@@ -1,0 +1,72 @@
+"""Which architectures meet the constraint, by the tables, before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from random import Random
+
+from ..constraint import Constraint
+from ..nn import Supernet
+from ..objectives import Objective
+from ..space import Architecture, draw, neighbors
+from .weights import fair_paths
+
+
+class Affordable:
+    """Says whether an architecture meets the limits on its costs; finds some that do.
+
+    Args:
+        supernet: the space.
+        costs: the objectives that are known by table.
+        constraint: limits; those on anything else do not matter here.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: none does; the message says what the cheapest costs.
+    """
+
+    def __init__(
+        self, supernet: Supernet, costs: Sequence[Objective], constraint: Constraint, *, seed: int
+    ) -> None:
+        self._supernet, self._costs, self._seed = supernet, tuple(costs), seed
+        self._limits = [constraint.limits.get(cost.column, math.inf) for cost in costs]
+        self._cheapest = self._descend()
+        if not self(self._cheapest):
+            offers = ", ".join(f"{c.column} {c.exact(self._cheapest):.4g}" for c in self._costs)
+            raise ValueError(f"no architecture meets {constraint}: the cheapest found has {offers}")
+
+    def __call__(self, architecture: Architecture) -> bool:
+        return self._excess(architecture)[0] == 0
+
+    def design(self, count: int) -> Iterator[Architecture]:
+        """Affordable architectures: fairly drawn ones, then what lies around the cheapest."""
+        choices, canonical = self._supernet.choices, self._supernet.canonical
+        paths = fair_paths(choices, Random(self._seed))
+        for _ in range(20 * count):
+            architecture = canonical(next(paths))
+            if self(architecture):
+                yield architecture
+        around = [self._cheapest]
+        for center in around:
+            yield center
+            near = (canonical(other) for other in neighbors(choices, center))
+            around += [a for a in near if self(a) and a not in around]
+            if len(around) > 10 * count:
+                break
+
+    def _excess(self, architecture: Architecture) -> tuple[float, float]:
+        """How far the costs are above their limits in all, then how large they are."""
+        costs = [cost.exact(architecture) for cost in self._costs]
+        over = (max(0.0, cost / limit - 1) for cost, limit in zip(costs, self._limits, strict=True))
+        return sum(over), math.prod(max(cost, 1e-9) for cost in costs)
+
+    def _descend(self) -> Architecture:
+        """The best of some draws, improved pick by pick as long as that helps."""
+        choices, rng = self._supernet.choices, Random(self._seed)
+        best = min((draw(choices, rng) for _ in range(100)), key=self._excess)
+        while self._excess(near := min(neighbors(choices, best), key=self._excess)) < self._excess(
+            best
+        ):
+            best = near
+        return self._supernet.canonical(best)

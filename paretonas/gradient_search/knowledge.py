@@ -1,0 +1,127 @@
+"""What a search knows of the error so far, and what it would rather know next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import moocore
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..objectives import Objective
+from ..objectives.surrogate import Evidence, Surrogate
+from ..relaxation import sizes_of
+from ..space import Architecture, Choice, decode, encode
+from .acquire import Matrix, acquire
+
+Level = Literal["inherited", "trained"]
+
+DRAWS = 24  # of the surrogate, for choosing what to score next
+
+
+class Knowledge:
+    """Scores with inherited weights, errors after training, and the surrogate that joins them.
+
+    Args:
+        choices: the space's.
+        costs: the objectives that are known without training.
+        resolution: percent of error that one example makes, which keeps logarithms finite.
+
+    Attributes:
+        inherited: the loss of each architecture looked at, in nats.
+        trained: the error of each finalist, in percent.
+    """
+
+    def __init__(
+        self, choices: Sequence[Choice], costs: Sequence[Objective], resolution: float
+    ) -> None:
+        self.choices, self.costs, self.resolution = tuple(choices), tuple(costs), resolution
+        self.inherited: dict[Architecture, float] = {}
+        self.trained: dict[Architecture, float] = {}
+        self._surrogate: Surrogate | None = None
+        self._hyper: Tensor | None = None
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """The surrogate of the last `fit`."""
+        if self._surrogate is None:
+            raise RuntimeError("nothing is fitted yet")
+        return self._surrogate
+
+    def fit(self) -> None:
+        """Fit the surrogate to all scores."""
+        known = [*self.inherited, *self.trained]
+        losses = [math.log(max(loss, 1e-6)) for loss in self.inherited.values()]
+        errors = [math.log(error + self.resolution / 2) for error in self.trained.values()]
+        evidence = Evidence(
+            self._picks(known),
+            torch.tensor([*losses, *errors], dtype=torch.float64),
+            torch.tensor([0] * len(losses) + [1] * len(errors)),
+        )
+        self._surrogate = Surrogate.fit(sizes_of(self.choices), evidence, self._hyper)
+        self._hyper = self._surrogate.hyper
+
+    def values(self) -> Float[Tensor, "k m"]:
+        """The predicted error and the costs of all architectures scored so far."""
+        known = list(dict.fromkeys([*self.inherited, *self.trained]))
+        errors = self.surrogate.mean(self._picks(known)).exp()
+        return torch.column_stack([errors, torch.from_numpy(self.costs_of(known))])
+
+    def costs_of(self, architectures: Sequence[Architecture]) -> Float[Matrix, "k l"]:
+        """The costs of architectures."""
+        return np.array([[cost.exact(a) for cost in self.costs] for a in architectures])
+
+    def leaders(self) -> list[Architecture]:
+        """The trained architectures that no other dominates, by tabulated costs.
+
+        Not by measured ones, which vary: the course of a search should not.
+        """
+        if not self.trained:
+            return []
+        known = list(self.trained)
+        points = np.column_stack([list(self.trained.values()), self.costs_of(known)])
+        best = moocore.is_nondominated(points, keep_weakly=False)
+        return [a for a, leads in zip(known, best, strict=True) if leads]
+
+    def choose(
+        self, candidates: Sequence[Architecture], count: int, level: Level, *, seed: int
+    ) -> list[Architecture]:
+        """The candidates to score next at a level: those expected to add the most hypervolume."""
+        known = self.trained if level == "trained" else self.inherited
+        both = [*known, *(a for a in dict.fromkeys(candidates) if a not in known)]
+        if len(both) == len(known):
+            return []
+        generator = torch.Generator().manual_seed(seed * 104_729 + len(known))
+        draws = self.surrogate.sample(
+            self._picks(both), DRAWS, generator, 1 if level == "trained" else 0
+        )
+        errors = draws.exp().numpy()
+        costs = self.costs_of(both)
+        scored = self.costs_of([*self.inherited, *self.trained])
+        reference = 1.05 * np.array([np.median(errors.max(axis=1)), *scored.max(axis=0)])
+        chosen = acquire(errors, costs, reference, count, known=len(known))
+        return [both[index] for index in chosen]
+
+    def state(self) -> dict[str, Any]:
+        """Plain values to go on from; see `resume`."""
+        return {
+            "inherited": [(list(self._row(a)), loss) for a, loss in self.inherited.items()],
+            "trained": [(list(self._row(a)), error) for a, error in self.trained.items()],
+            "hyper": self._hyper,
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.inherited = {decode(self.choices, picks): loss for picks, loss in state["inherited"]}
+        self.trained = {decode(self.choices, picks): error for picks, error in state["trained"]}
+        self._hyper = state["hyper"]
+
+    def _row(self, architecture: Architecture) -> tuple[int, ...]:
+        return encode(self.choices, architecture)
+
+    def _picks(self, architectures: Sequence[Architecture]) -> Tensor:
+        return torch.tensor([self._row(a) for a in architectures], dtype=torch.long)
