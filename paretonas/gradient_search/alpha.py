@@ -15,6 +15,8 @@ from ..conflict import cosine_similarity
 from ..relaxation import probabilities
 from ..solvers import Direction, Solver, Weighted
 
+LEAST = 1e-9  # cost, in its own unit, that is told from none: logarithms are of this or more
+
 Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r, m)
 
 
@@ -106,6 +108,8 @@ def rays(objectives: int, count: int, least: float = 0.02) -> Float[Tensor, "r m
             [0.5000, 0.5000],
             [0.0000, 1.0000]])
     """
+    if objectives == 1:
+        return torch.ones(1, 1)
     parts = 1
     while len(lattice := _lattice(objectives, parts)) < count:
         parts += 1
@@ -141,8 +145,8 @@ class Scale:
 
     @classmethod
     def of(cls, values: Float[Tensor, "k m"]) -> Scale:
-        """The range of positive values."""
-        logs = values.log()
+        """The range of values that are 0 or more; what is below `LEAST` counts as that."""
+        logs = values.clamp_min(LEAST).log()
         low, high = logs.amin(dim=0), logs.amax(dim=0)
         return cls(low, torch.where(high > low, high, low + 1.0))
 
@@ -158,5 +162,5 @@ class Scale:
         self, logs: Float[Tensor, "*k m"], columns: Sequence[str], limits: Mapping[str, float]
     ) -> Float[Tensor, "*k m"]:
         """How far objectives are beyond their limits, scaled; 0 within them."""
-        bounds = [math.log(max(limits[c], 1e-9)) if c in limits else math.inf for c in columns]
+        bounds = [math.log(max(limits[c], LEAST)) if c in limits else math.inf for c in columns]
         return torch.relu(logs - torch.tensor(bounds).to(logs)) / (self.high - self.low)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..data import Data
 from ..nn import Supernet
@@ -38,7 +40,8 @@ def train_finalists(
     """Train architectures from fresh weights, `workers` at a time, each on one thread.
 
     Every one starts from the same seed, so that the result does not depend on who else trains.
-    An interruption ends the trainings at their next epoch.
+    An interruption ends the trainings at their next epoch. Networks with dropout are trained one
+    after the other, since all of torch's dropout draws from one generator.
 
     Raises:
         FloatingPointError: a loss became NaN or infinite.
@@ -48,22 +51,31 @@ def train_finalists(
         network = supernet.extract(architecture)
         reset(network, seed=seed)
         networks.append(network)
+    drops_out = any(isinstance(m, _DropoutNd) for n in networks for m in n.modules())
     stop = threading.Event()
 
     def work(index: int) -> Finalist | None:
         torch.set_num_threads(1)
         network = networks[index]
-        for _ in train(network, data.train, recipe, seed=seed):
-            if stop.is_set():
-                return None
+        with _own_chance(seed) if drops_out else nullcontext():
+            for _ in train(network, data.train, recipe, seed=seed):
+                if stop.is_set():
+                    return None
         valid, test = evaluate(network, data.valid), evaluate(network, data.test)
         return Finalist(architectures[index], network, valid, test)
 
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+    with ThreadPoolExecutor(max_workers=1 if drops_out else max(1, workers)) as pool:
         try:
             found = list(pool.map(work, range(len(networks))))
         finally:
             stop.set()
             torch.set_num_threads(threads)
     return [finalist for finalist in found if finalist is not None]
+
+
+@contextmanager
+def _own_chance(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

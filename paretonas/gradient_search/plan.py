@@ -16,6 +16,9 @@ DEFAULT_STEPS = 6000
 class Budget:
     """Weight steps, or seconds; by default as many steps as a small space needs.
 
+    Raises:
+        ValueError: a number that is not positive, or seconds without end.
+
     >>> Budget.parse("90s")
     Budget(steps=None, seconds=90.0)
     >>> Budget.parse("200steps").steps
@@ -28,6 +31,10 @@ class Budget:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             object.__setattr__(self, "steps", DEFAULT_STEPS)
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps must be positive, got {self.steps}")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds must be positive and finite, got {self.seconds}")
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -56,12 +63,20 @@ class Plan:
         looks: architectures to score with inherited weights.
         finalists: architectures to train properly.
         recipe: how; the space's own, with fewer epochs where the budget is small.
+
+    Raises:
+        ValueError: nothing to train, to look at or to finish with.
     """
 
     supernet_steps: int
     looks: int
     finalists: int
     recipe: Recipe
+
+    def __post_init__(self) -> None:
+        for name, least in (("supernet_steps", 1), ("looks", 2), ("finalists", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
 
     @classmethod
     def of(cls, steps: int, recipe: Recipe, examples: int, architectures: int) -> Plan:
@@ -89,7 +104,7 @@ class Plan:
         finalists = min(fine // (epochs * epoch), architectures)
         return cls(
             supernet_steps=steps - fine,
-            looks=min(architectures, max(12, min(160, (steps - fine) // 8))),
+            looks=min(architectures, max(12, min(240, (steps - fine) // 6))),
             finalists=finalists,
             recipe=replace(recipe, epochs=epochs),
         )

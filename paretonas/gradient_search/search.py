@@ -133,6 +133,9 @@ def search(
         run=run,
         trainer=trainer,
     )
+    # Operations are small here: several threads would wait for each other more than they work.
+    # The cores are used by training finalists side by side.
+    torch.set_num_threads(1)
     try:
         yield from job.tabulate()
         yield from job.train_weights()
@@ -195,7 +198,6 @@ class _Search:
             self.supernet.choices, self.costs, resolution=100 / len(self.data.valid)
         )
         self.affordable = Affordable(self.supernet, self.costs, self.constraint, seed=self.seed)
-        torch.set_num_threads(self.workers)
         self.plan = self._make_plan()
         yield self._step(
             "costs",

@@ -17,7 +17,9 @@ from ..training import Recipe
 
 
 def fair_paths(choices: Sequence[Choice], rng: Random) -> Iterator[Architecture]:
-    """Architectures without end, every option of a choice as often as the others in each round.
+    """Architectures without end, every option of a choice as often as its other options.
+
+    Of each n successive paths, counted from the first, a choice of n options takes each once.
 
     A path at a time and each option equally often: no option wins by being trained more, which is
     how relaxed supernets collapse into skip connections.
@@ -26,18 +28,12 @@ def fair_paths(choices: Sequence[Choice], rng: Random) -> Iterator[Architecture]
         Chu et al. 2021, "FairNAS" (arXiv 1907.01845): strict fairness. Liang et al. 2019, "DARTS+"
         (arXiv 1909.06035): the collapse.
     """
-    longest = max(len(choice.options) for choice in choices)
+    decks: list[list[int]] = [[] for _ in choices]
     while True:
-        columns = []
-        for choice in choices:
-            deck: list[int] = []
-            while len(deck) < longest:
-                suit = list(range(len(choice.options)))
-                rng.shuffle(suit)
-                deck += suit
-            columns.append(deck[:longest])
-        for picks in zip(*columns, strict=True):
-            yield decode(choices, picks)
+        for deck, choice in zip(decks, choices, strict=True):
+            if not deck:
+                deck += rng.sample(range(len(choice.options)), len(choice.options))
+        yield decode(choices, [deck.pop() for deck in decks])
 
 
 class WeightTraining:
@@ -68,10 +64,11 @@ class WeightTraining:
             FloatingPointError: the loss is NaN or infinite.
         """
         warm = max(1, self.steps // 10)
-        longest = max(len(choice.options) for choice in self.supernet.choices)
+        paths = fair_paths(self.supernet.choices, Random(f"weights {self.seed}"))
+        for _ in range(self.done):
+            next(paths)
         self.supernet.train()
         order: torch.Tensor | None = None
-        paths: Iterator[Architecture] | None = None
         while self.done < self.steps:
             # Everything random follows from the seed and the step, so nothing need be saved.
             epoch, place = divmod(self.done, self._epoch)
@@ -79,13 +76,9 @@ class WeightTraining:
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
                 order = torch.randperm(len(self.split), generator=generator)
                 order = order.to(self.split.labels.device)
-            turn, path = divmod(self.done, longest)
-            if paths is None or path == 0:
-                paths = fair_paths(self.supernet.choices, Random(f"{self.seed} {turn}"))
-                for _ in range(path):
-                    next(paths)
             size = self.recipe.batch_size
-            rows = order[place * size : (place + 1) * size]
+            first = min(place * size, max(0, len(order) - 2))  # batch norm needs two examples
+            rows = order[first : (place + 1) * size]
             if self.done < warm:
                 factor = (self.done + 1) / warm
             else:
@@ -93,7 +86,9 @@ class WeightTraining:
                 factor = 0.5 * (1 + math.cos(math.pi * part))
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
-            logits = self.supernet(self.split.inputs[rows], next(paths))
+            with torch.random.fork_rng(devices=[]):  # for dropout
+                torch.manual_seed(self.seed * 1_000_003 + self.done)
+                logits = self.supernet(self.split.inputs[rows], next(paths))
             loss = functional.cross_entropy(logits, self.split.labels[rows])
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -123,7 +118,8 @@ class WeightTraining:
 def inherited_loss(supernet: Supernet, split: Split, architecture: Architecture) -> float:
     """The mean cross-entropy of an architecture on a split, with the supernet's weights.
 
-    Batch norms use the statistics of the split, in one batch of all its examples.
+    Batch norms use the statistics of the split, in one batch of all its examples; nothing is
+    dropped out.
     """
-    supernet.train()
+    supernet.eval()
     return float(functional.cross_entropy(supernet(split.inputs, architecture), split.labels))

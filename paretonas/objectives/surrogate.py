@@ -111,7 +111,10 @@ class Surrogate:
     ) -> Float[Tensor, "count k"]:
         """Joint draws of the scores of architectures: trained (1) or inherited (0)."""
         mean, covariance = self.posterior(picks, level)
-        jitter = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12)
+        # Architectures that are all but certain leave little more than the rounding of their prior.
+        one = torch.full((1,), float(level), dtype=torch.float64)
+        prior = _covariance(self.hyper, torch.ones(len(self.sizes), 1, 1).double(), one, one)
+        jitter = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12) + 1e-9 * prior[0, 0]
         factor = torch.linalg.cholesky(covariance + jitter * torch.eye(len(mean)).double())
         noise = torch.randn(count, len(mean), dtype=torch.float64, generator=generator)
         draws: Tensor = mean + noise @ factor.T
@@ -173,6 +176,8 @@ def _covariance(theta: Tensor, overlap: Tensor, trained: Tensor, trained2: Tenso
 
 def _factor(theta: Tensor, overlap: Tensor, trained: Tensor) -> Tensor:
     noise = torch.where(trained == 1, theta[5].exp(), theta[2].exp()) + 1e-6
-    covariance = _covariance(theta, overlap, trained, trained) + torch.diag(noise)
-    factor: Tensor = torch.linalg.cholesky(covariance)
+    covariance = _covariance(theta, overlap, trained, trained)
+    # Scores of any scale: rounding is relative to the largest variance.
+    noise = noise + 1e-12 * covariance.diagonal().detach().amax()
+    factor: Tensor = torch.linalg.cholesky(covariance + torch.diag(noise))
     return factor

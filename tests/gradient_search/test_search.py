@@ -1,0 +1,485 @@
+"""The whole search on a space that trains in milliseconds: repeatable, resumable, honest."""
+
+import itertools
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from paretonas.cli.find import find_solver
+from paretonas.constraint import Constraint
+from paretonas.data import Data, Split
+from paretonas.front import Front
+from paretonas.gradient_search import Budget, Plan
+from paretonas.gradient_search.search import search
+from paretonas.nn import Linear, NetworkSpace, OneOf, Width
+from paretonas.objectives import Latency
+from paretonas.runs import Run
+from paretonas.solvers import LinearScalarization
+from paretonas.space import Architecture, every
+from paretonas.training import Recipe
+
+PLAN = Plan(
+    supernet_steps=220,
+    looks=14,
+    finalists=7,
+    recipe=Recipe(epochs=2, batch_size=20, learning_rate=0.03),
+)
+QUICK = Plan(supernet_steps=30, looks=6, finalists=2, recipe=Recipe(1, 20, 0.03))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search left behind."""
+
+    steps: list
+    run: Run
+
+    @property
+    def points(self) -> list[tuple]:
+        """Everything about the front but the machine's speed."""
+        return [
+            (str(p.architecture), dict(p.objectives), dict(p.reported), p.id)
+            for p in self.steps[-1].front
+        ]
+
+    @property
+    def knowledge(self) -> dict:
+        return self.run.resume()["knowledge"]
+
+    @property
+    def history(self) -> list[dict]:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in self.run.history()]
+
+
+def searched(folder, space, costs, **settings) -> Outcome:
+    run = Run.create(folder, {}, device="cpu", seed=settings.get("seed", 0))
+    given = {"budget": PLAN, "count": 6, **settings}
+    return Outcome(list(search(space, costs=costs, run=run, **given)), run)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, space, costs) -> Outcome:
+    """One search that ran to its end; the other tests compare with it."""
+    return searched(tmp_path_factory.mktemp("runs") / "whole", space, costs)
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+
+def test_the_front_holds_what_was_measured(whole, space, costs, parameters):
+    front = whole.steps[-1].front
+    evaluations = {p.architecture: p for p in whole.run.evaluations()}
+    assert len(evaluations) == PLAN.finalists
+    assert 2 <= len(front) <= PLAN.finalists
+    assert front.objectives == ("error_percent", "latency_ms", "memory_kib")
+    expected = Front(front.objectives)
+    for point in evaluations.values():
+        expected.add(point)
+    assert list(expected) == list(front)
+    for point in front:
+        assert point == evaluations[point.architecture]
+        assert point.objectives["latency_ms"] == costs[0].exact(point.architecture)
+        assert point.objectives["memory_kib"] == costs[1].exact(point.architecture)
+        assert point.reported["parameters"] == parameters.exact(point.architecture)
+        assert point.reported["origin"] == "search"
+        assert 0 <= point.reported["test_error_percent"] <= 100
+
+
+def test_saved_weights_are_those_that_were_scored(whole, space):
+    data = space.data()
+    for point in whole.steps[-1].front:
+        network = space.supernet().extract(point.architecture)
+        network.load_state_dict(whole.run.weights(point.id))
+        network.eval()
+        with torch.no_grad():
+            for split, column in ((data.valid, "error_percent"), (data.test, "test_error_percent")):
+                wrong = (network(split.inputs).argmax(dim=1) != split.labels).float().mean()
+                values = {**point.objectives, **point.reported}
+                assert values[column] == pytest.approx(100 * float(wrong))
+
+
+def test_it_does_not_collapse_into_skips(whole, space):
+    best = whole.steps[-1].front.pick("most-accurate")
+    assert (best.architecture["op"], best.architecture["late"]) != ("skip", "0")
+    cheapest = min(whole.run.evaluations(), key=lambda p: p.objectives["latency_ms"])
+    assert best.objectives["error_percent"] < cheapest.objectives["error_percent"] - 5
+
+
+def test_the_front_is_near_the_best_that_finalists_could_make(whole, space, costs, trainer):
+    """Against every network of the space, trained the same way: the truth."""
+    supernet = space.supernet()
+    networks = list(dict.fromkeys(map(supernet.canonical, every(supernet.choices))))
+    truth = Front(whole.steps[-1].front.objectives)
+    from paretonas.point import Point
+
+    for finalist in trainer(supernet, space.data(), PLAN.recipe, networks, seed=0, workers=1):
+        values = [finalist.valid.error_percent, *(c.exact(finalist.architecture) for c in costs)]
+        truth.add(Point(finalist.architecture, dict(zip(truth.objectives, values, strict=True))))
+    reference = [70.0, *(max(c.exact(a) for a in networks) for c in costs)]
+    reached = whole.steps[-1].front.hypervolume(reference) / truth.hypervolume(reference)
+    assert reached <= 1 + 1e-9
+    assert reached > 0.85  # of 20 networks, seven were trained
+
+
+def test_steps_tell_what_happens(whole, space):
+    steps = whole.steps
+    phases = [key for key, _ in itertools.groupby(step.phase for step in steps)]
+    assert phases == ["costs", "weights", "alpha", "finalists", "alpha", "finalists"] or (
+        phases[:3] == ["costs", "weights", "alpha"] and phases[-1] == "finalists"
+    )
+    counted = [step.step for step in steps]
+    assert counted == sorted(counted)
+    epoch = -(-len(space.data().train) // PLAN.recipe.batch_size)
+    total = PLAN.supernet_steps + PLAN.finalists * PLAN.recipe.epochs * epoch
+    assert counted[-1] == steps[-1].steps == total
+    assert {step.steps for step in steps if step.phase != "costs"} == {total}
+    assert [step.seconds for step in steps] == sorted(step.seconds for step in steps)
+    driven = [step for step in steps if step.cosines]
+    assert driven
+    for step in driven:
+        pairs = {"error_latency", "error_memory", "latency_memory"}
+        assert set(step.cosines) == pairs
+        assert all(-1.001 <= cosine <= 1.001 for cosine in step.cosines.values())
+        assert step.stationarity_gap is not None
+        assert 0 <= step.stationarity_gap <= 1.001
+        assert set(step.objectives) == {"error_percent", "latency_ms", "memory_kib"}
+    volumes = [step.hypervolume for step in steps if step.hypervolume is not None]
+    assert len(volumes) >= PLAN.finalists
+    assert volumes == sorted(volumes)
+    assert 0 < volumes[-1] < 1
+    assert "finalists" in steps[-1].message
+
+
+def test_alpha_steps_show_objectives_within_their_range(whole, costs, space):
+    """The mean over rays of expected values lies between the least and the largest there are."""
+    for step in whole.steps:
+        if step.phase == "alpha" and step.objectives:
+            for cost in costs:
+                values = [cost.exact(a) for a in every(space.choices)]
+                shown = step.objectives[cost.column]
+                assert min(values) * 0.9 <= shown <= max(values) * 1.1
+
+
+def test_the_history_has_the_columns_that_readers_expect(whole):
+    rows = whole.run.history()
+    header = (whole.run.folder / "history.csv").read_text().splitlines()[0].split(",")
+    objectives = ["error_percent", "latency_ms", "memory_kib"]
+    cosines = ["cosine_error_latency", "cosine_error_memory", "cosine_latency_memory"]
+    assert header[:3] == ["step", "phase", "seconds"]
+    assert [name for name in header if name in objectives] == objectives
+    assert [name for name in header if name.startswith("cosine_")] == cosines
+    assert {"stationarity_gap", "hypervolume"} <= set(header)
+    assert {row["phase"] for row in rows} == {"weights", "alpha", "finalists"}
+    judged = [row for row in rows if row["phase"] == "finalists" and "error_percent" in row]
+    assert len(judged) == PLAN.finalists
+
+
+def test_the_files_of_the_run_say_the_same(whole):
+    front = whole.steps[-1].front
+    assert list(whole.run.front()) == list(front)
+    assert list(Front.read(whole.run.folder / "front.csv")) == list(front)
+    assert whole.run.weights("supernet").keys() == whole.run.resume()["weights"]["supernet"].keys()
+
+
+# --- repeatable -----------------------------------------------------------------------------------
+
+
+def test_the_same_seed_repeats_to_the_last_bit(tmp_path, whole, space, costs):
+    torch.manual_seed(99)  # what the global generator holds does not matter
+    again = searched(tmp_path / "again", space, costs)
+    assert again.points == whole.points
+    assert again.history == whole.history
+    assert again.knowledge["inherited"] == whole.knowledge["inherited"]
+    assert again.knowledge["trained"] == whole.knowledge["trained"]
+    for point in whole.run.evaluations():
+        one, other = whole.run.weights(point.id), again.run.weights(point.id)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = (r.weights("supernet") for r in (whole.run, again.run))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_seed_trains_other_weights(tmp_path, whole, space, costs):
+    other = searched(tmp_path / "other", space, costs, seed=1, budget=QUICK)
+    assert other.knowledge["inherited"] != whole.knowledge["inherited"]
+
+
+def test_with_a_given_latency_table_only_the_clock_varies(tmp_path, space, costs, latency_table):
+    """Latencies are measured; nothing that the search decides depends on them."""
+    given = (Latency(latency_table), costs[1])
+    plan = Plan(QUICK.supernet_steps, 8, 3, QUICK.recipe)
+    one, other = (searched(tmp_path / n, space, given, budget=plan) for n in ("one", "other"))
+    assert one.knowledge["inherited"] == other.knowledge["inherited"]
+    assert one.knowledge["trained"] == other.knowledge["trained"]
+    first, second = (r.run.evaluations() for r in (one, other))
+    assert [p.architecture for p in first] == [p.architecture for p in second]
+    for a, b in zip(first, second, strict=True):
+        assert a.objectives["error_percent"] == b.objectives["error_percent"]
+        assert a.reported["test_error_percent"] == b.reported["test_error_percent"]
+        assert a.reported["latency_table_ms"] == latency_table.total_at(a.architecture)
+        assert a.objectives["latency_ms"] > 0
+        assert a.reported["latency_spread_ms"] >= 0
+    assert "rank correlation of table and measured latency" in one.steps[-1].message
+
+
+# --- resumable ------------------------------------------------------------------------------------
+
+
+def phase_ends(steps) -> list[int]:
+    """A few places to stop at: in each phase, early and late."""
+    found = []
+    for phase in ("costs", "weights", "alpha", "finalists"):
+        of_phase = [i for i, step in enumerate(steps, start=1) if step.phase == phase]
+        found += [of_phase[0], of_phase[len(of_phase) // 2], of_phase[-1]]
+    return sorted(set(found))
+
+
+def test_a_killed_search_ends_with_the_same_front(tmp_path, whole, space, costs):
+    for stop in phase_ends(whole.steps):
+        folder = tmp_path / f"after-{stop}"
+        run = Run.create(folder, {}, device="cpu", seed=0)
+        steps = search(space, costs=costs, run=run, budget=PLAN, count=6)
+        for _ in itertools.islice(steps, stop):
+            pass
+        steps.close()
+        run = Run.open(folder)
+        rest = Outcome(list(search(space, costs=costs, run=run, budget=PLAN, count=6)), run)
+        where = f"stopped after step {stop}, {whole.steps[stop - 1].phase}"
+        assert rest.points == whole.points, where
+        lines = (folder / "evaluations.jsonl").read_text().splitlines()
+        architectures = [json.dumps(json.loads(line)["architecture"]) for line in lines]
+        assert len(architectures) == len(set(architectures)) == PLAN.finalists, where
+        assert list(run.front()) == list(whole.run.front()), where
+
+
+def test_a_search_killed_twice_ends_with_the_same_front(tmp_path, whole, space, costs):
+    run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
+    for count in (12, 20):
+        steps = search(space, costs=costs, run=run, budget=PLAN, count=6)
+        list(itertools.islice(steps, count))
+        steps.close()
+    last = list(search(space, costs=costs, run=run, budget=PLAN, count=6))
+    assert Outcome(last, run).points == whole.points
+
+
+def test_a_finished_search_has_nothing_left_to_do(whole, space, costs, tmp_path):
+    import shutil
+
+    shutil.copytree(whole.run.folder, tmp_path / "copy")
+    run = Run.open(tmp_path / "copy")
+
+    def refuse(*_, **__):
+        raise AssertionError("nothing is left to train")
+
+    again = list(search(space, costs=costs, run=run, budget=PLAN, count=6, trainer=refuse))
+    assert Outcome(again, run).points == whole.points
+    assert len(run.evaluations()) == PLAN.finalists
+
+
+def test_a_front_stays_when_the_search_is_stopped(space, costs):
+    steps = search(space, costs=costs, budget=PLAN, count=6)
+    last = next(step for step in steps if len(step.front))
+    steps.close()
+    assert all(point.objectives["error_percent"] < 100 for point in last.front)
+
+
+# --- limits, and what is refused ------------------------------------------------------------------
+
+
+def test_every_point_on_the_front_meets_the_constraint(tmp_path, space, costs):
+    constraint = Constraint({"latency_ms": 0.8, "memory_kib": 0.5})
+    outcome = searched(tmp_path / "run", space, costs, constraint=constraint)
+    assert len(outcome.steps[-1].front)
+    for point in outcome.run.evaluations():  # known by the tables: nothing else is even trained
+        assert constraint.satisfied(point.objectives)
+    for picks, _ in outcome.knowledge["inherited"]:
+        names = zip(space.choices, picks, strict=True)
+        architecture = Architecture({c.name: c.options[i] for c, i in names})
+        assert all(cost.exact(architecture) <= constraint.limits[cost.column] for cost in costs)
+    shown = [s.objectives for s in outcome.steps if s.phase == "alpha" and s.objectives]
+    for values in shown:
+        assert values["latency_ms"] <= 2.5  # the largest there is, not what a penalty makes of it
+
+
+def test_a_limit_on_the_error_filters_the_front(tmp_path, whole, space, costs):
+    errors = [p.objectives["error_percent"] for p in whole.run.evaluations()]
+    limit = sorted(errors)[len(errors) // 2]
+    constraint = Constraint({"error_percent": limit})
+    outcome = searched(tmp_path / "run", space, costs, constraint=constraint)
+    assert all(p.objectives["error_percent"] <= limit for p in outcome.steps[-1].front)
+    assert len(outcome.run.evaluations()) == PLAN.finalists
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"latency_ms": 0.1}, r"no architecture meets latency_ms<=0.1: the cheapest .* 0\.2"),
+        ({"memory_kib": 1e-3}, "no architecture meets memory_kib<=0.001"),
+        ({"latency_ms": 0.0}, "no architecture meets latency_ms<=0"),
+        ({"energy_mj": 1.0}, "energy_mj"),
+    ],
+)
+def test_an_impossible_constraint_is_refused_before_anything_is_trained(
+    space, costs, limits, message
+):
+    phases = []
+    with pytest.raises(ValueError, match=message):
+        for step in search(space, costs=costs, constraint=Constraint(limits), budget=QUICK):
+            phases.append(step.phase)
+    assert "weights" not in phases
+
+
+def test_a_budget_that_makes_no_step_possible_is_refused(space, costs):
+    for budget in (Budget(steps=5), Budget(seconds=1e-6)):
+        with pytest.raises(ValueError, match="the budget makes no search possible"):
+            list(search(space, costs=costs, budget=budget))
+
+
+def small_space(network, labels: int = 3) -> NetworkSpace:
+    generator = torch.Generator().manual_seed(0)
+    split = Split(torch.randn(12, 2, generator=generator), torch.arange(12) % labels)
+    return NetworkSpace("small", network, lambda: Data(split, split, split), Recipe(1, 4))
+
+
+class Misshapen(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = OneOf({"narrow": nn.Linear(2, 3), "wide": nn.Linear(2, 4)})
+
+    def forward(self, x):
+        return self.op(x)
+
+
+class Flat(nn.Module):
+    """One output, where three classes need three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = Width(2, 4)
+        self.stem, self.head = Linear(2, self.width), Linear(self.width, 1)
+
+    def forward(self, x):
+        return self.head(self.stem(x))
+
+
+class Choiceless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.head(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Misshapen, r"must give one shape, got narrow \(2, 3\), wide \(2, 4\)"),
+        (Flat, r"a score for each of 3 classes, got shape \(2, 1\)"),
+        (Choiceless, "a search space needs a choice"),
+    ],
+)
+def test_a_network_that_cannot_be_searched_is_refused_first(network, message):
+    with pytest.raises(ValueError, match=message):
+        next(search(small_space(network)))
+
+
+def test_an_unknown_device_is_refused(space, costs):
+    with pytest.raises(ValueError, match="device must be auto, cpu or cuda"):
+        next(search(space, costs=costs, device="tpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_it_runs_on_cuda(tmp_path, space, costs):
+    outcome = searched(tmp_path / "run", space, costs, device="cuda", budget=QUICK)
+    assert len(outcome.steps[-1].front)
+
+
+# --- parts that can be exchanged ------------------------------------------------------------------
+
+
+def solver_names() -> list[str]:
+    from paretonas.cli.find import _solvers
+
+    return sorted(_solvers())
+
+
+@pytest.mark.parametrize("name", solver_names())
+def test_every_solver_that_has_a_name_can_search(space, costs, name):
+    steps = list(
+        search(space, costs=costs, solver=find_solver(name), budget=QUICK, count=3, seed=2)
+    )
+    assert len(steps[-1].front)
+    assert [step for step in steps if step.cosines]
+
+
+@pytest.mark.parametrize("name", solver_names())
+def test_the_seed_rules_every_solver(space, costs, name):
+    """Also those that draw numbers of their own."""
+
+    def course():
+        steps = search(space, costs=costs, solver=find_solver(name), budget=QUICK, count=3)
+        return [(step.phase, dict(step.objectives)) for step in steps]
+
+    torch.manual_seed(1)
+    one = course()
+    torch.manual_seed(2)
+    assert course() == one
+
+
+def test_a_preference_of_ones_own_is_kept(space, costs):
+    solver = LinearScalarization(torch.tensor([0.98, 0.01, 0.01]))
+    steps = list(search(space, costs=costs, solver=solver, budget=QUICK, count=3))
+    assert len(steps[-1].front)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_cost_or_none_beside_the_error_is_enough(space, costs, count):
+    steps = list(search(space, costs=costs[:count], budget=QUICK, count=4))
+    assert len(steps[-1].front.objectives) == 1 + count
+    assert len(steps[-1].front)
+
+
+def test_the_trainer_can_be_exchanged(space, costs, trainer):
+    calls = []
+
+    def counting(supernet, data, recipe, architectures, *, seed, workers):
+        calls.append(list(architectures))
+        return trainer(supernet, data, recipe, architectures, seed=seed, workers=workers)
+
+    list(search(space, costs=costs, budget=QUICK, count=3, trainer=counting))
+    asked = [architecture for call in calls for architecture in call]
+    assert len(asked) == len(set(asked)) == QUICK.finalists
+
+
+def test_the_number_of_threads_is_put_back(space, costs):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for count in (1, 2, 3, 8):
+            steps = search(space, costs=costs, budget=QUICK, count=3)
+            list(itertools.islice(steps, count))
+            steps.close()
+            assert torch.get_num_threads() == 3
+        list(search(space, costs=costs, budget=QUICK, count=3))
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ValueError, match="budget"):
+            list(search(space, costs=costs, budget=Budget(steps=1)))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_budget_in_seconds_is_kept_roughly_and_gives_a_front(space, costs):
+    steps = list(search(space, costs=costs, budget=Budget(seconds=3.0), count=3))
+    assert len(steps[-1].front)
+    assert steps[-1].seconds < 9.0  # on a busy machine
+
+
+def test_the_supernet_loss_falls_and_nothing_is_left_of_the_trials(space, costs):
+    """The clock of a budget in seconds trains another supernet than the one that is searched."""
+    state = torch.get_rng_state()
+    next(search(space, costs=costs, budget=Budget(seconds=3.0), count=3))
+    assert torch.equal(torch.get_rng_state(), state)
