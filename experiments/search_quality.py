@@ -67,8 +67,8 @@ class Settings:
 
     spaces: tuple[str, ...] = tuple(SPACES)
     seeds: int = 5
-    supernet_steps: tuple[int, ...] = (1, 400, 1000)
-    looks: int = 100
+    supernet_steps: tuple[int, ...] = (400, 1000)
+    looks: int = 250
     finalists: tuple[int, ...] = (8, 12, 16, 24)
     csv: Path = HERE
     figure: Path = HERE.parent / "docs" / "search_quality.png"

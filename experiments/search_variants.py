@@ -122,9 +122,7 @@ class Bench:
         """The steps that train a supernet's weights, always the same ones."""
         steps = self.settings.supernet_steps
         recipe = self.truth.space.recipe
-        return WeightTraining(
-            supernet, self.data.train, recipe, steps=steps, seed=self.seed
-        ).run()
+        return WeightTraining(supernet, self.data.train, recipe, steps=steps, seed=self.seed).run()
 
     def surrogate(self, looks: int) -> Error:
         """Fitted to the inherited losses of architectures drawn fairly."""
@@ -295,7 +293,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for column in ("decided_regret", "regret"):
         low, middle, high = (100 * groups[column].quantile(q) for q in (0.25, 0.5, 0.75))
         table[column] = middle
-        table[f"{column} quartiles"] = [f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True)]
+        table[f"{column} quartiles"] = [
+            f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True)
+        ]
     return table.sort_values(["space", "part", "regret"]).round(2)
 
 

@@ -73,13 +73,21 @@ def _lines(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
 
 
 def _remembering(steps: Iterable[Step]) -> Iterator[tuple[Step, Step]]:
-    """Each step, and the same with the last known cosines and hypervolume where it has none."""
-    seen = None
+    """Each step, and the same with the last known cosines and hypervolume, and the time left."""
+    seen = begun = None
     for step in steps:
+        if begun is None and step.step > 0:
+            begun = step  # what came before, tables and imports, does not come again
+        cosines, volume, message = step.cosines, step.hypervolume, step.message
         if seen is not None:
-            volume = seen.hypervolume if step.hypervolume is None else step.hypervolume
-            seen = replace(step, cosines=step.cosines or seen.cosines, hypervolume=volume)
-        yield step, (seen := seen or step)
+            cosines = cosines or seen.cosines
+            volume = seen.hypervolume if volume is None else volume
+        if begun is not None and begun.step < step.step < step.steps:
+            pace = (step.seconds - begun.seconds) / (step.step - begun.step)
+            left = f"about {clock(pace * (step.steps - step.step))} left"
+            message = f"{left}, {message}" if message else left
+        seen = replace(step, cosines=cosines, hypervolume=volume)
+        yield step, replace(seen, message=message)
 
 
 def _picture(step: Step) -> RenderableType:
@@ -101,9 +109,7 @@ def _words(step: Step) -> Iterator[str]:
     volume = "" if step.hypervolume is None else f", hypervolume {step.hypervolume:.4f}"
     if len(step.front) or volume:
         yield f"front {len(step.front)} points{volume}"
-    if 0 < step.step < step.steps:
-        left = step.seconds * (step.steps - step.step) / step.step
-        yield f"{clock(step.seconds)} gone, about {clock(left)} left"
+    yield f"{clock(step.seconds)} gone"
     if step.message:
         yield step.message
 

@@ -58,7 +58,10 @@ class Affordable:
     def _excess(self, architecture: Architecture) -> tuple[float, float]:
         """How far the costs are above their limits in all, then how large they are."""
         costs = [cost.exact(architecture) for cost in self._costs]
-        over = (max(0.0, cost / limit - 1) for cost, limit in zip(costs, self._limits, strict=True))
+        over = (
+            max(0.0, cost - limit) / max(limit, 1e-9)
+            for cost, limit in zip(costs, self._limits, strict=True)
+        )
         return sum(over), math.prod(max(cost, 1e-9) for cost in costs)
 
     def _descend(self) -> Architecture:

@@ -46,6 +46,7 @@ def drive(
     steps: int,
     learning_rate: float = 0.2,
     temperatures: tuple[float, float] = (1.0, 0.3),
+    seed: int = 0,
 ) -> Iterator[AlphaStep]:
     """Descend all objectives along all rays at once with Adam, from blurred to decided.
 
@@ -57,6 +58,7 @@ def drive(
         steps: how many.
         learning_rate: Adam's.
         temperatures: of the softmax, first and last; lower means more decided.
+        seed: of what a solver draws, if it draws.
     """
     alpha = alpha.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([alpha], lr=learning_rate)
@@ -72,7 +74,10 @@ def drive(
             for column in values.unbind(dim=1)
         ]
         jacobian = torch.stack(rows, dim=1)
-        direction = solver(jacobian, values.detach(), state)
+        # What leads beyond all that is known falls below 0, and some solvers divide by values.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed * 1_000_003 + step)
+            direction = solver(jacobian, values.detach().clamp_min(1e-3), state)
         state = direction.state
         alpha.grad = direction.vector
         optimizer.step()
@@ -101,7 +106,7 @@ def rays(objectives: int, count: int, least: float = 0.02) -> Float[Tensor, "r m
     """Preferences spread evenly over the simplex: the smallest lattice of at least `count`.
 
     The simplex lattice of Das and Dennis 1998 ("Normal-boundary intersection", SIAM J. Optim. 8),
-    with every entry at least about `least`, so that no objective is ignored.
+    shrunk so that every entry is at least `least`: no objective is ignored.
 
     >>> rays(2, 3, least=0.0)
     tensor([[1.0000, 0.0000],
@@ -114,8 +119,7 @@ def rays(objectives: int, count: int, least: float = 0.02) -> Float[Tensor, "r m
     while len(lattice := _lattice(objectives, parts)) < count:
         parts += 1
     spread = torch.tensor(lattice, dtype=torch.float32) / parts
-    raised = spread.clamp_min(least)
-    return raised / raised.sum(dim=1, keepdim=True)
+    return least + (1 - objectives * least) * spread
 
 
 def _lattice(objectives: int, parts: int) -> list[tuple[int, ...]]:

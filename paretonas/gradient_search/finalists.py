@@ -77,5 +77,5 @@ def train_finalists(
 @contextmanager
 def _own_chance(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

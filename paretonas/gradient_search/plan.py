@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ..training import Recipe
 
 SUPERNET_SHARE = 0.3  # of the weight steps; the finalists get the rest
-DEFAULT_STEPS = 6000
+DEFAULT_STEPS = 5000
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Plan:
                 f"the budget makes no search possible: an epoch of two finalists and a step of the "
                 f"supernet are {least} steps, got {steps}"
             )
-        fine = min(steps - 1, max(2 * epoch, round(steps * (1 - SUPERNET_SHARE))))
+        fine = max(2 * epoch, round(steps * (1 - SUPERNET_SHARE)))  # less than all the steps
         wanted = min(4, fine // epoch)  # a front of fewer says little: shorten training instead
         epochs = max(1, min(recipe.epochs, fine // (wanted * epoch)))
         finalists = min(fine // (epochs * epoch), architectures)

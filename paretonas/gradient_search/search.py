@@ -175,6 +175,7 @@ class _Search:
         self.costs = None if costs is None else tuple(costs)
         self.plan: Plan | None = None
         self.steps_done = 0
+        self.turns = 0  # of looking around, done
         self.points: list[Point] = []  # every finalist, in the order of measuring
         self.front = Front(["error_percent"])
 
@@ -190,6 +191,7 @@ class _Search:
             self.costs = (latency, Memory.of(supernet, example))
         self.parameters = Parameters.of(supernet, example)
         self.columns = ("error_percent", *(cost.column for cost in self.costs))
+        self.constraint.satisfied(dict.fromkeys(self.columns, 0.0))  # refuses other names
         self.front = Front(self.columns)
         self.rays = rays(len(self.columns), self.count)
         self.solver = aimed(self.solver, self.rays)
@@ -234,45 +236,52 @@ class _Search:
         assert self.plan is not None
         if self.saved:
             self.knowledge.resume(self.saved["knowledge"])
-            self.alpha = self.saved["alpha"]
+            self.alpha, self.turns = self.saved["alpha"], self.saved["turns"]
         known = self.knowledge.inherited
-        design = self.plan.looks // 2
+        before, design = len(known), self.plan.looks // 2
         for architecture in self.affordable.design(design):
             if len(known) >= design:
                 break
             if architecture not in known:
                 known[architecture] = self._look(architecture)
-        yield self._step("alpha", message=f"{len(known)} scored with inherited weights")
-        for turn in range(1, ROUNDS + 1):
+        if len(known) > before:
+            yield self._step("alpha", message=f"{len(known)} scored with inherited weights")
+        for turn in range(self.turns + 1, ROUNDS + 1):
             due = design + math.ceil((self.plan.looks - design) * turn / ROUNDS)
             if len(known) >= due or self._late():
                 continue
             yield from self._drive()
             for architecture in self._choose(due - len(known), "inherited"):
                 known[architecture] = self._look(architecture)
+            self.turns = turn
+            step = self._step("alpha", message=f"{len(known)} scored with inherited weights")
             self._save()
-            yield self._step("alpha", message=f"{len(known)} scored with inherited weights")
+            yield step
 
     def train_finalists(self) -> Iterator[Step]:
         """Phase 4: train and measure the most promising, correct the surrogate, and again."""
         assert self.plan is not None
-        for point in self.run.evaluations() if self.run else []:
-            self._enter(point)
+        recorded = self.run.evaluations() if self.run else []
+        # What was measured after the checkpoint is part of a batch that is chosen once more.
+        later = [p for p in recorded if p.architecture not in self.knowledge.trained]
+        for point in recorded:
+            if point not in later:
+                self._enter(point)
         batch = self.workers * max(1, math.ceil(self.plan.finalists / 6 / self.workers))
-        while (due := self.plan.finalists - len(self.points)) > 0 and not self._late():
+        # However late it is, one batch is trained: without it there is no front at all.
+        while (due := self.plan.finalists - len(self.points)) > 0 and not (
+            self.points and self._late()
+        ):
             yield from self._drive()
             chosen = self._choose(min(batch, due), "trained")
-            if not chosen:
+            if not chosen and not later:
                 break
-            finalists = self.trainer(
-                self.supernet,
-                self.data,
-                self.plan.recipe,
-                chosen,
-                seed=self.seed,
-                workers=self.workers,
-            )
-            for finalist in finalists:
+            for point in later:
+                yield self._show(point)
+            later.clear()
+            left = self.plan.finalists - len(self.points)
+            chosen = [a for a in chosen if a not in self.knowledge.trained][:left]
+            for finalist in self._train(chosen):
                 yield self._judge(finalist)
             self._save()
         if self.run:
@@ -334,29 +343,37 @@ class _Search:
         self.knowledge.fit()
         scale = Scale.of(self.knowledge.values())
         surrogate = self.knowledge.surrogate
+        shown = torch.zeros(len(self.columns))  # without what is added for going beyond a limit
 
         def relaxed(p: Tensor) -> Tensor:
+            nonlocal shown
             costs = [cost.relaxed(p).clamp_min(1e-9).log() for cost in self._costs]
             logs = torch.stack([surrogate.relaxed(p), *costs], dim=1)
+            shown = logs.detach().exp().mean(dim=0)
             return scale(logs) + 5 * scale.excess(logs, self.columns, self.constraint.limits)
 
         last: AlphaStep | None = None
+        known = len(self.knowledge.inherited) + len(self.knowledge.trained)
         steps = drive(
-            self.alpha, sizes_of(self.supernet.choices), relaxed, self.solver, steps=ALPHA_STEPS
+            self.alpha,
+            sizes_of(self.supernet.choices),
+            relaxed,
+            self.solver,
+            steps=ALPHA_STEPS,
+            seed=self.seed * 7919 + known,
         )
         for number, last in enumerate(steps, start=1):
             if number % (ALPHA_STEPS // 4) == 0:
-                yield self._alpha_step(last, scale)
+                yield self._alpha_step(last, shown)
         assert last is not None
         self.alpha = last.alpha
 
-    def _alpha_step(self, last: AlphaStep, scale: Scale) -> Step:
-        costs = scale.undo(last.values).mean(dim=0).tolist()
+    def _alpha_step(self, last: AlphaStep, shown: Tensor) -> Step:
         names = self._pairs()
         cosines = {f"{a}_{b}": float(last.cosines[i, j]) for (a, i), (b, j) in names}
         return self._step(
             "alpha",
-            objectives=dict(zip(self.columns, costs, strict=True)),
+            objectives=dict(zip(self.columns, shown.tolist(), strict=True)),
             cosines=cosines,
             stationarity_gap=float(last.direction.certificate.stationarity_gap.mean()),
         )
@@ -366,12 +383,29 @@ class _Search:
         numbered = [(name, index) for index, name in enumerate(names)]
         return [(a, b) for b in numbered for a in numbered[: b[1]]]
 
+    def _train(self, architectures: Sequence[Architecture]) -> list[Finalist]:
+        assert self.plan is not None
+        if not architectures:
+            return []
+        return self.trainer(
+            self.supernet,
+            self.data,
+            self.plan.recipe,
+            architectures,
+            seed=self.seed,
+            workers=self.workers,
+        )
+
     def _judge(self, finalist: Finalist) -> Step:
-        """Measure a finalist, write it down, and put it on the front if it belongs there."""
+        """Measure a finalist, write it down, and show it."""
         point = self._measure(finalist)
         if self.run:
             self.run.save_weights(point.id, finalist.network.state_dict())
             self.run.record(point)
+        return self._show(point)
+
+    def _show(self, point: Point) -> Step:
+        """Put what was measured on the front if it belongs there."""
         entered = self._enter(point)
         if self.run:
             self.run.write_front(self.front)
@@ -395,6 +429,7 @@ class _Search:
                 reported["latency_spread_ms"] = measured.spread_ms
                 objectives[cost.column] = measured.median_ms
         reported["origin"] = "search"
+        reported = {name: value for name, value in reported.items() if name not in objectives}
         return Point(architecture, objectives, reported, id=f"a{len(self.points) + 1:02d}")
 
     def _enter(self, point: Point) -> bool:
@@ -457,6 +492,7 @@ class _Search:
                     "weights": self.training.state(),
                     "knowledge": self.knowledge.state(),
                     "alpha": self.alpha,
+                    "turns": self.turns,
                 }
             )
 
@@ -485,7 +521,7 @@ def _check_outputs(supernet: Supernet, data: Data) -> None:
     x = data.train.inputs[:2]
     gates = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
     with torch.no_grad():
-        y = supernet(x, gates)
+        y = supernet.eval()(x, gates)
     if y.ndim != 2 or y.shape[1] < data.classes:
         raise ValueError(
             f"the network must give a score for each of {data.classes} classes, "

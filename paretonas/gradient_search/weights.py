@@ -87,7 +87,7 @@ class WeightTraining:
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
             with torch.random.fork_rng(devices=[]):  # for dropout
-                torch.manual_seed(self.seed * 1_000_003 + self.done)
+                torch.default_generator.manual_seed(self.seed * 1_000_003 + self.done)
                 logits = self.supernet(self.split.inputs[rows], next(paths))
             loss = functional.cross_entropy(logits, self.split.labels[rows])
             self._optimizer.zero_grad(set_to_none=True)

@@ -106,3 +106,13 @@ def trainer():
     from paretonas.gradient_search.finalists import train_finalists
 
     return train_finalists
+
+
+@pytest.fixture(scope="package", autouse=True)
+def short_drives():
+    """A quarter of the steps of alpha: the laws are the same, and the tests take seconds."""
+    from paretonas.gradient_search import search
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "ALPHA_STEPS", 20)
+        yield

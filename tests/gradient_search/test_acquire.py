@@ -20,9 +20,7 @@ def naive(draws, costs, reference, count, known) -> tuple[list[int], list[float]
     while len(chosen) - known < min(count, len(costs) - known):
 
         def mean_volume(chosen):
-            return np.mean(
-                [volume([[d[i], *costs[i]] for i in chosen], reference) for d in draws]
-            )
+            return np.mean([volume([[d[i], *costs[i]] for i in chosen], reference) for d in draws])
 
         rest = [i for i in range(len(costs)) if i not in chosen]
         after = {i: mean_volume([*chosen, i]) for i in rest}

@@ -63,8 +63,7 @@ def test_the_generator_decides(supernet, split, options):
     p = probabilities(torch.zeros(1, sum(sizes_of(supernet.choices))), sizes_of(supernet.choices))
     before = torch.get_rng_state()
     one, same, other = (
-        gated(supernet, split, seed=seed, batch_size=16, **options).relaxed(p)
-        for seed in (3, 3, 4)
+        gated(supernet, split, seed=seed, batch_size=16, **options).relaxed(p) for seed in (3, 3, 4)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
