@@ -3,8 +3,8 @@
     paretonas search --out runs/readme
     python experiments/front_picture.py runs/readme docs/front.svg
 
-Shows that accuracy is paid for with latency and memory: every finalist as a dot, those that no other
-dominates in color, and the lower edge of the front in the plane of error and latency.
+Shows that accuracy is paid for with latency and memory: every finalist as a dot, those that no
+other dominates in color, and the lower edge of the front in the plane of error and latency.
 """
 
 from __future__ import annotations

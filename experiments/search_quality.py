@@ -6,9 +6,9 @@ Needs the tables of `ground_truth.py`. Every method is billed CPU seconds of one
 supernet's training, looks with inherited weights and the search's own thinking as measured here,
 trainings as measured for the table. At each number of finalists of the gradient search
 
-- NSGA-II and random search over the same supernet pay for the same weights, look at architectures for
-  as long as the gradient search looked and thought, and train as many finalists, spread over the
-  front that they estimate; once by inherited loss and once by inherited error;
+- NSGA-II and random search over the same supernet pay for the same weights, look at architectures
+  for as long as the gradient search looked and thought, and train as many finalists, spread over
+  the front that they estimate; once by inherited loss and once by inherited error;
 - NSGA-II and random search with every candidate trained go on until the same total is spent.
 
 What methods think themselves is billed to the gradient search only. Writes `search_quality.csv`
@@ -272,7 +272,7 @@ def draw(frame: pd.DataFrame, settings: Settings) -> None:
 
 
 def best_of_kinds(frame: pd.DataFrame) -> list[str]:
-    """The methods to show; of a baseline by inherited loss and by error, the one that does better."""
+    """The methods to show; of a baseline by inherited loss and by error, the better one."""
     medians = frame.groupby("method")["regret"].median()
     methods = [OURS]
     for name in ("NSGA-II", "random"):

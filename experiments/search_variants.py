@@ -30,7 +30,7 @@ import pandas as pd
 import torch
 from search_quality import inherited
 from torch import Tensor
-from truth import SPACES, Array, Truth, spread
+from truth import SPACES, Truth, spread
 
 from paretonas import relaxation, solvers
 from paretonas.gradient_search.alpha import AlphaStep, Scale, aimed, drive, rays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,8 @@ class _File(nn.Module):
 
 
 def _program(path: Path) -> Callable[[Tensor], Tensor]:
-    program: Any = torch.export.load(path)
+    # Through memory: by path torch insists on the suffix .pt2.
+    program: Any = torch.export.load(io.BytesIO(path.read_bytes()))
     module: Callable[[Tensor], Tensor] = program.module()
     return module
 

@@ -1,0 +1,69 @@
+"""The experiments on ground truth run, on a small budget, from the tables in the repository."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow", reason="the tables are parquet: pip install 'paretonas[bench]'")
+pytest.importorskip("mnist1d", reason="the signals are generated: pip install 'paretonas[bench]'")
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture(scope="module")
+def truth():
+    sys.path.insert(0, str(EXPERIMENTS))
+    try:
+        import truth
+
+        yield truth
+    finally:
+        sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.mark.parametrize("name", ["digits_small", "signals"])
+def test_the_tables_fit_their_spaces(truth, name):
+    found = truth.Truth(truth.SPACES[name])
+    assert len(found.architectures) == len(set(found.architectures)) == len(found.picks)
+    rows = range(len(found.architectures))
+    assert found.regret(list(rows)) == pytest.approx(0.0, abs=1e-12)
+    assert found.regret([int(np.argmin(found.errors))]) > 0
+
+
+def test_more_of_the_best_finalists_are_no_worse(truth):
+    found = truth.Truth(truth.SPACES["signals"])
+    regrets = [found.regret(found.best(count)) for count in (1, 2, 4, 8)]
+    assert regrets == sorted(regrets, reverse=True)
+
+
+@pytest.mark.timeout(240)
+def test_search_quality_compares_every_method_at_one_price(truth, tmp_path):
+    import pandas as pd
+    import search_quality
+
+    search_quality.main(
+        [],
+        search_quality.Settings(
+            spaces=("signals",),
+            seeds=1,
+            supernet_steps=(10,),
+            looks=12,
+            finalists=(2, 4),
+            csv=tmp_path,
+            figure=tmp_path / "figure.png",
+        ),
+    )
+    rows = pd.read_csv(tmp_path / "search_quality.csv")
+    assert rows["regret"].between(0, 1).all()
+    assert set(rows["finalists"]) == {2, 4}
+    baselines = {"NSGA-II, trained", "random, trained", "NSGA-II, inherited loss"}
+    assert baselines < set(rows["method"])
+    best = rows[rows["method"] == "the best finalists there are"].set_index("finalists")["regret"]
+    for count, group in rows.groupby("finalists"):
+        same_number = group[~group["method"].str.endswith("trained")]
+        assert (same_number["regret"] >= best[count] - 1e-9).all()
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
