@@ -45,6 +45,7 @@ from paretonas.runs import Run
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter
 
 HERE = Path(__file__).parent
 OURS = "gradient search"
@@ -265,6 +266,8 @@ def draw(frame: pd.DataFrame, settings: Settings) -> None:
             axes.plot(seconds, middle, style, color=color, marker="o", ms=4, label=method)
             axes.fill_between(seconds, low, high, color=color, alpha=0.12, lw=0)
         axes.set(title=space, xlabel="CPU seconds, all told", yscale="log")
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panels[0][0].set_ylabel("regret: % of the true hypervolume missed")
     panels[0][-1].legend(fontsize=8, frameon=False)
     figure.savefig(settings.figure, dpi=130)

@@ -80,7 +80,8 @@ def search(
         int | None, typer.Option(min=1, help="How many preferences to search at once.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, show_default="0", help="Start of all random numbers.")
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, show_default="0", help="Start of all random numbers."),
     ] = None,
     costs: Annotated[
         Path | None,
