@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ..training import Recipe
 
 SUPERNET_SHARE = 0.3  # of the weight steps; the finalists get the rest
-DEFAULT_STEPS = 5000
+DEFAULT_STEPS = 4500
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Plan:
         finalists = min(fine // (epochs * epoch), architectures)
         return cls(
             supernet_steps=steps - fine,
-            looks=min(architectures, max(12, min(240, (steps - fine) // 6))),
+            looks=min(architectures, max(12, min(160, (steps - fine) // 6))),
             finalists=finalists,
             recipe=replace(recipe, epochs=epochs),
         )
