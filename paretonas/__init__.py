@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from paretonas import conflict as conflict
+    from paretonas import multitask as multitask
     from paretonas import nn as nn
+    from paretonas import schedules as schedules
     from paretonas import solvers as solvers
     from paretonas.constraint import Constraint as Constraint
     from paretonas.data import Data as Data
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from paretonas.front import Front as Front
     from paretonas.gradient_search.plan import Budget as Budget
     from paretonas.gradient_search.search import search as search
-    from paretonas.jacobian import backward as backward
+    from paretonas.multitask import backward as backward
     from paretonas.nn import NetworkSpace as NetworkSpace
     from paretonas.point import Point as Point
     from paretonas.runs import Run as Run
@@ -42,10 +44,10 @@ _HOMES = {
     "Recipe": "training",
     "Run": "runs",
     "Split": "data",
-    "backward": "jacobian",
+    "backward": "multitask",
     "search": "gradient_search.search",
 }
-_ROOMS = ("conflict", "nn", "solvers")
+_ROOMS = ("conflict", "multitask", "nn", "schedules", "solvers")
 
 __all__ = [*_HOMES, *_ROOMS]
 

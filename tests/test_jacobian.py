@@ -1,4 +1,4 @@
-"""jacobian, assign and backward: what goes where, and what is refused."""
+"""jacobian and assign: what goes where, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from paretonas.jacobian import assign, backward, jacobian
-from paretonas.solvers import MGDA, LinearScalarization, UPGrad
+from paretonas.jacobian import assign, jacobian, split
 
 
 @pytest.fixture
@@ -129,96 +128,14 @@ def test_assign_rays():
     assert b.grad.tolist() == [[3], [7]]
 
 
+def test_split_gives_each_its_shape_and_dtype():
+    a, b = torch.zeros(2, 2), torch.zeros(1, dtype=torch.float64)
+    first, second = split(torch.arange(5.0), [a, b])
+    assert first.tolist() == [[0, 1], [2, 3]]
+    assert second.tolist() == [4]
+    assert second.dtype == torch.float64
+
+
 def test_assign_refuses_another_length():
     with pytest.raises(ValueError, match=r"n = 4 entries to fit the parameters, got shape \(5,\)"):
         assign(torch.ones(5), [torch.ones(2, 2)])
-
-
-# backward
-
-
-def test_backward_with_the_mean_is_the_backward_of_the_mean(net):
-    direction = backward(_losses(net), net["trunk"].parameters(), solver=LinearScalarization())
-    found = {name: p.grad.clone() for name, p in net.named_parameters()}
-    net.zero_grad()
-    one, two = _losses(net)
-    (0.5 * (one + two)).backward()
-    for name, p in net.named_parameters():
-        scale = 1.0 if name.startswith("trunk") else 2.0  # a head gets its own loss in full
-        torch.testing.assert_close(found[name], scale * p.grad)
-    assert direction.vector.shape == (15,)
-
-
-def test_backward_gives_the_solvers_direction_to_the_trunk(net):
-    trunk = list(net["trunk"].parameters())
-    expected = UPGrad()(jacobian(_losses(net), trunk)).vector
-    direction = backward(_losses(net), trunk, solver=UPGrad())
-    torch.testing.assert_close(direction.vector, expected)
-    torch.testing.assert_close(torch.cat([p.grad.flatten() for p in trunk]), expected)
-
-
-def test_backward_hands_values_and_state_to_the_solver(net):
-    seen = []
-
-    def solver(rows, values=None, state=None):
-        seen.append((values, state))
-        return LinearScalarization()(rows, values, state)
-
-    losses = _losses(net)
-    expected = torch.stack(losses).detach()
-    direction = backward(losses, net["trunk"].parameters(), solver=solver, state="before")
-    torch.testing.assert_close(seen[0][0], expected)
-    assert seen[0][1] == direction.state == "before"
-
-
-def test_backward_accumulates_like_loss_backward(net):
-    backward(_losses(net), net["trunk"].parameters(), solver=MGDA())
-    once = {name: p.grad.clone() for name, p in net.named_parameters()}
-    backward(_losses(net), net["trunk"].parameters(), solver=MGDA())
-    for name, p in net.named_parameters():
-        torch.testing.assert_close(p.grad, 2 * once[name])
-
-
-def test_backward_leaves_frozen_and_unreached_parameters_alone(net):
-    net["trunk"].bias.requires_grad_(False)
-    net["one"].bias.requires_grad_(False)
-    spare = nn.Parameter(torch.ones(2, dtype=torch.float64))
-    backward(_losses(net), [*net["trunk"].parameters(), spare], solver=MGDA())
-    assert spare.grad is None
-    assert net["trunk"].bias.grad is None
-    assert net["one"].bias.grad is None
-    assert net["one"].weight.grad is not None
-
-
-def test_a_loss_may_miss_part_of_the_shared_parameters():
-    a, b = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
-    direction = backward([a.sum(), (a * b).sum()], [a, b], solver=LinearScalarization())
-    assert direction.vector.tolist() == [1.0, 0.5]
-
-
-def test_backward_trains_two_tasks(net):
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    before = [loss.item() for loss in _losses(net)]
-    for _ in range(30):
-        optimizer.zero_grad()
-        backward(_losses(net), net["trunk"].parameters(), solver=UPGrad())
-        optimizer.step()
-    assert all(a.item() < b for a, b in zip(_losses(net), before, strict=True))
-
-
-def test_unlisted_parameter_that_two_losses_reach_is_refused(net):
-    with pytest.raises(ValueError, match=r"losses 0 and 1 both reach a parameter of shape \(3,\)"):
-        backward(_losses(net), [net["trunk"].weight], solver=MGDA())
-    assert all(p.grad is None for p in net.parameters())
-
-
-def test_backward_refuses_what_it_cannot_differentiate(net):
-    trunk = list(net["trunk"].parameters())
-    with pytest.raises(ValueError, match="got 0 losses and 2 such parameters"):
-        backward([], trunk, solver=MGDA())
-    with pytest.raises(ValueError, match="got 1 losses and 0 such parameters"):
-        backward(_losses(net)[:1], [], solver=MGDA())
-    with pytest.raises(ValueError, match="loss 1 has no graph"):
-        backward([_losses(net)[0], torch.tensor(1.0)], trunk, solver=MGDA())
-    with pytest.raises(ValueError, match=r"loss 0 must have shape \(\), got \(2,\)"):
-        backward([torch.ones(2, requires_grad=True) * 2], trunk, solver=MGDA())

@@ -2,56 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-CHUNK = 1 << 15  # columns converted to float64 at a time: the copy stays in the cache
+from paretonas.solvers._rows import PACK, Rows
+
+STRIPE = 2**14  # columns that float32 sums; the sums of stripes are added in float64
+CLEAR = 0.1  # smallest eigenvalue of the cosines down to which float32 products are good enough
+LEAST, MOST = 1e-140, 1e140  # lengths between which products in float64 keep their digits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gram:
-    """Angles and lengths of the rows of r jacobians, in float64.
+    """Angles and lengths of the rows of r jacobians, in float64 on the host.
 
     Two numbers per row rather than one product, so that rows of 1e-30 and of 1e30 lose nothing.
     A zero row has norm 0 and counts as orthogonal to every other.
     """
 
-    cosines: Float[Tensor, "r m m"]
-    norms: Float[Tensor, "r m"]
+    cosines: Float[np.ndarray, "r m m"]
+    norms: Float[np.ndarray, "r m"]
 
     @staticmethod
-    def of(rows: Float[Tensor, "r m n"], peaks: Float[Tensor, "r m"]) -> Gram:
-        """Compute it from rows whose largest absolute entries, ``peaks``, are finite."""
-        scale = peaks.double()
-        scale = torch.where(scale > 0, scale, 1.0)
-        unit = scale.unsqueeze(-1)
-        n = rows.shape[-1]
-        if n <= 2 * CHUNK:
-            block = rows.double() / unit
-            products = block @ block.mT
-        else:
-            products = scale.new_zeros(*rows.shape[:-1], rows.shape[-2])
-            for start in range(0, n, CHUNK):
-                block = rows[..., start : start + CHUNK].double() / unit
-                products += block @ block.mT
-        lengths = products.diagonal(dim1=-2, dim2=-1).sqrt()
-        safe = torch.where(lengths > 0, lengths, 1.0)
-        cosines = products / (safe.unsqueeze(-1) * safe.unsqueeze(-2))
-        cosines = (0.5 * (cosines + cosines.mT)).clamp(-1.0, 1.0)
-        cosines.diagonal(dim1=-2, dim2=-1).fill_(1.0)
-        return Gram(cosines, lengths * scale)
+    def of(rows: Rows, metric: Float[Tensor, " n"] | None = None) -> Gram:
+        """Compute it; with a metric, from products sum_k a_k metric_k b_k.
+
+        Raises:
+            ValueError: a row is not finite.
+        """
+        if rows.few:
+            few = rows.host().astype(np.float64, copy=False)
+            if metric is not None:
+                few = few * np.sqrt(metric.to("cpu", torch.float64).numpy())
+            with np.errstate(over="ignore", invalid="ignore"):  # seen to below
+                products = few @ few.swapaxes(-1, -2)
+            if not rows.batched:
+                products = products[None]
+            norms = np.sqrt(products.diagonal(axis1=-2, axis2=-1))
+            if norms.min() > LEAST and norms.max() < MOST:
+                # (numpy's product of a matrix with its own transpose is symmetric to the last bit)
+                return Gram(_clipped(products / (norms[:, :, None] * norms[:, None, :])), norms)
+        narrow = rows.dtype == torch.float32 and rows.n > 2 * PACK and rows.device.type == "cpu"
+        if narrow and metric is None:
+            products = _products(rows, in_stripes).cpu().numpy()
+            squares = products.diagonal(axis1=-2, axis2=-1)
+            # Squares below float32's range would be missing from the sums, those above are inf.
+            if squares.min() > 1e-30 * rows.n and squares.max() < 1e38:
+                gram = _split(products)
+                if np.linalg.eigvalsh(gram.cosines)[..., 0].min() > CLEAR:
+                    return gram
+        products = _products(rows, in_float64, metric).cpu().numpy()
+        squares = products.diagonal(axis1=-2, axis2=-1)
+        if squares.min() > LEAST**2 and squares.max() < MOST**2:
+            return _split(products)
+        rows.check_finite()
+        peaks = _peaks(rows)
+        scale = torch.where(peaks > 0, peaks, 1.0)
+        gram = _split(_products(rows, in_float64, metric, scale).cpu().numpy())
+        return Gram(gram.cosines, gram.norms * scale.cpu().numpy())
+
+    @staticmethod
+    def of_matrix(products: Float[np.ndarray, "r m m"]) -> Gram:
+        """Take it apart; the caller has made sure that it is symmetric and its diagonal >= 0."""
+        return _split(products)
 
 
-def combine(weights: Float[Tensor, "r m"], rows: Float[Tensor, "r m n"]) -> Float[Tensor, "r n"]:
-    """Sum the rows by their weights in float64; the answer has the dtype of the rows."""
-    n = rows.shape[-1]
-    if n <= 2 * CHUNK:
-        return (weights.unsqueeze(-2) @ rows.double()).squeeze(-2).to(rows.dtype)
-    out = rows.new_empty(rows.shape[0], n)
-    for start in range(0, n, CHUNK):
-        block = rows[..., start : start + CHUNK].double()
-        out[..., start : start + CHUNK] = (weights.unsqueeze(-2) @ block).squeeze(-2)
-    return out
+def _split(products: np.ndarray) -> Gram:
+    norms = np.sqrt(products.diagonal(axis1=-2, axis2=-1))
+    safe = norms if norms.min() > 0 else np.where(norms > 0, norms, 1.0)
+    # Divided twice, since the product of two lengths may leave the range of float64.
+    cosines = products / safe[:, :, None]
+    cosines /= safe[:, None, :]
+    cosines = cosines + cosines.swapaxes(-1, -2)
+    cosines *= 0.5
+    return Gram(_clipped(cosines), norms)
+
+
+def _clipped(cosines: np.ndarray) -> np.ndarray:
+    np.minimum(cosines, 1.0, out=cosines)
+    np.maximum(cosines, -1.0, out=cosines)
+    m = cosines.shape[-1]
+    cosines.reshape(-1, m * m)[:, :: m + 1] = 1.0
+    return cosines
+
+
+def in_float64(block: Float[Tensor, "r m b"]) -> Float[Tensor, "r m m"]:
+    """Multiply in float64, a cacheful of columns at a time."""
+    total = None
+    for cut in (block,) if block.shape[-1] <= PACK else block.split(PACK, dim=-1):
+        wide = cut.double()
+        product = wide @ wide.mT
+        total = product if total is None else total.add_(product)
+    assert total is not None
+    return total
+
+
+def in_stripes(block: Float[Tensor, "r m b"]) -> Float[Tensor, "r m m"]:
+    """Multiply stripes of columns in float32 and add the results in float64."""
+    whole = block.shape[-1] // STRIPE * STRIPE
+    stripes = block[..., :whole].unflatten(-1, (-1, STRIPE)).transpose(1, 2)  # (r, k, m, STRIPE)
+    rest = block[..., whole:]
+    total: Tensor = (stripes @ stripes.mT).sum(1, dtype=torch.float64)
+    return total + (rest @ rest.mT).double()
+
+
+def _products(
+    rows: Rows,
+    multiply: Callable[[Tensor], Tensor],
+    metric: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> Tensor:
+    total: Tensor | None = None
+    start = 0
+    for block in rows.blocks():
+        width = block.shape[-1]
+        if scale is not None:
+            block = block.double() / scale.unsqueeze(-1)
+        if metric is not None:
+            block = block.double() * metric[start : start + width].double().sqrt()
+        start += width
+        product = multiply(block)
+        total = product if total is None else total + product
+    assert total is not None
+    return total
+
+
+def _peaks(rows: Rows) -> Float[Tensor, "r m"]:
+    peaks = [torch.linalg.vector_norm(block, torch.inf, dim=-1) for block in rows.blocks()]
+    return torch.stack(peaks).amax(0).double()

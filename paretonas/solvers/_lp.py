@@ -1,115 +1,158 @@
 """Tiny linear programs over the simplex, exact, all problems of a batch in step.
 
 Maximize c'x such that Ax <= b, sum x = 1 and x >= 0, where b >= 0. The simplex method starts at
-x = 0 and first lets sum x grow to 1; from there it maximizes c'x.
-Bland's rule (1977) keeps it from going round in circles.
+x = 0 and first lets sum x grow to 1; from there it maximizes c'x. An answer that rounding has
+spoiled, as nearly parallel gradients can, is found again in exact arithmetic.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
-TOLERANCE = 1e-12  # reduced cost that counts as none; rows and objective have largest entry 1
+from paretonas.solvers._exact_lp import exact
+
+TOLERANCE = 1e-13  # reduced cost that counts as none, relative to the prices that it sums
 PIVOT = 1e-10  # entry of a column that counts as 0, relative to the largest
+SLACK = 1e-13  # violation of a constraint that a pivot may cause
+SPOILED = 1e-11  # residual from which on the arithmetic is made exact
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
     """The data of b programs, each row and the objective scaled to largest entry 1."""
 
-    objective: Float[Tensor, "b m"]
-    matrix: Float[Tensor, "b k m"]
-    bound: Float[Tensor, "b k"]
+    objective: Float[np.ndarray, "b m"]
+    matrix: Float[np.ndarray, "b k m"]
+    bound: Float[np.ndarray, "b k"]
 
     @staticmethod
-    def of(objective: Tensor, matrix: Tensor, bound: Tensor) -> Program:
+    def of(
+        objective: Float[np.ndarray, "b m"],
+        matrix: Float[np.ndarray, "b k m"],
+        bound: Float[np.ndarray, "b k"],
+    ) -> Program:
         """Scale; the answer stays the same."""
-        peaks = matrix.abs().amax(-1)
-        peaks = torch.where(peaks > 0, peaks, 1.0)
-        top = objective.abs().amax(-1, keepdim=True)
-        return Program(
-            objective / torch.where(top > 0, top, 1.0), matrix / peaks.unsqueeze(-1), bound / peaks
-        )
+        peaks = np.abs(matrix).max(-1)
+        peaks[peaks == 0] = 1.0
+        top = np.abs(objective).max(-1, keepdims=True)
+        top[top == 0] = 1.0
+        return Program(objective / top, matrix / peaks[..., None], bound / peaks)
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The best x of each program, and what proves it: the basis."""
+    """The best x of each program, and what proves it: prices of the constraints, sum x = 1 last."""
 
-    x: Float[Tensor, "b m"]
-    feasible: Bool[Tensor, " b"]
-    basis: Int[Tensor, "b q"]
+    x: Float[np.ndarray, "b m"]
+    feasible: Bool[np.ndarray, " b"]
+    prices: Float[np.ndarray, "b q"]
 
 
 def maximize(program: Program) -> Solution:
     """Solve all programs; where one has no feasible point, x is what comes nearest to sum 1."""
-    full, right = _standard(program)
-    m, (count, q, _) = program.objective.shape[-1], full.shape
-    first, second = _costs(program)
-    last = m + q - 1
-    basis = torch.arange(m, m + q, device=full.device).expand(count, -1).clone()
-    for _ in range(20 * (m + q)):
-        # The table comes from the data at each step, so that rounding does not build up.
-        table, level = _table(full, right, basis)
-        # Until the slack of "sum x", the last column, has left, the sum is what grows.
-        started = (basis != last).all(-1, keepdim=True)
-        cost = torch.where(started, second, first)
-        gains = _reduced(cost, table, basis) > TOLERANCE
-        gains[..., last] = False
-        gains = gains.scatter(-1, basis, False)
-        open_ = gains.any(-1, keepdim=True)
-        if not open_.any():
-            break
-        entering = gains.int().argmax(-1, keepdim=True)
-        steps = table.gather(-1, entering.unsqueeze(-2).expand(-1, q, -1)).squeeze(-1)
-        falls = steps > PIVOT * steps.abs().amax(-1, keepdim=True)
-        ratios = torch.where(falls, level.clamp_min(0.0) / steps, torch.inf)
-        tied = ratios <= ratios.amin(-1, keepdim=True) + 1e-14
-        order = torch.where(basis == last, -1, basis)  # of equals, that slack goes first
-        leaving = torch.where(tied, order, m + q).argmin(-1, keepdim=True)
-        basis = torch.where(open_, basis.scatter(-1, leaving, entering), basis)
-    _, level = _table(full, right, basis)
-    x = full.new_zeros(count, m + q).scatter(-1, basis, level)[..., :m].clamp_min(0.0)
-    total = x.sum(-1, keepdim=True)
-    feasible = (total > 1.0 - 1e-9).squeeze(-1)
-    return Solution(x / total.clamp_min(1e-300), feasible, basis)
+    full, right, cost = _standard(program)
+    count, q, width = full.shape
+    m = width - q
+    table = np.empty((count, q + 1, width + 1))
+    table[:, :-1, :-1], table[:, :-1, -1] = full, right
+    table[:, -1, :-1], table[:, -1, -1] = cost, 0.0
+    basis = np.broadcast_to(np.arange(m, width), (count, q)).copy()
+    _pivot(table, basis)
+    # What the slacks have become is the inverse of the basis; a step back to the data with it
+    # removes the rounding of the pivots.
+    columns = np.take_along_axis(full, basis[:, None, :], 2)
+    inverse = table[:, :-1, m:-1]
+    level = table[:, :-1, -1:]
+    level = level + inverse @ (right[..., None] - columns @ level)
+    paid = np.take_along_axis(cost, basis, 1)[:, None, :]
+    prices = paid @ inverse
+    prices = (prices + (paid - prices @ columns) @ inverse)[:, 0]
+    spread = np.zeros((count, width))
+    np.put_along_axis(spread, basis, level[..., 0], 1)
+    x = np.maximum(spread[:, :m], 0.0)
+    total = x.sum(-1, keepdims=True)
+    feasible = total[:, 0] > 1.0 - 1e-9
+    x /= np.maximum(total, 1e-300)
+    solution = Solution(x, feasible, prices)
+    doubtful = np.where(feasible, lp_residual(program, solution) > SPOILED, total[:, 0] > 0.5)
+    for i in np.flatnonzero(doubtful):
+        x[i], feasible[i], prices[i] = exact(
+            program.objective[i], program.matrix[i], program.bound[i]
+        )
+    return solution
 
 
-def _table(full: Tensor, right: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    columns = full.gather(-1, basis.unsqueeze(-2).expand(-1, full.shape[-2], -1))
-    both = torch.cat([full, right.unsqueeze(-1)], dim=-1)
-    solved: Tensor = torch.linalg.solve_ex(columns, both).result
-    return solved[..., :-1], solved[..., -1]
+def lp_residual(program: Program, solution: Solution) -> Float[np.ndarray, " b"]:
+    """Largest violation among the constraints of a program, those of its dual, and their gap.
+
+    What concerns the prices is relative to them, as they carry its rounding: constraints that
+    nearly contradict each other have huge ones.
+    """
+    prices, x = solution.prices, solution.x
+    rows, total = prices[:, :-1], prices[:, -1:]
+    excess = (program.matrix @ x[..., None])[..., 0] - program.bound
+    reduced = program.objective - (rows[:, None, :] @ program.matrix)[:, 0] - total
+    gained = (program.objective * x).sum(-1)
+    paid = (rows * program.bound).sum(-1) + total[:, 0]
+    size = 1.0 + np.abs(prices).sum(-1)
+    dual = np.maximum(np.maximum(reduced.max(-1), -rows.min(-1)), np.abs(paid - gained)) / size
+    violation: Float[np.ndarray, " b"] = np.maximum(np.maximum(excess.max(-1), dual), 0.0)
+    return violation
 
 
-def _reduced(cost: Tensor, table: Tensor, basis: Tensor) -> Tensor:
-    return cost - (cost.gather(-1, basis).unsqueeze(-2) @ table).squeeze(-2)
+def _pivot(table: Float[np.ndarray, "b rows columns"], basis: Int[np.ndarray, "b q"]) -> None:
+    # In place. The last row of a table holds the reduced costs, its last column the levels.
+    q, width = basis.shape[1], table.shape[2] - 1
+    last = width - 1  # the slack of "sum x", which leaves once and for all
+    at = np.arange(len(table))
+    for turn in range(6 * width):
+        now, held = table[at], basis[at]
+        each = np.arange(len(at))
+        # As long as that slack is in, in the row where it began, the sum is what grows.
+        row = np.where(held[:, -1] == last, q - 1, q)
+        reduced = now[each, row, :width]
+        size = 1.0 + np.abs(reduced[:, width - q :]).sum(-1, keepdims=True)  # of the prices
+        gains = np.where(reduced[:, :last] > TOLERANCE * size, reduced[:, :last], 0.0)
+        # Bland's rule (1977) cannot go round in circles; the other takes fewer, larger pivots.
+        careful = turn >= 3 * width
+        entering = (gains > 0).argmax(-1) if careful else gains.argmax(-1)
+        column = now[each, :, entering]
+        falls = column[:, :-1] > PIVOT * np.abs(column[:, :-1]).max(-1, keepdims=True)
+        going = (gains[each, entering] > 0) & falls.any(-1)
+        if not going.all():
+            if not going.any():
+                return
+            at, now, held, column = at[going], now[going], held[going], column[going]
+            falls, entering, each = falls[going], entering[going], each[: len(at)]
+        steps = np.where(falls, column[:, :-1], 1.0)
+        level = np.maximum(now[:, :-1, -1], 0.0)
+        # Rows that block within SLACK count as tied, and the largest pivot of these is the most
+        # accurate (Harris 1973); the slack of the sum goes before any other.
+        most = np.where(falls, (level + SLACK) / steps, np.inf).min(-1, keepdims=True)
+        rank = np.where(held == last, np.inf, -held if careful else steps)
+        rank = np.where(falls & (level <= most * steps), rank, -np.inf)
+        leaving = rank.argmax(-1)
+        line = now[each, leaving] / steps[each, leaving][:, None]
+        now -= column[:, :, None] * line[:, None, :]
+        now[each, leaving] = line
+        table[at] = now
+        basis[at, leaving] = entering
 
 
-def _costs(program: Program) -> tuple[Tensor, Tensor]:
-    slacks = program.bound.shape[-1] + 1
-    pad = torch.nn.functional.pad
-    return pad(torch.ones_like(program.objective), (0, slacks)), pad(program.objective, (0, slacks))
-
-
-def lp_residual(program: Program, solution: Solution) -> Float[Tensor, " b"]:
-    """Largest violation among the constraints and the optimality conditions of the basis."""
-    full, right = _standard(program)
-    table, _ = _table(full, right, solution.basis)
-    # The slack of "sum x", the last column, is fixed at 0: its price may have either sign.
-    reduced = _reduced(_costs(program)[1], table, solution.basis)[..., :-1]
-    excess = (program.matrix @ solution.x.unsqueeze(-1)).squeeze(-1) - program.bound
-    size = 1.0 + reduced.abs().amax(-1)
-    return torch.maximum(excess.amax(-1), reduced.amax(-1) / size).clamp_min(0.0)
-
-
-def _standard(program: Program) -> tuple[Tensor, Tensor]:
-    matrix = torch.nn.functional.pad(program.matrix, (0, 0, 0, 1), value=1.0)  # sum x <= 1, last
-    right = torch.nn.functional.pad(program.bound, (0, 1), value=1.0)
-    q = matrix.shape[-2]
-    slacks = torch.eye(q, dtype=matrix.dtype, device=matrix.device).expand(len(matrix), -1, -1)
-    return torch.cat([matrix, slacks], dim=-1), right
+def _standard(
+    program: Program,
+) -> tuple[Float[np.ndarray, "b q width"], Float[np.ndarray, "b q"], Float[np.ndarray, "b width"]]:
+    # A row for sum x <= 1, last, and a slack for each row.
+    count, k, m = program.matrix.shape
+    full = np.zeros((count, k + 1, m + k + 1))
+    full[:, :k, :m] = program.matrix
+    full[:, k, :m] = 1.0
+    full[:, np.arange(k + 1), np.arange(m, m + k + 1)] = 1.0
+    right = np.ones((count, k + 1))
+    right[:, :k] = program.bound
+    cost = np.zeros((count, m + k + 1))
+    cost[:, :m] = program.objective
+    return full, right, cost

@@ -2,65 +2,81 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from paretonas.solvers._gram import Gram
 from paretonas.solvers._nnqp import kkt_residual, nonnegative_qp
 
+Array = np.ndarray
 
-def min_norm(gram: Gram) -> Float[Tensor, "r m"]:
+
+def min_norm(gram: Gram) -> Float[Array, "r m"]:
     """Return the convex weights of the shortest combination of the rows.
 
     The simplex is left to a non-negative program: with c = 1 / norms, the x >= 0 that minimizes
     1/2 x'(C + cc')x - c'x is a multiple of the answer (any positive factor before cc' will do).
+    A zero row is itself the shortest vector; several share the weight.
     """
     norms = gram.norms
-    m = norms.shape[-1]
-    if m == 1:
-        return torch.ones_like(norms)
-    zero = norms == 0
-    safe = torch.where(zero, 1.0, norms)
-    weights = _two(gram.cosines, safe) if m == 2 else _more(gram.cosines, safe)
-    # A zero row is itself the shortest vector.
-    any_zero = zero.any(-1, keepdim=True)
-    shared = zero.double() / zero.sum(-1, keepdim=True).clamp_min(1)
-    return torch.where(any_zero, shared, weights)
+    if norms.shape[-1] == 1:
+        return np.ones_like(norms)
+    zero = norms == 0.0
+    if not zero.any():
+        return _of_nonzero(gram.cosines, norms)
+    shared = zero / np.maximum(zero.sum(-1, keepdims=True), 1)
+    weights = _of_nonzero(gram.cosines, np.where(zero, 1.0, norms))
+    return np.where(zero.any(-1, keepdims=True), shared, weights)
 
 
-def min_norm_residual(gram: Gram, weights: Float[Tensor, "r m"]) -> Float[Tensor, " r"]:
-    """KKT residual of convex weights, relative, on the cosine matrix."""
-    zero = gram.norms == 0
-    safe = torch.where(zero, 1.0, gram.norms)
-    c = safe.amin(-1, keepdim=True) / safe
-    y = weights / c
-    length = (y.unsqueeze(-2) @ gram.cosines @ y.unsqueeze(-1)).squeeze(-1).clamp_min(0.0)
-    x = (y / (1.0 + length)).unsqueeze(-2)
-    residual = kkt_residual(_lifted(gram.cosines, c), c.unsqueeze(-2), x).squeeze(-1)
-    return torch.where(zero.any(-1), 0.0, residual)
+def min_norm_residual(gram: Gram, weights: Float[Array, "r m"]) -> Float[Array, " r"]:
+    """KKT residual of convex weights, relative, on the cosine matrix.
+
+    The weights tell the x of the program but for its length, which the squared length of the
+    combination would give if it did not drown in rounding where long rows cancel. So the condition
+    of each row says what length it wants, and the best of these counts.
+    """
+    zero = gram.norms == 0.0
+    c = _relative(np.where(zero, 1.0, gram.norms))
+    y = np.divide(weights, c, out=np.zeros_like(c), where=c > 0.0)
+    slope = np.vecmat(y, gram.cosines) + c
+    lengths = np.divide(c, slope, out=np.ones_like(c), where=slope > c)
+    x = lengths[:, :, None] * y[:, None]
+    linear = np.broadcast_to(c[:, None], x.shape)
+    residual = kkt_residual(_lifted(gram.cosines, c), linear, x).min(-1)
+    return np.where(zero.any(-1), 0.0, residual)
 
 
-def _two(cosines: Tensor, norms: Tensor) -> Tensor:
+def _of_nonzero(cosines: Array, norms: Array) -> Array:
+    if norms.shape[-1] == 2:
+        return _of_two(cosines[:, 0, 1], norms)
+    c = _relative(norms)
+    weights: Array = nonnegative_qp(_lifted(cosines, c), c[:, None])[:, 0] * c
+    weights /= weights.sum(-1, keepdims=True)
+    return weights
+
+
+def _of_two(cosine: Float[Array, " r"], norms: Float[Array, "r 2"]) -> Array:
     # With the ratio q of the lengths and the cosine c, written so that nothing cancels for
     # near-equal rows, the longer row weighs q (q - c) / ((q - c)^2 + 1 - c^2), at least 0.
-    first, second = norms.unbind(-1)
-    ratio = torch.minimum(first, second) / torch.maximum(first, second)
-    cosine = cosines[..., 0, 1]
-    over = (ratio - cosine).clamp_min(0.0)
+    longest = norms.max(-1)
+    ratio = norms.min(-1) / longest
+    over = np.maximum(ratio - cosine, 0.0)
     below = over * over + (1.0 - cosine) * (1.0 + cosine)
-    longer = torch.where(below > 0, ratio * over / below, 0.5 * (first == second))
-    longer = longer.clamp_max(0.5)
-    share = torch.where(first >= second, longer, 1.0 - longer)
-    return torch.stack([share, 1.0 - share], dim=-1)
+    twice = (below == 0.0) & (ratio == 1.0)  # one row, twice
+    longer = np.minimum((ratio * over + 0.5 * twice) / (below + (below == 0.0)), 0.5)
+    weights = np.empty_like(norms)
+    first = norms[:, 0] == longest
+    weights[:, 0] = np.where(first, longer, 1.0 - longer)
+    weights[:, 1] = np.where(first, 1.0 - longer, longer)
+    return weights
 
 
-def _more(cosines: Tensor, norms: Tensor) -> Tensor:
-    c = norms.amin(-1, keepdim=True) / norms
-    x = nonnegative_qp(_lifted(cosines, c), c.unsqueeze(-2)).squeeze(-2)
-    weights = x * c
-    return weights / weights.sum(-1, keepdim=True)
+def _relative(norms: Array) -> Array:
+    relative: Array = norms.min(-1, keepdims=True) / norms
+    return relative
 
 
-def _lifted(cosines: Tensor, c: Tensor) -> Tensor:
-    return cosines + c.unsqueeze(-1) * c.unsqueeze(-2)
+def _lifted(cosines: Array, c: Array) -> Array:
+    lifted: Array = cosines + c[:, :, None] * c[:, None, :]
+    return lifted

@@ -1,129 +1,185 @@
 """Non-negative quadratic programs, solved exactly and many at a time.
 
 Find x >= 0 that minimizes 1/2 x'Qx - c'x for a positive semi-definite Q whose diagonal is near 1.
-Up to four variables every support is tried in one batched elimination; beyond that an active set
-grows and shrinks (Lawson and Hanson, 1974), all problems of the batch in step.
+Up to four variables, both fates of each, zero or free, are tried by elimination. Beyond that whole
+blocks of variables change sides (Kim and Park, Fast nonnegative matrix factorization: an
+active-set-like method and comparisons, 2011), and what does not settle is left to an active set
+that grows and shrinks (Lawson and Hanson, Solving least squares problems, 1974). No problem of a
+batch touches another.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import numpy as np
+from jaxtyping import Bool, Float
 
-ENUMERATE = 4  # variables up to which all 2^m supports are tried: 16 systems of 4 x 4
-CHARGE = 1e-17  # what a unit of x costs a candidate: a fraction of float64's rounding
-ACCURACY = 4e-15  # violation at which the active set stops, relative to the right-hand side
+Array = np.ndarray
+FEW = 4  # problems up to which plain numbers are faster than arrays
+ELIMINATE = 4  # variables up to which all fates are tried: 2^(m - 1) programs of one variable
+RIDGE = 2e-14  # on the diagonal: dependent rows get an answer, and signs can be trusted
+ACCURACY = 4e-15  # slope that counts as 0, relative to the terms that it is a sum of
+EXCHANGES = 8  # of whole blocks, before the active set takes over: 3 to 5 are usual
 
 
 def nonnegative_qp(
-    matrix: Float[Tensor, "b m m"], linear: Float[Tensor, "b k m"]
-) -> Float[Tensor, "b k m"]:
+    matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"]
+) -> Float[Array, "b k m"]:
     """Solve b x k problems; the k problems of a batch entry share their matrix."""
-    if matrix.shape[-1] <= ENUMERATE:
-        return _by_enumeration(matrix, linear)
-    count = linear.shape[-2]
-    matrices = matrix.unsqueeze(-3).expand(-1, count, -1, -1).flatten(0, 1)
-    return _by_active_set(matrices, linear.flatten(0, 1)).view_as(linear)
+    b, k, m = linear.shape
+    if m > 1:
+        matrix = matrix + _ridge(m)
+    if m > ELIMINATE:
+        return _by_exchange(matrix, linear)
+    if b * k > FEW:
+        # Variables first, problems last: each step is one long vector operation.
+        x = _by_elimination(matrix.transpose(1, 2, 0)[..., None], linear.transpose(2, 0, 1))
+        return np.ascontiguousarray(x.transpose(1, 2, 0))
+    pairs = zip(matrix.tolist(), linear.tolist(), strict=True)
+    return np.array([[_one_by_elimination(q, c) for c in several] for q, several in pairs])
 
 
 def kkt_residual(
-    matrix: Float[Tensor, "b m m"], linear: Float[Tensor, "b k m"], x: Float[Tensor, "b k m"]
-) -> Float[Tensor, "b k"]:
+    matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"], x: Float[Array, "b k m"]
+) -> Float[Array, "b k"]:
     """How far x is from optimal: the largest entry of |min(x, Qx - c)|, 0 at the optimum.
 
     Relative to the size of the terms that must cancel, for programs scaled to terms of about 1.
     """
-    residual = torch.minimum(x, x @ matrix - linear).abs().amax(-1)
-    return residual / (1.0 + x.abs().sum(-1))
-
-
-def _by_enumeration(matrix: Tensor, linear: Tensor) -> Tensor:
-    m = linear.shape[-1]
-    # Variables first, problems last: each step is then one long vector operation.
-    q = matrix.permute(1, 2, 0).unsqueeze(2).unsqueeze(-1)  # (m, m, 1, b, 1)
-    c = linear.permute(2, 1, 0).unsqueeze(-1)  # (m, k, b, 1)
-    support = torch.tensor(_supports(m), dtype=matrix.dtype, device=matrix.device)
-    x = _solve_each(q, support.view(m, 1, 1, -1), c)  # (m, k, b, s)
-    slope = -c
-    for i in range(m):
-        slope = slope + q[:, i] * x[i]
-    violation = torch.minimum(x, slope).abs_().amax(0)
-    # Near-dependent gradients can need large x. Such an x is judged by its own size, and charged
-    # for the rounding that it brings; a singular support is infinite or huge, and loses.
-    total = x.abs().sum(0)
-    score = violation / (1.0 + total) + CHARGE * total
-    best = score.nan_to_num_(torch.inf, torch.inf).argmin(dim=-1, keepdim=True)  # (k, b, 1)
-    x = x.gather(-1, best.expand(m, -1, -1, -1))
-    return x.squeeze(-1).permute(2, 1, 0).clamp_min(0.0)
-
-
-def _solve_each(q: Tensor, support: Tensor, right: Tensor) -> Tensor:
-    # Solve on each support, with 0 off it, by elimination without row exchanges: stable where the
-    # matrix of the support is positive definite.
-    m = len(q)
-    left = q * (support.unsqueeze(1) * support.unsqueeze(0))
-    left.diagonal(dim1=0, dim2=1).add_((1.0 - support).movedim(0, -1))
-    x = right * support
-    for p in range(m - 1):
-        factor = left[p + 1 :, p] / left[p, p]
-        left[p + 1 :, p + 1 :].addcmul_(factor.unsqueeze(1), left[p, p + 1 :], value=-1.0)
-        x[p + 1 :].addcmul_(factor, x[p], value=-1.0)
-    for p in range(m - 1, -1, -1):
-        x[p] /= left[p, p]
-        x[:p].addcmul_(left[:p, p], x[p], value=-1.0)
-    return x
+    residual: Array = np.abs(np.minimum(x, x @ matrix - linear)).max(-1)
+    relative: Array = residual / (1.0 + np.abs(x).sum(-1))
+    return relative
 
 
 @cache
-def _supports(m: int) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(bits >> i & 1) for bits in range(1 << m)) for i in range(m))
+def _ridge(m: int) -> Float[Array, "m m"]:
+    return RIDGE * np.eye(m)
 
 
-def _by_active_set(matrix: Tensor, linear: Tensor) -> Tensor:
-    m = linear.shape[-1]
-    size = linear.abs().amax(-1, keepdim=True)
-    x = torch.zeros_like(linear)
-    support = torch.zeros_like(linear, dtype=torch.bool)
-    refused = torch.zeros_like(support)  # entered and left without progress: dependent columns
-    entered = torch.zeros_like(support)
-    open_ = torch.ones_like(support[..., :1])
+def _one_by_elimination(q: list[list[float]], c: list[float]) -> list[float]:
+    # Let the last variable be free, and solve for the others: where it comes out non-negative,
+    # that is the answer, and elsewhere it is 0. No sign is decided on a difference that rounding
+    # could turn: whichever fate is taken meets the conditions.
+    *rest, end = c
+    if not rest:
+        return [max(end, 0.0) / q[0][0]]
+    *across, last = q[-1]
+    others = [row[:-1] for row in q[:-1]]
+    if len(rest) == 1:
+        ((side,),) = others
+        only = across[0]
+        free = max(rest[0] - only * end / last, 0.0) / (side - only * only / last)
+        value = (end - only * free) / last
+        return [free, value] if value >= 0.0 else [max(rest[0], 0.0) / side, 0.0]
+    # (ab / last, and not a (b / last): the remainder stays symmetric, and so positive.)
+    remainder = [
+        [v - a * b / last for v, b in zip(row, across, strict=True)]
+        for row, a in zip(others, across, strict=True)
+    ]
+    found = _one_by_elimination(
+        remainder, [v - a * end / last for v, a in zip(rest, across, strict=True)]
+    )
+    for a, x in zip(across, found, strict=True):
+        end -= a * x
+    if end >= 0.0:
+        return [*found, end / last]
+    return [*_one_by_elimination(others, rest), 0.0]
+
+
+def _by_elimination(q: Float[Array, "m m *b 1"], c: Float[Array, "m *b k"]) -> Array:
+    # The same with both fates worked out, operation for operation.
+    if len(c) == 1:
+        only: Array = np.maximum(c, 0.0) / q[0]
+        return only
+    across, last = q[:-1, -1], q[-1, -1]
+    rest = len(across)
+    remainder = q[:-1, :-1] - across[:, None] * across / last
+    right = c[:-1] - across * c[-1] / last
+    if rest == 1:
+        free, zero = np.maximum(right, 0.0) / remainder[0], np.maximum(c[:1], 0.0) / q[:1, 0]
+    else:
+        both_q = np.empty((rest, rest, 2, *q.shape[2:]))
+        both_c = np.empty((rest, 2, *c.shape[1:]))
+        both_q[:, :, 0], both_q[:, :, 1] = remainder, q[:-1, :-1]
+        both_c[:, 0], both_c[:, 1] = right, c[:-1]
+        both = _by_elimination(both_q, both_c)
+        free, zero = both[:, 0], both[:, 1]
+    x = np.empty(c.shape)
+    end = c[-1]
+    for a, found in zip(across, free, strict=True):
+        end = end - a * found
+    x[:-1] = np.where(end >= 0.0, free, zero)
+    np.divide(np.maximum(end, 0.0), last, out=x[-1])
+    return x
+
+
+def _by_exchange(matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"]) -> Array:
+    # Variables of the wrong sign leave the support and slopes of the wrong sign join it, all at
+    # once. That nearly always ends; it does not have to.
+    x = np.zeros(linear.shape)
+    support = linear > 0.0
+    at = np.nonzero(support.any(-1))
+    for _ in range(EXCHANGES):
+        if len(at[0]) == 0:
+            return x
+        x[at] = _solve_on(matrix[at[0]], linear[at], support[at])
+        wrong = np.where(support, x < 0.0, _gains(matrix, linear, x))
+        support ^= wrong
+        at = np.nonzero(wrong.any(-1))
+    if len(at[0]):
+        x[at] = _by_active_set(matrix[at[0]], linear[at])
+    return x
+
+
+def _by_active_set(matrix: Float[Array, "p m m"], linear: Float[Array, "p m"]) -> Array:
+    # One variable joins at a time, the one that gains most, and whatever then comes out negative
+    # leaves: the value falls with every step, so no support returns. It starts from 0, not from
+    # the blocks: a support that was grown is independent, which those may not be.
+    p, m = linear.shape
+    x = np.zeros((p, m))
+    support = np.zeros((p, m), bool)
+    joined = np.zeros((p, m), bool)
+    refused = np.zeros((p, m), bool)  # joined and left at once: its gain was rounding
     for _ in range(6 * m + 6):
-        z = _solve_on(matrix, linear, support)
-        blocked = support & (z <= 0)
-        back = blocked.any(-1, keepdim=True)
-        # Blocked: walk towards z until the first variable reaches 0, and let that one go.
-        reach = torch.where(blocked, x / (x - z).clamp_min(1e-300), torch.inf)
-        step = reach.amin(-1, keepdim=True).clamp(0.0, 1.0)
-        leaving = back & blocked & (reach <= step)
-        progress = ~back & entered.any(-1, keepdim=True)
-        refused = (refused | (leaving & entered)) & ~progress
-        walked = torch.where(leaving, 0.0, x + step * (z - x))
-        x = torch.where(open_, torch.where(back, walked, z), x)
-        support = support & ~(leaving & open_)
-        # Free: the variable that gains most joins, until none gains.
-        gain = linear - (matrix @ x.unsqueeze(-1)).squeeze(-1)
-        noise = ACCURACY * (size + x.abs().sum(-1, keepdim=True))
-        gain = torch.where(support | refused | (gain <= noise), -torch.inf, gain)
-        most, index = gain.max(-1, keepdim=True)
-        open_ = open_ & (back | (most > -torch.inf))
-        if not open_.any():
+        target = _solve_on(matrix, linear, support)
+        blocked = support & (target <= 0.0)
+        back = blocked.any(-1, keepdims=True)
+        # Blocked: walk towards the target until the first variable reaches 0; that one goes.
+        reach = np.where(blocked, 0.0, np.inf)
+        np.divide(x, x - target, out=reach, where=blocked & (x > 0.0))
+        step = np.minimum(reach.min(-1, keepdims=True), 1.0)
+        leaving = blocked & (reach <= step)
+        progress = ~back & joined.any(-1, keepdims=True)
+        refused = (refused | (leaving & joined)) & ~progress
+        x = np.where(back, np.where(leaving, 0.0, x + step * (target - x)), target)
+        np.maximum(x, 0.0, out=x)
+        support &= ~leaving
+        # Free: the next one joins, until none gains.
+        slope = linear - np.vecmat(x, matrix)
+        may = _gains(matrix, linear[:, None], x[:, None])[:, 0] & ~(support | refused | back)
+        joined = (np.where(may, slope, -np.inf).argmax(-1)[:, None] == np.arange(m)) & may
+        support |= joined
+        if not (joined | back).any():
             break
-        joins = open_ & ~back
-        entered = torch.zeros_like(support).scatter(-1, index, joins)
-        support = support | entered
-    return x.clamp_min(0.0)
+    return x
 
 
-def _solve_on(matrix: Tensor, linear: Tensor, support: Tensor) -> Tensor:
-    on = support.to(matrix.dtype)
-    left = matrix * (on.unsqueeze(-1) * on.unsqueeze(-2)) + torch.diag_embed(1.0 - on)
-    right = (linear * on).unsqueeze(-1)
-    # A ridge at the size of rounding keeps dependent columns solvable; refinement removes its bias.
-    factor, pivots, _ = torch.linalg.lu_factor_ex(left + 1e-15 * torch.diag_embed(on))
-    x: Tensor = torch.linalg.lu_solve(factor, pivots, right)
-    for _ in range(2):
-        x = x + torch.linalg.lu_solve(factor, pivots, right - left @ x)
-    return x.squeeze(-1)
+def _gains(
+    matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"], x: Float[Array, "b k m"]
+) -> Bool[Array, "b k m"]:
+    # Whether the value falls by more than rounding if a variable grows.
+    noise = ACCURACY * (1.0 + np.abs(x).sum(-1, keepdims=True))
+    gains: Array = linear - x @ matrix > noise
+    return gains
+
+
+def _solve_on(
+    matrix: Float[Array, "p m m"], linear: Float[Array, "p m"], support: Bool[Array, "p m"]
+) -> Float[Array, "p m"]:
+    # Qx = c on the support, x = 0 off it.
+    p, m = linear.shape
+    left = matrix * (support[:, :, None] & support[:, None, :])
+    left.reshape(p, m * m)[:, :: m + 1] += ~support
+    x: Array = np.linalg.solve(left, (linear * support)[..., None])[..., 0]
+    return x

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._gram import combine
-from paretonas.solvers.certificate import RESOLUTION, Certificate
+from paretonas.solvers._rows import Jacobian, Rows, like, weighted_sum
+from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem
+
+CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
+NARROW = 1e30  # weights up to which, with their inverses, products stay within float32
+
+
+@dataclass(frozen=True, eq=False)
+class Weighting:
+    """How a solver weighs the gradients.
+
+    Attributes:
+        weights: (m,) or (r, m).
+        certificate: smallest cosine, KKT residual, stationarity gap, rank, branch.
+        state: plain values to hand back on the next call; None for a solver without memory.
+    """
+
+    weights: Float[Tensor, "*r m"]
+    certificate: Certificate
+    state: object = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,22 +60,23 @@ class Solver(Protocol):
 
     def __call__(
         self,
-        jacobian: Float[Tensor, "*r m n"],
+        jacobian: Jacobian,
         values: Float[Tensor, "*r m"] | None = None,
         state: object = None,
     ) -> Direction:
         """Resolve the conflict.
 
         Args:
-            jacobian: (m, n), row i the gradient of objective i; or (r, m, n) for r rays at once.
+            jacobian: (m, n), row i the gradient of objective i; or (r, m, n) for r rays at once;
+                or, never joined in memory, a list of m rows (n,), a list of blocks (m, ...), one
+                per parameter, or a list of m lists with one tensor per parameter, None for zeros.
             values: the objectives themselves, (m,) or (r, m).
             state: what the previous call returned as ``state``; None on the first call.
         """
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
+class Answer(NamedTuple):
     """What the inside of a solver returns: weights of the rows, and how they came about.
 
     Attributes:
@@ -63,31 +84,44 @@ class Answer:
         residual: works out the relative KKT residual (r,); None for closed formulas.
         branch: the way taken, or a function that names it for each ray.
         state: handed to the caller.
+        problem: what the certificate refers to, if not the problem as given.
     """
 
-    weights: Float[Tensor, "r m"]
-    residual: Callable[[], Float[Tensor, " r"]] | None = None
+    weights: Float[np.ndarray, "r m"]
+    residual: Callable[[], Float[np.ndarray, " r"]] | None = None
     branch: str | Callable[[], tuple[str, ...]] = "closed form"
     state: object = None
+    problem: Problem | None = None
 
 
 class WeightingSolver(ABC):
     """A solver whose direction is a weighted sum of rows, found in float64 from their Gram matrix.
 
     A subclass is a frozen dataclass with one method, ``weigh``. Checks, scale, dtype, device,
-    batching over rays and the certificate are done here.
+    batching over rays, the forms of a jacobian and the certificate are done here.
     """
 
     non_conflicting: ClassVar[bool] = False
     """Whether the method guarantees that no objective gets worse to first order."""
+    needs_gradients: ClassVar[bool] = True
+    """Whether the weights depend on gradients; if not, one backward pass will do."""
 
     def __call__(
         self,
-        jacobian: Float[Tensor, "*r m n"],
+        jacobian: Jacobian,
         values: Float[Tensor, "*r m"] | None = None,
         state: object = None,
+        *,
+        out: Float[Tensor, "*r n"] | None = None,
     ) -> Direction:
         """Resolve the conflict; see ``Solver``.
+
+        Args:
+            jacobian: the gradients.
+            values: the objectives.
+            state: of the call before.
+            out: memory for the vector, in the dtype and on the device of the jacobian; fresh
+                memory costs as much as half the sum at n = 1e7.
 
         Raises:
             TypeError: the jacobian or the values are no floating point tensors.
@@ -95,24 +129,102 @@ class WeightingSolver(ABC):
         """
         problem = Problem(jacobian, values)
         answer = self.weigh(problem, state)
-        weights = answer.weights
-        vector = combine(weights, problem.rows)
-        if self.non_conflicting:
-            # A sum that cancels to the last digits is rounding that points anywhere, also uphill:
-            # at this resolution the point is stationary, and the direction is 0.
-            length = torch.linalg.vector_norm(vector, dim=-1, dtype=torch.float64)
-            noise = RESOLUTION * (weights.abs() * problem.gram.norms).sum(-1)
-            moves = (length > noise).unsqueeze(-1)
-            vector = torch.where(moves, vector, 0.0)
-            certified = torch.where(moves, weights, 0.0)
-        else:
-            certified = weights
-        certificate = Certificate(problem, certified, answer.residual, answer.branch)
-        shown = weights.to(vector.dtype)
-        if not problem.batched:
-            vector, shown = vector.squeeze(0), shown.squeeze(0)
+        vector, shown, summed = self._combined(problem, answer, out)
+        certificate = Certificate(answer.problem or problem, summed, answer.residual, answer.branch)
         return Direction(vector, shown, certificate, answer.state)
+
+    def from_gram(
+        self,
+        gram: Float[Tensor, "*r m m"],
+        values: Float[Tensor, "*r m"] | None = None,
+        state: object = None,
+    ) -> Weighting:
+        """Weigh gradients of which only the products are known.
+
+        Args:
+            gram: (m, m) or (r, m, m), entry ij the inner product of gradients i and j.
+            values: the objectives.
+            state: of the call before.
+
+        Raises:
+            TypeError: no floating point tensors.
+            ValueError: a shape does not fit, or the matrix is no Gram matrix.
+        """
+        return self._weighting(Problem.of_gram(gram, values), gram, state)
+
+    def from_values(self, values: Float[Tensor, "*r m"], state: object = None) -> Weighting:
+        """Weigh by values alone, where ``needs_gradients`` is false.
+
+        Args:
+            values: the objectives, (m,) or (r, m).
+            state: of the call before.
+
+        Raises:
+            TypeError: no floating point tensor.
+            ValueError: a shape does not fit, or this solver needs gradients.
+        """
+        return self._weighting(Problem.of_values(values), values, state)
 
     @abstractmethod
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the weights of the rows, for all rays at once."""
+
+    def _weighting(self, problem: Problem, like: Tensor, state: object) -> Weighting:
+        answer = self.weigh(problem, state)
+        certificate = Certificate(
+            answer.problem or problem, answer.weights, answer.residual, answer.branch
+        )
+        weights = problem.shaped(answer.weights).to(like.device, like.dtype)
+        return Weighting(weights, certificate, answer.state)
+
+    def _combined(
+        self, problem: Problem, answer: Answer, out: Tensor | None
+    ) -> tuple[Tensor, Tensor, np.ndarray]:
+        # The vector, the weights in its dtype, and the weights by which it was summed.
+        rows, weights = problem.rows, answer.weights
+        summed, wide = self._rounded(answer, problem)
+        with np.errstate(over="ignore", invalid="ignore"):  # sums may leave a narrow dtype's range
+            if rows.few:
+                few = _sum_few(summed, rows, wide)
+                sample, vector = float(np.add.reduce(few, None)), like(rows, few)
+                if out is not None:
+                    vector = rows.buffer(out).copy_(vector).view_as(vector)
+            else:
+                vector = weighted_sum(rows, summed, rows.buffer(out), wide=wide)
+                sample = vector.sum().item()
+                vector = vector if rows.batched else vector[0]
+            shown = like(rows, weights if rows.batched else weights[0])
+        # Without a Gram matrix nothing has looked at all entries, and a weight of 0 may hide one.
+        # The sum of the vector may overflow, but it never hides what is not finite.
+        if not problem.looked_at and not (
+            np.count_nonzero(weights) == weights.size and math.isfinite(sample)
+        ):
+            rows.check_finite()
+        return vector, shown, summed
+
+    def _rounded(self, answer: Answer, problem: Problem) -> tuple[np.ndarray, bool]:
+        # The weights to sum by, and whether to sum in float64.
+        weights, rows = answer.weights, problem.rows
+        if not self.non_conflicting and (rows.few or rows.dtype != torch.float32):
+            return weights, problem.looked_at
+        sizes = np.abs(weights)
+        wide = rows.few or bool(((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any())
+        if problem.looked_at or self.non_conflicting:
+            gram = (answer.problem or problem).gram
+            terms = weights * gram.norms
+            total = np.maximum(np.abs(terms).sum(-1, keepdims=True), 1e-300)
+            _, length = lengths(gram.cosines, terms / total)
+            wide = wide or bool((length < CANCELS).any())
+            if self.non_conflicting and length.min() <= RESOLUTION:
+                # A sum that cancels to the last digits is rounding that points anywhere, also
+                # uphill: at this resolution the point is stationary, and the direction is 0.
+                weights = np.where((length > RESOLUTION)[:, None], weights, 0.0)
+        return weights, wide
+
+
+def _sum_few(weights: np.ndarray, rows: Rows, wide: bool) -> np.ndarray:
+    few = rows.host()
+    dtype = np.float64 if wide else few.dtype
+    few, weights = few.astype(dtype, copy=False), weights.astype(dtype, copy=False)
+    total: np.ndarray = (weights[:, None] @ few)[:, 0] if rows.batched else weights[0] @ few
+    return total

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers._gram import Gram
-from paretonas.solvers._nnqp import kkt_residual, nonnegative_qp
+from paretonas.solvers._nnqp import ELIMINATE, kkt_residual, nonnegative_qp
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
 
@@ -19,12 +20,14 @@ from paretonas.solvers.problem import Problem, check_preference
 class UPGrad(WeightingSolver):
     """Project each gradient until it conflicts with no other, then take the mean.
 
-    Never conflicts; linear in the length of each gradient; is 0 only where no objective can
-    improve without harm. For two objectives it is half of PCGrad.
+    Never conflicts; linear in the length of each gradient, so that an objective twice as steep
+    counts twice; is 0 only where no objective can improve without harm to another. Permuting the
+    objectives permutes the weights. For two objectives it is half of PCGrad. A zero row asks for
+    nothing and forbids nothing.
 
     References:
         Quinton and Rey, Jacobian Descent for Multi-Objective Optimization (2024),
-        arXiv 2406.16232. Solved exactly, without its ridge.
+        arXiv 2406.16232. Solved exactly, without the paper's ridge of 1e-4.
 
     >>> import torch
     >>> UPGrad()(torch.tensor([[1.0, 0.0], [-1.0, 1.0]])).vector
@@ -37,11 +40,11 @@ class UPGrad(WeightingSolver):
         """Project all rows in one call; lengths come back afterwards."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         m = norms.shape[-1]
-        pushes = nonnegative_qp(cosines, -cosines)  # (r, m, m): row i is what is added to row i
-        added = (norms.unsqueeze(-2) @ pushes).squeeze(-2) / _nonzero(norms)
+        pushes = _pushes(cosines)
+        added = (norms[:, None] @ pushes)[:, 0] / _nonzero(norms)
         return Answer(
             (1.0 + added) / m,
-            residual=lambda: kkt_residual(cosines, -cosines, pushes).amax(-1),
+            residual=lambda: kkt_residual(cosines, -cosines, pushes).max(-1),
             branch="exact",
             state=state,
         )
@@ -51,17 +54,20 @@ class UPGrad(WeightingSolver):
 class DualProj(WeightingSolver):
     """Project the mean gradient until it conflicts with no gradient.
 
-    Never conflicts. With a preference, the weighted sum of gradients takes the place of the mean.
+    Never conflicts; is 0 only where no objective can improve without harm to another. Permuting
+    the objectives permutes the weights. With a preference, the weighted sum of gradients takes
+    the place of the mean. A zero row asks for nothing and forbids nothing.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each.
 
     References:
-        Lopez-Paz and Ranzato, Gradient Episodic Memory (2017), arXiv 1706.08840.
+        Lopez-Paz and Ranzato, Gradient Episodic Memory for Continual Learning (2017),
+        arXiv 1706.08840. There the gradient of the newest task is projected, here the mean.
 
     >>> import torch
-    >>> DualProj()(torch.tensor([[1.0, 0.0], [-3.0, 1.0]])).vector
-    tensor([0.0000, 0.5000])
+    >>> DualProj()(torch.tensor([[1.0, 1.0], [-3.0, 0.0]])).vector
+    tensor([-0.7500,  0.7500])
     """
 
     preference: Float[Tensor, "*r m"] | None = None
@@ -76,23 +82,44 @@ class DualProj(WeightingSolver):
         return project(problem.gram, problem.spread(self.preference), state)
 
 
-def project(gram: Gram, weights: Float[Tensor, "r m"], state: object, first: int = 0) -> Answer:
+def project(gram: Gram, weights: Float[np.ndarray, "r m"], state: object, first: int = 0) -> Answer:
     """Project a weighted sum of rows to where it conflicts with no row from ``first`` on."""
     norms = gram.norms
     terms = weights * norms
-    size = terms.abs().amax(-1, keepdim=True)
-    terms = terms / _nonzero(size)
-    cosines = gram.cosines[..., first:, first:]
-    linear = -(gram.cosines[..., first:, :] @ terms.unsqueeze(-1)).mT
+    size = _nonzero(np.abs(terms).max(-1, keepdims=True))
+    cosines = gram.cosines[:, first:, first:]
+    linear = (terms / -size)[:, None] @ gram.cosines[:, :, first:]
     pushes = nonnegative_qp(cosines, linear)
-    added = torch.nn.functional.pad(pushes.squeeze(-2), (first, 0)) * size / _nonzero(norms)
+    moved = weights.copy()
+    moved[:, first:] += pushes[:, 0] * size / _nonzero(norms[:, first:])
     return Answer(
-        weights + added,
-        residual=lambda: kkt_residual(cosines, linear, pushes).squeeze(-1),
+        moved,
+        residual=lambda: kkt_residual(cosines, linear, pushes)[:, 0],
         branch="exact",
         state=state,
     )
 
 
-def _nonzero(norms: Tensor) -> Tensor:
-    return torch.where(norms > 0, norms, 1.0)
+def _pushes(cosines: Float[np.ndarray, "r m m"]) -> Float[np.ndarray, "r m m"]:
+    # Row i is what must be added to gradient i. Of itself it needs nothing, which leaves m - 1
+    # variables: worth the copy where a variable doubles the work.
+    r, m, _ = cosines.shape
+    if m == 1 or m > ELIMINATE:
+        return nonnegative_qp(cosines, -cosines)
+    each, others = _others(m)
+    matrix = cosines[:, others[:, :, None], others[:, None, :]].reshape(r * m, m - 1, m - 1)
+    linear = -cosines[:, each, others].reshape(r * m, 1, m - 1)
+    pushes = np.zeros((r, m, m))
+    pushes[:, each, others] = nonnegative_qp(matrix, linear).reshape(r, m, m - 1)
+    return pushes
+
+
+@cache
+def _others(m: int) -> tuple[np.ndarray, np.ndarray]:
+    others = [[j for j in range(m) if j != i] for i in range(m)]
+    return np.arange(m)[:, None], np.array(others)
+
+
+def _nonzero(lengths: np.ndarray) -> np.ndarray:
+    safe: np.ndarray = lengths + (lengths == 0.0)
+    return safe

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from paretonas.solvers._aim import refuse
 from paretonas.solvers._lp import Program, lp_residual, maximize
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
@@ -19,7 +20,8 @@ class EPO(WeightingSolver):
 
     While the products differ, it balances: it lowers the largest and may let others rise. Once
     they agree, it descends without harm to any objective. Each step is one tiny linear program
-    over convex weights. Values must be positive: 0 is the ideal.
+    over convex weights, solved exactly. Deterministic; permuting the objectives permutes the
+    weights, where the program has only one solution. Values must be positive: 0 is the ideal.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each. The larger its
@@ -29,7 +31,9 @@ class EPO(WeightingSolver):
 
     The certificate's branch says "balance", "descent", or "relaxed descent": at descent the
     program may also ask not to unbalance, which can be impossible; then that wish is dropped
-    (public code falls back to fixed weights there).
+    (public code falls back to fixed weights there). Zero gradients may get weight and contribute
+    nothing. Off the ray it goes on balancing at a Pareto stationary point too; on the ray the
+    direction is 0 where a positive combination of all gradients is.
 
     Raises:
         ValueError: the preference does not fit, the tolerance is negative, or a value is not
@@ -55,29 +59,28 @@ class EPO(WeightingSolver):
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Set up one program per ray and solve them together."""
-        preference, values = problem.spread(self.preference), problem.values
-        _check_positive(values, problem.batched)
-        products = preference * values
-        shares = products / products.sum(-1, keepdim=True)
-        logs = (shares * shares.shape[-1]).log()
-        unevenness = (shares * logs).sum(-1, keepdim=True)
+        preference = problem.spread(self.preference)
+        values = problem.values
+        rule = "EPO needs positive values (subtract an ideal that is not reached)"
+        refuse(problem, values <= 0, rule)
+        shares = np.maximum(preference * (values / values.max(-1, keepdims=True)), 1e-300)
+        worst = shares == shares.max(-1, keepdims=True)
+        shares = shares / shares.sum(-1, keepdims=True)
+        logs = np.log(shares * problem.m)
+        unevenness = (shares * logs).sum(-1, keepdims=True)
         pull = logs - unevenness
         # Products that agree to the last digits pull nowhere.
-        anchor = preference * torch.where(pull.abs() < 1e-12, 0.0, pull)  # "a" of the paper
+        anchor = preference * np.where(np.abs(pull) < 1e-12, 0.0, pull)  # "a" of the paper
         balances = unevenness > self.tolerance
-        worst = products == products.amax(-1, keepdim=True)
         program = _program(problem, anchor, balances, worst)
         solution = maximize(program)
         failed = ~solution.feasible
         if failed.any():
-            keep = torch.ones_like(program.bound)
-            keep[..., -1] = (~failed).double()
-            matrix = program.matrix * keep.unsqueeze(-1)
-            program = Program(program.objective, matrix, program.bound)
+            program.matrix[failed, -1] = 0.0
             solution = maximize(program)
 
         def branches() -> tuple[str, ...]:
-            flags = zip(balances.flatten().tolist(), failed.tolist(), strict=True)
+            flags = zip(balances[:, 0], failed, strict=True)
             return tuple(
                 "balance" if balance else "relaxed descent" if relaxed else "descent"
                 for balance, relaxed in flags
@@ -91,37 +94,31 @@ class EPO(WeightingSolver):
         )
 
 
-def _program(problem: Problem, anchor: Tensor, balances: Tensor, worst: Tensor) -> Program:
+def _program(
+    problem: Problem,
+    anchor: Float[np.ndarray, "r m"],
+    balances: Bool[np.ndarray, "r 1"],
+    worst: Bool[np.ndarray, "r m"],
+) -> Program:
     gram = problem.gram
-    top = gram.norms.amax(-1, keepdim=True)
-    lengths = gram.norms / torch.where(top > 0, top, 1.0)
+    top = gram.norms.max(-1, keepdims=True)
+    lengths = gram.norms / np.where(top > 0, top, 1.0)
     # What convex weights do to each objective, per unit of its own gradient, and what the anchor
     # would do: only signs and ratios matter, so no product of two small lengths is formed.
-    effects = gram.cosines * lengths.unsqueeze(-2)
-    pull = (effects @ anchor.unsqueeze(-1)).squeeze(-1)
+    effects = gram.cosines * lengths[:, None, :]
+    pull = (effects @ anchor[..., None])[..., 0]
     helped = pull > 0
     # Balance: no objective that the anchor harms is harmed more, and the worst is not harmed.
-    floor = torch.where(helped.any(-1, keepdim=True), pull, 0.0).clamp_max(0.0)
-    floor = torch.where(worst, 0.0, floor)
+    floor = np.where(worst | ~balances | ~helped.any(-1, keepdims=True), 0.0, np.minimum(pull, 0.0))
     free = balances & helped & ~worst
-    floor = torch.where(balances, floor, 0.0)
     toward = lengths * pull  # G a
-    slack = toward.amax(-1, keepdim=True).clamp_max(0.0)
-    steady = torch.where(balances, 0.0, toward)
-    matrix = -torch.cat(
-        [torch.where(free.unsqueeze(-1), 0.0, effects), steady.unsqueeze(-2)], dim=-2
-    )
-    bound = -torch.cat([torch.where(free, 0.0, floor), torch.where(balances, 0.0, slack)], dim=-1)
-    descent = lengths * (gram.cosines @ lengths.unsqueeze(-1)).squeeze(-1)
-    return Program.of(torch.where(balances, toward, descent), matrix, bound)
-
-
-def _check_positive(values: Tensor, batched: bool) -> None:
-    if (values > 0).all():
-        return
-    at = (values <= 0).nonzero()[0].tolist()
-    raise ValueError(
-        f"EPO needs positive values (subtract an ideal that is not reached), "
-        f"got {values[tuple(at)].item()} for objective {at[-1]}"
-        + (f" of ray {at[0]}" if batched else "")
-    )
+    slack = np.minimum(toward.max(-1), 0.0)
+    m = problem.m
+    matrix = np.empty((problem.r, m + 1, m))
+    matrix[:, :m] = np.where(free[..., None], 0.0, -effects)
+    matrix[:, m] = np.where(balances, 0.0, -toward)
+    bound = np.empty((problem.r, m + 1))
+    bound[:, :m] = -floor
+    bound[:, m] = np.where(balances[:, 0], 0.0, -slack)
+    descent = lengths * (gram.cosines @ lengths[..., None])[..., 0]
+    return Program.of(np.where(balances, toward, descent), matrix, bound)

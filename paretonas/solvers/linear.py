@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,7 @@ class LinearScalarization(WeightingSolver):
     tensor([0.2500, 0.7500])
     """
 
+    needs_gradients: ClassVar[bool] = False
     preference: Float[Tensor, "*r m"] | None = None
 
     def __post_init__(self) -> None:
@@ -48,20 +50,29 @@ class LinearScalarization(WeightingSolver):
 class RandomWeights(WeightingSolver):
     """Sum the gradients by weights drawn anew on each call: softmax of normal numbers.
 
+    A batch draws what as many single calls would, one after the other.
+
     Attributes:
         generator: where the numbers come from; None is torch's global generator. Its state is
             what a checkpoint has to keep.
 
     References:
         Lin et al., Reasonable Effectiveness of Random Weighting (2022), arXiv 2111.10603.
+
+    >>> import torch
+    >>> solver = RandomWeights(torch.Generator().manual_seed(0))
+    >>> solver(torch.eye(2)).weights.sum()
+    tensor(1.)
     """
 
+    needs_gradients: ClassVar[bool] = False
     generator: torch.Generator | None = None
 
     def weigh(self, problem: Problem, state: object) -> Answer:
-        """Draw on the generator's device and move to that of the jacobian."""
+        """Draw on the generator's device and bring the weights to the host."""
         device = "cpu" if self.generator is None else self.generator.device
-        shape = problem.rows.shape[:2]
-        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=device)
-        weights = drawn.softmax(-1).to(problem.rows.device)
-        return Answer(weights, state=state)
+        shape = (problem.r, problem.m)
+        # Normal by its quantiles: torch.randn draws differently for 16 numbers than for 2 x 8.
+        drawn = torch.rand(shape, generator=self.generator, dtype=torch.float64, device=device)
+        normal = torch.special.ndtri(drawn.clamp_(min=2**-54))
+        return Answer(normal.softmax(-1).cpu().numpy(), state=state)

@@ -16,7 +16,8 @@ class MGDA(WeightingSolver):
 
     Never conflicts; permuting the objectives permutes the weights. Its length goes to 0 at a
     Pareto stationary point, and one zero gradient makes it 0. The objective with the smallest
-    gradient dominates: scale the objectives, or aim it with ``Weighted``.
+    gradient dominates: ``Normalized(MGDA(), ...)`` divides the gradients by their lengths (l2), by
+    the values (loss) or by both (loss+) first, as the published code does, and ``Weighted`` aims.
 
     Solved exactly, where the usual implementations run Frank-Wolfe steps or clip the weights away
     from the vertices.

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
+from math import factorial
 
+import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
-ALL_ORDERS = 5  # objectives up to which every order is averaged: 5 x 24 projections
+Array = np.ndarray
+ALL_ORDERS = 5  # objectives up to which every order is averaged: 5 x 24 chains of 4 projections
 
 
 @dataclass(frozen=True, eq=False)
 class PCGrad(WeightingSolver):
     """Project each gradient off those it conflicts with, in turn, and sum the results.
 
-    The result depends on the order of the projections. Without a generator it is the average over
-    orders: over all of them for up to 5 objectives (so permuting the objectives changes nothing),
-    over the rotations of the list and of its reverse beyond. With a generator each gradient draws
-    one order, as published. Only for two objectives is it sure not to conflict.
+    The result depends on the order of the projections. With a generator each gradient draws its
+    own, as published. Without one nothing is random, and permuting the objectives permutes the
+    weights: up to 5 objectives the result is the average over all orders, the expectation of the
+    published method; beyond that each gradient meets the others from the most conflicting to the
+    least, which is one of the orders that could be drawn (gradients with equal angles meet in the
+    order of the rows).
+
+    Sure not to conflict only for two objectives, where it is twice UPGrad. Each weight is at least
+    1, so the direction is 0 only if some positive combination of the gradients is. Linear in the
+    length of each gradient. A zero gradient is in no conflict.
 
     Attributes:
-        generator: draws the orders; None for the average.
+        generator: draws the orders, for all rays at once; None for the deterministic rule.
 
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), arXiv 2001.06782. Each gradient
-        skips itself, and is projected off the others as they were given.
+        skips itself, and is projected off the others as they were given; the results are summed.
 
     >>> import torch
     >>> PCGrad()(torch.tensor([[1.0, 0.0], [-1.0, 1.0]])).vector
@@ -41,37 +51,50 @@ class PCGrad(WeightingSolver):
         """Project in the space of weights: only angles between rows are needed."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         r, m = norms.shape
-        orders = self._orders(r, m, norms.device)  # (r or 1, m, p, m - 1)
-        own = torch.eye(m, dtype=norms.dtype, device=norms.device)
-        terms = own.unsqueeze(-2).expand(r, m, orders.shape[-2], m).clone()  # on unit rows
-        ray = torch.arange(r, device=norms.device).view(-1, 1, 1)
-        for turn in range(m - 1):
-            other = orders[..., turn].expand(r, -1, -1)
-            inner = (cosines[ray, other] * terms).sum(-1, keepdim=True)
-            terms.scatter_add_(-1, other.unsqueeze(-1), (-inner).clamp_min(0.0))
-        weights = (norms.unsqueeze(-2) @ terms.mean(-2)).squeeze(-2)
-        safe = torch.where(norms > 0, norms, 1.0)
-        weights = torch.where(norms > 0, weights / safe, 1.0)
-        branch = "averaged" if self.generator is None else "drawn"
-        return Answer(weights, branch=branch, state=state)
-
-    def _orders(self, r: int, m: int, device: torch.device) -> Tensor:
+        if m == 2:
+            conflict = np.maximum(-cosines[:, :1, 1], 0.0)
+            return Answer(1.0 + conflict * norms[:, ::-1] / _safe(norms), state=state)
         if self.generator is not None:
-            keys = torch.rand(
-                r, m, 1, m - 1, generator=self.generator, device=self.generator.device
-            )
-            drawn = keys.argsort(-1).to(device)
+            drawn = torch.rand(r, m, m, generator=self.generator, device=self.generator.device)
+            orders, branch = _by(drawn.cpu().numpy()), "drawn order"
+        elif m <= ALL_ORDERS:
+            orders, branch = _every(m), "all orders"
         else:
-            drawn = torch.tensor(_fixed_orders(m), dtype=torch.long, device=device)
-            drawn = drawn[None, None].expand(1, m, -1, -1)
-        # A number counts the others only: from row i on, it means the next one.
-        own = torch.arange(m, device=device).view(1, m, 1, 1)
-        return drawn + (drawn >= own)
+            orders, branch = _by(cosines), "most conflicting first"
+        terms = _project(cosines, orders)
+        # Each gradient has p orders, of which it takes the average.
+        shares = np.repeat(norms / orders.shape[2], orders.shape[2], -1)
+        weights = np.vecmat(shares, terms.reshape(r, -1, m)) / _safe(norms)
+        return Answer(np.where(norms > 0, weights, 1.0), branch=branch, state=state)
 
 
-def _fixed_orders(m: int) -> list[tuple[int, ...]]:
-    others = tuple(range(m - 1))
-    if m <= ALL_ORDERS:
-        return list(permutations(others))
-    turned = [others[i:] + others[:i] for i in others]
-    return turned + [order[::-1] for order in turned]
+def _safe(norms: Array) -> Array:
+    return norms if norms.all() else np.where(norms > 0, norms, 1.0)
+
+
+def _project(
+    cosines: Float[Array, "r m m"], orders: Int[Array, "r_or_1 m p turns"]
+) -> Float[Array, "r m p m"]:
+    # How the unit gradient i ends up along each of its p orders, as a sum of unit gradients.
+    r, m, _ = cosines.shape
+    p = orders.shape[2]
+    met = cosines[np.arange(r)[:, None, None, None], orders]  # (r, m, p, turns, m)
+    terms = np.eye(m)[:, None] + np.zeros((r, 1, p, 1))
+    entries = terms.reshape(-1)
+    places = np.arange(0, terms.size, m).reshape(r, m, p, 1) + orders
+    for turn in range(m - 1):
+        inner = np.vecdot(met[..., turn, :], terms)
+        entries[places[..., turn]] = np.maximum(-inner, 0.0)
+    return terms
+
+
+def _by(keys: Float[Array, "r m m"]) -> Int[Array, "r m 1 turns"]:
+    # Gradient i meets the others j by increasing keys[i, j]; itself would be the last.
+    itself = np.eye(keys.shape[-1], dtype=bool)
+    return np.where(itself, np.inf, keys).argsort(-1, kind="stable")[:, :, None, :-1]
+
+
+@cache
+def _every(m: int) -> Int[Array, "1 m p turns"]:
+    orders = [list(permutations([j for j in range(m) if j != i])) for i in range(m)]
+    return np.array(orders, dtype=np.intp).reshape(1, m, factorial(m - 1), m - 1)

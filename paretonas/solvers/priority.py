@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
+import numpy as np
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.dual_cone import project
@@ -19,11 +19,16 @@ class PriorityProjection(WeightingSolver):
     The direction is the nearest to the first gradient that makes none of the other objectives
     worse: min |d - g_1|^2 such that g_j . d >= 0 for j > 1. For two objectives this is the
     classical one-sided projection. It never conflicts with the first objective either, since
-    g_1 . d = |d|^2. The length of the other gradients does not matter.
+    g_1 . d = |d|^2. Linear in the length of the first gradient; the lengths of the others do not
+    matter, and their order neither. If the first gradient is 0, so is the direction.
 
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), arXiv 2001.06782, for the
-        projection; here onto the whole cone at once rather than in turn.
+        projection of one gradient off one other.
+        Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
+        Multi-Objective Optimization (2026), arXiv 2606.29521, for the cone of several. There each
+        constraint asks for a share tau of what the own gradient would give, and the direction is
+        stretched to |g_1|; here tau is 0, and the length shrinks with what is left to gain.
 
     >>> import torch
     >>> PriorityProjection()(torch.tensor([[1.0, 1.0], [-2.0, 0.0]])).vector
@@ -34,8 +39,8 @@ class PriorityProjection(WeightingSolver):
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Project the first row alone."""
-        weights = torch.zeros_like(problem.gram.norms)
-        weights[..., 0] = 1.0
-        if weights.shape[-1] == 1:
+        weights = np.zeros(problem.gram.norms.shape)
+        weights[:, 0] = 1.0
+        if problem.m == 1:
             return Answer(weights, state=state)
         return project(problem.gram, weights, state, first=1)

@@ -2,64 +2,130 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from paretonas.solvers._gram import Gram
 from paretonas.solvers._min_norm import min_norm
+from paretonas.solvers._rows import Jacobian, Rows
 
 
 class Problem:
     """The gradients of m objectives for each of r rays; a lone jacobian counts as one ray.
 
+    Arrays are numpy, float64, on the host: the programs that solvers solve are too small for a
+    device, and one (m, m) copy costs less than the launches.
+
     Attributes:
-        rows: the jacobian, (r, m, n), without its autograd graph.
-        batched: whether the caller gave (r, m, n) rather than (m, n).
-        gram: cosines (r, m, m) and norms (r, m) of the rows in float64; computed when first read.
+        r: rays.
+        m: objectives.
+        batched: whether the caller gave a leading dimension of r.
+        gram: cosines (r, m, m) and norms (r, m) of the rows; computed when first read.
         shortest: weights (r, m) of the shortest convex combination; computed when first read.
     """
 
-    def __init__(self, jacobian: Tensor, values: Tensor | None = None) -> None:
+    _unscaled: tuple[Problem, np.ndarray] | None = None  # what this is a scaled view of
+
+    def __init__(self, jacobian: Jacobian, values: Tensor | None = None) -> None:
         """Check both.
 
         Raises:
             TypeError: the jacobian or the values are no floating point tensors.
-            ValueError: a shape does not fit, or an entry is not finite.
+            ValueError: a shape does not fit, or a value is not finite.
         """
-        _check_kind("jacobian", jacobian)
-        if jacobian.ndim not in (2, 3):
-            raise ValueError(
-                f"jacobian must have shape (m, n) or (r, m, n), got {tuple(jacobian.shape)}"
-            )
-        if 0 in jacobian.shape:
-            raise ValueError(
-                "jacobian must have at least one ray, one row and one column, "
-                f"got shape {tuple(jacobian.shape)}"
-            )
-        self.batched = jacobian.ndim == 3
-        detached = jacobian.detach()
-        self.rows: Tensor = detached if self.batched else detached.unsqueeze(0)
-        self._peaks = torch.linalg.vector_norm(self.rows, torch.inf, dim=-1)
-        if not self._peaks.isfinite().all():
-            raise ValueError(_where_not_finite(self.rows, self.batched))
+        self._rows: Rows | Callable[[], Rows] = Rows(jacobian)
+        self.r, self.m, self.batched = self._rows.r, self._rows.m, self._rows.batched
+        self._gram_of: Callable[[], Gram] | None = None  # from the rows
         self._values = None if values is None else self._checked_values(values)
+
+    @classmethod
+    def of_gram(cls, gram: Tensor, values: Tensor | None = None) -> Problem:
+        """Take the products of the gradients, (m, m) or (r, m, m), instead of them.
+
+        Raises:
+            TypeError: not floating point tensors.
+            ValueError: a shape does not fit, or the matrix is no Gram matrix.
+        """
+        if not isinstance(gram, Tensor) or not gram.is_floating_point():
+            raise TypeError("gram must be a torch.Tensor of a floating point dtype")
+        if gram.ndim not in (2, 3) or gram.shape[-1] != gram.shape[-2] or 0 in gram.shape:
+            raise ValueError(f"gram must have shape (m, m) or (r, m, m), got {tuple(gram.shape)}")
+        products = gram.detach().to("cpu", torch.float64, copy=True).numpy()
+        products = products.reshape(-1, *products.shape[-2:])
+        if not np.isfinite(products).all():
+            raise ValueError("gram must be finite")
+        squares = products.diagonal(axis1=-2, axis2=-1)
+        slack = 1e-3 * np.sqrt(np.abs(squares[:, :, None])) * np.sqrt(np.abs(squares[:, None, :]))
+        if squares.min() < 0 or (np.abs(products - products.swapaxes(-1, -2)) > slack).any():
+            raise ValueError("gram must be symmetric with a diagonal >= 0: products of gradients")
+        problem = cls.__new__(cls)
+        problem.r, problem.m, _ = products.shape
+        problem.batched = gram.ndim == 3
+        problem._rows = _no_rows
+        problem._gram_of = lambda: Gram.of_matrix(products)
+        problem._values = None if values is None else problem._checked_values(values)
+        return problem
+
+    @classmethod
+    def of_values(cls, values: Tensor) -> Problem:
+        """Take the values alone, (m,) or (r, m), for a solver that needs no gradients.
+
+        Raises:
+            TypeError: no floating point tensor.
+            ValueError: a shape does not fit, or a value is not finite.
+        """
+        _check_values(values)
+        if values.ndim not in (1, 2) or 0 in values.shape:
+            raise ValueError(f"values must have shape (m,) or (r, m), got {tuple(values.shape)}")
+        problem = cls.__new__(cls)
+        problem.batched = values.ndim == 2
+        problem.r, problem.m = values.shape if problem.batched else (1, len(values))
+        problem._rows, problem._gram_of = _no_rows, _no_gram
+        problem._values = problem._checked_values(values)
+        return problem
+
+    @property
+    def known(self) -> bool:
+        """Whether the gradients are, or only the values."""
+        return self._gram_of is not _no_gram
+
+    @property
+    def rows(self) -> Rows:
+        """The gradients themselves, for a solver to which angles and lengths are not enough.
+
+        Raises:
+            ValueError: the caller gave only what can be computed from them.
+        """
+        return self._rows if isinstance(self._rows, Rows) else self._rows()
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether the Gram matrix was computed, and so every entry found finite."""
+        return "gram" in self.__dict__
 
     @cached_property
     def gram(self) -> Gram:
-        """Cosines and norms of the rows, in float64."""
-        return Gram.of(self.rows, self._peaks)
+        """Cosines and norms of the rows."""
+        return Gram.of(self.rows) if self._gram_of is None else self._gram_of()
 
     @cached_property
-    def shortest(self) -> Float[Tensor, "r m"]:
+    def shortest(self) -> Float[np.ndarray, "r m"]:
         """Weights of the shortest vector in the convex hull of the rows."""
         return min_norm(self.gram)
 
     @property
-    def values(self) -> Float[Tensor, "r m"]:
-        """The values of the objectives, in float64.
+    def given_values(self) -> Float[np.ndarray, "r m"] | None:
+        """The values of the objectives, or None."""
+        return self._values
+
+    @property
+    def values(self) -> Float[np.ndarray, "r m"]:
+        """The values of the objectives.
 
         Raises:
             ValueError: the caller gave none.
@@ -68,15 +134,17 @@ class Problem:
             raise ValueError("this solver needs the values of the objectives: pass values, (m,)")
         return self._values
 
-    def spread(self, preference: Tensor | None) -> Float[Tensor, "r m"]:
-        """Give each ray its preference, in float64; None is 1/m for each objective.
+    def spread(self, preference: Tensor | None) -> Float[np.ndarray, "r m"]:
+        """Give each ray its preference; None is 1/m for each objective.
 
         Raises:
             ValueError: the preference does not fit the jacobian.
         """
-        r, m, _ = self.rows.shape
+        r, m = self.r, self.m
         if preference is None:
-            return self.rows.new_full((r, m), 1.0 / m, dtype=torch.float64)
+            equal = np.empty((r, m))
+            equal.fill(1.0 / m)
+            return equal
         fits = preference.shape[-1] == m and (preference.ndim == 1 or len(preference) == r)
         if not fits or (preference.ndim == 2 and not self.batched):
             raise ValueError(
@@ -84,25 +152,88 @@ class Problem:
                 + (f" or (r, m) = ({r}, {m})" if self.batched else "")
                 + f" to fit the jacobian, got {tuple(preference.shape)}"
             )
-        return preference.to(self.rows.device, torch.float64).expand(r, m)
+        spread = np.empty((r, m))
+        spread[:] = preference.detach().to("cpu", torch.float64).numpy()
+        return spread
 
-    def _checked_values(self, values: Tensor) -> Tensor:
-        _check_kind("values", values)
-        expected = self.rows.shape[:2] if self.batched else self.rows.shape[1:2]
+    def scaled(
+        self,
+        factors: Float[np.ndarray, "r m"],
+        values: Float[np.ndarray, "r m"] | None = None,
+    ) -> Problem:
+        """Multiply each row by a positive factor; the rows themselves are not touched.
+
+        Args:
+            factors: positive, one per ray and objective.
+            values: in place of the values; None keeps them.
+        """
+
+        def rows() -> Rows:
+            given = self.rows
+            dense = given.dense()
+            by = torch.from_numpy(factors).to(dense.device, dense.dtype).unsqueeze(-1)
+            return Rows(dense * by if self.batched else (dense * by).squeeze(0))
+
+        problem = self._derived(
+            rows, lambda: Gram(self.gram.cosines, self.gram.norms * factors), values
+        )
+        problem._unscaled = (self, factors)
+        return problem
+
+    def with_metric(self, metric: Float[Tensor, " n"]) -> Problem:
+        """Measure angles and lengths by a'diag(metric)b instead of a'b.
+
+        Raises:
+            ValueError: the metric does not have n positive, finite entries.
+        """
+        if self._unscaled is not None:  # scaled rows would be rounded once more
+            before, factors = self._unscaled
+            return before.with_metric(metric).scaled(factors, self._values)
+        given = self.rows
+        if metric.shape != (given.n,) or not bool((metric.isfinite() & (metric > 0)).all()):
+            raise ValueError(
+                f"metric must have shape (n,) = ({given.n},) with positive, finite entries, "
+                f"got shape {tuple(metric.shape)}"
+            )
+        here = metric.detach().to(given.device)
+
+        def rows() -> Rows:
+            dense = given.dense()
+            stretched = dense * here.sqrt().to(dense.dtype)
+            return Rows(stretched if self.batched else stretched.squeeze(0))
+
+        return self._derived(rows, lambda: Gram.of(given, here), None)
+
+    def shaped(self, array: Shaped[np.ndarray, "r ..."]) -> Tensor:
+        """Return a tensor, without the leading dimension if the caller gave none."""
+        return torch.from_numpy(array if self.batched else array.reshape(array.shape[1:]))
+
+    def _derived(
+        self, rows: Callable[[], Rows], gram: Callable[[], Gram], values: np.ndarray | None
+    ) -> Problem:
+        problem = Problem.__new__(Problem)
+        problem.r, problem.m, problem.batched = self.r, self.m, self.batched
+        problem._rows, problem._gram_of = rows, gram
+        problem._values = self._values if values is None else values
+        return problem
+
+    def _checked_values(self, values: Tensor) -> np.ndarray:
+        _check_values(values)
+        expected = (self.r, self.m) if self.batched else (self.m,)
         if values.shape != expected:
             letters = "(r, m)" if self.batched else "(m,)"
             raise ValueError(
-                f"values must have shape {letters} = {tuple(expected)}, got {tuple(values.shape)}"
+                f"values must have shape {letters} = {expected}, got {tuple(values.shape)}"
             )
-        finite = values.isfinite()
+        wide = values.detach().to("cpu", torch.float64, copy=True).numpy()
+        finite = np.isfinite(wide)
         if not finite.all():
-            at = (~finite).nonzero()[0].tolist()
+            at = np.argwhere(~finite)[0]
             raise ValueError(
-                f"values must be finite, got {values[tuple(at)].item()} for objective {at[-1]}"
+                f"values must be finite, got {wide[tuple(at)]} for objective {at[-1]}"
                 + (f" of ray {at[0]}" if self.batched else "")
             )
-        wide = values.detach().to(self.rows.device, torch.float64)
-        return wide if self.batched else wide.unsqueeze(0)
+        return wide if self.batched else wide[None]
 
 
 def check_preference(preference: Tensor | None) -> None:
@@ -114,7 +245,10 @@ def check_preference(preference: Tensor | None) -> None:
     """
     if preference is None:
         return
-    _check_kind("preference", preference)
+    if not isinstance(preference, Tensor):
+        raise TypeError(f"preference must be a torch.Tensor, got {type(preference).__name__}")
+    if not preference.is_floating_point():
+        raise TypeError(f"preference must have a floating point dtype, got {preference.dtype}")
     if preference.ndim not in (1, 2) or preference.shape[-1] == 0:
         raise ValueError(
             f"preference must have shape (m,) or (r, m), got {tuple(preference.shape)}"
@@ -129,16 +263,16 @@ def check_preference(preference: Tensor | None) -> None:
         raise ValueError(f"preference must sum to 1 over the objectives, got {total.tolist()}")
 
 
-def _check_kind(name: str, tensor: object) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must have a floating point dtype, got {tensor.dtype}")
+def _check_values(values: object) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(f"values must be a torch.Tensor, got {type(values).__name__}")
+    if not values.is_floating_point():
+        raise TypeError(f"values must have a floating point dtype, got {values.dtype}")
 
 
-def _where_not_finite(rows: Tensor, batched: bool) -> str:
-    broken = ~rows.isfinite()
-    found = [f"row {i}" + (f" of ray {k}" if batched else "") for k, i in broken.any(-1).nonzero()]
-    first = rows[broken][0].item()
-    named = ", ".join(found[:8]) + (", ..." if len(found) > 8 else "")
-    return f"jacobian must be finite, got {first} in {named}"
+def _no_rows() -> Rows:
+    raise ValueError("this solver needs the gradients themselves: pass the jacobian")
+
+
+def _no_gram() -> Gram:
+    raise ValueError("this solver needs gradients: pass the jacobian, or its Gram matrix")

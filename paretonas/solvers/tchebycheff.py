@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
+
+GONE = 700.0  # exp(-700) is the last of float64 that is no subnormal number
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +22,9 @@ class SmoothTchebycheff(WeightingSolver):
 
     The direction is the gradient of mu * log(sum_i exp(preference_i * (value_i - ideal_i) / mu)),
     whose minimum is Pareto optimal for each preference, also where the front is not convex.
-    It descends one scalar, so it may make single objectives worse on the way.
+    It descends one scalar, so it may make single objectives worse on the way. The weights depend
+    on the values alone, so that one backward pass, of the weighted sum, is enough. They do not
+    vanish at a Pareto stationary point; the direction does where the weighted gradients cancel.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each. The larger its
@@ -39,6 +45,8 @@ class SmoothTchebycheff(WeightingSolver):
     tensor([0.5000, 0.0000])
     """
 
+    needs_gradients: ClassVar[bool] = False
+
     preference: Float[Tensor, "*r m"] | None = None
     mu: float = 0.05
     ideal: Float[Tensor, " m"] | None = None
@@ -54,7 +62,9 @@ class SmoothTchebycheff(WeightingSolver):
         """Differentiate the smooth maximum."""
         preference = problem.spread(self.preference)
         excess = preference * _above(problem, self.ideal)
-        return Answer((excess / self.mu).softmax(-1) * preference, state=state)
+        below = excess - excess.max(-1, keepdims=True)
+        shares = np.exp(np.maximum(below, -GONE * self.mu) / self.mu)
+        return Answer(shares / shares.sum(-1, keepdims=True) * preference, state=state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +72,8 @@ class Tchebycheff(WeightingSolver):
     """Descend the worst objective along the ray, and only that one.
 
     The limit of ``SmoothTchebycheff`` for mu to 0: the gradient of max_i preference_i *
-    (value_i - ideal_i). Objectives that tie exactly share the weight.
+    (value_i - ideal_i). Objectives that tie exactly share the weight. The weights depend on the
+    values alone. Since it jumps from one objective to another, it needs steps that shrink.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each.
@@ -74,6 +85,8 @@ class Tchebycheff(WeightingSolver):
     References:
         Miettinen, Nonlinear Multiobjective Optimization (1999), section 3.4.
     """
+
+    needs_gradients: ClassVar[bool] = False
 
     preference: Float[Tensor, "*r m"] | None = None
     ideal: Float[Tensor, " m"] | None = None
@@ -87,11 +100,11 @@ class Tchebycheff(WeightingSolver):
         """Share the weight among the worst."""
         preference = problem.spread(self.preference)
         excess = preference * _above(problem, self.ideal)
-        worst = (excess == excess.amax(-1, keepdim=True)).double()
-        return Answer(worst / worst.sum(-1, keepdim=True) * preference, state=state)
+        worst = excess == excess.max(-1, keepdims=True)
+        return Answer(worst / worst.sum(-1, keepdims=True) * preference, state=state)
 
 
-def _above(problem: Problem, ideal: Tensor | None) -> Tensor:
+def _above(problem: Problem, ideal: Tensor | None) -> Float[np.ndarray, "r m"]:
     values = problem.values
     if ideal is None:
         return values
@@ -99,7 +112,8 @@ def _above(problem: Problem, ideal: Tensor | None) -> Tensor:
         raise ValueError(
             f"ideal must have shape (m,) = ({values.shape[-1]},), got {tuple(ideal.shape)}"
         )
-    return values - ideal.to(values.device, torch.float64)
+    above: Float[np.ndarray, "r m"] = values - ideal.detach().to("cpu", torch.float64).numpy()
+    return above
 
 
 def _check_ideal(ideal: Tensor | None) -> None:

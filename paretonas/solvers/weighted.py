@@ -7,22 +7,28 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers.base import Direction, Solver
+from paretonas.solvers._rows import Jacobian
+from paretonas.solvers._wrapper import referred_back
+from paretonas.solvers.base import Answer, Direction, Solver, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
 
 
 @dataclass(frozen=True, eq=False)
-class Weighted:
+class Weighted(WeightingSolver):
     """Give a solver without a preference one: it sees each objective times its preference.
+
+    Both its gradient and its value. Scaling turns no angle, so a non-conflicting solver stays so.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1.
-        inner: the solver to aim.
+        inner: the solver to aim. One that weighs rows costs no copy of them; any other (SAM-GS,
+            GradDrop) is called with the scaled rows.
 
-    The weights returned refer to the rows as given, so that vector == weights @ jacobian. The
-    certificate is the inner solver's, about the scaled gradients; angles do not change by scaling.
+    The weights returned, and the certificate, refer to the rows as given: vector == weights @
+    jacobian. For a solver that weighs no rows the certificate is about the scaled ones.
 
     Raises:
+        TypeError: the preference is no floating point tensor.
         ValueError: the preference is not positive or does not sum to 1.
 
     >>> import torch
@@ -39,18 +45,50 @@ class Weighted:
         """Refuse a preference that is none."""
         check_preference(self.preference)
 
+    @property
+    def non_conflicting(self) -> bool:  # type: ignore[override]
+        """Whether the inner solver is."""
+        return getattr(self.inner, "non_conflicting", False)
+
+    @property
+    def needs_gradients(self) -> bool:  # type: ignore[override]
+        """Whether the inner solver does."""
+        return getattr(self.inner, "needs_gradients", True)
+
     def __call__(
         self,
-        jacobian: Float[Tensor, "*r m n"],
+        jacobian: Jacobian,
         values: Float[Tensor, "*r m"] | None = None,
         state: object = None,
+        *,
+        out: Float[Tensor, "*r n"] | None = None,
     ) -> Direction:
-        """Scale, solve, and refer the weights back; see ``Solver``."""
-        preference = Problem(jacobian, values).spread(self.preference).to(jacobian.dtype)
-        if jacobian.ndim == 2:
-            preference = preference.squeeze(0)
-        scaled = None if values is None else values * preference.to(values.device, values.dtype)
-        direction = self.inner(jacobian.detach() * preference.unsqueeze(-1), scaled, state)
+        """Scale, solve, and refer the weights back; see ``WeightingSolver``."""
+        if isinstance(self.inner, WeightingSolver):
+            return super().__call__(jacobian, values, state, out=out)
+        problem = Problem(jacobian, values)
+        preference = problem.shaped(problem.spread(self.preference))
+        rows = problem.rows.dense()
+        scaled = rows * preference.reshape(problem.r, problem.m, 1).to(rows.device, rows.dtype)
+        seen = None if values is None else values * preference.to(values.device, values.dtype)
+        into = {} if out is None else {"out": out}
+        direction = self.inner(scaled if problem.batched else scaled[0], seen, state, **into)
         if direction.weights is None:
             return direction
-        return replace(direction, weights=direction.weights * preference)
+        weights = direction.weights
+        return replace(direction, weights=weights * preference.to(weights.device, weights.dtype))
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Solve for the scaled rows.
+
+        Raises:
+            TypeError: the inner solver does not weigh rows.
+        """
+        if not isinstance(self.inner, WeightingSolver):
+            raise TypeError(
+                f"{type(self.inner).__name__} does not weigh rows: call with a jacobian"
+            )
+        preference = problem.spread(self.preference)
+        values = problem.given_values
+        seen = None if values is None else values * preference
+        return referred_back(self.inner.weigh(problem.scaled(preference, seen), state), preference)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from paretonas.solvers import (
-    EPO,
-    MGDA,
-    DualProj,
-    LinearScalarization,
-    PCGrad,
-    PriorityProjection,
-    RandomWeights,
-    SmoothTchebycheff,
-    Solver,
-    Tchebycheff,
-    UPGrad,
-    Weighted,
-)
+from paretonas.solvers import Solver
+
+EXPERIMENTS = str(Path(__file__).parents[2] / "experiments")
+sys.path.insert(0, EXPERIMENTS)
+from solver_claims import CLAIMS, Claims  # noqa: E402
+from solver_claims import table as written  # noqa: E402
+
+sys.path.remove(EXPERIMENTS)
 
 
 def ray(m: int) -> Tensor:
@@ -30,20 +27,16 @@ def ray(m: int) -> Tensor:
     return steps / steps.sum()
 
 
-# One line per public solver: how to build it for m objectives.
-SOLVERS: dict[str, Callable[[int], Solver]] = {
-    "DualProj": lambda m: DualProj(),
-    "EPO": lambda m: EPO(ray(m)),
-    "LinearScalarization": lambda m: LinearScalarization(ray(m)),
-    "MGDA": lambda m: MGDA(),
-    "PCGrad": lambda m: PCGrad(),
-    "PriorityProjection": lambda m: PriorityProjection(),
-    "RandomWeights": lambda m: RandomWeights(torch.Generator().manual_seed(m)),
-    "SmoothTchebycheff": lambda m: SmoothTchebycheff(ray(m)),
-    "Tchebycheff": lambda m: Tchebycheff(ray(m)),
-    "UPGrad": lambda m: UPGrad(),
-    "Weighted": lambda m: Weighted(ray(m), MGDA()),
-}
+def _aimed(build: Callable[[int], Solver]) -> Callable[[int], Solver]:
+    return lambda m: replace(build(m), preference=ray(m))
+
+
+# Every public solver as it comes, and aimed if it can be.
+SOLVERS: dict[str, Callable[[int], Solver]] = {}
+for title, row in CLAIMS.items():
+    SOLVERS[title] = row.build
+    if "preference" in {field.name for field in fields(row.build(2))}:
+        SOLVERS[f"{title} aimed"] = _aimed(row.build)
 
 
 def _low_rank(m: int, n: int) -> Tensor:
@@ -117,32 +110,45 @@ def build(request: pytest.FixtureRequest) -> Callable[[int], Solver]:
 
 
 @pytest.fixture
-def under_law() -> set[str]:
-    """The names of the solvers above."""
-    return set(SOLVERS)
+def claims() -> dict[str, Claims]:
+    """The table of promises."""
+    return CLAIMS
+
+
+@pytest.fixture(params=list(CLAIMS))
+def name(request: pytest.FixtureRequest) -> str:
+    """Every solver's name in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def table() -> Callable[[], str]:
+    """Write the table of promises."""
+    return written
 
 
 @pytest.fixture
 def jacobians() -> list[tuple[str, Tensor]]:
     """Named jacobians of every kind and shape in float64; the same on each run."""
-    return _jacobians()
+    return drawn(0, SHAPES)
+
+
+def drawn(seed: int, shapes: list[tuple[int, int]]) -> list[tuple[str, Tensor]]:
+    """One jacobian of every kind and shape."""
+    found = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            for name, make in MATRICES.items():
+                found += [(f"{name} {m}x{n}", make(m, n)) for m, n in shapes]
+        finally:
+            torch.set_default_dtype(before)
+    return found
 
 
 @pytest.fixture
 def values() -> Callable[[int], Tensor]:
     """Positive, unequal values for m objectives."""
     return lambda m: torch.linspace(0.2, 0.9, m, dtype=torch.float64).flip(0)
-
-
-def _jacobians() -> list[tuple[str, Tensor]]:
-    found = []
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-        try:
-            for name, make in MATRICES.items():
-                found += [(f"{name} {m}x{n}", make(m, n)) for m, n in SHAPES]
-        finally:
-            torch.set_default_dtype(before)
-    return found

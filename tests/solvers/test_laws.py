@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
 import torch
 
 import paretonas.solvers as room
-from paretonas.solvers import Direction, PCGrad, RandomWeights, Solver
-from paretonas.solvers.base import WeightingSolver
+from paretonas.solvers import Direction, Solver
+
+RANDOM = (room.RandomWeights, room.GradDrop)
+PARTS = {"Certificate", "Direction", "Solver", "Weighting"}
+IN_ITS_OWN_METRIC = {"Preconditioned"}  # what it promises needs an optimizer: see its own tests
+# Quadratic in the gradients where their lengths are alike: the direction turns with the scale.
+TURNS_WITH_SCALE = (room.SAMGS,)
 
 
 def _cosines(jacobian, vector):
@@ -17,12 +23,16 @@ def _cosines(jacobian, vector):
     rows = jacobian.double()
     rows = rows / rows.abs().amax(-1, keepdim=True).clamp_min(1e-300)
     rows = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    return rows @ _unit(vector)
+
+
+def _unit(vector):
     vector = vector.double() / vector.double().abs().max().clamp_min(1e-300)
-    return rows @ (vector / vector.norm().clamp_min(1e-300))
+    return vector / vector.norm().clamp_min(1e-300)
 
 
-def test_every_solver_of_the_room_is_under_these_laws(under_law):
-    assert set(room.__all__) - {"Direction", "Certificate", "Solver"} == under_law
+def test_every_solver_of_the_room_is_under_these_laws(claims):
+    assert set(room.__all__) - PARTS - IN_ITS_OWN_METRIC == set(claims)
 
 
 def test_vector_is_weights_times_jacobian_and_finite(build, jacobians, values):
@@ -31,6 +41,8 @@ def test_vector_is_weights_times_jacobian_and_finite(build, jacobians, values):
         assert isinstance(direction, Direction)
         assert direction.vector.shape == jacobian.shape[1:], name
         assert direction.vector.isfinite().all(), name
+        if direction.weights is None:
+            continue
         terms = direction.weights[:, None] * jacobian
         # A direction whose terms cancel to the last digits is reported as 0.
         tolerance = 1e-7 * terms.norm(dim=-1).sum().item()
@@ -54,10 +66,15 @@ def test_dtype_in_is_dtype_out(build, dtype, values):
     torch.manual_seed(0)
     jacobian = torch.randn(3, 6, dtype=dtype)
     direction = build(3)(jacobian, values(3).to(dtype))
-    assert direction.vector.dtype == direction.weights.dtype == dtype
+    assert direction.vector.dtype == dtype
+    assert direction.weights is None or direction.weights.dtype == dtype
+    if isinstance(build(3), RANDOM):
+        return  # draws other numbers in another dtype
     exact = build(3)(jacobian.double(), values(3).to(dtype).double())
     precision = 8 * torch.finfo(dtype).eps
-    assert torch.allclose(direction.vector.double(), exact.vector, rtol=precision, atol=precision)
+    torch.testing.assert_close(
+        direction.vector.double(), exact.vector, rtol=precision, atol=precision
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -68,18 +85,18 @@ def test_batched_equals_one_call_per_ray(build, batch, m):
     if m > 2:
         jacobian[0, -1] = -jacobian[0, 0]
     given = torch.rand(batch, m, dtype=torch.float64) + 0.1
-    if isinstance(build(m), RandomWeights):
+    if isinstance(build(m), RANDOM):
         pytest.skip("draws for all rays at once")
     together = build(m)(jacobian, given)
     assert together.vector.shape == (batch, 7)
     assert len(together.certificate.branch) == batch
     for k in range(batch):
         alone = build(m)(jacobian[k], given[k])
-        torch.testing.assert_close(together.vector[k], alone.vector, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(together.vector[k], alone.vector, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(
             together.certificate.stationarity_gap[k],
             alone.certificate.stationarity_gap,
-            rtol=1e-6,
+            rtol=1e-9,
             atol=1e-7,
         )
         assert together.certificate.branch[k] == alone.certificate.branch
@@ -102,31 +119,21 @@ def test_certified_cosine_is_the_cosine(build, jacobians, values):
         assert abs(direction.certificate.smallest_cosine - seen) < 1e-5, name
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_claimed_non_conflicting_never_conflicts(build, dtype, jacobians, values):
-    for name, jacobian in jacobians:
-        solver = build(len(jacobian))
-        if not (isinstance(solver, WeightingSolver) and solver.non_conflicting):
-            pytest.skip("makes no such claim")
-        given = jacobian.to(dtype)
-        direction = solver(given, values(len(jacobian)))
-        assert _cosines(given, direction.vector).min() >= -1e-6, name
-        assert direction.certificate.smallest_cosine >= -1e-6, name
-
-
-def test_scaling_the_whole_jacobian_changes_only_the_length(build, values):
+def test_scaling_the_whole_jacobian_does_not_turn_the_direction(build, values):
     torch.manual_seed(3)
+    if isinstance(build(3), TURNS_WITH_SCALE):
+        pytest.skip("says so")
     jacobian = torch.randn(3, 9, dtype=torch.float64)
-    plain = build(3)(jacobian, values(3)).vector
+    plain = _unit(build(3)(jacobian, values(3)).vector)
     for power in range(-30, 31, 5):
-        scaled = build(3)(jacobian * 10.0**power, values(3)).vector
-        torch.testing.assert_close(scaled / 10.0**power, plain, rtol=1e-9, atol=1e-12)
+        scaled = _unit(build(3)(jacobian * 10.0**power, values(3)).vector)
+        torch.testing.assert_close(scaled, plain, rtol=1e-9, atol=1e-10)
 
 
 def test_one_objective_is_followed(build):
     row = torch.tensor([[3.0, -4.0]])
     direction = build(1)(row, torch.tensor([0.5]))
-    torch.testing.assert_close(direction.vector, row[0])
+    torch.testing.assert_close(_unit(direction.vector), row[0].double() / 5)
     assert direction.certificate.smallest_cosine == pytest.approx(1.0)
     assert direction.certificate.rank == 1
 
@@ -162,7 +169,7 @@ def test_no_tensor_is_made_on_another_device(build, values):
     torch.manual_seed(0)
     for m in (1, 2, 3, 6):
         jacobian, given, solver = torch.randn(m, 5), values(m), build(m)
-        if isinstance(solver, RandomWeights):
+        if isinstance(solver, RANDOM):
             continue  # draws where its generator lives, and moves
         with torch.device("meta"):
             direction = solver(jacobian, given)
@@ -172,8 +179,20 @@ def test_no_tensor_is_made_on_another_device(build, values):
         assert all(tensor.device.type == "cpu" for tensor in found)
 
 
-def test_state_is_handed_through(build, values):
-    assert build(2)(torch.eye(2), values(2), state={"kept": 1}).state == {"kept": 1}
+def test_state_survives_a_checkpoint(build, values):
+    torch.manual_seed(0)
+    steps = torch.randn(3, 3, 6, dtype=torch.float64)
+    through, kept = build(3), build(3)
+    state = saved = None
+    for jacobian in steps:
+        if isinstance(through, RANDOM):
+            pytest.skip("remembers nothing but its generator")
+        one, other = through(jacobian, values(3), state), kept(jacobian, values(3), saved)
+        torch.testing.assert_close(one.vector, other.vector, rtol=0, atol=0)
+        file = io.BytesIO()
+        torch.save(other.state, file)
+        file.seek(0)
+        state, saved = one.state, torch.load(file, weights_only=True)
 
 
 def test_jacobian_with_a_graph_gives_a_direction_without_one(build, values):
@@ -181,18 +200,10 @@ def test_jacobian_with_a_graph_gives_a_direction_without_one(build, values):
     assert not build(2)(jacobian, values(2)).vector.requires_grad
 
 
-def test_permuting_objectives_permutes_weights(build, values):
-    solver = build(4)
-    if hasattr(solver, "preference") or isinstance(solver, room.PriorityProjection | RandomWeights):
-        pytest.skip("objectives have roles of their own")
-    torch.manual_seed(5)
-    jacobian, order = torch.randn(4, 9, dtype=torch.float64), torch.tensor([2, 0, 3, 1])
-    plain, turned = solver(jacobian, values(4)), solver(jacobian[order], values(4)[order])
-    torch.testing.assert_close(turned.weights, plain.weights[order], rtol=1e-9, atol=1e-12)
-
-
 def test_seeded_solvers_repeat():
     jacobian = torch.randn(4, 5)
-    for kind in (PCGrad, RandomWeights):
-        first, second = (kind(torch.Generator().manual_seed(7))(jacobian).vector for _ in range(2))
+    for kind in (room.PCGrad, room.RandomWeights, room.GradDrop, room.GradVac):
+        first, second = (
+            kind(generator=torch.Generator().manual_seed(7))(jacobian).vector for _ in range(2)
+        )
         assert torch.equal(first, second)

@@ -1,0 +1,91 @@
+"""The gradient of each loss, one backward pass per loss or all of them at once."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+Row = list[Tensor | None]
+
+
+def differentiate(
+    losses: list[Tensor],
+    shared: list[Tensor],
+    heads: list[list[Tensor]],
+    *,
+    scale: Tensor | None = None,
+    retain_graph: bool = False,
+    vectorize: bool | None = None,
+) -> tuple[list[Row], list[Row]]:
+    """Return one row per loss over the shared tensors, and one over its own head.
+
+    Args:
+        losses: m scalars.
+        shared: what the losses compete for.
+        heads: the parameters of each loss alone.
+        scale: what each loss is multiplied by, shape (); None is 1.
+        retain_graph: whether another pass will follow.
+        vectorize: all passes at once by ``torch.vmap``; None chooses.
+    """
+    if vectorize is None:
+        vectorize = _pays(shared)
+    if vectorize and len(losses) > 1:
+        try:
+            return _at_once(losses, shared, heads, scale)
+        except (RuntimeError, NotImplementedError) as error:
+            warnings.warn(
+                "vmap cannot differentiate this network, the losses are differentiated one after "
+                f"the other (vectorize=False does so from the start): {error}",
+                stacklevel=4,
+            )
+    rows, own_rows = [], []
+    for i, (loss, own) in enumerate(zip(losses, heads, strict=True)):
+        gradients = torch.autograd.grad(
+            loss,
+            [*shared, *own],
+            grad_outputs=None if scale is None else scale.to(loss),
+            retain_graph=retain_graph or i < len(losses) - 1,
+            allow_unused=True,
+        )
+        filled = [dense(g) for g in gradients]
+        rows.append(filled[: len(shared)])
+        own_rows.append(filled[len(shared) :])
+    return rows, own_rows
+
+
+def dense(gradient: Tensor | None) -> Tensor | None:
+    """Fill in the zeros of a sparse gradient, such as that of an embedding."""
+    return gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
+
+
+def _pays(shared: list[Tensor]) -> bool:
+    # On a CPU, vmap took 1.1 to 1.5 times as long for a small convnet and an MLP at m = 2 to 40,
+    # and 0.8 only for an MLP of width 16 from m = 8 on. On a GPU (reasoned, not measured) it saves
+    # launches where they cost more than the kernels, and only takes memory where they do not.
+    return shared[0].is_cuda and sum(p.numel() for p in shared) <= 1_000_000
+
+
+def _at_once(
+    losses: list[Tensor], shared: list[Tensor], heads: list[list[Tensor]], scale: Tensor | None
+) -> tuple[list[Row], list[Row]]:
+    m = len(losses)
+    unit = torch.eye(m) if scale is None else torch.eye(m, device=scale.device) * scale
+    blocks = torch.autograd.grad(
+        losses,
+        [*shared, *(p for own in heads for p in own)],
+        grad_outputs=[unit[i].to(loss) for i, loss in enumerate(losses)],
+        retain_graph=True,  # for the passes one by one, should this one fail half way
+        allow_unused=True,
+        is_grads_batched=True,
+    )
+    rows: list[Row] = [
+        [None if b is None else b[i] for b in blocks[: len(shared)]] for i in range(m)
+    ]
+    rest = iter(blocks[len(shared) :])
+    own_rows: list[Row] = []
+    for i, own in enumerate(heads):
+        taken = [next(rest) for _ in own]
+        own_rows.append([None if b is None else b[i] for b in taken])
+    return rows, own_rows

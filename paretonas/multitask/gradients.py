@@ -1,0 +1,154 @@
+"""The gradients of several losses, kept apart until a solver resolves their conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor
+
+from paretonas.multitask.differentiate import Row, differentiate
+from paretonas.multitask.parts import Parts, check_losses
+from paretonas.multitask.processes import average, average_rows
+from paretonas.multitask.solve import add_direction, add_to_grad, scale_of, solve, values_of
+from paretonas.solvers.base import Direction, Solver
+
+if TYPE_CHECKING:
+    from torch.amp import GradScaler
+    from torch.distributed import ProcessGroup
+
+
+class TaskGradients:
+    """The gradients of m losses, summed over micro-batches until a solver resolves them.
+
+    `backward` is one `add` and one `resolve`. In between, the rows are there to be looked at, and
+    more micro-batches can be added: the solver then sees the gradients of the whole batch. Memory:
+    m + 1 times that of the shared parameters.
+
+    Attributes:
+        rows: m lists with a gradient for each shared parameter that requires grad; None where the
+            loss does not reach it. Under a scaler, multiplied by its scale.
+        values: (m,), the losses, summed over micro-batches as the gradients are; never scaled.
+
+    Args:
+        shared: as in `backward`, like all that follows.
+        heads: see there.
+        vectorize: see there.
+        scaler: see there; to be updated only after `resolve`.
+        group: see there; nothing is sent before `resolve`.
+
+    Raises:
+        TypeError: something else than tensors.
+        ValueError: no shared parameter, one in two places, or a group without heads.
+
+    >>> import torch
+    >>> from paretonas.solvers import MGDA
+    >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+    >>> gradients = TaskGradients([w])
+    >>> for part in (0.25, 0.75):  # of the batch
+    ...     gradients.add([part * w[0] ** 2, part * w[1] ** 2])
+    >>> gradients.values
+    tensor([1., 1.])
+    >>> direction = gradients.resolve(MGDA())
+    >>> w.grad
+    tensor([1., 1.])
+    """
+
+    rows: list[Row]
+    values: Float[Tensor, " m"]
+    _own: dict[Tensor, Tensor | None]
+    _scale: Tensor | None
+
+    def __init__(
+        self,
+        shared: Iterable[Tensor],
+        *,
+        heads: Sequence[Iterable[Tensor]] | None = None,
+        vectorize: bool | None = None,
+        scaler: GradScaler | None = None,
+        group: ProcessGroup | None = None,
+    ) -> None:
+        """Check what belongs where."""
+        self._parts = Parts(shared, heads, group)
+        self._vectorize, self._scaler, self._group = vectorize, scaler, group
+        self._clear()
+
+    def add(self, losses: Sequence[Float[Tensor, ""]], *, retain_graph: bool = False) -> None:
+        """Differentiate m losses and add their gradients to the rows.
+
+        Args:
+            losses: m scalars, each with a graph. Sums are formed: divide by the number of
+                micro-batches for means.
+            retain_graph: whether to keep the graph for another pass.
+
+        Raises:
+            TypeError: a loss is not a tensor.
+            ValueError: losses that do not fit, or a parameter outside of ``shared`` that several
+                losses reach.
+        """
+        losses = check_losses(losses)
+        if self.rows and len(losses) != len(self.rows):
+            raise ValueError(
+                f"all micro-batches must have the same m losses, got {len(self.rows)} and then "
+                f"{len(losses)}"
+            )
+        heads = self._parts.heads(losses)
+        self._scale = scale_of(self._scaler, losses[0])
+        rows, own_rows = differentiate(
+            losses,
+            self._parts.shared,
+            heads,
+            scale=self._scale,
+            retain_graph=retain_graph,
+            vectorize=self._vectorize,
+        )
+        values = values_of(losses)
+        if self.rows:
+            rows = [_sums(*pair) for pair in zip(self.rows, rows, strict=True)]
+            values = self.values + values
+        self.rows, self.values = rows, values
+        for own, own_row in zip(heads, own_rows, strict=True):
+            before = [self._own.get(p) for p in own]
+            self._own.update(zip(own, _sums(before, own_row), strict=True))
+
+    def resolve(self, solver: Solver, state: object = None) -> Direction:
+        """Add the solver's direction, and the gradients of the heads, to ``.grad``; then empty.
+
+        Args:
+            solver: turns the rows and the values into one direction.
+            state: ``state`` of the direction before.
+
+        Raises:
+            ValueError: nothing was added, no loss reaches a shared parameter, or what the solver
+                refuses; ``.grad`` is then as it was.
+        """
+        if not self.rows:
+            raise ValueError("there are no gradients to resolve: add losses first")
+        rows, values, own, scale = self.rows, self.values, self._own, self._scale
+        shared = self._parts.shared
+        self._clear()
+        if self._group is not None:
+            rows = average_rows(rows, shared, self._group)
+            average([values], self._group)
+            (row,) = average_rows([list(own.values())], list(own), self._group) if own else ([],)
+            own = dict(zip(own, row, strict=True))
+        reached = [any(row[k] is not None for row in rows) for k in range(len(shared))]
+        if not any(reached):
+            raise ValueError(f"none of {len(rows)} losses reaches a shared parameter")
+        direction = solve(solver, rows, shared, values, state, scale)
+        add_direction(shared, direction.vector, scale, reached)
+        for parameter, gradient in own.items():
+            if gradient is not None:
+                add_to_grad(parameter, gradient)
+        return direction
+
+    def _clear(self) -> None:
+        self.rows = []
+        self._own = {}
+        self._scale = None
+
+
+def _sums(old: Row, new: Row) -> Row:
+    # Not in place: what autograd returned may share its memory with other gradients.
+    return [b if a is None else a if b is None else a + b for a, b in zip(old, new, strict=True)]

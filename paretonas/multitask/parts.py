@@ -1,0 +1,212 @@
+"""Which parameters belong to which loss: checks, and a walk through the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+Edge = tuple[Any, int]  # a node of the graph, and which of its outputs
+
+
+class Parts:
+    """The shared parameters, and for each loss its head.
+
+    Attributes:
+        shared: what is to be trained, each once.
+    """
+
+    def __init__(
+        self,
+        shared: Iterable[Tensor],
+        heads: Sequence[Iterable[Tensor]] | None,
+        group: object = None,
+    ) -> None:
+        """Check that each parameter is in one place.
+
+        Raises:
+            TypeError: something else than tensors.
+            ValueError: no shared parameter that requires grad, one in two places, one that is no
+                leaf, or no heads with a group of processes.
+        """
+        self.shared = _trainable("shared", shared)
+        if not self.shared:
+            raise ValueError("shared must hold at least one parameter that requires grad, got none")
+        if group is not None and heads is None:
+            raise ValueError(
+                "with group, pass heads too: all processes must agree on what they average"
+            )
+        self._heads = None if heads is None else given_heads(heads, self.shared)
+
+    def heads(self, losses: list[Tensor]) -> list[list[Tensor]]:
+        """Return the parameters of each loss alone: those given, or what its graph reaches.
+
+        Raises:
+            ValueError: not as many heads as losses, or a parameter outside of the shared ones that
+                several losses reach.
+        """
+        if self._heads is None:
+            return _found_heads(losses, self.shared)
+        one_each(losses, self._heads)
+        return self._heads
+
+
+def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
+    """Accept one or more scalars, each with a graph.
+
+    Raises:
+        TypeError: a loss is not a tensor.
+        ValueError: no loss, or one that is no scalar or has no graph.
+    """
+    losses = list(losses)
+    if not losses:
+        raise ValueError("losses must hold at least one loss, got none")
+    for i, loss in enumerate(losses):
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"loss {i} must be a torch.Tensor, got {type(loss).__name__}")
+        if loss.ndim != 0:
+            raise ValueError(f"loss {i} must have shape (), got {tuple(loss.shape)}")
+        if not loss.requires_grad:
+            raise ValueError(f"loss {i} has no graph: it must depend on parameters, not detached")
+    return losses
+
+
+def given_heads(
+    heads: Sequence[Iterable[Tensor]], shared: Iterable[Tensor] = ()
+) -> list[list[Tensor]]:
+    """Check that no parameter belongs to two of them, or to one and to ``shared``.
+
+    Raises:
+        TypeError: something else than tensors.
+        ValueError: a parameter in two places, or one that is no leaf.
+    """
+    owner = {id(p): "shared" for p in shared}
+    found = []
+    for i, head in enumerate(heads):
+        own = _trainable(f"heads[{i}]", head)
+        for p in own:
+            other = owner.setdefault(id(p), f"heads[{i}]")
+            if other != f"heads[{i}]":
+                raise ValueError(
+                    f"a parameter belongs in one place, got one of shape {tuple(p.shape)} in "
+                    f"{other} and in heads[{i}]: what several losses reach is shared"
+                )
+        found.append(own)
+    return found
+
+
+def one_each(losses: list[Tensor], heads: list[list[Tensor]]) -> None:
+    """Refuse another number of heads than losses.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if len(heads) != len(losses):
+        raise ValueError(
+            f"heads must hold one collection per loss, got {len(heads)} for {len(losses)} losses"
+        )
+
+
+def heads_above(losses: list[Tensor], representation: list[Tensor]) -> list[list[Tensor]]:
+    """Walk the graph of each loss down to the representation.
+
+    Raises:
+        ValueError: two losses reach a parameter that is not beneath the representation, or one
+            reaches a parameter beneath it on another way.
+    """
+    edges = [_edge(z) for z in representation]
+    encoder = {id(leaf) for leaf in _walk(edges, set())[0]}
+    owner: dict[int, int] = {}
+    heads = []
+    for i, loss in enumerate(losses):
+        own, *_ = _walk([_edge(loss)], set(edges))
+        for leaf in own:
+            if id(leaf) in encoder:
+                raise ValueError(
+                    f"loss {i} reaches a parameter of shape {tuple(leaf.shape)} both through the "
+                    "representation and around it: add the tensor on the other way to it"
+                )
+            if (j := owner.setdefault(id(leaf), i)) != i:
+                raise ValueError(
+                    f"losses {j} and {i} both reach a parameter of shape {tuple(leaf.shape)} above "
+                    "the representation: take a later one, or freeze it"
+                )
+        heads.append(own)
+    return heads
+
+
+def _found_heads(losses: list[Tensor], shared: list[Tensor]) -> list[list[Tensor]]:
+    # Walk the graph of each loss to the parameters that it alone reaches.
+    common = {id(p) for p in shared}
+    heads, seen, beneath = [], set[Edge](), list[Edge]()
+    for loss in losses:
+        # Each walk ends where an earlier one has been, so that all of them together cost little
+        # more than one; what lies beneath these meetings is looked through once, at the end.
+        own, met, way = _walk([_edge(loss)], seen)
+        heads.append([leaf for leaf in own if id(leaf) not in common])
+        beneath += met
+        seen |= way
+    meeting, *_ = _walk(beneath, set())
+    stray = [leaf for leaf in meeting if id(leaf) not in common]
+    if stray:
+        leaf = stray[0]
+        i, j, *_ = (k for k, loss in enumerate(losses) if _reaches(loss, leaf))
+        raise ValueError(
+            f"losses {i} and {j} both reach a parameter of shape {tuple(leaf.shape)} that is not "
+            "in shared: add it there, or freeze it"
+        )
+    return heads
+
+
+def _trainable(name: str, parameters: Iterable[Tensor]) -> list[Tensor]:
+    if isinstance(parameters, Tensor):
+        raise TypeError(f"{name} must be several parameters, got one tensor: wrap it in a list")
+    found = {}
+    for k, p in enumerate(parameters):
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{name}[{k}] must be a torch.Tensor, got {type(p).__name__}")
+        if not p.is_leaf:
+            raise ValueError(
+                f"{name}[{k}] must be a leaf, such as a parameter, got a result of shape "
+                f"{tuple(p.shape)}"
+            )
+        if p.requires_grad:
+            found[id(p)] = p
+    return list(found.values())
+
+
+def _edge(tensor: Tensor) -> Edge:
+    # A leaf has no node of its own until something is computed from it; a view of it has.
+    node = tensor.grad_fn
+    if node is None:
+        node = tensor.view_as(tensor).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+    return node, tensor.output_nr
+
+
+def _walk(start: list[Edge], stop: set[Edge]) -> tuple[list[Tensor], list[Edge], set[Edge]]:
+    # The leaves found, the edges of ``stop`` that were met, and all edges on the way.
+    leaves, met, todo = list[Tensor](), list[Edge](), list(start)
+    seen, nodes = set[Edge](), set[Any]()
+    while todo:
+        edge = todo.pop()
+        node = edge[0]
+        if node is None or edge in seen:
+            continue
+        if edge in stop:
+            met.append(edge)
+            continue
+        seen.add(edge)
+        if node in nodes:
+            continue
+        nodes.add(node)
+        below = node.next_functions
+        if below:
+            todo.extend(below)
+        elif (leaf := getattr(node, "variable", None)) is not None:
+            leaves.append(leaf)
+    return leaves, met, seen
+
+
+def _reaches(loss: Tensor, leaf: Tensor) -> bool:
+    return any(other is leaf for other in _walk([_edge(loss)], set())[0])

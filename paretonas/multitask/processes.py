@@ -1,0 +1,33 @@
+"""Averages over the processes of a group, each of which sees a part of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from paretonas.jacobian import flatten, split
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+def average(tensors: Sequence[Tensor], group: ProcessGroup) -> None:
+    """Replace each tensor by its mean over the processes, in place."""
+    # All messages are under way before the first is waited for.
+    sent = [torch.distributed.all_reduce(t, group=group, async_op=True) for t in tensors]
+    for tensor, message in zip(tensors, sent, strict=True):
+        message.wait()
+        tensor /= group.size()
+
+
+def average_rows(
+    rows: Sequence[Sequence[Tensor | None]], parameters: Sequence[Tensor], group: ProcessGroup
+) -> list[list[Tensor | None]]:
+    """Average gradients with one message per row; one that is missing somewhere counts as 0."""
+    flat = [flatten(row, parameters) for row in rows]
+    average(flat, group)
+    return [list(split(row, parameters)) for row in flat]

@@ -1,0 +1,105 @@
+"""From rows to a direction, past mixed precision; and from gradients to ``.grad``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paretonas.jacobian import split
+from paretonas.multitask.differentiate import Row
+from paretonas.solvers.base import Direction, Solver
+from paretonas.solvers.certificate import Certificate
+from paretonas.solvers.problem import Problem
+
+if TYPE_CHECKING:
+    from torch.amp import GradScaler
+
+
+def scale_of(scaler: GradScaler | None, loss: Tensor) -> Tensor | None:
+    """Return the scale, shape (), where the loss is; None without a scaler that is enabled."""
+    if scaler is None or not scaler.is_enabled():
+        return None
+    scaled: Tensor = scaler.scale(torch.ones((), device=loss.device))
+    return scaled
+
+
+def values_of(losses: list[Tensor]) -> Float[Tensor, " m"]:
+    """Join the losses, in float32 at least."""
+    dtype = torch.float32
+    for loss in losses:
+        dtype = torch.promote_types(dtype, loss.dtype)
+    return torch.stack([loss.detach().to(losses[0].device, dtype) for loss in losses])
+
+
+def solve(
+    solver: Solver,
+    rows: list[Row],
+    shared: list[Tensor],
+    values: Float[Tensor, " m"],
+    state: object,
+    scale: Tensor | None,
+) -> Direction:
+    """Hand the gradients to the solver as they are, never joined; scaled ones without the scale.
+
+    Gradients that overflowed under a scale are nothing to raise an error for: the direction is
+    NaN, from which the scaler sees that this step is to be skipped.
+    """
+    device = shared[0].device
+    if any(p.device != device for p in shared):
+        rows = [[None if g is None else g.to(device) for g in row] for row in rows]
+    if scale is not None:
+        known = [g for row in rows for g in row if g is not None]
+        peaks = [torch.linalg.vector_norm(g, torch.inf) for g in known if g.numel() > 0]
+        if not torch.stack([*peaks, values.to(device).norm(torch.inf)]).isfinite().all():
+            return skipped(len(rows), shared, state)
+        back = (1.0 / scale).to(device)
+        rows = [[None if g is None else g * back for g in row] for row in rows]
+    for k, p in enumerate(shared):
+        if all(row[k] is None for row in rows):
+            rows[0][k] = p.new_zeros((), device=device).expand(p.shape)
+    with torch.no_grad():
+        if not torch.is_autocast_enabled(device.type):
+            return solver(rows, values, state)
+        # Else float32 products inside of the solver would be those of half precision.
+        with torch.autocast(device.type, enabled=False):
+            return solver(rows, values, state)
+
+
+def skipped(m: int, shared: list[Tensor], state: object) -> Direction:
+    """Return the direction of a step that the scaler is to skip: NaN, and the state as it was."""
+    unknown = np.full((1, m), np.nan)
+    certificate = Certificate(
+        Problem.of_values(torch.zeros(m)),
+        unknown,
+        lambda: np.full(1, np.nan),
+        "skipped: a gradient or a loss is not finite at this scale",
+    )
+    n = sum(p.numel() for p in shared)
+    nan = shared[0].new_full((n,), torch.nan)
+    return Direction(nan, nan.new_full((m,), torch.nan), certificate, state)
+
+
+def add_direction(
+    shared: list[Tensor], vector: Float[Tensor, " n"], scale: Tensor | None, reached: list[bool]
+) -> None:
+    """Add a direction, times the scale, to ``.grad`` of the parameters that were reached."""
+    # One copy for all, of which each parameter gets its piece: the vector stays the caller's.
+    copy = vector.clone() if scale is None else vector * scale.to(vector.device)
+    for parameter, piece, hit in zip(shared, split(copy, shared), reached, strict=True):
+        if hit and parameter.grad is None and parameter.is_contiguous():
+            parameter.grad = piece
+        elif hit:
+            add_to_grad(parameter, piece)
+
+
+def add_to_grad(parameter: Tensor, gradient: Tensor) -> None:
+    """Do what ``loss.backward()`` does to ``.grad``, in memory of its own."""
+    if parameter.grad is None:
+        # In the layout of the parameter, with which optimizers are fastest.
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+    else:
+        parameter.grad.add_(gradient.to(parameter.grad.device))

@@ -1,0 +1,91 @@
+"""The multi-task training step: `backward` in place of ``loss.backward()``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from jaxtyping import Float
+from torch import Tensor
+
+from paretonas.multitask.by_values import ByValues, backward_by_values
+from paretonas.multitask.gradients import TaskGradients
+from paretonas.solvers.base import Direction, Solver
+
+if TYPE_CHECKING:
+    from torch.amp import GradScaler
+    from torch.distributed import ProcessGroup
+
+
+def backward(
+    losses: Sequence[Float[Tensor, ""]],
+    shared: Iterable[Tensor],
+    *,
+    solver: Solver,
+    heads: Sequence[Iterable[Tensor]] | None = None,
+    state: object = None,
+    retain_graph: bool = False,
+    vectorize: bool | None = None,
+    scaler: GradScaler | None = None,
+    group: ProcessGroup | None = None,
+) -> Direction:
+    """Replace ``loss.backward()`` where several losses share parameters.
+
+    Adds the solver's direction to ``.grad`` of the shared parameters, and each loss's own gradient
+    to ``.grad`` of its head. As with ``loss.backward()``, call ``optimizer.zero_grad()`` between
+    steps; without it directions add up. Clip afterwards, with ``torch.nn.utils.clip_grad_norm_``.
+
+    Frozen parameters are left alone, and so are those that no loss reaches. A loss that does not
+    reach some shared parameter has zeros there; one that reaches none of them is a row of zeros.
+    Where an error is raised, every ``.grad`` is as it was.
+
+    A solver whose class says ``needs_gradients = False`` weighs the losses by their values: it
+    costs one backward pass instead of m, and its certificate has no numbers about gradients.
+
+    Args:
+        losses: m scalars, each with a graph; under a scaler too, as they are.
+        shared: the parameters over which the losses compete.
+        solver: turns their gradients into one direction; it is also given the values.
+        heads: m collections of parameters, one per loss; None finds for each loss what it alone
+            reaches, by a walk through the graph. What is neither in here nor in ``shared`` is left
+            alone.
+        state: ``state`` of the direction that the previous call returned.
+        retain_graph: whether to keep the graph for another pass.
+        vectorize: all backward passes at once by ``torch.vmap``, in m times the memory, with a
+            warning where vmap cannot; the graph then lasts as long as the losses do. None chooses:
+            one after the other on a CPU, which is faster there; at once on a GPU up to a million
+            shared parameters, where launches cost more than kernels.
+        scaler: as in mixed precision training: ``.grad`` is then scaled, as if by
+            ``scaler.scale(loss).backward()``, while the solver sees gradients without the scale.
+            Where they overflow, the direction is NaN, the state stays, and ``scaler.step`` skips.
+        group: average losses and gradients over these processes before the solver sees them.
+            Hooks of ``DistributedDataParallel`` do not run: call the model under ``no_sync()``.
+
+    Raises:
+        TypeError: a loss or a parameter is not a tensor.
+        ValueError: losses or parameters that do not fit (no loss, no shared parameter, one in two
+            places, a loss that is no scalar or has no graph, no loss that reaches a shared
+            parameter, and, without ``heads``, a parameter outside of ``shared`` that several
+            losses reach), or what the solver refuses, such as gradients that are not finite.
+
+    >>> import torch
+    >>> from paretonas.solvers import MGDA
+    >>> w = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+    >>> direction = backward([w[0] ** 2, w[1] ** 2], [w], solver=MGDA())
+    >>> w.grad
+    tensor([1., 1.])
+    """
+    if not getattr(solver, "needs_gradients", True):
+        return backward_by_values(
+            losses,
+            shared,
+            cast(ByValues, solver),
+            heads=heads,
+            state=state,
+            retain_graph=retain_graph,
+            scaler=scaler,
+            group=group,
+        )
+    gradients = TaskGradients(shared, heads=heads, vectorize=vectorize, scaler=scaler, group=group)
+    gradients.add(losses, retain_graph=retain_graph)
+    return gradients.resolve(solver, state)

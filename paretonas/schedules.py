@@ -1,0 +1,184 @@
+"""Learning rates that give way where gradients conflict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class ConflictAwareLR(LRScheduler):
+    """Take smaller steps while gradients conflict, and return to full ones in harmony.
+
+    A direction that harms no objective does so to first order only: the longer the step, the more
+    curvature takes back, and most where gradients conflict. Each observation of cosines moves a
+    running mean of the conflict, 1 - cosine of the worst pair: 0 for gradients that agree, 1 for
+    orthogonal ones, 2 for opposite ones. While it is above ``threshold``, each observation
+    multiplies the learning rate by ``shrink``, down to ``smallest`` times what it would be;
+    otherwise by ``grow``, up to what it would be, never above.
+
+    Like the recursive schedulers of torch it multiplies what it finds in the optimizer, for all
+    parameter groups alike, so that it can stand beside others in ``ChainedScheduler`` and
+    ``SequentialLR``; feed it by ``observe`` there. Schedulers that compute the rate anew from the
+    number of the step (``LambdaLR``, ``OneCycleLR``, ``CosineAnnealingWarmRestarts``, or
+    ``CosineAnnealingLR`` with ``eta_min`` above 0) would undo it or be disturbed by it: pass such
+    a one as ``inner``, which then sees only its own rates and is stepped by this one.
+
+    Attributes:
+        factor: by what the learning rate is multiplied now, in [smallest, 1].
+        conflict: running mean of 1 - cosine of the worst pair; None before the first observation.
+
+    Args:
+        optimizer: whose learning rates are set.
+        threshold: conflict in [0, 2) above which to shrink. 1 is where the worst pair is
+            orthogonal; among several tasks the worst pair nearly always conflicts, and a
+            threshold that low keeps the rate at its smallest for good. The default, 1.5, answers
+            to angles above 120 degrees.
+        shrink: in (0, 1).
+        grow: at least 1; 1 never grows back.
+        smallest: in (0, 1].
+        smoothing: weight of the past in the running mean, in [0, 1); 0 believes each batch.
+        inner: a scheduler of the same optimizer whose rates are scaled.
+
+    Raises:
+        ValueError: an argument out of its range, or an ``inner`` of another optimizer.
+
+    >>> import torch
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = ConflictAwareLR(
+    ...     optimizer, threshold=1.0, shrink=0.5, grow=1.5, smoothing=0.0
+    ... )
+    >>> for cosine in (0.3, -0.2, -0.9, 0.1, 0.1):
+    ...     optimizer.step()
+    ...     schedule.step(cosines=cosine)
+    ...     print(schedule.get_last_lr())
+    [1.0]
+    [0.5]
+    [0.25]
+    [0.375]
+    [0.5625]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        threshold: float = 1.5,
+        shrink: float = 0.98,
+        grow: float = 1.02,
+        smallest: float = 0.2,
+        smoothing: float = 0.9,
+        inner: LRScheduler | None = None,
+    ) -> None:
+        """Check the arguments; the learning rate stays as it is."""
+        for name, value, fits, rule in (
+            ("threshold", threshold, 0 <= threshold < 2, "in [0, 2)"),
+            ("shrink", shrink, 0 < shrink < 1, "in (0, 1)"),
+            ("grow", grow, 1 <= grow < math.inf, "finite and at least 1"),
+            ("smallest", smallest, 0 < smallest <= 1, "in (0, 1]"),
+            ("smoothing", smoothing, 0 <= smoothing < 1, "in [0, 1)"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} must be {rule}, got {value}")
+        if inner is not None and inner.optimizer is not optimizer:
+            raise ValueError("inner must schedule the same optimizer, got one of another")
+        self.threshold = threshold
+        self.shrink = shrink
+        self.grow = grow
+        self.smallest = smallest
+        self.smoothing = smoothing
+        self.inner = inner
+        self.factor = 1.0
+        self.conflict: float | None = None
+        self._applied = 1.0  # the factor that is in the optimizer's rates
+        self._plain: list[float] = []  # the rates of inner
+        super().__init__(optimizer)
+
+    def observe(self, cosines: float | Tensor) -> None:
+        """Take note of how gradients lie to each other; the next step acts on it.
+
+        Args:
+            cosines: one or any number of them, of which the smallest counts: the matrix from
+                `conflict.cosine_similarity` for the worst pair, its mean over pairs for the mean,
+                or ``direction.certificate.smallest_cosine``, which a non-conflicting solver keeps
+                above 0, so that a threshold below 1 is then in place.
+
+        Raises:
+            ValueError: there is none, or one is not finite or no cosine.
+        """
+        found = torch.as_tensor(cosines).detach().to("cpu", torch.float64)
+        if found.numel() == 0:
+            raise ValueError("cosines must hold at least one number, got none")
+        if not found.isfinite().all():
+            at = (~found.isfinite()).nonzero()[0].tolist()
+            where = f" at {tuple(at)}" if at else ""
+            raise ValueError(f"cosines must be finite, got {found[tuple(at)].item()}{where}")
+        if found.abs().max() > 1 + 1e-6:
+            raise ValueError(f"cosines must be in [-1, 1], got {found.tolist()}")
+        now = 1.0 - found.min().item()
+        past = now if self.conflict is None else self.conflict
+        self.conflict = self.smoothing * past + (1 - self.smoothing) * now
+        if self.conflict > self.threshold:
+            self.factor = max(self.smallest, self.factor * self.shrink)
+        else:
+            self.factor = min(1.0, self.factor * self.grow)
+
+    def step(  # type: ignore[override]
+        self, *, cosines: float | Tensor | None = None
+    ) -> None:
+        """Set the learning rates, after ``optimizer.step()``.
+
+        Args:
+            cosines: what to `observe` first; None keeps the factor unless `observe` was called.
+        """
+        if cosines is not None:
+            self.observe(cosines)
+        super().step()
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Scale the rates that are in the optimizer, or those of ``inner``."""
+        groups = self.optimizer.param_groups
+        applied, self._applied = self._applied, self.factor
+        if self.inner is None:
+            ratio = self.factor / applied
+            return [group["lr"] * ratio for group in groups]
+        if self.last_epoch > 0:  # not while this scheduler is made
+            for group, rate in zip(groups, self._plain, strict=True):
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+            self.inner.step()
+        self._plain = [float(group["lr"]) for group in groups]
+        return [group["lr"] * self.factor for group in groups]
+
+    def _get_closed_form_lr(self) -> list[float | Tensor]:
+        # What torch asks for where SequentialLR hands over to this one: the base rates, scaled.
+        self._applied = self.factor
+        self._plain = [float(base) for base in self.base_lrs]
+        return [base * self.factor for base in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the optimizer; of ``inner`` its own state."""
+        state = super().state_dict()
+        inner = state.pop("inner")
+        return {**state, "inner": None if inner is None else inner.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: one has an ``inner`` scheduler and the other has none.
+        """
+        state = dict(state_dict)
+        inner = state.pop("inner")
+        if (inner is None) != (self.inner is None):
+            raise ValueError("the state is of a schedule with an inner one, or this is; not both")
+        if self.inner is not None:
+            self.inner.load_state_dict(inner)
+        super().load_state_dict(state)

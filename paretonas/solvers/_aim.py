@@ -1,0 +1,48 @@
+"""Where a preference points in the space of objectives, and values that can be aimed at all."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from paretonas.solvers.problem import Problem
+
+
+def aim(preference: Float[np.ndarray, "r m"]) -> Float[np.ndarray, "r m"]:
+    """Unit vectors along which preference_i * value_i is the same for all objectives i."""
+    toward = preference.min(-1, keepdims=True) / preference
+    axes: Float[np.ndarray, "r m"] = toward / length(toward)
+    return axes
+
+
+def length(vectors: Float[np.ndarray, "*b m"]) -> Float[np.ndarray, "*b 1"]:
+    """Euclidean, keeping the dimension."""
+    lengths: Float[np.ndarray, "*b 1"] = np.sqrt((vectors * vectors).sum(-1, keepdims=True))
+    return lengths
+
+
+def place(problem: Problem, solver: str) -> Float[np.ndarray, "r m"]:
+    """Unit vectors from the ideal, 0, to the values; 0 where all values are 0.
+
+    Raises:
+        ValueError: a value is negative.
+    """
+    values = problem.values
+    refuse(problem, values < 0, f"{solver} needs values of at least 0 (subtract the ideal)")
+    top = values.max(-1, keepdims=True)
+    within = values / np.where(top > 0, top, 1.0)
+    return within / np.where(top > 0, length(within), 1.0)
+
+
+def refuse(problem: Problem, wrong: Bool[np.ndarray, "r m"], rule: str) -> None:
+    """Name the first value that breaks a rule, if any.
+
+    Raises:
+        ValueError: one does.
+    """
+    if wrong.any():
+        ray, objective = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"{rule}, got {problem.values[ray, objective]} for objective {objective}"
+            + (f" of ray {ray}" if problem.batched else "")
+        )

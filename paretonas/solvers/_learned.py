@@ -1,0 +1,125 @@
+"""Numbers that a solver learns from call to call by Adam, and how they travel in its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from paretonas.solvers.problem import Problem
+
+BETAS = (0.9, 0.999)
+EPS = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """One number per ray and objective, with Adam's two moments; the torch.optim.Adam of numpy.
+
+    Attributes:
+        value: the numbers, (r, m).
+        mean: running mean of their gradients.
+        square: running mean of the squares.
+        steps: taken so far.
+    """
+
+    value: Float[np.ndarray, "r m"]
+    mean: Float[np.ndarray, "r m"]
+    square: Float[np.ndarray, "r m"]
+    steps: int
+
+    @classmethod
+    def start(cls, problem: Problem, at: float) -> Learned:
+        """Begin with the same number everywhere."""
+        zeros = np.zeros((problem.r, problem.m))
+        return cls(zeros + at, zeros, zeros, 0)
+
+    @classmethod
+    def of(cls, state: Mapping[str, object]) -> Learned:
+        """Take up what ``plain`` gave, as checked by ``recalled``."""
+        steps = state["steps"]
+        assert isinstance(steps, int)
+        return cls(array(state["value"]), array(state["mean"]), array(state["square"]), steps)
+
+    def stepped(
+        self,
+        gradient: Float[np.ndarray, "r m"],
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        within: float = np.inf,
+    ) -> Learned:
+        """Take one step of Adam against the gradient; values stay in [-within, within]."""
+        if weight_decay:
+            gradient = gradient + weight_decay * self.value
+        steps = self.steps + 1
+        mean = BETAS[0] * self.mean + (1 - BETAS[0]) * gradient
+        square = BETAS[1] * self.square + (1 - BETAS[1]) * (gradient * gradient)
+        size = np.sqrt(square / (1 - BETAS[1] ** steps)) + EPS
+        value = self.value - (lr / (1 - BETAS[0] ** steps)) * (mean / size)
+        if within < np.inf:
+            value = np.minimum(np.maximum(value, -within), within)
+        return Learned(value, mean, square, steps)
+
+    def plain(self) -> dict[str, object]:
+        """Return what a checkpoint can hold."""
+        return {
+            "value": torch.from_numpy(self.value),
+            "mean": torch.from_numpy(self.mean),
+            "square": torch.from_numpy(self.square),
+            "steps": self.steps,
+        }
+
+
+LEARNED = frozenset({"value", "mean", "square", "steps"})
+
+
+def recalled(
+    state: object, names: frozenset[str], shape: tuple[int, int] | None
+) -> Mapping[str, object] | None:
+    """Check that a state is what this kind of solver returned for a problem of this shape.
+
+    Args:
+        state: what the caller handed back; None on the first call.
+        names: of its entries.
+        shape: (r, m), of all tensors in it; None if unknown.
+
+    Raises:
+        TypeError: it comes from another kind of solver.
+        ValueError: it is of another shape.
+    """
+    if state is None:
+        return None
+    if not isinstance(state, Mapping) or state.keys() != names:
+        found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+        raise TypeError(
+            f"state must be what the call before returned, with {sorted(names)}, got {found}"
+        )
+    for name, entry in state.items():
+        if shape and isinstance(entry, torch.Tensor) and tuple(entry.shape) != shape:
+            raise ValueError(
+                f"state must fit the jacobian, (r, m) = {shape}, "
+                f"got {tuple(entry.shape)} for {name!r}"
+            )
+    return state
+
+
+def array(entry: object) -> np.ndarray:
+    """Return a tensor of a state as float64 on the host."""
+    assert isinstance(entry, torch.Tensor)
+    if entry.is_cpu and entry.dtype == torch.float64 and not entry.requires_grad:
+        return entry.numpy()  # as this library made it
+    return entry.detach().to("cpu", torch.float64).numpy()
+
+
+def positive(name: str, number: float) -> None:
+    """Refuse what is no positive, finite number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be positive and finite, got {number}")

@@ -1,0 +1,95 @@
+"""Given inner products with unit rows: the shortest weights that reach them, or come nearest."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from paretonas.solvers.certificate import RESOLUTION
+
+Array = np.ndarray
+STEEP = 1e6  # entry of the inverse up to which it is as good as the spectrum
+EPS = float(np.finfo(np.float64).eps)
+
+
+class LeastNorm(NamedTuple):
+    """A combination sum_i z_i u_i of unit rows u_i.
+
+    Attributes:
+        z: weights of the unit rows; 0 for rows that are not lit, and all 0 if no combination has
+            inner products anything like those wanted.
+        inner: its inner products with the rows.
+        square: its squared length.
+        full: whether the rows are linearly independent, so that the wanted products are met.
+    """
+
+    z: Float[Array, "r m"]
+    inner: Float[Array, "r m"]
+    square: Float[Array, " r"]
+    full: Bool[Array, " r"]
+
+
+def least_norm(
+    cosines: Float[Array, "r m m"], wanted: Float[Array, "r m"], lit: Bool[Array, "r m"]
+) -> LeastNorm:
+    """Solve C z = wanted by least squares, with the shortest z where there is a choice.
+
+    Rows that are not lit must be orthogonal to all others, and are left out.
+    """
+    z, steep, full = (_two if cosines.shape[-1] == 2 else _more)(cosines, wanted)
+    inner = wanted
+    if not lit.all():
+        z, inner = z * lit, inner * lit
+    square = np.vecdot(z, inner)
+    if not (steep.any() or square.min() <= 0):
+        return LeastNorm(z, inner, square, full)
+    products = np.matvec(cosines, z)
+    inner = np.where(steep[:, None], products, inner)
+    square = np.where(steep, np.vecdot(z, products), square)
+    # Noise: a sum of terms that cancel, or products that have nothing to do with those wanted.
+    least = RESOLUTION * np.abs(z).sum(-1)
+    nothing = (square <= least * least) | (
+        np.vecdot(wanted, inner) <= RESOLUTION**2 * np.vecdot(wanted, wanted)
+    )
+    z, inner = np.where(nothing[:, None], 0.0, z), np.where(nothing[:, None], 0.0, inner)
+    return LeastNorm(z, inner, np.where(nothing, 0.0, square), full)
+
+
+def _two(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
+    cosine = cosines[:, :1, 1]
+    square = (1.0 - cosine) * (1.0 + cosine)
+    full = square > 8 * EPS
+    turned = wanted[:, ::-1]
+    if full.all():
+        z = (wanted - cosine * turned) / square
+    else:
+        # The pseudo-inverse of a matrix of ones and minus ones is a quarter of it.
+        apart = (wanted - cosine * turned) / np.where(full, square, 1.0)
+        z = np.where(full, apart, 0.25 * (wanted + np.sign(cosine) * turned))
+    return z, square[:, 0] * STEEP <= 1.0, full[:, 0]
+
+
+def _more(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
+    inverse = _inverse(cosines)
+    steep = np.maximum.reduce(np.abs(inverse), (-2, -1)) > STEEP
+    z = np.matvec(inverse, wanted)
+    full = np.ones(len(z), dtype=bool)
+    if steep.any():
+        values, vectors = np.linalg.eigh(cosines[steep])
+        kept = values > 4 * cosines.shape[-1] * EPS * values[:, -1:]
+        parts = np.vecmat(wanted[steep], vectors) / np.where(kept, values, np.inf)
+        z[steep] = np.matvec(vectors, parts)
+        full[steep] = kept.all(-1)
+    return z, steep, full
+
+
+def _inverse(cosines: Array) -> Array:
+    try:
+        return np.linalg.inv(cosines)
+    except np.linalg.LinAlgError:
+        # One singular matrix refuses the whole batch; it gets an inverse that is seen as steep.
+        steep = np.linalg.eigvalsh(cosines)[:, :1, None] < 1e-9
+        inverse: Array = np.linalg.inv(np.where(steep, np.eye(cosines.shape[-1]), cosines))
+        return np.where(steep, 2 * STEEP, inverse)

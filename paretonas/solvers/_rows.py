@@ -1,0 +1,297 @@
+"""Gradients in the memory that the caller gave: one tensor, rows, blocks, or pieces of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SMALL = 2**16  # numbers up to which the rows are brought to the host as a whole
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}
+CPU = torch.device("cpu")
+PACK = 2**16  # columns that are brought together at once, so that the copy stays in the cache
+
+Jacobian = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor | None]]
+"""What a solver takes for a jacobian: (m, n) or (r, m, n); a list of m rows (n,); a list of blocks
+(m, ...), one per parameter; or a list of m lists with one tensor per parameter, None for zeros."""
+
+
+class Rows:
+    """The gradients of m objectives for each of r rays, read a block of columns at a time.
+
+    Attributes:
+        r: rays; a lone jacobian counts as one.
+        m: objectives.
+        n: parameters.
+        batched: whether the caller gave (r, m, n).
+        dtype: of the rows, and so of the direction.
+        device: of the rows.
+    """
+
+    def __init__(self, jacobian: Jacobian) -> None:
+        """Accept every form.
+
+        Raises:
+            TypeError: not made of floating point tensors.
+            ValueError: shapes or devices that do not fit together.
+        """
+        if isinstance(jacobian, Tensor):
+            _check_kind("jacobian", jacobian)
+            shape = jacobian.shape
+            if len(shape) not in (2, 3):
+                raise ValueError(
+                    f"jacobian must have shape (m, n) or (r, m, n), got {tuple(shape)}"
+                )
+            if 0 in shape:
+                raise ValueError(
+                    "jacobian must have at least one ray, one row and one column, "
+                    f"got shape {tuple(shape)}"
+                )
+            self.batched = len(shape) == 3
+            whole = jacobian.detach() if jacobian.requires_grad else jacobian
+            self._parts: list[Tensor | list[Tensor]] = [whole]
+            self.r: int = shape[0] if self.batched else 1
+            self.m: int = shape[-2]
+            self.n: int = shape[-1]
+            self.dtype, self.device = whole.dtype, whole.device
+            return
+        self.batched = False
+        self.r = 1
+        self._parts = _parts(jacobian)
+        first = self._parts[0]
+        self.m = first.shape[-2] if isinstance(first, Tensor) else len(first)
+        self.n = sum(_width(part) for part in self._parts)
+        leaves = [leaf for part in self._parts for leaf in _leaves(part)]
+        self.dtype, self.device = leaves[0].dtype, leaves[0].device
+        for leaf in leaves:
+            if leaf.device != self.device:
+                raise ValueError(
+                    f"jacobian must be on one device, got {self.device} and {leaf.device}"
+                )
+            if leaf.dtype != self.dtype:
+                self.dtype = torch.promote_types(self.dtype, leaf.dtype)
+        if self.n <= PACK:
+            self._parts = [self.dense()[0]]
+
+    def blocks(self) -> Iterator[Float[Tensor, "r m b"]]:
+        """Go through the columns from left to right.
+
+        What is one tensor already comes as it is; the rest comes in copies of at most 2^16 columns,
+        each valid until the next one is asked for.
+        """
+        if len(self._parts) == 1 and isinstance(self._parts[0], Tensor):
+            yield self.dense()
+            return
+        scratch = torch.empty(1, self.m, min(self.n, PACK), dtype=self.dtype, device=self.device)
+        waiting: list[Tensor | list[Tensor]] = []
+        filled = 0
+        for part in self.parts():
+            width = _width(part)
+            whole = isinstance(part, Tensor) and width > PACK // 2 and part.dtype == self.dtype
+            if waiting and (whole or filled + width > PACK):
+                yield self._packed(waiting, scratch[..., :filled])
+                waiting, filled = [], 0
+            if whole:
+                assert isinstance(part, Tensor)
+                yield part
+            else:
+                waiting.append(part)
+                filled += width
+        if waiting:
+            yield self._packed(waiting, scratch[..., :filled])
+
+    def parts(self) -> Iterator[Float[Tensor, "r m b"] | list[Float[Tensor, " b"]]]:
+        """Go through the columns from left to right without a copy.
+
+        A part is a block of all rows, or a list of m pieces of at most 2^16 columns each.
+        """
+        for part in self._parts:
+            if isinstance(part, Tensor):
+                whole = part if part.ndim == 3 else part.unsqueeze(0)
+                yield from (whole,) if part.dtype == self.dtype else whole.split(PACK, dim=-1)
+            elif _width(part) <= PACK:
+                yield part
+            else:
+                yield from (list(cut) for cut in zip(*(p.split(PACK) for p in part), strict=True))
+
+    @property
+    def few(self) -> bool:
+        """Whether the rows are so few numbers that numpy on the host is faster."""
+        return self.r * self.m * self.n <= SMALL
+
+    def host(self) -> Float[np.ndarray, "*r m n"]:
+        """Return few rows on the host, in their dtype where numpy has it; not to be written to."""
+        only = self._parts[0]
+        assert isinstance(only, Tensor)
+        if self.dtype in NUMPY:
+            return (only if only.is_cpu else only.cpu()).numpy()
+        return only.to("cpu", torch.float64).numpy()
+
+    def dense(self) -> Float[Tensor, "r m n"]:
+        """Return one tensor: the caller's own where there is one, else a copy."""
+        first = self._parts[0]
+        if len(self._parts) == 1 and isinstance(first, Tensor):
+            return first if first.ndim == 3 else first.unsqueeze(0)
+        whole = torch.empty(1, self.m, self.n, dtype=self.dtype, device=self.device)
+        return self._packed(self._parts, whole)
+
+    def check_finite(self) -> None:
+        """Name what is not finite.
+
+        Raises:
+            ValueError: a row has an entry that is NaN or infinite.
+        """
+        found: dict[str, float] = {}
+        for block in self.blocks():
+            broken = ~block.isfinite()
+            for ray, i in broken.any(-1).nonzero().tolist():
+                where = f"row {i}" + (f" of ray {ray}" if self.batched else "")
+                found.setdefault(where, block[ray, i][broken[ray, i]][0].item())
+        if found:
+            named = ", ".join(list(found)[:8]) + (", ..." if len(found) > 8 else "")
+            raise ValueError(
+                f"jacobian must be finite, got {next(iter(found.values()))} in {named}"
+            )
+
+    def buffer(self, out: Tensor | None) -> Float[Tensor, "r n"]:
+        """Return where a direction is written: what the caller gave, or new memory.
+
+        Raises:
+            ValueError: the buffer does not fit.
+        """
+        if out is None:
+            return torch.empty(self.r, self.n, dtype=self.dtype, device=self.device)
+        expected = (self.r, self.n) if self.batched else (self.n,)
+        if out.shape != expected or out.dtype != self.dtype or out.device != self.device:
+            raise ValueError(
+                f"out must have shape {expected}, {self.dtype} on {self.device}, "
+                f"got {tuple(out.shape)}, {out.dtype} on {out.device}"
+            )
+        return out if self.batched else out.unsqueeze(0)
+
+    def _packed(self, parts: list[Tensor | list[Tensor]], into: Tensor) -> Tensor:
+        if all(isinstance(part, Tensor) for part in parts):
+            ends = list(accumulate(_width(part) for part in parts))
+            for part, end in zip(parts, ends, strict=True):
+                into[..., end - _width(part) : end] = part  # type: ignore[assignment]
+            return into
+        for i in range(self.m):
+            pieces = [part[0, i] if isinstance(part, Tensor) else part[i] for part in parts]
+            if all(piece.dtype == self.dtype for piece in pieces):
+                torch.cat(pieces, out=into[0, i])
+            else:
+                into[0, i] = torch.cat([piece.to(self.dtype) for piece in pieces])
+        return into
+
+
+def _parts(jacobian: object) -> list[Tensor | list[Tensor]]:
+    if not isinstance(jacobian, Sequence) or isinstance(jacobian, str):
+        raise TypeError(
+            "jacobian must be a torch.Tensor, a list of rows, a list of blocks or a list of lists, "
+            f"got {type(jacobian).__name__}"
+        )
+    if not jacobian:
+        raise ValueError("jacobian must have at least one row, got an empty list")
+    if all(isinstance(entry, Sequence) for entry in jacobian):
+        return _pieces([list(entry) for entry in jacobian])
+    for i, entry in enumerate(jacobian):
+        _check_kind(f"jacobian[{i}]", entry)
+    detached = [entry.detach() for entry in jacobian]
+    sizes = [tuple(entry.shape) for entry in detached]
+    if all(entry.ndim == 1 for entry in detached):
+        if len(set(sizes)) > 1 or sizes[0] == (0,):
+            raise ValueError(f"the rows of a jacobian must be equally long, got {sizes}")
+        return [detached]
+    if any(entry.ndim < 2 or entry.shape[0] != sizes[0][0] for entry in detached):
+        raise ValueError(
+            "a jacobian of blocks must have shapes (m, ...), one per parameter, with the same "
+            f"m, got {sizes}"
+        )
+    filled = [entry for entry in detached if entry.numel() > 0]
+    if not filled:
+        raise ValueError(f"jacobian must have at least one row and one column, got shapes {sizes}")
+    return [entry.flatten(1).unsqueeze(0) for entry in filled]
+
+
+def _pieces(rows: list[list[Tensor | None]]) -> list[Tensor | list[Tensor]]:
+    counts = [len(row) for row in rows]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"each row of a jacobian must have one tensor per parameter, got {counts} tensors"
+        )
+    parts: list[Tensor | list[Tensor]] = []
+    for k in range(counts[0]):
+        column = [row[k] for row in rows]
+        for i, piece in enumerate(column):
+            if piece is not None:
+                _check_kind(f"jacobian[{i}][{k}]", piece)
+        known = [piece.detach() for piece in column if piece is not None]
+        if not known:
+            raise ValueError(
+                f"no objective has a gradient for parameter {k}: leave it out of the jacobian"
+            )
+        shapes = {tuple(piece.shape) for piece in known}
+        if len(shapes) > 1:
+            raise ValueError(f"gradients of parameter {k} must have one shape, got {shapes}")
+        if known[0].numel() == 0:
+            continue
+        zeros = torch.zeros_like(known[0]) if len(known) < len(column) else known[0]
+        parts.append([(zeros if piece is None else piece.detach()).reshape(-1) for piece in column])
+    if not parts:
+        raise ValueError("jacobian must have at least one column, got none")
+    return parts
+
+
+def _width(part: Tensor | list[Tensor]) -> int:
+    return part.shape[-1] if isinstance(part, Tensor) else part[0].numel()
+
+
+def _leaves(part: Tensor | list[Tensor]) -> list[Tensor]:
+    return [part] if isinstance(part, Tensor) else part
+
+
+def _check_kind(name: str, tensor: object) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must have a floating point dtype, got {tensor.dtype}")
+
+
+def weighted_sum(
+    rows: Rows, weights: Float[np.ndarray, "r m"], target: Float[Tensor, "r n"], *, wide: bool
+) -> Float[Tensor, "r n"]:
+    """Sum the rows by their weights, into ``target``; ``wide`` sums in float64."""
+    wide = wide or rows.dtype not in (torch.float32, torch.float64)
+    factors = torch.from_numpy(weights).to(rows.device, torch.float64 if wide else rows.dtype)
+    start = 0
+    for part in rows.parts():
+        goal = target[:, start : start + _width(part)]
+        start += _width(part)
+        if isinstance(part, list):
+            _add_up(part, weights[0].tolist(), goal[0], wide)
+        elif wide:
+            for cut, piece in zip(part.split(PACK, -1), goal.split(PACK, -1), strict=True):
+                piece.copy_((factors.unsqueeze(1) @ cut.double()).squeeze(1))
+        else:
+            for k in range(rows.r):
+                torch.mv(part[k].T, factors[k], out=goal[k])
+    return target
+
+
+def _add_up(terms: list[Tensor], weights: list[float], goal: Tensor, wide: bool) -> None:
+    total = torch.zeros_like(goal, dtype=torch.float64) if wide else goal.zero_()
+    for term, weight in zip(terms, weights, strict=True):
+        total.add_(term, alpha=weight)
+    if wide:
+        goal.copy_(total)
+
+
+def like(rows: Rows, array: Float[np.ndarray, "*r k"]) -> Float[Tensor, "*r k"]:
+    """Return a tensor in the dtype and on the device of the rows."""
+    if rows.dtype in NUMPY and rows.device == CPU:
+        return torch.from_numpy(array.astype(NUMPY[rows.dtype], copy=False))
+    return torch.from_numpy(array).to(rows.device, rows.dtype)

@@ -1,0 +1,103 @@
+"""Aligned-MTL: make the gradients orthogonal and equally long, then add them up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem, check_preference
+
+Array = np.ndarray
+Scale = Literal["min", "median", "rmse"]
+EPS = float(np.finfo(np.float64).eps)
+MILD = 1e-6  # ratio of eigenvalues down to which the spectrum of the Gram matrix is accurate
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedMTL(WeightingSolver):
+    """Replace the gradients by the nearest orthogonal, equally long ones, and sum these.
+
+    Where the gradients have the singular values s_1 >= ... >= s_k > 0, all are replaced by one: no
+    direction dominates any more. Permuting the objectives permutes the weights, and the answer
+    grows in proportion to all gradients together. It may conflict, and depends on the length of
+    each gradient. It is 0 only if the preferred combination of the gradients is.
+
+    The rank k is found on the unit gradients, so that a gradient is not lost for being short; the
+    answer jumps where it changes. Lengths up to 1e12 apart are resolved; a shorter gradient counts
+    as 0. A zero gradient is left out, with weight 0.
+
+    Attributes:
+        scale: the common length: "min" is s_k, as published; "median" the (lower) median and
+            "rmse" the root of the mean square of s_1 ... s_k.
+        preference: how much of each aligned gradient is taken, positive and summing to 1, (m,) or
+            (r, m); None is 1/m each. The published code takes 1 of each: m times as long.
+
+    Raises:
+        ValueError: the scale is unknown, or the preference not positive or not summing to 1.
+
+    References:
+        Senushkin et al., Independent Component Alignment for Multi-Task Learning (2023),
+        arXiv 2305.19000.
+
+    >>> import torch
+    >>> AlignedMTL()(torch.tensor([[4.0, 0.0], [0.0, 1.0]])).vector
+    tensor([0.5000, 0.5000])
+    """
+
+    scale: Scale = "min"
+    preference: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if self.scale not in get_args(Scale):
+            raise ValueError(f"scale must be one of {get_args(Scale)}, got {self.scale!r}")
+        check_preference(self.preference)
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Find the spectrum of the gradients, and even it out."""
+        cosines, norms = problem.gram.cosines, problem.gram.norms
+        wanted = problem.spread(self.preference)
+        longest = norms.max(-1, keepdims=True)
+        lengths = norms / (longest if longest.all() else np.where(longest > 0, longest, 1.0))
+        values, vectors = np.linalg.eigh(cosines * lengths[:, :, None] * lengths[:, None, :])
+        singular = np.sqrt(np.maximum(values, 0.0))
+        rank = np.full(problem.r, problem.m)
+        wild = values[:, 0] <= MILD * values[:, -1]
+        if wild.any():
+            vectors[wild], singular[wild], rank[wild] = _careful(cosines[wild], lengths[wild])
+        kept = np.arange(problem.m - 1, -1, -1) < rank[:, None]  # singular values ascend
+        parts = np.vecmat(wanted, vectors) / np.where(kept, singular, np.inf)
+        weights = self._common(singular, kept, rank)[:, None] * np.matvec(vectors, parts)
+        return Answer(weights, branch=lambda: tuple(f"rank {found}" for found in rank), state=state)
+
+    def _common(self, singular: Array, kept: Array, rank: Array) -> Array:
+        if self.scale == "rmse":
+            squares = np.where(kept, singular * singular, 0.0).sum(-1)
+            mean: Array = np.sqrt(squares / np.maximum(rank, 1))
+            return mean
+        m = singular.shape[-1]
+        place = m - rank + (0 if self.scale == "min" else (rank - 1) // 2)
+        place = np.clip(place, 0, m - 1)
+        chosen: Array = np.take_along_axis(singular, place[:, None], -1)[:, 0]
+        return chosen
+
+
+def _careful(
+    cosines: Float[Array, "k m m"], lengths: Float[Array, "k m"]
+) -> tuple[Float[Array, "k m m"], Float[Array, "k m"], Int[Array, " k"]]:
+    # Singular values of a square root of the Gram matrix have twice the digits of the eigenvalues
+    # of the matrix, and its rows are unit vectors times the lengths: rank is a matter of angles.
+    m = lengths.shape[-1]
+    lit = lengths > 0
+    values, vectors = np.linalg.eigh(cosines * lit[:, :, None] * lit[:, None, :])
+    kept = values > 4 * m * EPS * values[:, -1:]
+    root = vectors * np.sqrt(np.where(kept, values, 0.0))[:, None, :]
+    left, singular, _ = np.linalg.svd(lengths[:, :, None] * root)
+    resolved = singular > 4 * m * EPS * singular[:, :1]
+    rank = np.minimum(kept.sum(-1), resolved.sum(-1))
+    return left[:, :, ::-1], singular[:, ::-1], rank

@@ -1,0 +1,63 @@
+"""ConFIG: the conflict-free direction, as long as the gradients along it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from paretonas.solvers._least_norm import least_norm
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem, check_preference
+
+
+@dataclass(frozen=True, eq=False)
+class ConFIG(WeightingSolver):
+    """Follow the direction at the same angle to every gradient, for the sum of their projections.
+
+    With the unit vector u of that direction, the answer is (sum_i g_i . u) u. If the gradients are
+    linearly independent, all cosines with u are equal and positive, so it does not conflict. If
+    they depend on each other, u is the least-squares solution, and some cosine may be negative;
+    the sum of the objectives still never gets worse. The direction is that of IMTLG, but for a
+    length that grows with each gradient in proportion. A zero gradient is left out, with weight 0.
+    The direction is 0 where the gradients pull with no preference for any: their unit vectors, or
+    their projections on u, sum to 0.
+
+    Solved from angles and lengths alone; the published code factorizes the m x n matrix.
+
+    Attributes:
+        preference: positive, summing to 1, (m,) or (r, m): the cosines come out in these
+            proportions; None makes them equal. Note that ``Weighted(ray, ConFIG())`` is another
+            thing: it changes the length only.
+
+    Raises:
+        ValueError: the preference is not positive, or does not sum to 1.
+
+    References:
+        Liu et al., ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks
+        (2024), arXiv 2408.11104.
+
+    >>> import torch
+    >>> ConFIG()(torch.tensor([[3.0, 0.0], [0.0, 1.0]])).vector
+    tensor([2., 2.])
+    """
+
+    preference: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the preference."""
+        check_preference(self.preference)
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Solve on unit gradients, and put the lengths back."""
+        cosines, norms = problem.gram.cosines, problem.gram.norms
+        lit = norms > 0
+        found = least_norm(cosines, problem.spread(self.preference), lit)
+        length = np.vecdot(norms, found.inner) / np.where(found.square > 0, found.square, 1.0)
+        weights = found.z * (length[:, None] / (norms if lit.all() else np.where(lit, norms, 1.0)))
+        return Answer(
+            weights,
+            branch=lambda: tuple("equal" if full else "least squares" for full in found.full),
+            state=state,
+        )

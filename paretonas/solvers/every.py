@@ -1,0 +1,76 @@
+"""Solve every k steps only, and reuse the weights in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from paretonas.solvers._learned import array, recalled
+from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem
+
+STATE = frozenset({"inner", "weights", "age"})
+
+
+@dataclass(frozen=True, eq=False)
+class EveryKSteps(Wrapper):
+    """Ask a solver on every k-th call and reuse its weights on the others (PSMGD).
+
+    Weights change little from step to step, and without new ones a step costs one backward pass
+    instead of m: ``due`` tells whether the next call needs gradients. On a call in between, the
+    inner solver's guarantees do not hold, and it does not see the values.
+
+    Attributes:
+        inner: the solver to ask.
+        k: calls that one answer serves; 1 is the inner solver.
+
+    The state is the weights, how many calls they have served, and the inner state.
+
+    Raises:
+        TypeError: inner does not weigh rows.
+        ValueError: k is below 1.
+
+    References:
+        Xu et al., PSMGD: Periodic Stochastic Multi-Gradient Descent for Fast Multi-Objective
+        Optimization (2024), arXiv 2412.10961.
+
+    >>> import torch
+    >>> from paretonas.solvers import MGDA
+    >>> solver = EveryKSteps(MGDA(), k=2)
+    >>> first = solver(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    >>> solver.due(first.state)
+    False
+    >>> solver(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), state=first.state).weights
+    tensor([0.5000, 0.5000])
+    """
+
+    inner: WeightingSolver
+    k: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked."""
+        check_inner(self.inner)
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1, got {self.k}")
+
+    def due(self, state: object) -> bool:
+        """Say whether the next call, with this state, asks the inner solver."""
+        known = recalled(state, STATE, None)
+        return known is None or _age(known["age"]) >= self.k
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Ask, or reuse."""
+        known = recalled(state, STATE, (problem.r, problem.m))
+        if known is None or _age(known["age"]) >= self.k:
+            answer = self.inner.weigh(problem, inner_state(known))
+            kept = torch.from_numpy(answer.weights.copy())
+            return answer._replace(state={"inner": answer.state, "weights": kept, "age": 1})
+        older = {**known, "age": _age(known["age"]) + 1}
+        return Answer(array(known["weights"]).copy(), branch="reused", state=older)
+
+
+def _age(entry: object) -> int:
+    assert isinstance(entry, int)
+    return entry

@@ -1,0 +1,133 @@
+"""FAMO: all losses fall at the same relative rate, without a gradient for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from paretonas.solvers._aim import refuse
+from paretonas.solvers._learned import LEARNED, Learned, array, positive, recalled
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem
+
+CLEAR = 1e-8  # added to the distance from the minimum, whose logarithm counts
+
+
+@dataclass(frozen=True, eq=False)
+class FAMO(WeightingSolver):
+    """Learn weights so that the loss that falls slowest, relative to its size, falls faster.
+
+    With z = softmax of logits learned by Adam and D_i = L_i - minimum_i + 1e-8, weights are
+    z_i / D_i, scaled to sum 1. After the step, what each log D_i fell by is the gradient that the
+    logits learn from. Looks at values only, so one backward pass does; may conflict.
+
+    The change must be measured on the *same* batch before and after the step::
+
+        direction = solver(jacobian, values, state)
+        ...  # take the step
+        state = solver.observe(direction.state, values_after_the_step)
+
+    Without ``observe``, the values of the next call stand in for it. That is exact where values
+    are deterministic, as of objectives on alpha; with minibatches it measures noise as well. The
+    published code also clips the gradient to norm 1: do that in the training loop.
+
+    Attributes:
+        min_losses: (m,) lower bounds of the losses; None is 0 each. A value below is refused.
+        lr: of the logits' own Adam.
+        weight_decay: of the logits, toward equal weights (the paper's gamma; the published code
+            has 0.01 and 1e-5 in two places, and 0 for its toy).
+
+    The state is the logits, Adam's moments, and the values waiting to be compared, if any.
+
+    Raises:
+        ValueError: lr is not positive, weight_decay negative, a minimum not finite; on a call, a
+            value is below its minimum.
+
+    References:
+        Liu et al., FAMO: Fast Adaptive Multitask Optimization (2023), arXiv 2306.03792.
+
+    >>> import torch
+    >>> FAMO()(torch.eye(2), torch.tensor([1.0, 4.0])).vector
+    tensor([0.8000, 0.2000])
+    """
+
+    needs_gradients: ClassVar[bool] = False
+    min_losses: Float[Tensor, " m"] | None = None
+    lr: float = 0.025
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are none."""
+        positive("lr", self.lr)
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if self.min_losses is not None:
+            least = self.min_losses
+            if least.ndim != 1 or not bool(least.isfinite().all()):
+                raise ValueError(
+                    f"min_losses must be finite and have shape (m,), got {least.tolist()}"
+                )
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Learn from the last step, if nobody has yet, and weigh."""
+        now = self._above(problem)
+        learned, before = self._recalled(problem, state)
+        if before is not None:
+            learned = self._learned(learned, before, now)
+        weights = _softmax(learned.value) * (now.min(-1, keepdims=True) / now)
+        weights /= weights.sum(-1, keepdims=True)
+        return Answer(weights, state={**learned.plain(), "before": torch.from_numpy(now)})
+
+    def observe(self, state: object, values: Float[Tensor, "*r m"]) -> dict[str, object]:
+        """Learn from the values after the step, on the batch that the step was made from.
+
+        Args:
+            state: what the call before the step returned.
+            values: (m,) or (r, m).
+
+        Raises:
+            TypeError: the state is not this solver's, or values are no floating point tensor.
+            ValueError: nothing is waiting, a shape does not fit, or a value is below its minimum.
+        """
+        problem = Problem.of_values(values)
+        learned, before = self._recalled(problem, state)
+        if before is None:
+            raise ValueError(
+                "observe needs the state of a call, once: nothing waits to be compared"
+            )
+        after = self._learned(learned, before, self._above(problem))
+        return {**after.plain(), "before": None}
+
+    def _above(self, problem: Problem) -> np.ndarray:
+        least = 0.0 if self.min_losses is None else array(self.min_losses)
+        if np.shape(least) not in ((), (problem.m,)):
+            raise ValueError(
+                f"min_losses must have shape (m,) = ({problem.m},), got {np.shape(least)}"
+            )
+        above: np.ndarray = problem.values - least
+        refuse(problem, above < 0, "FAMO needs values of at least min_losses")
+        return above + CLEAR
+
+    def _recalled(self, problem: Problem, state: object) -> tuple[Learned, np.ndarray | None]:
+        known = recalled(state, LEARNED | {"before"}, (problem.r, problem.m))
+        if known is None:
+            return Learned.start(problem, 0.0), None
+        before = known["before"]
+        return Learned.of(known), None if before is None else array(before)
+
+    def _learned(self, learned: Learned, before: np.ndarray, after: np.ndarray) -> Learned:
+        fell = np.log(before) - np.log(after)
+        shares = _softmax(learned.value)
+        gradient = shares * (fell - (shares * fell).sum(-1, keepdims=True))
+        return learned.stepped(gradient, lr=self.lr, weight_decay=self.weight_decay)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    total: np.ndarray = raised / raised.sum(-1, keepdims=True)
+    return total

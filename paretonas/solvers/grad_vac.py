@@ -1,0 +1,139 @@
+"""GradVac: bring each pair of gradients up to the agreement that it usually shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.certificate import RESOLUTION
+from paretonas.solvers.problem import Problem
+
+Array = np.ndarray
+CEILING = 1.0 - 1e-6  # highest cosine that is aimed at: a cosine of 1 takes an infinite correction
+
+
+@dataclass(frozen=True, eq=False)
+class GradVac(WeightingSolver):
+    """Turn each gradient towards those with which it agrees less than it usually does; sum them.
+
+    Gradient i meets the others j in turn. If their cosine is below the target of the pair, a
+    multiple of gradient j is added to gradient i that makes it equal. The target is the moving
+    average of the cosines that were met, and starts at 0, where the first call does what PCGrad
+    does. It moves on every call, also where nothing had to be corrected.
+
+    Each weight is at least 1, so the direction is 0 only if some positive combination of the
+    gradients is. Linear in the length of each gradient. May conflict, from two objectives on once
+    a target is below 0, from three on always. The turns depend on the order of the rows, as
+    published at random, if there are three or more.
+
+    A zero gradient, and one that the corrections have brought to 0, has no cosine: it is left as it
+    is, and so is the target.
+
+    Attributes:
+        beta: share of the newest cosine in the moving average, in (0, 1].
+        generator: draws for each gradient the order in which it meets the others, for all rays at
+            once; None is the order of the rows.
+
+    State: the targets, a tensor (m, m) or (r, m, m) in float64 on the host, not symmetric, since
+    gradient i is met as corrected and gradient j as given.
+
+    Raises:
+        ValueError: beta is out of range, or the state does not fit the jacobian.
+        TypeError: the state is no tensor.
+
+    References:
+        Wang et al., Gradient Vaccine: Investigating and Improving Multi-task Optimization in
+        Massively Multilingual Models (2020), arXiv 2010.05874. One target for all parameters
+        together; for the paper's targets per layer or matrix, call it on each part.
+
+    >>> import torch
+    >>> solver, jacobian = GradVac(beta=0.5), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    >>> first = solver(jacobian)
+    >>> first.vector, first.state[0, 1]
+    (tensor([1.6000, 0.8000]), tensor(0.3000, dtype=torch.float64))
+    """
+
+    beta: float = 0.01
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        """Check the rate."""
+        if not 0.0 < self.beta <= 1.0:
+            raise ValueError(f"beta must be in (0, 1], got {self.beta}")
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Correct in the space of weights: only angles between rows are needed."""
+        cosines, norms = problem.gram.cosines, problem.gram.norms
+        r, m = norms.shape
+        orders = self._orders(r, m)
+        rays, own = np.arange(r)[:, None, None], np.arange(m)[None, :, None]
+        targets = _targets(problem, state)
+        target = targets[rays, own, orders]  # (r, m, turns), as all that is per turn
+        aim = np.clip(target, -CEILING, CEILING)
+        slope = aim / np.sqrt((1.0 - aim) * (1.0 + aim))
+        lit = norms > 0
+        pair = lit[:, :, None] & lit[rays, orders]
+        terms, seen, found = _turn(cosines, orders, pair, aim, slope)
+        targets[rays, own, orders] = np.where(seen, target + self.beta * (found - target), target)
+        weights = np.where(lit, np.vecmat(norms, terms) / np.where(lit, norms, 1.0), 1.0)
+        return Answer(weights, branch="corrected", state=problem.shaped(targets))
+
+    def _orders(self, r: int, m: int) -> Array:
+        if self.generator is None:
+            order = np.arange(m - 1)[None, None]
+        else:
+            keys = torch.rand(r, m, m - 1, generator=self.generator, device=self.generator.device)
+            order = keys.argsort(-1).cpu().numpy()
+        # A number counts the others only: from gradient i on, it means the next one.
+        return order + (order >= np.arange(m)[None, :, None])
+
+
+def _turn(
+    cosines: Float[Array, "r m m"],
+    orders: Int[Array, "r_or_1 m turns"],
+    pair: Bool[Array, "r m turns"],
+    aim: Float[Array, "r m turns"],
+    slope: Float[Array, "r m turns"],
+) -> tuple[Float[Array, "r m m"], Bool[Array, "r m turns"], Float[Array, "r m turns"]]:
+    # How each unit gradient ends up, as a sum of unit gradients, and the cosines it met.
+    r, m, turns = pair.shape
+    met = cosines[np.arange(r)[:, None, None], orders]  # (r, m, turns, m)
+    terms = np.eye(m) + np.zeros((r, 1, 1))
+    entries = terms.reshape(-1)
+    places = np.arange(0, terms.size, m).reshape(r, m, 1) + orders
+    size, total = np.ones((r, m)), np.ones((r, m))  # its length, and that of its terms laid out
+    seen, found = np.empty(pair.shape, dtype=bool), np.empty(pair.shape)
+    for turn in range(turns):
+        inner = np.vecdot(met[:, :, turn], terms)
+        cosine = np.minimum(np.maximum(inner / np.maximum(size, 1e-300), -1.0), 1.0)
+        exists = pair[..., turn] & (size > RESOLUTION * total)
+        seen[..., turn], found[..., turn] = exists, cosine
+        # What stands across gradient j stays, what points along it grows until the angle is right.
+        across = size * np.sqrt((1.0 - cosine) * (1.0 + cosine))
+        low = exists & (cosine < aim[..., turn])
+        missing = np.where(low, across * slope[..., turn] - inner, 0.0)
+        entries[places[..., turn]] = missing
+        size = np.where(low, across * np.hypot(1.0, slope[..., turn]), size)
+        total += missing
+    return terms, seen, found
+
+
+def _targets(problem: Problem, state: object) -> Float[Array, "r m m"]:
+    r, m = problem.r, problem.m
+    if state is None:
+        return np.zeros((r, m, m))
+    if not isinstance(state, Tensor):
+        raise TypeError(f"state must be a torch.Tensor of targets, got {type(state).__name__}")
+    expected = (r, m, m) if problem.batched else (m, m)
+    if state.shape != expected:
+        letters = "(r, m, m)" if problem.batched else "(m, m)"
+        raise ValueError(f"state must have shape {letters} = {expected}, got {tuple(state.shape)}")
+    wide = state.detach().to("cpu", torch.float64).numpy().reshape(r, m, m)
+    if not (np.abs(wide) <= 1.0).all():
+        raise ValueError("state must hold cosines, in [-1, 1]")
+    return wide.copy()

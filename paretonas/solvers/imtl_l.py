@@ -1,0 +1,61 @@
+"""IMTL-L: losses brought to one scale by learned factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from paretonas.solvers._aim import refuse
+from paretonas.solvers._learned import LEARNED, Learned, positive, recalled
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem
+
+FARTHEST = 50.0  # of a log factor from 0: weights stay within float32
+
+
+@dataclass(frozen=True, eq=False)
+class IMTLL(WeightingSolver):
+    """Multiply each loss by a learned factor, so that all scaled losses tend to 1.
+
+    Minimizes sum_i exp(s_i) L_i - s_i over the gradients' parameters and s together. Weights are
+    exp(s_i); s starts at 0 and tends to -log L_i. Looks at values only; may conflict. The same
+    path as ``UncertaintyWeighting`` with s = -log variance and twice its weights, under other
+    premises: no distribution of the loss is assumed.
+
+    Values must not be negative, where the formula has no minimum; s is kept within [-50, 50], so
+    that a loss of 0 does no harm.
+
+    Attributes:
+        lr: of the factors' own Adam.
+
+    The state is the log factors and Adam's moments; weights are those before the call's own step.
+
+    Raises:
+        ValueError: lr is not positive; on a call, a value is negative.
+
+    References:
+        Liu et al., Towards Impartial Multi-Task Learning (ICLR 2021), the part on losses.
+
+    >>> import torch
+    >>> IMTLL()(torch.eye(2), torch.tensor([1.0, 4.0])).vector
+    tensor([1., 1.])
+    """
+
+    needs_gradients: ClassVar[bool] = False
+    lr: float = 0.025
+
+    def __post_init__(self) -> None:
+        """Refuse a learning rate that is none."""
+        positive("lr", self.lr)
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Weigh by the factors so far, then learn from the values."""
+        values = problem.values
+        refuse(problem, values < 0, "IMTLL needs values of at least 0")
+        known = recalled(state, LEARNED, (problem.r, problem.m))
+        learned = Learned.start(problem, 0.0) if known is None else Learned.of(known)
+        weights = np.exp(learned.value)
+        after = learned.stepped(weights * values - 1.0, lr=self.lr, within=FARTHEST)
+        return Answer(weights, state=after.plain())

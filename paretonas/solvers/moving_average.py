@@ -1,0 +1,67 @@
+"""Moving average of a solver's weights: less noise from minibatches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from paretonas.solvers._learned import array, recalled
+from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem
+
+STATE = frozenset({"inner", "weights"})
+
+
+@dataclass(frozen=True, eq=False)
+class MovingAverage(Wrapper):
+    """Average the weights that a solver finds from call to call (CR-MOGM).
+
+    Weights found on one minibatch depend on its noise, and so does the product of both: the
+    expected direction is biased, and the inner solver may not converge. Averaged weights are nearly
+    independent of the batch. Convex weights stay convex; what the inner solver guarantees for each
+    single call, non-conflict among it, no longer holds.
+
+    Attributes:
+        inner: the solver whose weights are averaged.
+        momentum: in [0, 1), the share that the average keeps; 0 is the inner solver.
+
+    The first call takes the inner weights as they are. The certificate is about the averaged
+    weights; its KKT residual and its branch are those of the inner solver on this call. The state
+    is the average and the inner state.
+
+    Raises:
+        TypeError: inner does not weigh rows.
+        ValueError: momentum is not in [0, 1).
+
+    References:
+        Zhou et al., On the Convergence of Stochastic Multi-Objective Gradient Manipulation and
+        Beyond (NeurIPS 2022).
+
+    >>> import torch
+    >>> from paretonas.solvers import MGDA
+    >>> solver = MovingAverage(MGDA(), momentum=0.75)
+    >>> first = solver(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    >>> solver(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), state=first.state).weights
+    tensor([0.6250, 0.3750])
+    """
+
+    inner: WeightingSolver
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be averaged."""
+        check_inner(self.inner)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Average what the inner solver finds."""
+        known = recalled(state, STATE, (problem.r, problem.m))
+        answer = self.inner.weigh(problem, inner_state(known))
+        weights = answer.weights
+        if known is not None and self.momentum > 0:
+            weights = self.momentum * array(known["weights"]) + (1 - self.momentum) * weights
+        after = {"inner": answer.state, "weights": torch.from_numpy(weights.copy())}
+        return answer._replace(weights=weights, state=after)

@@ -1,0 +1,84 @@
+"""Gradients brought to one scale before a solver sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from paretonas.solvers._aim import refuse
+from paretonas.solvers._wrapper import Wrapper, check_inner, referred_back
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem
+
+SHORTEST = 1e-300  # length whose inverse is still far from overflow
+
+
+@dataclass(frozen=True, eq=False)
+class Normalized(Wrapper):
+    """Divide each gradient by its length, its loss, or both, and let a solver do the rest.
+
+    A solver such as MGDA follows the smallest gradient; so a loss in other units, or one nearly
+    solved, would take over. Divisors are those of Sener and Koltun's code: ``l2``, the length
+    |g_i|; ``loss``, the value L_i; ``loss+``, their product. With ``l2`` a factor on an objective
+    no longer turns the direction; with ``loss`` it changes nothing, for any inner solver; with
+    ``loss+`` it multiplies that objective's share by its inverse, since both divisors see it.
+
+    Positive factors keep the sign of every angle: a non-conflicting solver stays so. A zero
+    gradient stays zero.
+
+    Attributes:
+        inner: the solver to normalize for. It sees the values as given.
+        by: "l2", "loss" or "loss+".
+
+    The weights returned refer to the gradients as given, and so does the certificate.
+
+    Raises:
+        TypeError: inner does not weigh rows.
+        ValueError: ``by`` is none of the three; on a call, a value that divides is not positive.
+
+    References:
+        Sener and Koltun, Multi-Task Learning as Multi-Objective Optimization (2018),
+        arXiv 1810.04650.
+
+    >>> import torch
+    >>> from paretonas.solvers import MGDA
+    >>> Normalized(MGDA())(torch.tensor([[5.0, 0.0], [0.0, 0.1]])).vector
+    tensor([0.5000, 0.5000])
+    """
+
+    inner: WeightingSolver
+    by: Literal["l2", "loss", "loss+"] = "l2"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be normalized for or by."""
+        check_inner(self.inner)
+        if self.by not in ("l2", "loss", "loss+"):
+            raise ValueError(f'by must be "l2", "loss" or "loss+", got {self.by!r}')
+
+    @property
+    def non_conflicting(self) -> bool:  # type: ignore[override]
+        """Whether the inner solver is."""
+        return self.inner.non_conflicting
+
+    @property
+    def needs_gradients(self) -> bool:  # type: ignore[override]
+        """Whether lengths or the inner solver ask for them."""
+        return self.by != "loss" or self.inner.needs_gradients
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Solve for the divided rows."""
+        factors = self._factors(problem)
+        return referred_back(self.inner.weigh(problem.scaled(factors), state), factors)
+
+    def _factors(self, problem: Problem) -> np.ndarray:
+        factors = np.ones((problem.r, problem.m))
+        if self.by != "l2":
+            rule = f"normalizing by {self.by} needs positive values"
+            refuse(problem, problem.values <= 0, rule)
+            factors /= problem.values
+        if self.by != "loss":
+            norms = problem.gram.norms
+            factors /= np.where(norms > 0, np.maximum(norms, SHORTEST), 1.0)
+        return factors

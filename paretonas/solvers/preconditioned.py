@@ -1,0 +1,160 @@
+"""Solve in the metric in which the optimizer steps, so that its step keeps the guarantee."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from paretonas.solvers._wrapper import Wrapper, check_inner
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Preconditioned(Wrapper):
+    """Let a solver resolve the conflict as the optimizer will see it.
+
+    An optimizer such as Adam divides the vector entry by entry, by P = sqrt(v) + eps, and so turns
+    it: J vector >= 0 says nothing about J P^-1 vector, the change that the step makes. This wrapper
+    shows the inner solver the inner products J P^-1 J' of the metric, and returns weights @ J;
+    divided by P by the optimizer, that is the step the inner solver meant.
+
+    What holds: a step -lr P^-1 vector conflicts with no objective, to first order, if the inner
+    solver is non-conflicting. For Adam that is its step if P is what it divides by *and* it has no
+    momentum (betas[0] = 0). P as read before the step lacks the share (1 - betas[1]) of the new
+    gradient's own square, so the guarantee is exact only in the limit of slow change, and void in
+    the first steps, where Adam follows signs. With momentum, old directions are part of the step.
+    ``experiments/adam_and_surgery.py`` measures all of it. Weight decay is a force of its own.
+
+    Attributes:
+        inner: the solver.
+        divisor: P, (n,) and positive, in the order of the jacobian's columns; or a function that
+            gives the current one, such as ``lambda: divisor_of(optimizer, parameters)``.
+
+    The certificate refers to the metric: its cosines, a' P^-1 b / (|a| |b|) with lengths in the
+    metric too, have the signs of the changes that the step makes. Where one is 0 up to rounding,
+    the plain cosine between gradient and step can be larger by up to sqrt(max P / min P). Needs
+    the gradients themselves, not only their Gram matrix.
+
+    Raises:
+        TypeError: inner does not weigh rows.
+        ValueError: on a call, the divisor does not have n positive, finite entries.
+
+    >>> import torch
+    >>> from paretonas.solvers import UPGrad
+    >>> J = torch.tensor([[1.0, 1.0], [0.0, -1.0]])
+    >>> divisor = torch.tensor([1.0, 0.1])
+    >>> J @ (UPGrad()(J).vector / divisor)  # the optimizer makes the first objective worse
+    tensor([-1.7500,  2.5000])
+    >>> J @ (Preconditioned(UPGrad(), divisor)(J).vector / divisor)
+    tensor([0.5000, 0.4545])
+    """
+
+    inner: WeightingSolver
+    divisor: Float[Tensor, " n"] | Callable[[], Float[Tensor, " n"]]
+
+    def __post_init__(self) -> None:
+        """Refuse what has no metric."""
+        check_inner(self.inner)
+
+    @property
+    def non_conflicting(self) -> bool:  # type: ignore[override]
+        """Whether the inner solver is; here, in the metric."""
+        return self.inner.non_conflicting
+
+    @property
+    def needs_gradients(self) -> bool:  # type: ignore[override]
+        """Whether the inner solver does: without, there is no angle to measure."""
+        return self.inner.needs_gradients
+
+    def weigh(self, problem: Problem, state: object) -> Answer:
+        """Solve in the metric."""
+        if not self.inner.needs_gradients:
+            return self.inner.weigh(problem, state)
+        divisor = self.divisor if isinstance(self.divisor, Tensor) else self.divisor()
+        divides = divisor.shape == (problem.rows.n,) and bool(
+            (divisor.isfinite() & (divisor > 0)).all()
+        )
+        if not divides:
+            raise ValueError(
+                f"divisor must have shape (n,) = ({problem.rows.n},) with positive, finite "
+                f"entries, got shape {tuple(divisor.shape)}"
+            )
+        metric = problem.with_metric(1.0 / divisor.detach())
+        answer = self.inner.weigh(metric, state)
+        return answer if answer.problem is not None else answer._replace(problem=metric)
+
+
+def divisor_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Float[Tensor, " n"]:
+    """Read what an optimizer would divide a gradient by, entry by entry.
+
+    Args:
+        optimizer: Adam, AdamW (amsgrad or not), RMSprop (centered or not), or SGD, which divides
+            by 1.
+        parameters: those that the jacobian is about, in the order of its columns.
+
+    Parameters without a state yet (no step, or never a gradient) take the mean over the others; if
+    none has a state, all are 1, which is the plain metric.
+
+    Raises:
+        TypeError: another kind of optimizer, of which it is not known what it divides by.
+        ValueError: a parameter that the optimizer does not have.
+
+    References:
+        Kingma and Ba, Adam (2015), arXiv 1412.6980.
+
+    >>> import torch
+    >>> x = torch.nn.Parameter(torch.ones(2))
+    >>> optimizer = torch.optim.Adam([x])
+    >>> x.grad = torch.tensor([3.0, -4.0])
+    >>> optimizer.step()
+    >>> divisor_of(optimizer, [x])
+    tensor([3.0000, 4.0000])
+    """
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    known: list[Tensor | None] = []
+    wanted = list(parameters)
+    for k, parameter in enumerate(wanted):
+        if parameter not in groups:
+            raise ValueError(f"parameters[{k}] is not among those of the optimizer")
+        state = optimizer.state.get(parameter, {})
+        known.append(_divisor(optimizer, groups[parameter], state))
+    seen = [entry for entry in known if entry is not None]
+    count = sum(entry.numel() for entry in seen)
+    mean = sum(float(entry.sum()) for entry in seen) / count if count else 1.0
+    filled = [
+        parameter.detach().new_full((parameter.numel(),), mean)
+        if entry is None
+        else entry.flatten()
+        for parameter, entry in zip(wanted, known, strict=True)
+    ]
+    return torch.cat(filled)
+
+
+def _divisor(optimizer: Optimizer, group: dict[str, Any], state: dict[str, Any]) -> Tensor | None:
+    if isinstance(optimizer, SGD):
+        return None
+    if isinstance(optimizer, Adam | AdamW):
+        if "exp_avg_sq" not in state:
+            return None
+        square = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
+        square = square / (1 - group["betas"][1] ** float(state["step"]))
+    elif isinstance(optimizer, RMSprop):
+        if "square_avg" not in state:
+            return None
+        square = state["square_avg"]
+        if group["centered"]:
+            square = (square - state["grad_avg"].square()).clamp_min(0.0)
+    else:
+        raise TypeError(
+            "optimizer must be Adam, AdamW, RMSprop or SGD, whose divisor is known, "
+            f"got {type(optimizer).__name__}"
+        )
+    divisor: Tensor = square.sqrt() + group["eps"]
+    return divisor
