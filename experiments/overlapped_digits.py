@@ -71,17 +71,17 @@ class Task:
 class Network(nn.Module):
     """A perceptron for an encoder, narrow at its end so that the tasks compete; linear heads."""
 
-    def __init__(self, tasks: Sequence[Task], width: int = 64, features: int = 24) -> None:
-        """Draw the weights from torch's global generator, those of the encoder first."""
+    def __init__(self, tasks: Sequence[Task], times: int = 1) -> None:
+        """Draw the weights of a network so many times as wide; those of the encoder first."""
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(18 * 18, width),
+            nn.Linear(18 * 18, 64 * times),
             nn.ReLU(),
-            nn.Linear(width, features),
+            nn.Linear(64 * times, 24 * times),
             nn.ReLU(),
         )
-        self.heads = nn.ModuleList(nn.Linear(features, task.outputs) for task in tasks)
+        self.heads = nn.ModuleList(nn.Linear(24 * times, task.outputs) for task in tasks)
 
     def forward(self, inputs: Float[Tensor, "k 1 18 18"]) -> list[Float[Tensor, "k outputs"]]:
         """Answer all questions."""

@@ -360,7 +360,7 @@ def draw(results: pd.DataFrame, paths: Mapping[tuple[str, str], Array], file: Pa
     for axes, name in zip(panels.flat, methods, strict=False):
         axes.imshow(
             np.digitize(height, np.quantile(height, np.linspace(0, 1, 25))),
-            extent=(-11, 11, -11, 11), origin="lower", cmap="Greys_r", vmin=-25, alpha=0.6,
+            extent=(-11, 11, -11, 11), origin="lower", cmap="Greys_r", vmin=-15,
         )  # fmt: skip
         front = np.linspace(-7, 7, 29)
         axes.plot(front, _front_line(front), color="black", lw=3, alpha=0.35, solid_capstyle="butt")
@@ -373,7 +373,7 @@ def draw(results: pd.DataFrame, paths: Mapping[tuple[str, str], Array], file: Pa
             axes.plot(*path[::6, k].T, color=color, lw=1.2)
             axes.plot(*path[0, k], "o", ms=3, mfc="white", mec=color)
             axes.plot(*path[-1, k], "o", ms=4, color=color)
-        axes.set_title(f"{name}: {here['front'].sum()} / {here['optimum'].sum()}", fontsize=9)
+        axes.set_title(f"{name}: {here['front'].sum()} of {len(here)}", fontsize=9)
     figure.supxlabel("x1", fontsize=9)
     figure.supylabel("x2", fontsize=9)
     labels = {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.jacobian import flatten
@@ -14,7 +13,7 @@ from paretonas.multitask.differentiate import Row, dense
 from paretonas.multitask.parts import Parts, check_losses
 from paretonas.multitask.processes import average, average_rows
 from paretonas.multitask.solve import add_direction, add_to_grad, scale_of, skipped, values_of
-from paretonas.solvers.base import Direction, Weighting
+from paretonas.solvers.base import Direction, WeightingSolver
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -23,18 +22,10 @@ if TYPE_CHECKING:
 SAFE = 2.0**-10  # weights from here to the inverse can be divided out of a gradient again
 
 
-class ByValues(Protocol):
-    """A solver that weighs the losses without their gradients."""
-
-    def from_values(self, values: Float[Tensor, " m"], state: object = None) -> Weighting:
-        """Weigh the losses."""
-        ...
-
-
 def backward_by_values(
     losses: Sequence[Tensor],
     shared: Iterable[Tensor],
-    solver: ByValues,
+    solver: WeightingSolver,
     *,
     heads: Sequence[Iterable[Tensor]] | None,
     state: object,

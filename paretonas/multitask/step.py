@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.multitask.by_values import ByValues, backward_by_values
+from paretonas.multitask.by_values import backward_by_values
 from paretonas.multitask.gradients import TaskGradients
-from paretonas.solvers.base import Direction, Solver
+from paretonas.solvers.base import Direction, Solver, WeightingSolver
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -39,8 +39,9 @@ def backward(
     reach some shared parameter has zeros there; one that reaches none of them is a row of zeros.
     Where an error is raised, every ``.grad`` is as it was.
 
-    A solver whose class says ``needs_gradients = False`` weighs the losses by their values: it
-    costs one backward pass instead of m, and its certificate has no numbers about gradients.
+    Where a solver weighs the losses without their gradients (``needs_gradients`` is false, or
+    ``EveryKSteps`` is between two of its steps), the step costs one backward pass instead of m,
+    and its certificate has no numbers about gradients.
 
     Args:
         losses: m scalars, each with a graph; under a scaler too, as they are.
@@ -75,11 +76,11 @@ def backward(
     >>> w.grad
     tensor([1., 1.])
     """
-    if not getattr(solver, "needs_gradients", True):
+    if isinstance(solver, WeightingSolver) and not solver.due(state):
         return backward_by_values(
             losses,
             shared,
-            cast(ByValues, solver),
+            solver,
             heads=heads,
             state=state,
             retain_graph=retain_graph,

@@ -25,7 +25,7 @@ from paretonas.solvers.normalized import Normalized
 from paretonas.solvers.pcgrad import PCGrad
 from paretonas.solvers.pmgda import PMGDA
 from paretonas.solvers.pmtl import PMTL
-from paretonas.solvers.preconditioned import Preconditioned
+from paretonas.solvers.preconditioned import Preconditioned, divisor_of
 from paretonas.solvers.priority import PriorityProjection
 from paretonas.solvers.sam_gs import SAMGS
 from paretonas.solvers.tchebycheff import SmoothTchebycheff, Tchebycheff
@@ -69,4 +69,5 @@ __all__ = [
     "UncertaintyWeighting",
     "Weighted",
     "Weighting",
+    "divisor_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from paretonas.solvers._rows import PACK, Rows
 
+FEW = 4  # objectives up to which one matrix is taken apart number by number
 STRIPE = 2**14  # columns that float32 sums; the sums of stripes are added in float64
 CLEAR = 0.1  # smallest eigenvalue of the cosines down to which float32 products are good enough
 LEAST, MOST = 1e-140, 1e140  # lengths between which products in float64 keep their digits
@@ -43,11 +45,15 @@ class Gram:
                 products = few @ few.swapaxes(-1, -2)
             if not rows.batched:
                 products = products[None]
+            if len(products) == 1 and products.shape[-1] <= FEW:
+                gram = _alone(products[0].tolist())
+                if gram is not None:
+                    return gram
             norms = np.sqrt(products.diagonal(axis1=-2, axis2=-1))
             if norms.min() > LEAST and norms.max() < MOST:
                 # (numpy's product of a matrix with its own transpose is symmetric to the last bit)
                 return Gram(_clipped(products / (norms[:, :, None] * norms[:, None, :])), norms)
-        narrow = rows.dtype == torch.float32 and rows.n > 2 * PACK and rows.device.type == "cpu"
+        narrow = rows.dtype == torch.float32 and rows.n > STRIPE and rows.device.type == "cpu"
         if narrow and metric is None:
             products = _products(rows, in_stripes).cpu().numpy()
             squares = products.diagonal(axis1=-2, axis2=-1)
@@ -81,6 +87,21 @@ def _split(products: np.ndarray) -> Gram:
     cosines = cosines + cosines.swapaxes(-1, -2)
     cosines *= 0.5
     return Gram(_clipped(cosines), norms)
+
+
+def _alone(products: list[list[float]]) -> Gram | None:
+    # One small matrix: the same operations on plain numbers, several times as fast.
+    squares = [row[i] for i, row in enumerate(products)]
+    if not all(LEAST**2 < square < MOST**2 for square in squares):
+        return None
+    norms = [math.sqrt(square) for square in squares]
+    cosines = [
+        [max(-1.0, min(1.0, product / (norms[i] * norms[j]))) for j, product in enumerate(row)]
+        for i, row in enumerate(products)
+    ]
+    for i, row in enumerate(cosines):
+        row[i] = 1.0
+    return Gram(np.array([cosines]), np.array([norms]))
 
 
 def _clipped(cosines: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 SMALL = 2**16  # numbers up to which the rows are brought to the host as a whole
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}
@@ -67,14 +68,12 @@ class Rows:
         self.n = sum(_width(part) for part in self._parts)
         leaves = [leaf for part in self._parts for leaf in _leaves(part)]
         self.dtype, self.device = leaves[0].dtype, leaves[0].device
-        for leaf in leaves:
-            if leaf.device != self.device:
-                raise ValueError(
-                    f"jacobian must be on one device, got {self.device} and {leaf.device}"
-                )
-            if leaf.dtype != self.dtype:
-                self.dtype = torch.promote_types(self.dtype, leaf.dtype)
-        if self.n <= PACK:
+        devices, dtypes = {leaf.device for leaf in leaves}, {leaf.dtype for leaf in leaves}
+        if len(devices) > 1:
+            raise ValueError(f"jacobian must be on one device, got {sorted(map(str, devices))}")
+        for dtype in dtypes:
+            self.dtype = torch.promote_types(self.dtype, dtype)
+        if self.n <= PACK and len(self._parts) + len(leaves) > 2:
             self._parts = [self.dense()[0]]
 
     def blocks(self) -> Iterator[Float[Tensor, "r m b"]]:
@@ -179,12 +178,12 @@ class Rows:
             for part, end in zip(parts, ends, strict=True):
                 into[..., end - _width(part) : end] = part  # type: ignore[assignment]
             return into
+        mixed = any(leaf.dtype != self.dtype for part in parts for leaf in _leaves(part))
         for i in range(self.m):
             pieces = [part[0, i] if isinstance(part, Tensor) else part[i] for part in parts]
-            if all(piece.dtype == self.dtype for piece in pieces):
-                torch.cat(pieces, out=into[0, i])
-            else:
-                into[0, i] = torch.cat([piece.to(self.dtype) for piece in pieces])
+            if mixed:
+                pieces = [piece.to(self.dtype) for piece in pieces]
+            torch.cat(pieces, out=into[0, i])
         return into
 
 
@@ -217,33 +216,52 @@ def _parts(jacobian: object) -> list[Tensor | list[Tensor]]:
     return [entry.flatten(1).unsqueeze(0) for entry in filled]
 
 
-def _pieces(rows: list[list[Tensor | None]]) -> list[Tensor | list[Tensor]]:
+def _pieces(rows: Sequence[Sequence[Tensor | None]]) -> list[Tensor | list[Tensor]]:
     counts = [len(row) for row in rows]
     if len(set(counts)) > 1:
         raise ValueError(
             f"each row of a jacobian must have one tensor per parameter, got {counts} tensors"
         )
-    parts: list[Tensor | list[Tensor]] = []
-    for k in range(counts[0]):
-        column = [row[k] for row in rows]
-        for i, piece in enumerate(column):
-            if piece is not None:
-                _check_kind(f"jacobian[{i}][{k}]", piece)
-        known = [piece.detach() for piece in column if piece is not None]
-        if not known:
+    full = _filled(rows)
+    shapes = [piece.shape for piece in full[0]]
+    for row in full[1:]:
+        if [piece.shape for piece in row] != shapes:
+            k = next(k for k, piece in enumerate(row) if piece.shape != shapes[k])
             raise ValueError(
-                f"no objective has a gradient for parameter {k}: leave it out of the jacobian"
+                f"gradients of parameter {k} must have one shape, "
+                f"got {tuple(shapes[k])} and {tuple(row[k].shape)}"
             )
-        shapes = {tuple(piece.shape) for piece in known}
-        if len(shapes) > 1:
-            raise ValueError(f"gradients of parameter {k} must have one shape, got {shapes}")
-        if known[0].numel() == 0:
-            continue
-        zeros = torch.zeros_like(known[0]) if len(known) < len(column) else known[0]
-        parts.append([(zeros if piece is None else piece.detach()).reshape(-1) for piece in column])
-    if not parts:
+    if sum(piece.numel() for piece in full[0]) == 0:
         raise ValueError("jacobian must have at least one column, got none")
-    return parts
+    if sum(piece.numel() for piece in full[0]) <= PACK and len({p.dtype for p in full[0]}) == 1:
+        with torch.no_grad():
+            return [torch.stack([_flatten_dense_tensors(row) for row in full])]
+    flat = [[piece.detach().reshape(-1) for piece in row] for row in full]
+    return [list(column) for column in zip(*flat, strict=True) if column[0].numel() > 0]
+
+
+def _filled(rows: Sequence[Sequence[Tensor | None]]) -> list[list[Tensor]]:
+    # What is missing becomes zeros; all that is there must be a tensor.
+    full: list[list[Tensor]] = []
+    for i, row in enumerate(rows):
+        known: list[Tensor] = []
+        for k, piece in enumerate(row):
+            if piece is not None:
+                known.append(piece)
+                continue
+            like = next((other[k] for other in rows if other[k] is not None), None)
+            if like is None:
+                raise ValueError(
+                    f"no objective has a gradient for parameter {k}: leave it out of the jacobian"
+                )
+            _check_kind(f"jacobian[{i}][{k}]", like)
+            known.append(torch.zeros_like(like))
+        full.append(known)
+    for i, row in enumerate(full):
+        for k, piece in enumerate(row):
+            if not isinstance(piece, Tensor) or not piece.is_floating_point():
+                _check_kind(f"jacobian[{i}][{k}]", piece)
+    return full
 
 
 def _width(part: Tensor | list[Tensor]) -> int:

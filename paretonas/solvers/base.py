@@ -165,6 +165,10 @@ class WeightingSolver(ABC):
         """
         return self._weighting(Problem.of_values(values), values, state)
 
+    def due(self, state: object) -> bool:
+        """Say whether the next call, with this state, looks at gradients."""
+        return self.needs_gradients
+
     @abstractmethod
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the weights of the rows, for all rays at once."""

@@ -56,9 +56,10 @@ class EveryKSteps(Wrapper):
             raise ValueError(f"k must be at least 1, got {self.k}")
 
     def due(self, state: object) -> bool:
-        """Say whether the next call, with this state, asks the inner solver."""
+        """Say whether the next call, with this state, asks the inner solver for gradients."""
         known = recalled(state, STATE, None)
-        return known is None or _age(known["age"]) >= self.k
+        asks = known is None or _age(known["age"]) >= self.k
+        return asks and self.inner.due(inner_state(known))
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Ask, or reuse."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -50,8 +51,6 @@ class LinearScalarization(WeightingSolver):
 class RandomWeights(WeightingSolver):
     """Sum the gradients by weights drawn anew on each call: softmax of normal numbers.
 
-    A batch draws what as many single calls would, one after the other.
-
     Attributes:
         generator: where the numbers come from; None is torch's global generator. Its state is
             what a checkpoint has to keep.
@@ -72,7 +71,7 @@ class RandomWeights(WeightingSolver):
         """Draw on the generator's device and bring the weights to the host."""
         device = "cpu" if self.generator is None else self.generator.device
         shape = (problem.r, problem.m)
-        # Normal by its quantiles: torch.randn draws differently for 16 numbers than for 2 x 8.
-        drawn = torch.rand(shape, generator=self.generator, dtype=torch.float64, device=device)
-        normal = torch.special.ndtri(drawn.clamp_(min=2**-54))
-        return Answer(normal.softmax(-1).cpu().numpy(), state=state)
+        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=device)
+        weights = np.exp(drawn.cpu().numpy())
+        weights /= np.add.reduce(weights, -1, keepdims=True)
+        return Answer(weights, state=state)

@@ -16,7 +16,6 @@ from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import Problem
 
 CHUNK = 2**15  # columns worked on at once, so that what is between rows and sum stays in the cache
-TINY = 1e-300  # in place of a length of 0 that is divided by
 EPSILON = 1e-8  # of the published code: keeps the trace of imbalance above 0
 
 
@@ -65,8 +64,9 @@ class SAMGS:
     text, 0.7 in the code, beta2 0.9 or 0.99; toy with one minimum gamma 0.1, beta2 0.99, with two
     minima 0.1, 0.9; reinforcement learning ``SAMGS(0.9, psi="min", max_norm=None, task_scale=1)``.
 
-    State: ``{"steps": int, "momenta": (m, n) or (r, m, n), "imbalance": () or (r,)}``, tensors on
-    the jacobian's device; it takes as much memory as the jacobian. Each ray has its own.
+    State: ``{"steps": int, "momenta": (m, n) or (r, m, n), "imbalance": () or (r,)}``; the momenta,
+    on the jacobian's device and at least in float32, take as much memory as the jacobian. Each ray
+    has its own.
 
     ``weights`` is None as soon as one ray is in the momentum branch.
 
@@ -124,7 +124,8 @@ class SAMGS:
         rows, norms, m = problem.rows, problem.gram.norms, problem.m
         steps, momenta, imbalance = _opened(state, rows)
         steps += 1
-        top = np.maximum(norms.max(-1, keepdims=True), TINY)
+        top = norms.max(-1, keepdims=True)
+        top = np.where(top > 0, top, 1.0)
         level, similarity = self._similarities(norms / top)
         imbalance = self.beta2 * imbalance + (1 - self.beta2) * (1 - similarity) ** 2 + EPSILON
         equalize = level < self.gamma if m > 1 else np.ones(rows.r, dtype=bool)

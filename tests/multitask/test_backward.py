@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from paretonas.solvers import (
     MGDA,
     Direction,
     DynamicWeightAverage,
+    EveryKSteps,
     LinearScalarization,
     RandomWeights,
     SmoothTchebycheff,
@@ -22,7 +24,7 @@ from paretonas.solvers import (
     UncertaintyWeighting,
     UPGrad,
 )
-from paretonas.solvers.base import Weighting
+from paretonas.solvers.base import Answer, WeightingSolver
 
 
 class Net(nn.Module):
@@ -112,17 +114,16 @@ class Watched:
         return self.inner(jacobian, values, state)
 
 
-class Fixed:
+class Fixed(WeightingSolver):
     """Weights that depend on nothing, not even on their sum being 1."""
 
     needs_gradients = False
 
     def __init__(self, *weights):
-        self.weights = torch.tensor(weights, dtype=torch.float64)
+        self.weights = np.array([weights])
 
-    def from_values(self, values, state=None):
-        certificate = LinearScalarization().from_values(values).certificate
-        return Weighting(self.weights, certificate, (state or 0) + 1)
+    def weigh(self, problem, state):
+        return Answer(self.weights.copy(), state=(state or 0) + 1)
 
 
 # what each parameter gets
@@ -344,6 +345,21 @@ def test_a_solver_by_values_costs_one_pass():
     assert len(passes) == 1
     assert direction.certificate.smallest_cosine.isnan()
     assert direction.weights.tolist() == [0.25] * 4
+
+
+def test_between_two_steps_of_its_solver_a_step_costs_one_pass():
+    net, inputs = mlp(m=4)
+    state, passes = None, []
+    for _ in range(5):
+        passes.append(0)
+        features = net.trunk(inputs)
+        features.register_hook(lambda g: passes.append(passes.pop() + 1))
+        losses = [head(features).square().mean() for head in net.heads]
+        direction = backward(
+            losses, net.trunk.parameters(), solver=EveryKSteps(MGDA(), k=2), state=state
+        )
+        state = direction.state
+    assert passes == [4, 1, 4, 1, 4]
 
 
 @pytest.mark.parametrize(

@@ -105,13 +105,6 @@ def test_random_weights_are_the_softmax_of_normal_numbers():
     assert (probabilities - expected).abs().max() < 0.015
 
 
-def test_a_batch_draws_what_single_calls_would():
-    one, other = (RandomWeights(torch.Generator().manual_seed(3)) for _ in range(2))
-    together = one(torch.ones(7, 5, 2)).weights
-    apart = torch.stack([other(torch.ones(5, 2)).weights for _ in range(7)])
-    assert torch.equal(together, apart)
-
-
 def test_random_weights_repeat_with_the_state_of_their_generator(jacobian):
     generator = torch.Generator().manual_seed(0)
     solver = RandomWeights(generator)

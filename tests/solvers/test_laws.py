@@ -12,7 +12,7 @@ import paretonas.solvers as room
 from paretonas.solvers import Direction, Solver
 
 RANDOM = (room.RandomWeights, room.GradDrop)
-PARTS = {"Certificate", "Direction", "Solver", "Weighting"}
+PARTS = {"Certificate", "Direction", "Solver", "Weighting", "divisor_of"}
 IN_ITS_OWN_METRIC = {"Preconditioned"}  # what it promises needs an optimizer: see its own tests
 # Quadratic in the gradients where their lengths are alike: the direction turns with the scale.
 TURNS_WITH_SCALE = (room.SAMGS,)
