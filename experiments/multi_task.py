@@ -124,6 +124,7 @@ METHODS: dict[str, dict[str, Callable[[About], Solver]]] = {
         "DualProj": lambda about: DualProj(),
         "ConFIG": lambda about: ConFIG(),
         "SAMGS": lambda about: SAMGS(),
+        "SAMGS(gamma=0.7)": lambda about: SAMGS(gamma=0.7),  # its code's setting for images
         "PriorityProjection": lambda about: PriorityProjection(),
     },
 }
@@ -177,9 +178,9 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
         for row in compare(seed, rate, settings):
             rows.append(row)
             print(f"seed {seed}: {row['problem']}, {row['method']}", flush=True)
-        frame = judged(pd.DataFrame(rows))
+        frame = judged(pd.DataFrame(rows)).round(4)
         if settings.csv is not None:
-            frame.round(4).to_csv(settings.csv, index=False)
+            frame.to_csv(settings.csv, index=False)
     print(f"learning rate {rate:g}")
     report(frame, settings)
 
@@ -366,6 +367,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     by_seed = shown.pivot(index=["problem", "seed"], columns="method", values="delta_m_test")
     wins = by_seed.lt(by_seed[TUNED], axis=0).sum()
     table["seeds_won"] = [f"{wins[method]}/{len(by_seed)}" for method in table.index]
+    table["trainings"] = 1
+    table.loc[ALONE, "trainings"] = 2
+    table.loc[TUNED, "trainings"] = 1 + frame.loc[frame["kind"] == "grid", "ratio"].nunique()
     cost = shown.groupby("method")["milliseconds"].median()
     table["milliseconds"] = cost.round(2)
     table["cost"] = (cost / cost[MEAN]).round(2)

@@ -73,7 +73,7 @@ class Rows:
             raise ValueError(f"jacobian must be on one device, got {sorted(map(str, devices))}")
         for dtype in dtypes:
             self.dtype = torch.promote_types(self.dtype, dtype)
-        if self.n <= PACK and len(self._parts) + len(leaves) > 2:
+        if self.n <= PACK:
             self._parts = [self.dense()[0]]
 
     def blocks(self) -> Iterator[Float[Tensor, "r m b"]]:

@@ -25,7 +25,9 @@ def forms(m: int, shapes, dtype=torch.float64):
     return {"tensor": whole, "rows": list(whole), "blocks": blocks, "pieces": pieces}
 
 
-@pytest.mark.parametrize("shapes", [SHAPES, [(40_000,), (3,), (70_000,), (200, 300), (9,)]])
+@pytest.mark.parametrize(
+    "shapes", [SHAPES, [(3, 2)], [(40_000,), (3,), (70_000,), (200, 300), (9,)]]
+)
 @pytest.mark.parametrize("solver", [LinearScalarization(), MGDA(), UPGrad(), DualProj()])
 def test_every_form_gives_the_same_direction(solver, shapes):
     given = forms(3, shapes)
