@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import mul
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.solvers._gram import FEW, Gram
 from paretonas.solvers._rows import Jacobian, Rows, like, weighted_sum
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem
@@ -209,21 +211,33 @@ class WeightingSolver(ABC):
     def _rounded(self, answer: Answer, problem: Problem) -> tuple[np.ndarray, bool]:
         # The weights to sum by, and whether to sum in float64.
         weights, rows = answer.weights, problem.rows
-        if not self.non_conflicting and (rows.few or rows.dtype != torch.float32):
-            return weights, problem.looked_at
-        sizes = np.abs(weights)
-        wide = rows.few or bool(((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any())
-        if problem.looked_at or self.non_conflicting:
-            gram = (answer.problem or problem).gram
-            terms = weights * gram.norms
-            total = np.maximum(np.abs(terms).sum(-1, keepdims=True), 1e-300)
-            _, length = lengths(gram.cosines, terms / total)
-            wide = wide or bool((length < CANCELS).any())
-            if self.non_conflicting and length.min() <= RESOLUTION:
+        wide = rows.few and problem.looked_at
+        careful = rows.dtype == torch.float32 and not rows.few
+        if careful:
+            sizes = np.abs(weights)
+            wide = bool(((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any())
+        if self.non_conflicting or (careful and problem.looked_at):
+            length = _length((answer.problem or problem).gram, weights)
+            wide = wide or min(length) < CANCELS
+            if self.non_conflicting and min(length) <= RESOLUTION:
                 # A sum that cancels to the last digits is rounding that points anywhere, also
                 # uphill: at this resolution the point is stationary, and the direction is 0.
-                weights = np.where((length > RESOLUTION)[:, None], weights, 0.0)
+                weights = np.where(np.array(length)[:, None] > RESOLUTION, weights, 0.0)
         return weights, wide
+
+
+def _length(gram: Gram, weights: np.ndarray) -> list[float]:
+    # Of the weighted sums of rows, relative to their terms.
+    if weights.shape[0] == 1 and weights.shape[1] <= FEW:
+        terms = [w * n for w, n in zip(weights[0].tolist(), gram.norms[0].tolist(), strict=True)]
+        total = sum(map(abs, terms)) or 1.0
+        terms = [term / total for term in terms]
+        inner = [sum(map(mul, terms, row)) for row in gram.cosines[0].tolist()]
+        return [math.sqrt(max(0.0, sum(map(mul, terms, inner))))]
+    sizes = weights * gram.norms
+    total = np.maximum(np.abs(sizes).sum(-1, keepdims=True), 1e-300)
+    found: list[float] = lengths(gram.cosines, sizes / total)[1].tolist()
+    return found
 
 
 def _sum_few(weights: np.ndarray, rows: Rows, wide: bool) -> np.ndarray:
