@@ -65,7 +65,7 @@ HERE = Path(__file__).parent
 LEARNING_RATE, BETAS, EPSILON = 1e-3, (0.9, 0.999), 1e-8  # of Adam
 EVERY = 50  # steps between the recorded positions
 RESTING = 1e-9  # a runner none of whose starts got farther than this in that time has stopped
-NEAR = 0.1  # distance at which a place counts as reached
+NEAR = 0.15  # distance at which a place counts as reached
 Array = np.ndarray
 
 

@@ -55,6 +55,15 @@ def of_balance(power: float) -> Callable[[Tensor, Tensor], float]:
     return residual
 
 
+def of_equal_cosines(gram: Tensor, w: Tensor) -> float:
+    """How far apart the cosines are that ConFIG makes equal; a direction of 0 has none."""
+    length = (w @ gram @ w).sqrt()
+    if length == 0:
+        return math.inf
+    cosines = gram @ w / gram.diagonal().sqrt() / length
+    return float(cosines.max() - cosines.min())
+
+
 def of_cagrad(c: float) -> Callable[[Tensor, Tensor], float]:
     """Minus the smallest improvement inside the ball around the mean, relative."""
 
@@ -99,7 +108,7 @@ def contenders(m: int) -> list[tuple[str, Callable, Callable, Callable | None, C
         ("AlignedMTL", ours.AlignedMTL, jd.AlignedMTL, jd.AlignedMTLWeighting, None),
         ("UPGrad", ours.UPGrad, jd.UPGrad, jd.UPGradWeighting, of_projections),
         ("DualProj", ours.DualProj, jd.DualProj, jd.DualProjWeighting, of_projections),
-        ("ConFIG", ours.ConFIG, jd.ConFIG, None, None),
+        ("ConFIG", ours.ConFIG, jd.ConFIG, None, of_equal_cosines),
     ]
 
 
