@@ -370,7 +370,7 @@ def draw(results: pd.DataFrame, paths: Mapping[tuple[str, str], Array], file: Pa
             color = colors[
                 "optimum" if row["optimum"] else "front" if row["front"] else "elsewhere"
             ]
-            axes.plot(*path[::6, k].T, color=color, lw=1.2)
+            axes.plot(*path[::8, k].T, color=color, lw=1.2)
             axes.plot(*path[0, k], "o", ms=3, mfc="white", mec=color)
             axes.plot(*path[-1, k], "o", ms=4, color=color)
         axes.set_title(f"{name}: {here['front'].sum()} of {len(here)}", fontsize=9)

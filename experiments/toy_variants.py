@@ -145,10 +145,10 @@ def _angled(rule: Rule) -> Method:
 
 
 def _wrapped(wrap: Callable[[Solver], Solver]) -> Method:
-    return Method(
-        lambda: wrap(SAMGS()),
-        {key: lambda: wrap(SAMGS(beta2=0.9)) for key in ("two minima", "axis", "saddle")},
-    )
+    def quick() -> Solver:
+        return wrap(SAMGS(beta2=0.9))
+
+    return Method(lambda: wrap(SAMGS()), dict.fromkeys(("two minima", "axis", "saddle"), quick))
 
 
 ANGLES: dict[str, Method] = {
