@@ -1,6 +1,6 @@
 """Where each solver ends on the two-parameter problems of the papers on gradient surgery.
 
-    python experiments/toy_problems.py                      # everything, some minutes
+    python experiments/toy_problems.py                      # everything: a quarter of an hour
     python experiments/toy_problems.py --only MGDA SAMGS    # these methods
     python experiments/toy_problems.py --steps 0.1          # a tenth of the steps
 

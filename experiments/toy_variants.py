@@ -4,7 +4,7 @@
 
 Does it help to look at angles as well as at lengths? And what leads away from saddles, where
 gradients are opposite and equal, so that they cancel? Each answer that was tried is a small object
-made of solvers; a table says from how many starts it ends where. Findings: `docs/solvers.md`.
+made of solvers; a table says from how many starts it ends where. Findings: `docs/toy-problems.md`.
 """
 
 from __future__ import annotations

@@ -50,9 +50,17 @@ class Gram:
                 if gram is not None:
                     return gram
             norms = np.sqrt(products.diagonal(axis1=-2, axis2=-1))
-            if norms.min() > LEAST and norms.max() < MOST:
+            plain: np.ndarray = np.all((norms > LEAST) & (norms < MOST), axis=-1)
+            if plain.any():
                 # (numpy's product of a matrix with its own transpose is symmetric to the last bit)
-                return Gram(_clipped(products / (norms[:, :, None] * norms[:, None, :])), norms)
+                safe = np.where(plain[:, None], norms, 1.0)
+                with np.errstate(invalid="ignore"):
+                    gram = Gram(_clipped(products / (safe[:, :, None] * safe[:, None, :])), norms)
+                return gram if plain.all() else _replaced(gram, np.logical_not(plain), rows, metric)
+        if rows.r > 1:  # each ray as if it were alone, so that none moves another to another way
+            empty = np.empty((rows.r, rows.m, rows.m))
+            gram = Gram(empty, np.empty((rows.r, rows.m)))
+            return _replaced(gram, np.ones(rows.r, dtype=bool), rows, metric)
         narrow = rows.dtype == torch.float32 and rows.n > STRIPE and rows.device.type == "cpu"
         if narrow and metric is None:
             products = _products(rows, in_stripes).cpu().numpy()
@@ -76,6 +84,18 @@ class Gram:
     def of_matrix(products: Float[np.ndarray, "r m m"]) -> Gram:
         """Take it apart; the caller has made sure that it is symmetric and its diagonal >= 0."""
         return _split(products)
+
+
+def _replaced(gram: Gram, which: np.ndarray, rows: Rows, metric: Tensor | None) -> Gram:
+    rays = rows.dense()
+    try:
+        for k in np.flatnonzero(which):
+            alone = Gram.of(Rows(rays[k]), metric)
+            gram.cosines[k], gram.norms[k] = alone.cosines[0], alone.norms[0]
+    except ValueError:
+        rows.check_finite()  # names the ray as well
+        raise
+    return gram
 
 
 def _split(products: np.ndarray) -> Gram:

@@ -41,6 +41,7 @@ class Balance(NamedTuple):
     stationary: Bool[Array, " r"]
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # on the way to a hull with 0
 def balance(
     cosines: Float[Array, "r m m"],
     scales: Float[Array, "r m"],

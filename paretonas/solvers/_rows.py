@@ -7,11 +7,11 @@ from itertools import accumulate
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
-SMALL = 2**16  # numbers up to which the rows are brought to the host as a whole
+SMALL = 2**16  # numbers of one ray up to which the rows are brought to the host as a whole
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}
 CPU = torch.device("cpu")
 PACK = 2**16  # columns that are brought together at once, so that the copy stays in the cache
@@ -120,7 +120,7 @@ class Rows:
     @property
     def few(self) -> bool:
         """Whether the rows are so few numbers that numpy on the host is faster."""
-        return self.r * self.m * self.n <= SMALL
+        return self.m * self.n <= SMALL
 
     def host(self) -> Float[np.ndarray, "*r m n"]:
         """Return few rows on the host, in their dtype where numpy has it; not to be written to."""
@@ -170,6 +170,11 @@ class Rows:
                 f"out must have shape {expected}, {self.dtype} on {self.device}, "
                 f"got {tuple(out.shape)}, {out.dtype} on {out.device}"
             )
+        memory = out.untyped_storage().data_ptr()
+        leaves = (leaf for part in self._parts for leaf in _leaves(part))
+        if any(leaf.untyped_storage().data_ptr() == memory for leaf in leaves):
+            raise ValueError("out must not share memory with the jacobian")
+        out = out.detach()
         return out if self.batched else out.unsqueeze(0)
 
     def _packed(self, parts: list[Tensor | list[Tensor]], into: Tensor) -> Tensor:
@@ -280,23 +285,28 @@ def _check_kind(name: str, tensor: object) -> None:
 
 
 def weighted_sum(
-    rows: Rows, weights: Float[np.ndarray, "r m"], target: Float[Tensor, "r n"], *, wide: bool
+    rows: Rows,
+    weights: Float[np.ndarray, "r m"],
+    target: Float[Tensor, "r n"],
+    wide: Bool[np.ndarray, " r"],
 ) -> Float[Tensor, "r n"]:
-    """Sum the rows by their weights, into ``target``; ``wide`` sums in float64."""
-    wide = wide or rows.dtype not in (torch.float32, torch.float64)
-    factors = torch.from_numpy(weights).to(rows.device, torch.float64 if wide else rows.dtype)
+    """Sum the rows by their weights, into ``target``; rays that are ``wide`` in float64."""
+    halves = rows.dtype not in (torch.float32, torch.float64)
+    exact = torch.from_numpy(weights).to(rows.device)
     start = 0
     for part in rows.parts():
         goal = target[:, start : start + _width(part)]
         start += _width(part)
-        if isinstance(part, list):
-            _add_up(part, weights[0].tolist(), goal[0], wide)
-        elif wide:
-            for cut, piece in zip(part.split(PACK, -1), goal.split(PACK, -1), strict=True):
-                piece.copy_((factors.unsqueeze(1) @ cut.double()).squeeze(1))
-        else:
-            for k in range(rows.r):
-                torch.mv(part[k].T, factors[k], out=goal[k])
+        for k in range(rows.r):
+            if isinstance(part, list):
+                _add_up(part, weights[k].tolist(), goal[k], halves or bool(wide[k]))
+            elif halves or wide[k]:
+                for cut, piece in zip(
+                    part[k].split(PACK, -1), goal[k].split(PACK, -1), strict=True
+                ):
+                    piece.copy_(exact[k] @ cut.double())
+            else:
+                torch.mv(part[k].T, exact[k].to(rows.dtype), out=goal[k])
     return target
 
 

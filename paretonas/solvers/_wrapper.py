@@ -28,6 +28,8 @@ def check_inner(inner: object) -> None:
     """
     if not isinstance(inner, WeightingSolver):
         raise TypeError(f"inner must be a WeightingSolver, got {type(inner).__name__}")
+    if not inner.weighs_rows:
+        raise TypeError(f"inner must weigh rows, got a {type(inner).__name__} that does not")
 
 
 def referred_back(answer: Answer, factors: np.ndarray) -> Answer:

@@ -19,6 +19,7 @@ from paretonas.solvers._rows import Jacobian, Rows, like, weighted_sum
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem
 
+CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
 CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
 NARROW = 1e30  # weights up to which, with their inverses, products stay within float32
 
@@ -105,6 +106,8 @@ class WeightingSolver(ABC):
 
     non_conflicting: ClassVar[bool] = False
     """Whether the method guarantees that no objective gets worse to first order."""
+    weighs_rows: ClassVar[bool] = True
+    """Whether ``weigh`` has an answer; false for a wrapper around a solver that has none."""
     needs_gradients: ClassVar[bool] = True
     """Whether the weights depend on gradients; if not, one backward pass will do."""
 
@@ -130,7 +133,7 @@ class WeightingSolver(ABC):
             ValueError: a shape does not fit, or an entry is not finite.
         """
         problem = Problem(jacobian, values)
-        answer = self.weigh(problem, state)
+        answer = self._answer(problem, state)
         vector, shown, summed = self._combined(problem, answer, out)
         certificate = Certificate(answer.problem or problem, summed, answer.residual, answer.branch)
         return Direction(vector, shown, certificate, answer.state)
@@ -175,8 +178,28 @@ class WeightingSolver(ABC):
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the weights of the rows, for all rays at once."""
 
-    def _weighting(self, problem: Problem, like: Tensor, state: object) -> Weighting:
+    def _answer(self, problem: Problem, state: object) -> Answer:
         answer = self.weigh(problem, state)
+        if not self.non_conflicting:
+            return answer
+        seen = answer.problem or problem
+        conflict = np.array(_look(seen.gram, answer.weights)[1]) < -CONFLICT
+        if not conflict.any():
+            return answer
+        # Rounding has made dependent rows look as if no gradients could have such angles: solve
+        # again for angles that are possible.
+        again = self.weigh(problem.lifted(), state)
+        weights = np.where(conflict[:, None], again.weights, answer.weights)
+
+        def residual() -> np.ndarray:
+            both = [one.residual() if one.residual else np.zeros(len(weights)) for one in pair]
+            return np.where(conflict, *both)
+
+        pair = (again, answer)
+        return answer._replace(weights=weights, residual=residual, problem=seen)
+
+    def _weighting(self, problem: Problem, like: Tensor, state: object) -> Weighting:
+        answer = self._answer(problem, state)
         certificate = Certificate(
             answer.problem or problem, answer.weights, answer.residual, answer.branch
         )
@@ -191,12 +214,12 @@ class WeightingSolver(ABC):
         summed, wide = self._rounded(answer, problem)
         with np.errstate(over="ignore", invalid="ignore"):  # sums may leave a narrow dtype's range
             if rows.few:
-                few = _sum_few(summed, rows, wide)
+                few = _sum_few(summed, rows, bool(wide.any()))
                 sample, vector = float(np.add.reduce(few, None)), like(rows, few)
                 if out is not None:
                     vector = rows.buffer(out).copy_(vector).view_as(vector)
             else:
-                vector = weighted_sum(rows, summed, rows.buffer(out), wide=wide)
+                vector = weighted_sum(rows, summed, rows.buffer(out), wide)
                 sample = vector.sum().item()
                 vector = vector if rows.batched else vector[0]
             shown = like(rows, weights if rows.batched else weights[0])
@@ -208,36 +231,39 @@ class WeightingSolver(ABC):
             rows.check_finite()
         return vector, shown, summed
 
-    def _rounded(self, answer: Answer, problem: Problem) -> tuple[np.ndarray, bool]:
-        # The weights to sum by, and whether to sum in float64.
+    def _rounded(self, answer: Answer, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+        # The weights to sum by, and for each ray whether to sum in float64.
         weights, rows = answer.weights, problem.rows
-        wide = rows.few and problem.looked_at
+        seen = answer.problem or problem
+        wide = np.full(rows.r, rows.few and seen.looked_at)
         careful = rows.dtype == torch.float32 and not rows.few
         if careful:
             sizes = np.abs(weights)
-            wide = bool(((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any())
-        if self.non_conflicting or (careful and problem.looked_at):
-            length = _length((answer.problem or problem).gram, weights)
-            wide = wide or min(length) < CANCELS
-            if self.non_conflicting and min(length) <= RESOLUTION:
+            wide = ((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any(-1)
+        if self.non_conflicting or (careful and seen.looked_at):
+            length, cosine = (np.array(found) for found in _look(seen.gram, weights))
+            wide = wide | (length < CANCELS)
+            moves = (length > RESOLUTION) & (cosine >= -CONFLICT)
+            if self.non_conflicting and not moves.all():
                 # A sum that cancels to the last digits is rounding that points anywhere, also
                 # uphill: at this resolution the point is stationary, and the direction is 0.
-                weights = np.where(np.array(length)[:, None] > RESOLUTION, weights, 0.0)
+                weights = np.where(moves[:, None], weights, 0.0)
         return weights, wide
 
 
-def _length(gram: Gram, weights: np.ndarray) -> list[float]:
-    # Of the weighted sums of rows, relative to their terms.
+def _look(gram: Gram, weights: np.ndarray) -> tuple[list[float], list[float]]:
+    # Lengths of the weighted sums of rows, relative to their terms, and their smallest cosines.
     if weights.shape[0] == 1 and weights.shape[1] <= FEW:
         terms = [w * n for w, n in zip(weights[0].tolist(), gram.norms[0].tolist(), strict=True)]
         total = sum(map(abs, terms)) or 1.0
         terms = [term / total for term in terms]
-        inner = [sum(map(mul, terms, row)) for row in gram.cosines[0].tolist()]
-        return [math.sqrt(max(0.0, sum(map(mul, terms, inner))))]
+        within = [sum(map(mul, terms, row)) for row in gram.cosines[0].tolist()]
+        size = math.sqrt(max(0.0, sum(map(mul, terms, within))))
+        return [size], [min(within) / max(size, RESOLUTION)]
     sizes = weights * gram.norms
-    total = np.maximum(np.abs(sizes).sum(-1, keepdims=True), 1e-300)
-    found: list[float] = lengths(gram.cosines, sizes / total)[1].tolist()
-    return found
+    sums = np.maximum(np.abs(sizes).sum(-1, keepdims=True), 1e-300)
+    inner, length = lengths(gram.cosines, sizes / sums)
+    return length.tolist(), (inner.min(-1) / np.maximum(length, RESOLUTION)).tolist()
 
 
 def _sum_few(weights: np.ndarray, rows: Rows, wide: bool) -> np.ndarray:

@@ -29,8 +29,8 @@ class FairGrad(WeightingSolver):
 
     Where the convex hull of the gradients contains 0 (to 3e-8 of their lengths), no such weights
     exist, the direction is 0 and the branch "stationary". A zero gradient is left out, with weight
-    0. With alpha below 0.2 or above 10 and gradients 1e6 apart in length, the weights can differ
-    by more than float64 resolves; the certificate's KKT residual then says so.
+    0. With alpha far from 1, or nearly dependent gradients 1e6 apart in length, the weights can
+    differ by more than float64 resolves; the certificate's KKT residual then says so.
 
     The weights are the optimum of a strictly convex program, found by Newton's method on unit
     gradients; the published code hands the equation to a least-squares solver.

@@ -107,7 +107,7 @@ class GradDrop:
         up = self._coins(size.shape, rows.dtype).cpu().numpy() * size < positive
         if self.leak is None:
             return np.asarray(np.where(up, positive, negative))
-        leak = self.leak.double().cpu().numpy()
+        leak = self.leak.detach().double().cpu().numpy()
         rest = (1.0 - leak)[:, None] * host
         drawn = np.where(up[..., None, :], np.maximum(rest, 0.0), np.minimum(rest, 0.0))
         return np.asarray(leak @ host + drawn.sum(-2))
@@ -144,7 +144,7 @@ class GradDrop:
         if self.leak is None:
             torch.addcmul(positive.mul_(up), negative, down, out=scratch)
         else:
-            leak = self.leak.to(cut.device, cut.dtype)
+            leak = self.leak.detach().to(cut.device, cut.dtype)
             torch.matmul(leak, cut, out=scratch)
             for share, row in zip((1.0 - leak).tolist(), cut.unbind(1), strict=True):
                 scratch.add_(row.clamp_min(0.0).mul_(up), alpha=share)

@@ -56,6 +56,10 @@ class MovingAverage(Wrapper):
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 
+    def due(self, state: object) -> bool:
+        """Say whether the next call of the inner solver looks at gradients."""
+        return self.inner.due(inner_state(recalled(state, STATE, None)))
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Average what the inner solver finds."""
         known = recalled(state, STATE, (problem.r, problem.m))

@@ -73,9 +73,13 @@ class Preconditioned(Wrapper):
         """Whether the inner solver does: without, there is no angle to measure."""
         return self.inner.needs_gradients
 
+    def due(self, state: object) -> bool:
+        """Say whether the next call of the inner solver looks at gradients."""
+        return self.inner.due(state)
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve in the metric."""
-        if not self.inner.needs_gradients:
+        if not self.inner.due(state):
             return self.inner.weigh(problem, state)
         divisor = self.divisor if isinstance(self.divisor, Tensor) else self.divisor()
         divides = divisor.shape == (problem.rows.n,) and bool(
@@ -86,7 +90,7 @@ class Preconditioned(Wrapper):
                 f"divisor must have shape (n,) = ({problem.rows.n},) with positive, finite "
                 f"entries, got shape {tuple(divisor.shape)}"
             )
-        metric = problem.with_metric(1.0 / divisor.detach())
+        metric = problem.with_metric(1.0 / divisor.detach().double())
         answer = self.inner.weigh(metric, state)
         return answer if answer.problem is not None else answer._replace(problem=metric)
 

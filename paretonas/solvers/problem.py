@@ -14,6 +14,8 @@ from paretonas.solvers._gram import Gram
 from paretonas.solvers._min_norm import min_norm
 from paretonas.solvers._rows import Jacobian, Rows
 
+LIFT = 1e-12  # share of a dimension of its own that a row gets where its angles are impossible
+
 
 class Problem:
     """The gradients of m objectives for each of r rays; a lone jacobian counts as one ray.
@@ -59,15 +61,13 @@ class Problem:
         products = products.reshape(-1, *products.shape[-2:])
         if not np.isfinite(products).all():
             raise ValueError("gram must be finite")
-        squares = products.diagonal(axis1=-2, axis2=-1)
-        slack = 1e-3 * np.sqrt(np.abs(squares[:, :, None])) * np.sqrt(np.abs(squares[:, None, :]))
-        if squares.min() < 0 or (np.abs(products - products.swapaxes(-1, -2)) > slack).any():
-            raise ValueError("gram must be symmetric with a diagonal >= 0: products of gradients")
+        digits = 8 * products.shape[-1] * max(torch.finfo(gram.dtype).eps, 1e-12)
+        whole = _possible(products, digits)
         problem = cls.__new__(cls)
         problem.r, problem.m, _ = products.shape
         problem.batched = gram.ndim == 3
         problem._rows = _no_rows
-        problem._gram_of = lambda: Gram.of_matrix(products)
+        problem._gram_of = lambda: whole
         problem._values = None if values is None else problem._checked_values(values)
         return problem
 
@@ -204,6 +204,16 @@ class Problem:
 
         return self._derived(rows, lambda: Gram.of(given, here), None)
 
+    def lifted(self) -> Problem:
+        """Turn all rows away from each other by a little more than rounding turns them."""
+        m = self.m
+
+        def gram() -> Gram:
+            cosines = (self.gram.cosines + LIFT * np.eye(m)) / (1.0 + LIFT)
+            return Gram(cosines, self.gram.norms)
+
+        return self._derived(lambda: self.rows, gram, None)
+
     def shaped(self, array: Shaped[np.ndarray, "r ..."]) -> Tensor:
         """Return a tensor, without the leading dimension if the caller gave none."""
         return torch.from_numpy(array if self.batched else array.reshape(array.shape[1:]))
@@ -234,6 +244,29 @@ class Problem:
                 + (f" of ray {at[0]}" if self.batched else "")
             )
         return wide if self.batched else wide[None]
+
+
+def _possible(products: np.ndarray, slack: float) -> Gram:
+    # What rounding has made impossible by up to ``slack``, relative to the lengths, is mended.
+    squares = products.diagonal(axis1=-2, axis2=-1)
+    top = squares.max(-1, keepdims=True)
+    if (squares < -slack * top).any() or (top < 0).any():
+        raise ValueError("gram must have a diagonal >= 0: it holds the squared lengths")
+    norms = np.sqrt(np.maximum(squares, 0.0))
+    bound = norms[:, :, None] * norms[:, None, :]
+    turned = np.abs(products - products.swapaxes(-1, -2))
+    tiny = slack * top[:, :, None]
+    if (turned > 2 * slack * bound + tiny * (bound == 0)).any():
+        raise ValueError("gram must be symmetric")
+    gram = Gram.of_matrix(np.where(bound > 0, products, 0.0))
+    least = np.linalg.eigvalsh(gram.cosines)[:, 0]
+    if (np.abs(products) > (1 + slack) * bound + tiny).any() or least.min() < -slack:
+        raise ValueError(
+            "gram must hold inner products: no gradients have such angles "
+            f"(smallest eigenvalue of the cosines {least.min():.3g})"
+        )
+    lift = np.maximum(-least, 0.0)[:, None, None]
+    return Gram((gram.cosines + lift * np.eye(gram.norms.shape[-1])) / (1 + lift), gram.norms)
 
 
 def check_preference(preference: Tensor | None) -> None:

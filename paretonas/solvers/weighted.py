@@ -64,19 +64,30 @@ class Weighted(WeightingSolver):
         out: Float[Tensor, "*r n"] | None = None,
     ) -> Direction:
         """Scale, solve, and refer the weights back; see ``WeightingSolver``."""
-        if isinstance(self.inner, WeightingSolver):
+        if self.weighs_rows:
             return super().__call__(jacobian, values, state, out=out)
         problem = Problem(jacobian, values)
         preference = problem.shaped(problem.spread(self.preference))
         rows = problem.rows.dense()
         scaled = rows * preference.reshape(problem.r, problem.m, 1).to(rows.device, rows.dtype)
         seen = None if values is None else values * preference.to(values.device, values.dtype)
-        into = {} if out is None else {"out": out}
-        direction = self.inner(scaled if problem.batched else scaled[0], seen, state, **into)
+        direction = self.inner(scaled if problem.batched else scaled[0], seen, state)
+        if out is not None:
+            vector = problem.rows.buffer(out).copy_(direction.vector).view_as(direction.vector)
+            direction = replace(direction, vector=vector)
         if direction.weights is None:
             return direction
         weights = direction.weights
         return replace(direction, weights=weights * preference.to(weights.device, weights.dtype))
+
+    @property
+    def weighs_rows(self) -> bool:  # type: ignore[override]
+        """Whether the inner solver does."""
+        return isinstance(self.inner, WeightingSolver) and self.inner.weighs_rows
+
+    def due(self, state: object) -> bool:
+        """Say whether the next call of the inner solver looks at gradients."""
+        return self.inner.due(state) if isinstance(self.inner, WeightingSolver) else True
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve for the scaled rows.
@@ -84,7 +95,7 @@ class Weighted(WeightingSolver):
         Raises:
             TypeError: the inner solver does not weigh rows.
         """
-        if not isinstance(self.inner, WeightingSolver):
+        if not (isinstance(self.inner, WeightingSolver) and self.weighs_rows):
             raise TypeError(
                 f"{type(self.inner).__name__} does not weigh rows: call with a jacobian"
             )

@@ -110,8 +110,8 @@ def test_the_front_is_where_gradients_are_opposite(toy):
         line[k, 1] = grid[np.argmin(np.abs(np.linalg.det(jacobian)))]
     problem = toy.TOYS["sam-gs"]
     assert toy.reached_front(line, problem).all()
-    assert not toy.reached_front(line + np.array([0.0, 0.15]), problem).any()
-    assert not toy.reached_front(np.array([[7.2, -8.43], [-7.2, -8.43]]), problem).any()
+    assert not toy.reached_front(line + np.array([0.0, 0.25]), problem).any()
+    assert not toy.reached_front(np.array([[7.3, -8.43], [-7.3, -8.43]]), problem).any()
 
 
 def test_optima_are_minima_of_the_sum(toy):

@@ -18,13 +18,17 @@ from paretonas.solvers import (
     DynamicWeightAverage,
     EveryKSteps,
     LinearScalarization,
+    MovingAverage,
     RandomWeights,
     SmoothTchebycheff,
     Tchebycheff,
     UncertaintyWeighting,
     UPGrad,
+    Weighted,
 )
 from paretonas.solvers.base import Answer, WeightingSolver
+
+QUARTERS = torch.full((4,), 0.25)
 
 
 class Net(nn.Module):
@@ -347,17 +351,17 @@ def test_a_solver_by_values_costs_one_pass():
     assert direction.weights.tolist() == [0.25] * 4
 
 
-def test_between_two_steps_of_its_solver_a_step_costs_one_pass():
+@pytest.mark.parametrize("wrap", [lambda s: s, MovingAverage, lambda s: Weighted(QUARTERS, s)])
+def test_between_two_steps_of_its_solver_a_step_costs_one_pass(wrap):
     net, inputs = mlp(m=4)
+    solver = wrap(EveryKSteps(MGDA(), k=2))
     state, passes = None, []
     for _ in range(5):
         passes.append(0)
         features = net.trunk(inputs)
         features.register_hook(lambda g: passes.append(passes.pop() + 1))
         losses = [head(features).square().mean() for head in net.heads]
-        direction = backward(
-            losses, net.trunk.parameters(), solver=EveryKSteps(MGDA(), k=2), state=state
-        )
+        direction = backward(losses, net.trunk.parameters(), solver=solver, state=state)
         state = direction.state
     assert passes == [4, 1, 4, 1, 4]
 

@@ -244,6 +244,9 @@ def test_from_the_gram_matrix_as_from_the_rows(solver):
         (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), "symmetric"),
         (torch.tensor([[-1.0, 0.0], [0.0, 1.0]]), "diagonal >= 0"),
         (torch.tensor([[1.0, torch.nan], [torch.nan, 1.0]]), "finite"),
+        (torch.tensor([[1.0, 2.0], [2.0, 1.0]]), "no gradients have such angles"),
+        (1.9 * torch.eye(3) - 0.9, "no gradients have such angles"),
+        (torch.tensor([[0.0, 1.0], [1.0, 1.0]]), "no gradients have such angles"),
     ],
 )
 def test_what_is_no_gram_matrix_is_refused(gram, message):
@@ -260,3 +263,34 @@ def test_values_alone_do_where_no_gradient_is_needed():
     assert weighting.certificate.rank == -1
     with pytest.raises(ValueError, match="needs gradients"):
         MGDA().from_values(values)
+
+
+@pytest.mark.parametrize("n", [6, 1000, 40_000])
+@pytest.mark.parametrize("solver", [MGDA(), UPGrad(), DualProj(), LinearScalarization()])
+def test_a_ray_is_solved_to_the_last_bit_as_alone_whatever_its_neighbors(solver, n):
+    torch.manual_seed(0)
+    rays = torch.randn(40, 3, n)
+    rays[0, 1] = -rays[0, 0] + 1e-3 * torch.randn(n)
+    rays[1, 2] = 0.0
+    rays[2] *= 1e-30
+    together = solver(rays).vector
+    for k in (0, 1, 2, 3, 39):
+        assert torch.equal(together[k], solver(rays[k]).vector)
+
+
+def test_angles_that_rounding_has_made_impossible_are_mended():
+    """Found by search: the smallest eigenvalue is -2e-14, and a solver went uphill."""
+    cosines = torch.eye(3, dtype=torch.float64)
+    cosines[0, 1] = cosines[1, 0] = -0.7991105301146741
+    cosines[0, 2] = cosines[2, 0] = -0.8290938944017567
+    cosines[1, 2] = cosines[2, 1] = 0.3264099658067443
+    norms = torch.tensor([2.3077072907147768, 0.3873781889019827, 0.4823521631744817]).double()
+    weighting = DualProj().from_gram(cosines * norms * norms[:, None])
+    assert weighting.certificate.smallest_cosine > -1e-6
+    assert weighting.certificate.kkt_residual < 1e-9
+
+
+def test_an_out_that_shares_memory_with_the_jacobian_is_refused():
+    jacobian = torch.randn(3, 50_000)
+    with pytest.raises(ValueError, match="must not share memory"):
+        MGDA()(jacobian, out=jacobian[0])
