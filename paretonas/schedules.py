@@ -106,14 +106,15 @@ class ConflictAwareLR(LRScheduler):
             cosines: one or any number of them, of which the smallest counts: the matrix from
                 `conflict.cosine_similarity` for the worst pair, its mean over pairs for the mean,
                 or ``direction.certificate.smallest_cosine``, which a non-conflicting solver keeps
-                above 0, so that a threshold below 1 is then in place.
+                above 0, so that a threshold below 1 is then in place. None at all, as for a lone
+                task, is harmony.
 
         Raises:
-            ValueError: there is none, or one is not finite or no cosine.
+            ValueError: one is not finite or no cosine.
         """
         found = torch.as_tensor(cosines).detach().to("cpu", torch.float64)
         if found.numel() == 0:
-            raise ValueError("cosines must hold at least one number, got none")
+            found = torch.ones(1, dtype=torch.float64)
         if not found.isfinite().all():
             at = (~found.isfinite()).nonzero()[0].tolist()
             where = f" at {tuple(at)}" if at else ""

@@ -262,7 +262,6 @@ def test_a_state_with_an_inner_schedule_fits_only_such():
         (math.nan, "cosines must be finite, got nan"),
         (torch.tensor([[1.0, -math.inf], [0.0, 1.0]]), r"got -inf at \(0, 1\)"),
         (1.5, r"cosines must be in \[-1, 1\], got 1.5"),
-        (torch.zeros(0), "at least one number"),
     ],
 )
 def test_what_is_no_cosine_is_refused_and_changes_nothing(cosines, message):
@@ -307,3 +306,12 @@ def test_the_wrong_order_of_steps_is_warned_about_as_by_torch():
     schedule = aware(sgd(1.0))
     with pytest.warns(UserWarning, match=r"lr_scheduler.step\(\)` before `optimizer.step"):
         schedule.step()
+
+
+def test_a_lone_task_is_in_harmony():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = ConflictAwareLR(optimizer)
+    for _ in range(3):
+        optimizer.step()
+        schedule.step(cosines=torch.zeros(0))
+    assert schedule.get_last_lr() == [0.1]

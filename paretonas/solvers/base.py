@@ -19,6 +19,7 @@ from paretonas.solvers._rows import Jacobian, Rows, like, weighted_sum
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem
 
+WIDE, NOT_WIDE = np.array([True]), np.array([False])
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
 CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
 NARROW = 1e30  # weights up to which, with their inverses, products stay within float32
@@ -235,6 +236,8 @@ class WeightingSolver(ABC):
         # The weights to sum by, and for each ray whether to sum in float64.
         weights, rows = answer.weights, problem.rows
         seen = answer.problem or problem
+        if rows.few and not self.non_conflicting:
+            return weights, WIDE if seen.looked_at else NOT_WIDE
         wide = np.full(rows.r, rows.few and seen.looked_at)
         careful = rows.dtype == torch.float32 and not rows.few
         if careful:

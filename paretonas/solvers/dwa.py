@@ -54,8 +54,10 @@ class DynamicWeightAverage(WeightingSolver):
 
     def __post_init__(self) -> None:
         """Refuse settings that are none."""
-        if self.steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+        if not isinstance(self.steps_per_epoch, int) or self.steps_per_epoch < 1:
+            raise ValueError(
+                f"steps_per_epoch must be a whole number of at least 1, got {self.steps_per_epoch}"
+            )
         positive("temperature", self.temperature)
 
     def weigh(self, problem: Problem, state: object) -> Answer:

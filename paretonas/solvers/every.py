@@ -52,8 +52,8 @@ class EveryKSteps(Wrapper):
     def __post_init__(self) -> None:
         """Refuse what cannot be asked."""
         check_inner(self.inner)
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, got {self.k}")
+        if not isinstance(self.k, int) or self.k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, got {self.k}")
 
     def due(self, state: object) -> bool:
         """Say whether the next call, with this state, asks the inner solver for gradients."""

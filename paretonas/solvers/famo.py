@@ -13,7 +13,7 @@ from torch import Tensor
 from paretonas.solvers._aim import refuse
 from paretonas.solvers._learned import LEARNED, Learned, array, positive, recalled
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import Problem, check_point
 
 CLEAR = 1e-8  # added to the distance from the minimum, whose logarithm counts
 
@@ -66,12 +66,7 @@ class FAMO(WeightingSolver):
         positive("lr", self.lr)
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
-        if self.min_losses is not None:
-            least = self.min_losses
-            if least.ndim != 1 or not bool(least.isfinite().all()):
-                raise ValueError(
-                    f"min_losses must be finite and have shape (m,), got {least.tolist()}"
-                )
+        check_point("min_losses", self.min_losses)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Learn from the last step, if nobody has yet, and weigh."""

@@ -72,9 +72,9 @@ class PMTL(WeightingSolver):
     def __post_init__(self) -> None:
         """Refuse what cannot be rays."""
         check_preference(self.preference)
+        check_preference(self.others)
         if self.others is not None and self.others.ndim != 2:
             raise ValueError(f"others must have shape (K, m), got {tuple(self.others.shape)}")
-        check_preference(self.others)
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance must be in [0, 1), got {self.tolerance}")
 

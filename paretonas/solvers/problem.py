@@ -296,6 +296,21 @@ def check_preference(preference: Tensor | None) -> None:
         raise ValueError(f"preference must sum to 1 over the objectives, got {total.tolist()}")
 
 
+def check_point(name: str, point: Tensor | None) -> None:
+    """Accept None, or (m,) finite numbers, one for each objective.
+
+    Raises:
+        TypeError: it is no tensor.
+        ValueError: its shape is another, or a number is not finite.
+    """
+    if point is None:
+        return
+    if not isinstance(point, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(point).__name__}")
+    if point.ndim != 1 or not bool(point.isfinite().all()):
+        raise ValueError(f"{name} must be finite and have shape (m,), got {point.tolist()}")
+
+
 def _check_values(values: object) -> None:
     if not isinstance(values, Tensor):
         raise TypeError(f"values must be a torch.Tensor, got {type(values).__name__}")

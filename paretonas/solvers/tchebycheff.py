@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem, check_preference
+from paretonas.solvers.problem import Problem, check_point, check_preference
 
 GONE = 700.0  # exp(-700) is the last of float64 that is no subnormal number
 
@@ -54,7 +54,7 @@ class SmoothTchebycheff(WeightingSolver):
     def __post_init__(self) -> None:
         """Refuse what cannot be a preference, a softness or an ideal."""
         check_preference(self.preference)
-        _check_ideal(self.ideal)
+        check_point("ideal", self.ideal)
         if not 0 < self.mu < float("inf"):
             raise ValueError(f"mu must be positive and finite, got {self.mu}")
 
@@ -94,7 +94,7 @@ class Tchebycheff(WeightingSolver):
     def __post_init__(self) -> None:
         """Refuse what cannot be a preference or an ideal."""
         check_preference(self.preference)
-        _check_ideal(self.ideal)
+        check_point("ideal", self.ideal)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Share the weight among the worst."""
@@ -114,8 +114,3 @@ def _above(problem: Problem, ideal: Tensor | None) -> Float[np.ndarray, "r m"]:
         )
     above: Float[np.ndarray, "r m"] = values - ideal.detach().to("cpu", torch.float64).numpy()
     return above
-
-
-def _check_ideal(ideal: Tensor | None) -> None:
-    if ideal is not None and not (ideal.ndim == 1 and bool(ideal.isfinite().all())):
-        raise ValueError(f"ideal must be finite and have shape (m,), got {ideal.tolist()}")

@@ -14,6 +14,7 @@ from paretonas.solvers.grad_norm import GradNorm
 from paretonas.solvers.imtl_l import IMTLL
 from paretonas.solvers.inverse_magnitude import InverseMagnitude
 from paretonas.solvers.linear import LinearScalarization, RandomWeights
+from paretonas.solvers.tchebycheff import Tchebycheff
 from paretonas.solvers.uncertainty import UncertaintyWeighting
 
 BY_VALUES = [UncertaintyWeighting, IMTLL, DynamicWeightAverage, FAMO]
@@ -471,7 +472,11 @@ def test_a_state_that_does_not_fit_is_refused(kind, jacobian):
         (lambda: FAMO(torch.tensor([float("nan")])), "min_losses must be finite"),
         (lambda: GradNorm(alpha=-1.0), "alpha must be at least 0"),
         (lambda: GradNorm(lr=float("inf")), "lr must be positive and finite"),
-        (lambda: DynamicWeightAverage(0), "steps_per_epoch must be at least 1, got 0"),
+        (lambda: DynamicWeightAverage(0), "must be a whole number of at least 1, got 0"),
+        (
+            lambda: DynamicWeightAverage(float("nan")),
+            "must be a whole number of at least 1, got nan",
+        ),
         (lambda: DynamicWeightAverage(temperature=0.0), "temperature must be positive"),
     ],
 )
@@ -493,3 +498,9 @@ def test_one_objective_is_weighed_by_itself(kind):
     found, _ = _weights(kind(), [torch.ones(1, 3)] * 4, torch.rand(4, 1) + 0.1)
     assert found.isfinite().all()
     assert (found > 0).all()
+
+
+@pytest.mark.parametrize("build", [lambda: FAMO([0.0, 0.0]), lambda: Tchebycheff(ideal=[0.0])])
+def test_a_point_that_is_no_tensor_is_refused(build):
+    with pytest.raises(TypeError, match="must be a torch.Tensor, got list"):
+        build()

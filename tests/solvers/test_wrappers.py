@@ -130,7 +130,7 @@ def test_a_call_in_between_needs_no_gradients(jacobians):
 
 
 def test_asking_less_than_every_step_is_refused():
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1, got 0"):
         EveryKSteps(MGDA(), 0)
 
 
