@@ -19,6 +19,7 @@ from paretonas.solvers._rows import Jacobian, Rows, like, weighted_sum
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem
 
+Looks = tuple[list[float], list[float]]
 WIDE, NOT_WIDE = np.array([True]), np.array([False])
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
 CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
@@ -134,8 +135,8 @@ class WeightingSolver(ABC):
             ValueError: a shape does not fit, or an entry is not finite.
         """
         problem = Problem(jacobian, values)
-        answer = self._answer(problem, state)
-        vector, shown, summed = self._combined(problem, answer, out)
+        answer, looks = self._answer(problem, state)
+        vector, shown, summed = self._combined(problem, answer, looks, out)
         certificate = Certificate(answer.problem or problem, summed, answer.residual, answer.branch)
         return Direction(vector, shown, certificate, answer.state)
 
@@ -179,14 +180,16 @@ class WeightingSolver(ABC):
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the weights of the rows, for all rays at once."""
 
-    def _answer(self, problem: Problem, state: object) -> Answer:
+    def _answer(self, problem: Problem, state: object) -> tuple[Answer, Looks | None]:
+        # With how the direction lies to the rows, where a promise depends on it.
         answer = self.weigh(problem, state)
         if not self.non_conflicting:
-            return answer
+            return answer, None
         seen = answer.problem or problem
-        conflict = np.array(_look(seen.gram, answer.weights)[1]) < -CONFLICT
+        looks = _look(seen.gram, answer.weights)
+        conflict = np.array(looks[1]) < -CONFLICT
         if not conflict.any():
-            return answer
+            return answer, looks
         # Rounding has made dependent rows look as if no gradients could have such angles: solve
         # again for angles that are possible.
         again = self.weigh(problem.lifted(), state)
@@ -197,10 +200,11 @@ class WeightingSolver(ABC):
             return np.where(conflict, *both)
 
         pair = (again, answer)
-        return answer._replace(weights=weights, residual=residual, problem=seen)
+        answer = answer._replace(weights=weights, residual=residual, problem=seen)
+        return answer, _look(seen.gram, weights)
 
     def _weighting(self, problem: Problem, like: Tensor, state: object) -> Weighting:
-        answer = self._answer(problem, state)
+        answer, _ = self._answer(problem, state)
         certificate = Certificate(
             answer.problem or problem, answer.weights, answer.residual, answer.branch
         )
@@ -208,11 +212,11 @@ class WeightingSolver(ABC):
         return Weighting(weights, certificate, answer.state)
 
     def _combined(
-        self, problem: Problem, answer: Answer, out: Tensor | None
+        self, problem: Problem, answer: Answer, looks: Looks | None, out: Tensor | None
     ) -> tuple[Tensor, Tensor, np.ndarray]:
         # The vector, the weights in its dtype, and the weights by which it was summed.
         rows, weights = problem.rows, answer.weights
-        summed, wide = self._rounded(answer, problem)
+        summed, wide = self._rounded(answer, looks, problem)
         with np.errstate(over="ignore", invalid="ignore"):  # sums may leave a narrow dtype's range
             if rows.few:
                 few = _sum_few(summed, rows, bool(wide.any()))
@@ -232,19 +236,23 @@ class WeightingSolver(ABC):
             rows.check_finite()
         return vector, shown, summed
 
-    def _rounded(self, answer: Answer, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    def _rounded(
+        self, answer: Answer, looks: Looks | None, problem: Problem
+    ) -> tuple[np.ndarray, np.ndarray]:
         # The weights to sum by, and for each ray whether to sum in float64.
         weights, rows = answer.weights, problem.rows
         seen = answer.problem or problem
-        if rows.few and not self.non_conflicting:
+        if rows.few and looks is None:
             return weights, WIDE if seen.looked_at else NOT_WIDE
         wide = np.full(rows.r, rows.few and seen.looked_at)
         careful = rows.dtype == torch.float32 and not rows.few
         if careful:
             sizes = np.abs(weights)
             wide = ((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any(-1)
-        if self.non_conflicting or (careful and seen.looked_at):
-            length, cosine = (np.array(found) for found in _look(seen.gram, weights))
+        if looks is None and careful and seen.looked_at:
+            looks = _look(seen.gram, weights)
+        if looks is not None:
+            length, cosine = (np.array(found) for found in looks)
             wide = wide | (length < CANCELS)
             moves = (length > RESOLUTION) & (cosine >= -CONFLICT)
             if self.non_conflicting and not moves.all():
@@ -254,7 +262,7 @@ class WeightingSolver(ABC):
         return weights, wide
 
 
-def _look(gram: Gram, weights: np.ndarray) -> tuple[list[float], list[float]]:
+def _look(gram: Gram, weights: np.ndarray) -> Looks:
     # Lengths of the weighted sums of rows, relative to their terms, and their smallest cosines.
     if weights.shape[0] == 1 and weights.shape[1] <= FEW:
         terms = [w * n for w, n in zip(weights[0].tolist(), gram.norms[0].tolist(), strict=True)]
