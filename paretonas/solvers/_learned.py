@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from paretonas.solvers._aim import refuse
+from paretonas.solvers.base import Answer
 from paretonas.solvers.problem import Problem
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
+FARTHEST = 50.0  # of a learned exponent from 0: weights stay within float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +126,20 @@ def positive(name: str, number: float) -> None:
     """
     if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be positive and finite, got {number}")
+
+
+def balanced(
+    name: str, problem: Problem, state: object, *, lr: float, base: float, sign: float
+) -> Answer:
+    """Weigh each loss by base * exp(sign * s), and learn s so that weight * loss nears base.
+
+    Raises:
+        ValueError: a value is negative, for the solver of this name.
+    """
+    values = problem.values
+    refuse(problem, values < 0, f"{name} needs values of at least 0")
+    known = recalled(state, LEARNED, (problem.r, problem.m))
+    learned = Learned.start(problem, 0.0) if known is None else Learned.of(known)
+    weights = base * np.exp(sign * learned.value)
+    after = learned.stepped(sign * (weights * values - base), lr=lr, within=FARTHEST)
+    return Answer(weights, state=after.plain())

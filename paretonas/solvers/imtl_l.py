@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from paretonas.solvers._aim import refuse
-from paretonas.solvers._learned import LEARNED, Learned, positive, recalled
+from paretonas.solvers._learned import balanced, positive
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
-
-FARTHEST = 50.0  # of a log factor from 0: weights stay within float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +47,4 @@ class IMTLL(WeightingSolver):
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Weigh by the factors so far, then learn from the values."""
-        values = problem.values
-        refuse(problem, values < 0, "IMTLL needs values of at least 0")
-        known = recalled(state, LEARNED, (problem.r, problem.m))
-        learned = Learned.start(problem, 0.0) if known is None else Learned.of(known)
-        weights = np.exp(learned.value)
-        after = learned.stepped(weights * values - 1.0, lr=self.lr, within=FARTHEST)
-        return Answer(weights, state=after.plain())
+        return balanced("IMTLL", problem, state, lr=self.lr, base=1.0, sign=1.0)

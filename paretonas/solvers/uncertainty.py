@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from paretonas.solvers._aim import refuse
-from paretonas.solvers._learned import LEARNED, Learned, positive, recalled
+from paretonas.solvers._learned import balanced, positive
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
-
-FARTHEST = 50.0  # of a log variance from 0: weights stay within float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +48,4 @@ class UncertaintyWeighting(WeightingSolver):
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Weigh by the variances so far, then learn from the values."""
-        values = problem.values
-        refuse(problem, values < 0, "UncertaintyWeighting needs values of at least 0")
-        known = recalled(state, LEARNED, (problem.r, problem.m))
-        learned = Learned.start(problem, 0.0) if known is None else Learned.of(known)
-        weights = 0.5 * np.exp(-learned.value)
-        after = learned.stepped(0.5 - weights * values, lr=self.lr, within=FARTHEST)
-        return Answer(weights, state=after.plain())
+        return balanced("UncertaintyWeighting", problem, state, lr=self.lr, base=0.5, sign=-1.0)
