@@ -43,8 +43,8 @@ def backward_through(
     full row rank (so at least as many parameters as Z has entries, batch included), the direction
     of `MGDA` is 0 exactly where the parameters are Pareto stationary.
 
-    `GradDrop` masks each entry of Z by itself; the paper multiplies the gradients by the sign of Z
-    and sums them over the batch before it draws one mask for all samples.
+    `GradDrop` masks each entry of Z by itself; ``GradDrop().on(Z)`` is the form of its paper, which
+    draws one mask for all examples, by the gradients times the sign of Z summed over the batch.
 
     Args:
         losses: m scalars, each with a graph; under a scaler too, as they are.

@@ -1,10 +1,10 @@
 """What a search minimizes: costs in two forms, relaxed (differentiable) and exact."""
 
-from .base import Objective
+from .base import Exact, Objective
 from .cost_table import CostTable, Slot
 from .latency import Latency
 from .memory import Memory
 from .parameters import Parameters
 from .profile import profile
 
-__all__ = ["CostTable", "Latency", "Memory", "Objective", "Parameters", "Slot", "profile"]
+__all__ = ["CostTable", "Exact", "Latency", "Memory", "Objective", "Parameters", "Slot", "profile"]

@@ -1,4 +1,4 @@
-"""What the search asks of an objective."""
+"""What the searches ask of an objective."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
+
+
+@runtime_checkable
+class Exact(Protocol):
+    """A cost that can be found out for one architecture, and may have no gradient.
+
+    All that a sampler needs; an `Objective` is one of these.
+    """
+
+    @property
+    def column(self) -> str:
+        """What tables call it: the name with the unit, such as ``"latency_ms"``."""
+        ...
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """The cost of one architecture; raises, or is not finite, where there is none."""
+        ...
 
 
 @runtime_checkable

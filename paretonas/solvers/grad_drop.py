@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.solvers._grad_drop_on import GradDropOn, check_leak_fits, checked_features
+from paretonas.solvers._random import check_generator, coins
 from paretonas.solvers._rows import Jacobian, Rows, like
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
@@ -31,9 +34,9 @@ class GradDrop:
     weighting of the rows: ``weights`` is None. A coordinate that is 0 in every row stays 0, and a
     lone row comes back as it is. Both sums come from one pass over the jacobian.
 
-    The paper drops in the gradient with respect to the shared *representation*, its sign turned by
-    that of the activation and summed over the batch; hand in that jacobian to follow the paper.
-    On the gradients of parameters it is what most libraries call by this name.
+    On the gradients of parameters this is what most libraries call by this name. The paper drops in
+    the gradient with respect to the shared *representation*, for which it reads the representation
+    too: `on` is that form.
 
     Attributes:
         leak: (m,), in [0, 1]: the share of each objective's gradient that is never dropped. None
@@ -42,7 +45,7 @@ class GradDrop:
             are made on the generator's device.
 
     Raises:
-        TypeError: the leak is no floating point tensor.
+        TypeError: the leak is no floating point tensor, or the generator is none.
         ValueError: the leak is not in [0, 1], or does not fit the jacobian.
 
     References:
@@ -60,11 +63,13 @@ class GradDrop:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a leak that is no share."""
+        """Refuse a leak that is no share, and a generator that is none."""
+        check_generator(self.generator)
         if self.leak is None:
             return
         if not isinstance(self.leak, Tensor) or not self.leak.is_floating_point():
-            raise TypeError("leak must be a torch.Tensor of a floating point dtype")
+            kind = self.leak.dtype if isinstance(self.leak, Tensor) else type(self.leak).__name__
+            raise TypeError(f"leak must be a torch.Tensor of a floating point dtype, got {kind}")
         if self.leak.ndim != 1 or not bool(((self.leak >= 0) & (self.leak <= 1)).all()):
             raise ValueError(
                 f"leak must have shape (m,) and entries in [0, 1], got {self.leak.tolist()}"
@@ -80,11 +85,7 @@ class GradDrop:
     ) -> Direction:
         """Draw the signs and sum; see ``Solver``. The state is handed through."""
         problem = Problem(jacobian, values)
-        if self.leak is not None and len(self.leak) != problem.m:
-            raise ValueError(
-                f"leak must have shape (m,) = ({problem.m},) to fit the jacobian, "
-                f"got ({len(self.leak)},)"
-            )
+        check_leak_fits(self.leak, problem.m)
         rows = problem.rows
         if rows.few:
             vector = like(rows, self._on_host(rows))
@@ -96,6 +97,37 @@ class GradDrop:
         certificate = Certificate(problem, None, None, "drawn", vector.view(rows.r, rows.n))
         return Direction(vector, None, certificate, state)
 
+    def on(self, representation: Tensor | Sequence[Tensor]) -> GradDropOn:
+        """Return the form of the paper, for the gradients of a shared representation.
+
+        With x the representation and g_i the gradient of loss i with respect to it, both
+        (batch, features), the pull of task i on a feature is the sum over the batch of
+        sign(x) * g_i: above 0 where larger activations would raise the loss. One coin per feature
+        picks a sign, with the odds above, and the tasks whose pull has the other sign lose their
+        gradient in this feature, that of all examples. Everything after the first dimension counts
+        as features. The returned solver is for this step only::
+
+            backward_through(losses, features, solver=GradDrop().on(features))
+
+        Where no task has a pull (activations that are all 0, say), the paper's odds are 0/0, and
+        nothing is dropped.
+
+        Args:
+            representation: (batch, ...), or several such tensors, in the order of the columns of
+                the jacobian.
+
+        Raises:
+            TypeError: there is something else than floating point tensors.
+            ValueError: there is none, or one without a batch; on a call, the jacobian does not fit.
+
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [-2.0]])  # two examples, one feature
+        >>> J = torch.tensor([[3.0, 1.0], [-1.0, 4.0]])  # pulls 3 - 1 and -1 - 4
+        >>> GradDrop(generator=torch.Generator().manual_seed(0)).on(x)(J).vector
+        tensor([-1.,  4.])
+        """
+        return GradDropOn(checked_features(representation), self.leak, self.generator)
+
     def _on_host(self, rows: Rows) -> Float[np.ndarray, "*r n"]:
         host = rows.host()
         positive = np.add.reduce(np.maximum(host, 0.0), -2, dtype=np.float64)
@@ -104,7 +136,7 @@ class GradDrop:
         # What is not finite never leaves a sum of absolute values.
         if not math.isfinite(np.add.reduce(size, None)):
             rows.check_finite()
-        up = self._coins(size.shape, rows.dtype).cpu().numpy() * size < positive
+        up = coins(self.generator, size.shape, rows.dtype).cpu().numpy() * size < positive
         if self.leak is None:
             return np.asarray(np.where(up, positive, negative))
         leak = self.leak.detach().double().cpu().numpy()
@@ -138,7 +170,7 @@ class GradDrop:
         torch.sub(positive, negative, out=scratch)
         total = scratch.sum().item()
         # 0 and 1 rather than a condition, which costs a processor ten times as much to follow.
-        scratch.mul_(self._coins(scratch.shape, scratch.dtype).to(cut.device))
+        scratch.mul_(coins(self.generator, scratch.shape, scratch.dtype).to(cut.device))
         up = torch.lt(scratch, positive, out=torch.empty_like(positive))
         down = 1.0 - up
         if self.leak is None:
@@ -151,8 +183,3 @@ class GradDrop:
                 scratch.add_(row.clamp_max(0.0).mul_(down), alpha=share)
         goal.copy_(scratch)
         return float(total)
-
-    def _coins(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        wide = torch.promote_types(dtype, torch.float32)
-        device = "cpu" if self.generator is None else self.generator.device
-        return torch.rand(shape, generator=self.generator, dtype=wide, device=device)

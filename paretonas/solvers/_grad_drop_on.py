@@ -1,0 +1,125 @@
+"""GradDrop as published: one coin per feature of a shared representation, for all examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from paretonas.solvers._random import coins
+from paretonas.solvers._rows import Jacobian
+from paretonas.solvers.base import Direction
+from paretonas.solvers.certificate import Certificate
+from paretonas.solvers.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class GradDropOn:
+    """A `GradDrop` that knows the representation whose gradients it is given; see `GradDrop.on`.
+
+    Attributes:
+        features: the representation, one tensor or several, each (batch, ...).
+        leak: see `GradDrop`.
+        generator: see there.
+    """
+
+    features: Sequence[Float[Tensor, "b *f"]]
+    leak: Float[Tensor, " m"] | None
+    generator: torch.Generator | None
+
+    def __call__(
+        self,
+        jacobian: Jacobian,
+        values: Tensor | None = None,
+        state: object = None,
+        *,
+        out: Tensor | None = None,
+    ) -> Direction:
+        """Draw a sign per feature, and mask; see ``Solver``. The state is handed through."""
+        problem = Problem(jacobian, values)
+        rows = problem.rows
+        width = sum(z.numel() for z in self.features)
+        if rows.n != width:
+            raise ValueError(
+                f"jacobian must have a column for each of {width} entries of the representation, "
+                f"got {rows.n}"
+            )
+        check_leak_fits(self.leak, problem.m)
+        given, vector = rows.dense(), rows.buffer(out)
+        start = 0
+        for z in self.features:
+            end = start + z.numel()
+            cut = given[:, :, start:end].reshape(rows.r, rows.m, *z.shape)
+            goal = self._masked(cut, z.detach().to(rows.device).sign())
+            if goal is None:
+                rows.check_finite()
+                raise ValueError("representation must be finite, got NaN or infinity")
+            vector[:, start:end] = goal.reshape(rows.r, -1)
+            start = end
+        certificate = Certificate(problem, None, None, "drawn per feature", vector)
+        return Direction(vector if rows.batched else vector[0], None, certificate, state)
+
+    def _masked(
+        self, gradients: Float[Tensor, "r m b *f"], signs: Float[Tensor, "b *f"]
+    ) -> Float[Tensor, "r b *f"] | None:
+        # None where something is not finite.
+        wide = torch.promote_types(gradients.dtype, torch.float32)
+        # Of each task and feature: does growing the activations raise the loss, or lower it?
+        pull = (gradients * signs.to(gradients.dtype)).sum(2, dtype=torch.float64)
+        size = pull.abs().sum(1)
+        if not math.isfinite(float(size.sum())):
+            return None
+        drawn = coins(self.generator, tuple(size.shape), wide).to(pull)
+        up = (drawn * size < pull.clamp_min(0.0).sum(1)).unsqueeze(1)
+        kept: Bool[Tensor, "r m *f"] = torch.where(up, pull > 0, pull < 0)
+        shares = (kept | (size == 0).unsqueeze(1)).to(wide)
+        if self.leak is not None:
+            leak = self.leak.detach().to(shares).reshape(-1, *[1] * (shares.ndim - 2))
+            shares = leak + (1.0 - leak) * shares
+        return (gradients.to(wide) * shares.unsqueeze(2)).sum(1)
+
+
+def checked_features(representation: object) -> list[Tensor]:
+    """Return the tensors of a representation.
+
+    Raises:
+        TypeError: there is something else than floating point tensors.
+        ValueError: there is none, or one without a batch.
+    """
+    if isinstance(representation, Tensor):
+        features: list[object] = [representation]
+    elif isinstance(representation, Sequence) and not isinstance(representation, str):
+        features = list(representation)
+    else:
+        raise TypeError(
+            f"representation must be a torch.Tensor or several, got {type(representation).__name__}"
+        )
+    if not features:
+        raise ValueError("representation must be at least one tensor, got none")
+    found: list[Tensor] = []
+    for z in features:
+        if not isinstance(z, Tensor) or not z.is_floating_point():
+            kind = z.dtype if isinstance(z, Tensor) else type(z).__name__
+            raise TypeError(f"representation must be made of floating point tensors, got {kind}")
+        if z.ndim == 0 or z.numel() == 0:
+            raise ValueError(
+                f"representation must have shape (batch, ...) and entries, got {tuple(z.shape)}"
+            )
+        found.append(z.detach())
+    return found
+
+
+def check_leak_fits(leak: Tensor | None, m: int) -> None:
+    """Refuse a leak of other tasks.
+
+    Raises:
+        ValueError: its shape is not (m,).
+    """
+    if leak is not None and len(leak) != m:
+        raise ValueError(
+            f"leak must have shape (m,) = ({m},) to fit the jacobian, got ({len(leak)},)"
+        )
