@@ -29,6 +29,9 @@ class ConflictAwareLR(LRScheduler):
     ``CosineAnnealingLR`` with ``eta_min`` above 0) would undo it or be disturbed by it: pass such
     a one as ``inner``, which then sees only its own rates and is stepped by this one.
 
+    A parameter group that is added later is scaled from the next step on, as the others are; with
+    an ``inner``, that one must allow it (torch's recursive schedulers do, ``LambdaLR`` does not).
+
     Attributes:
         factor: by what the learning rate is multiplied now, in [smallest, 1].
         conflict: running mean of 1 - cosine of the worst pair; None before the first observation.
@@ -95,7 +98,7 @@ class ConflictAwareLR(LRScheduler):
         self.inner = inner
         self.factor = 1.0
         self.conflict: float | None = None
-        self._applied = 1.0  # the factor that is in the optimizer's rates
+        self._applied: list[float] = []  # the factors that are in the optimizer's rates
         self._plain: list[float] = []  # the rates of inner
         super().__init__(optimizer)
 
@@ -144,12 +147,16 @@ class ConflictAwareLR(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """Scale the rates that are in the optimizer, or those of ``inner``."""
         groups = self.optimizer.param_groups
-        applied, self._applied = self._applied, self.factor
+        # A group that was added since the last step brings a rate to which nothing was done yet.
+        applied = self._applied + [1.0] * (len(groups) - len(self._applied))
+        self._applied = [self.factor] * len(groups)
         if self.inner is None:
-            ratio = self.factor / applied
-            return [group["lr"] * ratio for group in groups]
+            return [
+                group["lr"] * (self.factor / before)
+                for group, before in zip(groups, applied, strict=True)
+            ]
         if self.last_epoch > 0:  # not while this scheduler is made
-            for group, rate in zip(groups, self._plain, strict=True):
+            for group, rate in zip(groups, self._plain, strict=False):
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)
                 else:
@@ -160,7 +167,7 @@ class ConflictAwareLR(LRScheduler):
 
     def _get_closed_form_lr(self) -> list[float | Tensor]:
         # What torch asks for where SequentialLR hands over to this one: the base rates, scaled.
-        self._applied = self.factor
+        self._applied = [self.factor] * len(self.base_lrs)
         self._plain = [float(base) for base in self.base_lrs]
         return [base * self.factor for base in self.base_lrs]
 

@@ -1,6 +1,11 @@
 """What all tests share."""
 
+import importlib
 import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -19,3 +24,24 @@ settings.load_profile("house")
 def rng() -> torch.Generator:
     """A source of random numbers that starts anew for every test."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a module of `experiments/` by its name, such as "toy_problems"."""
+    folder = str(Path(__file__).parents[1] / "experiments")
+    sys.path.insert(0, folder)  # for as long as the module's tests run: they import each other
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(folder)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Where real benchmark tables lie beside the repository; without them the test is skipped."""
+    folder = Path(__file__).parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the benchmark tables are not beside the repository, in ../shared/data")
+    pytest.importorskip("pyarrow", reason="the tables are parquet: pip install 'paretonas[bench]'")
+    return folder

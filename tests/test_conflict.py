@@ -339,6 +339,20 @@ def test_the_latest_cosines_are_those_of_the_pairs_of_the_last_step_kept():
     torch.testing.assert_close(recorder.latest(), cosine_similarity(seen[2])[one, other])
 
 
+def test_the_latest_cosines_of_rays_are_those_of_all_rays():
+    recorder = Recorder()
+    first, last = rows_of(6, 4).reshape(3, 2, 4), rows_of(9, 4).reshape(3, 3, 4)[:, :2]
+    recorder.record(first)
+    recorder.record(last)
+    latest = recorder.latest()
+    assert latest.shape == (3, 1)
+    torch.testing.assert_close(latest, cosine_similarity(last)[:, [0], [1]])
+    recorder.record(first[:1])
+    torch.testing.assert_close(recorder.latest(), cosine_similarity(first[:1])[:, [0], [1]])
+    recorder.record(first[1])
+    torch.testing.assert_close(recorder.latest(), cosine_similarity(first[1])[[0], [1]])
+
+
 def test_rays_are_recorded_one_by_one():
     recorder = Recorder()
     grads = rows_of(6, 4).reshape(3, 2, 4)

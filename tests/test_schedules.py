@@ -253,6 +253,30 @@ def test_a_state_with_an_inner_schedule_fits_only_such():
         aware(sgd(0.5)).load_state_dict(wrapped.state_dict())
 
 
+@pytest.mark.parametrize("gamma", [None, 0.5])
+def test_a_group_added_later_starts_from_its_own_rate(gamma):
+    optimizer = sgd(1.0)
+    inner = None if gamma is None else lr_scheduler.ExponentialLR(optimizer, gamma)
+    schedule = aware(optimizer, inner=inner, smoothing=0.0)
+
+    def step(cosine):
+        optimizer.step()
+        schedule.step(cosines=cosine)
+        return schedule.get_last_lr()
+
+    for _ in range(3):
+        step(-1.0)
+    assert schedule.factor < 0.75
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 2.0})
+    decay = 1.0 if gamma is None else gamma
+    for k in range(1, 60):
+        rates = step(-1.0 if k < 3 else 1.0)
+        assert rates == pytest.approx(
+            [schedule.factor * decay ** (k + 3), 2 * schedule.factor * decay**k]
+        )
+    assert schedule.factor == 1.0
+
+
 # --- refusals ----------------------------------------------------------------------------------
 
 

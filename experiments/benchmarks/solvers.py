@@ -2,8 +2,9 @@
 
 Each method is first checked on the very matrix that is timed: both must give the same direction,
 or ours must solve the method's own equations better. Then both run in turn, and medians are
-compared. For long gradients the limit is printed too: one read of the jacobian for its Gram
-matrix, one read and one write for the combination.
+compared; on one thread, medians of its processor time, so that other work on the machine counts
+less. For long gradients the limit is printed too: one read of the jacobian for its Gram matrix, one
+read and one write for the combination.
 
     .venv/bin/python experiments/benchmarks/solvers.py                  # all, some minutes
     .venv/bin/python experiments/benchmarks/solvers.py --n 200 --m 2 3  # a part of it
@@ -137,21 +138,22 @@ def check(name: str, jacobian: Tensor, mine: Tensor, theirs: Tensor, better: Cal
 
 def alternate(calls: dict[str, Call], seconds: float) -> dict[str, float]:
     """Median seconds of one call of each, run in turn until the time is up."""
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     counts, medians = {}, {}
     for name, call in calls.items():
         call()
-        start = time.perf_counter()
+        start = clock()
         call()
-        once = time.perf_counter() - start
+        once = clock() - start
         counts[name] = max(1, min(200, int(2e-3 / once)))
     seen: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(seen.values()))) < 3:
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(counts[name]):
                 call()
-            seen[name].append((time.perf_counter() - start) / counts[name])
+            seen[name].append((clock() - start) / counts[name])
     for name, times in seen.items():
         medians[name] = statistics.median(times)
     return medians

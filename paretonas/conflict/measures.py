@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from paretonas.solvers._kind import check_kind
 from paretonas.solvers._rows import Jacobian
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.problem import Problem
@@ -161,7 +162,7 @@ def contribution(
             returns; None adds the gradients up.
 
     Raises:
-        TypeError: the jacobian is not made of floating point tensors.
+        TypeError: the jacobian, or the weights, are not made of floating point tensors.
         ValueError: shapes do not fit, or an entry is not finite.
 
     >>> import torch
@@ -171,6 +172,7 @@ def contribution(
     problem = Problem(jacobian)
     factors = np.ones((problem.r, problem.m))
     if weights is not None:
+        check_kind("weights", weights)
         expected = (problem.r, problem.m) if problem.batched else (problem.m,)
         if weights.shape != expected or not bool(weights.isfinite().all()):
             raise ValueError(

@@ -17,6 +17,7 @@ from paretonas.conflict.layers import Layers
 from paretonas.conflict.measures import TOLERANCE, check_tolerance
 from paretonas.conflict.tables import layer_table, pair_table, task_table
 from paretonas.solvers._gram import Gram
+from paretonas.solvers._kind import check_kind
 from paretonas.solvers._rows import Jacobian
 from paretonas.solvers.problem import Problem
 
@@ -96,7 +97,7 @@ class Recorder:
             weights: of the gradients in the direction taken, such as those that a solver returns.
 
         Raises:
-            TypeError: the jacobian is not made of floating point tensors.
+            TypeError: the jacobian is not made of floating point tensors, or the weights are none.
             ValueError: an entry is not finite, or the jacobian does not fit the names, the layers
                 or what was recorded before.
         """
@@ -104,15 +105,20 @@ class Recorder:
             self._keep(jacobian, self._calls if step is None else int(step), weights)
         self._calls += 1
 
-    def latest(self) -> Float[Tensor, " pairs"]:
+    def latest(self) -> Float[Tensor, "*r pairs"]:
         """Return the cosines of the pairs in the step kept last, such as a schedule asks for.
+
+        Of a jacobian with rays, those of each ray.
 
         Raises:
             ValueError: nothing was recorded.
         """
         if not self._steps:
             raise ValueError("there are no latest cosines: nothing was recorded")
-        return torch.from_numpy(self._cosines[-1][0].copy())
+        if self._rays[-1] < 0:
+            return torch.from_numpy(self._cosines[-1][0].copy())
+        rays = self._cosines[-1 - self._rays[-1] :]
+        return torch.from_numpy(np.stack([cosines[0] for cosines in rays]))
 
     def frame(self) -> pd.DataFrame:
         """Return a row per step and pair, of the whole network.
@@ -233,6 +239,7 @@ class Recorder:
             raise ValueError(f"the recorder has {len(names)} tasks, the jacobian {m} rows")
         known = np.full((whole.r, m), np.nan)
         if weights is not None:
+            check_kind("weights", weights)
             expected = (whole.r, m) if whole.batched else (m,)
             if weights.shape != expected:
                 raise ValueError(

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ..data import Split
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
-from ..training import Recipe
+from ..training import Recipe, warmup_cosine_factor
 
 
 def fair_paths(choices: Sequence[Choice], rng: Random) -> Iterator[Architecture]:
@@ -63,7 +63,6 @@ class WeightTraining:
         Raises:
             FloatingPointError: the loss is NaN or infinite.
         """
-        warm = max(1, self.steps // 10)
         paths = fair_paths(self.supernet.choices, Random(f"weights {self.seed}"))
         for _ in range(self.done):
             next(paths)
@@ -79,11 +78,7 @@ class WeightTraining:
             size = self.recipe.batch_size
             first = min(place * size, max(0, len(order) - 2))  # batch norm needs two examples
             rows = order[first : (place + 1) * size]
-            if self.done < warm:
-                factor = (self.done + 1) / warm
-            else:
-                part = (self.done - warm) / max(1, self.steps - warm)
-                factor = 0.5 * (1 + math.cos(math.pi * part))
+            factor = warmup_cosine_factor(self.done, self.steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
             with torch.random.fork_rng(devices=[]):  # for dropout

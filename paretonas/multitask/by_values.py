@@ -63,7 +63,8 @@ def backward_by_values(
     for parameter, gradient in own.items():
         if gradient is not None:
             add_to_grad(parameter, gradient)
-    shown = weighting.weights.to(vector.device, vector.dtype)
+    dtype = torch.promote_types(vector.dtype, torch.float32)  # as for any direction
+    shown = weighting.weights.to(vector.device, dtype)
     return Direction(vector, shown, weighting.certificate, weighting.state)
 
 

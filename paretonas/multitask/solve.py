@@ -80,7 +80,8 @@ def skipped(m: int, shared: list[Tensor], state: object) -> Direction:
     )
     n = sum(p.numel() for p in shared)
     nan = shared[0].new_full((n,), torch.nan)
-    return Direction(nan, nan.new_full((m,), torch.nan), certificate, state)
+    weights = torch.full((m,), torch.nan, dtype=torch.promote_types(nan.dtype, torch.float32))
+    return Direction(nan, weights.to(nan.device), certificate, state)
 
 
 def add_direction(

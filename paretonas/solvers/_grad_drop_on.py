@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from paretonas.solvers._kind import check_kind
 from paretonas.solvers._random import coins
 from paretonas.solvers._rows import Jacobian
 from paretonas.solvers.base import Direction
@@ -27,7 +28,7 @@ class GradDropOn:
         generator: see there.
     """
 
-    features: Sequence[Float[Tensor, "b *f"]]
+    features: Sequence[Float[Tensor, "b ..."]]
     leak: Float[Tensor, " m"] | None
     generator: torch.Generator | None
 
@@ -50,37 +51,36 @@ class GradDropOn:
             )
         check_leak_fits(self.leak, problem.m)
         given, vector = rows.dense(), rows.buffer(out)
-        start = 0
+        start, total = 0, 0.0
         for z in self.features:
             end = start + z.numel()
             cut = given[:, :, start:end].reshape(rows.r, rows.m, *z.shape)
-            goal = self._masked(cut, z.detach().to(rows.device).sign())
-            if goal is None:
-                rows.check_finite()
+            if not z.isfinite().all():  # whose sign would be 0
                 raise ValueError("representation must be finite, got NaN or infinity")
+            goal, size = self._masked(cut, z.to(rows.device).sign())
             vector[:, start:end] = goal.reshape(rows.r, -1)
-            start = end
+            start, total = end, total + size
+        if not math.isfinite(total):
+            rows.check_finite()
         certificate = Certificate(problem, None, None, "drawn per feature", vector)
         return Direction(vector if rows.batched else vector[0], None, certificate, state)
 
     def _masked(
-        self, gradients: Float[Tensor, "r m b *f"], signs: Float[Tensor, "b *f"]
-    ) -> Float[Tensor, "r b *f"] | None:
-        # None where something is not finite.
+        self, gradients: Float[Tensor, "r m b ..."], signs: Float[Tensor, "b ..."]
+    ) -> tuple[Float[Tensor, "r b ..."], float]:
+        # With a sum of sizes, which what is not finite never leaves.
         wide = torch.promote_types(gradients.dtype, torch.float32)
         # Of each task and feature: does growing the activations raise the loss, or lower it?
         pull = (gradients * signs.to(gradients.dtype)).sum(2, dtype=torch.float64)
         size = pull.abs().sum(1)
-        if not math.isfinite(float(size.sum())):
-            return None
         drawn = coins(self.generator, tuple(size.shape), wide).to(pull)
         up = (drawn * size < pull.clamp_min(0.0).sum(1)).unsqueeze(1)
-        kept: Bool[Tensor, "r m *f"] = torch.where(up, pull > 0, pull < 0)
+        kept: Bool[Tensor, "r m ..."] = torch.where(up, pull > 0, pull < 0)
         shares = (kept | (size == 0).unsqueeze(1)).to(wide)
         if self.leak is not None:
             leak = self.leak.detach().to(shares).reshape(-1, *[1] * (shares.ndim - 2))
             shares = leak + (1.0 - leak) * shares
-        return (gradients.to(wide) * shares.unsqueeze(2)).sum(1)
+        return (gradients.to(wide) * shares.unsqueeze(2)).sum(1), float(size.sum())
 
 
 def checked_features(representation: object) -> list[Tensor]:
@@ -91,26 +91,21 @@ def checked_features(representation: object) -> list[Tensor]:
         ValueError: there is none, or one without a batch.
     """
     if isinstance(representation, Tensor):
-        features: list[object] = [representation]
-    elif isinstance(representation, Sequence) and not isinstance(representation, str):
-        features = list(representation)
-    else:
+        return [_checked("representation", representation)]
+    if not isinstance(representation, Sequence) or isinstance(representation, str):
         raise TypeError(
             f"representation must be a torch.Tensor or several, got {type(representation).__name__}"
         )
-    if not features:
+    if not representation:
         raise ValueError("representation must be at least one tensor, got none")
-    found: list[Tensor] = []
-    for z in features:
-        if not isinstance(z, Tensor) or not z.is_floating_point():
-            kind = z.dtype if isinstance(z, Tensor) else type(z).__name__
-            raise TypeError(f"representation must be made of floating point tensors, got {kind}")
-        if z.ndim == 0 or z.numel() == 0:
-            raise ValueError(
-                f"representation must have shape (batch, ...) and entries, got {tuple(z.shape)}"
-            )
-        found.append(z.detach())
-    return found
+    return [_checked(f"representation[{k}]", z) for k, z in enumerate(representation)]
+
+
+def _checked(name: str, tensor: object) -> Tensor:
+    z = check_kind(name, tensor)
+    if z.ndim == 0 or z.numel() == 0:
+        raise ValueError(f"{name} must have shape (batch, ...) and entries, got {tuple(z.shape)}")
+    return z.detach()
 
 
 def check_leak_fits(leak: Tensor | None, m: int) -> None:

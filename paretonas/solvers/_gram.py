@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add, mul
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ FEW = 4  # objectives up to which one matrix is taken apart number by number
 STRIPE = 2**14  # columns that float32 sums; the sums of stripes are added in float64
 CLEAR = 0.1  # smallest eigenvalue of the cosines down to which float32 products are good enough
 LEAST, MOST = 1e-140, 1e140  # lengths between which products in float64 keep their digits
+LEAST_SQUARE, MOST_SQUARE = LEAST**2, MOST**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,25 +41,24 @@ class Gram:
             ValueError: a row is not finite.
         """
         if rows.few:
-            few = rows.host().astype(np.float64, copy=False)
+            few = rows.wide()
             if metric is not None:
                 few = few * np.sqrt(metric.to("cpu", torch.float64).numpy())
             with np.errstate(over="ignore", invalid="ignore"):  # seen to below
-                products = few @ few.swapaxes(-1, -2)
-            if not rows.batched:
-                products = products[None]
-            if len(products) == 1 and products.shape[-1] <= FEW:
+                products = few @ few.swapaxes(-1, -2) if rows.batched else few.dot(few.T)[None]
+            if len(products) == 1 and rows.m <= FEW:
                 gram = _alone(products[0].tolist())
                 if gram is not None:
                     return gram
+            # (numpy's product of a matrix with its own transpose is symmetric to the last bit)
             norms = np.sqrt(products.diagonal(axis1=-2, axis2=-1))
+            if np.minimum.reduce(norms, None) > LEAST and np.maximum.reduce(norms, None) < MOST:
+                return _divided(products, norms)
             plain: np.ndarray = np.all((norms > LEAST) & (norms < MOST), axis=-1)
             if plain.any():
-                # (numpy's product of a matrix with its own transpose is symmetric to the last bit)
-                safe = np.where(plain[:, None], norms, 1.0)
                 with np.errstate(invalid="ignore"):
-                    gram = Gram(_clipped(products / (safe[:, :, None] * safe[:, None, :])), norms)
-                return gram if plain.all() else _replaced(gram, np.logical_not(plain), rows, metric)
+                    gram = _divided(products, np.where(plain[:, None], norms, 1.0))
+                return _replaced(gram, np.logical_not(plain), rows, metric)
         if rows.r > 1:  # each ray as if it were alone, so that none moves another to another way
             empty = np.empty((rows.r, rows.m, rows.m))
             gram = Gram(empty, np.empty((rows.r, rows.m)))
@@ -86,6 +88,24 @@ class Gram:
         return _split(products)
 
 
+def plain(gram: Gram) -> tuple[list[list[float]], list[float]] | None:
+    """One small matrix and its norms as plain numbers, which take a few steps much faster.
+
+    None where there are several, or larger ones, or a zero row. Who works on them does what is
+    done to arrays, operation for operation, so that a ray gets the same bits among others.
+    """
+    if not (len(gram.norms) == 1 < gram.norms.size <= FEW):
+        return None
+    norms: list[float] = gram.norms[0].tolist()
+    return None if 0.0 in norms else (gram.cosines[0].tolist(), norms)
+
+
+def dot(a: Iterable[float], b: Iterable[float]) -> float:
+    """Add up products from left to right, as numpy's sum does for fewer than 8 terms."""
+    total: float = reduce(add, map(mul, a, b))
+    return total
+
+
 def _replaced(gram: Gram, which: np.ndarray, rows: Rows, metric: Tensor | None) -> Gram:
     rays = rows.dense()
     try:
@@ -112,16 +132,21 @@ def _split(products: np.ndarray) -> Gram:
 def _alone(products: list[list[float]]) -> Gram | None:
     # One small matrix: the same operations on plain numbers, several times as fast.
     squares = [row[i] for i, row in enumerate(products)]
-    if not all(LEAST**2 < square < MOST**2 for square in squares):
+    if not (LEAST_SQUARE < min(squares) <= sum(squares) < MOST_SQUARE):  # (not so for NaN)
         return None
-    norms = [math.sqrt(square) for square in squares]
-    cosines = [
-        [max(-1.0, min(1.0, product / (norms[i] * norms[j]))) for j, product in enumerate(row)]
-        for i, row in enumerate(products)
-    ]
-    for i, row in enumerate(cosines):
-        row[i] = 1.0
+    norms = list(map(math.sqrt, squares))
+    cosines = [[1.0] * len(norms) for _ in norms]
+    for i, row in enumerate(products):
+        for j in range(i):
+            cosine = row[j] / (norms[i] * norms[j])
+            if not -1.0 <= cosine <= 1.0:
+                cosine = math.copysign(1.0, cosine)
+            cosines[i][j] = cosines[j][i] = cosine
     return Gram(np.array([cosines]), np.array([norms]))
+
+
+def _divided(products: np.ndarray, norms: np.ndarray) -> Gram:
+    return Gram(_clipped(products / (norms[:, :, None] * norms[:, None, :])), norms)
 
 
 def _clipped(cosines: np.ndarray) -> np.ndarray:

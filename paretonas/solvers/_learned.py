@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from paretonas.solvers._aim import refuse
+from paretonas.solvers._kind import check_kind
 from paretonas.solvers.base import Answer
 from paretonas.solvers.problem import Problem
 
@@ -77,41 +80,81 @@ class Learned:
         }
 
 
-LEARNED = frozenset({"value", "mean", "square", "steps"})
+Kind = Literal["numbers", "sizes", "numbers or None", "sizes or None", "count", "inner"]
+LEARNED: dict[str, Kind] = {"value": "numbers", "mean": "numbers", "square": "sizes"}
+LEARNED["steps"] = "count"
 
 
 def recalled(
-    state: object, names: frozenset[str], shape: tuple[int, int] | None
+    state: object, kinds: Mapping[str, Kind], shape: tuple[int, int] | None
 ) -> Mapping[str, object] | None:
     """Check that a state is what this kind of solver returned for a problem of this shape.
 
     Args:
         state: what the caller handed back; None on the first call.
-        names: of its entries.
+        kinds: of its entries: finite numbers or sizes (at least 0) per ray and objective, a count,
+            or the state of an inner solver, which that one checks.
         shape: (r, m), of all tensors in it; None if unknown.
 
     Raises:
-        TypeError: it comes from another kind of solver.
-        ValueError: it is of another shape.
+        TypeError: it comes from another kind of solver, or an entry is of another kind.
+        ValueError: it is of another shape, or a number is not finite or out of its range.
     """
     if state is None:
         return None
-    if not isinstance(state, Mapping) or state.keys() != names:
+    if not isinstance(state, Mapping) or state.keys() != kinds.keys():
         found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
         raise TypeError(
-            f"state must be what the call before returned, with {sorted(names)}, got {found}"
+            f"state must be what the call before returned, with {sorted(kinds)}, got {found}"
         )
     for name, entry in state.items():
-        if shape and isinstance(entry, torch.Tensor) and tuple(entry.shape) != shape:
-            raise ValueError(
-                f"state must fit the jacobian, (r, m) = {shape}, "
-                f"got {tuple(entry.shape)} for {name!r}"
-            )
+        kind = kinds[name]
+        if kind == "count":
+            check_count(name, entry)
+        elif kind != "inner" and not (entry is None and kind.endswith("None")):
+            check_numbers(name, entry, shape, sizes=kind.startswith("sizes"))
     return state
 
 
+def check_count(name: str, entry: object) -> None:
+    """Refuse what is no whole number of at least 0.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is below 0.
+    """
+    if not isinstance(entry, int) or isinstance(entry, bool):
+        raise TypeError(f"state[{name!r}] must be an int, got {type(entry).__name__}")
+    if entry < 0:
+        raise ValueError(f"state[{name!r}] must be at least 0, got {entry}")
+
+
+def check_numbers(
+    name: str, entry: object, shape: tuple[int, ...] | None, *, sizes: bool = False
+) -> None:
+    """Refuse what is no tensor of finite numbers, or of sizes, of this shape.
+
+    Raises:
+        TypeError: it is no tensor of a floating point dtype.
+        ValueError: its shape is another, or a number is not finite or, as a size, below 0.
+    """
+    entry = check_kind(f"state[{name!r}]", entry)
+    if shape is not None and entry.shape != shape:
+        raise ValueError(
+            f"state must fit the jacobian: state[{name!r}] must have shape {shape}, "
+            f"got {tuple(entry.shape)}; start anew with None where objectives or parameters change"
+        )
+    # One pass, as NaN is the least and the greatest of all: momenta are as large as a jacobian.
+    ends = [end.item() for end in entry.detach().aminmax()] if entry.numel() else []
+    floor = 0.0 if sizes else -sys.float_info.max
+    wrong = [end for end in ends if not floor <= end <= sys.float_info.max]
+    if wrong:
+        rule = "finite and at least 0" if sizes else "finite"
+        raise ValueError(f"state[{name!r}] must be {rule}, got {wrong[0]}")
+
+
 def array(entry: object) -> np.ndarray:
-    """Return a tensor of a state as float64 on the host."""
+    """Return a tensor of a state, checked before, as float64 on the host."""
     assert isinstance(entry, torch.Tensor)
     if entry.is_cpu and entry.dtype == torch.float64 and not entry.requires_grad:
         return entry.numpy()  # as this library made it

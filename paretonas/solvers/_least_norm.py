@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from paretonas.solvers._gram import FEW, dot
 from paretonas.solvers.certificate import RESOLUTION
 
 Array = np.ndarray
@@ -38,11 +40,12 @@ def least_norm(
 
     Rows that are not lit must be orthogonal to all others, and are left out.
     """
-    z, steep, full = (_two if cosines.shape[-1] == 2 else _more)(cosines, wanted)
+    m = cosines.shape[-1]
+    z, steep, full = (_two if m == 2 else _few if m <= FEW else _more)(cosines, wanted)
     inner = wanted
     if not lit.all():
         z, inner = z * lit, inner * lit
-    square = np.vecdot(z, inner)
+    square = (z * inner).sum(-1)
     if not (steep.any() or square.min() <= 0):
         return LeastNorm(z, inner, square, full)
     products = np.matvec(cosines, z)
@@ -55,6 +58,52 @@ def least_norm(
     )
     z, inner = np.where(nothing[:, None], 0.0, z), np.where(nothing[:, None], 0.0, inner)
     return LeastNorm(z, inner, np.where(nothing, 0.0, square), full)
+
+
+def one_least_norm(
+    cosines: list[list[float]], wanted: list[float]
+) -> tuple[list[float], float] | None:
+    """Solve one small problem in plain numbers, for z and its squared length.
+
+    None where rows nearly depend on each other, or no combination has such inner products.
+    """
+    if len(wanted) == 2:
+        cosine, (first, second) = cosines[0][1], wanted
+        least = (1.0 - cosine) * (1.0 + cosine)
+        if least * STEEP <= 1.0:
+            return None
+        z = [(first - cosine * second) / least, (second - cosine * first) / least]
+    else:
+        z, pivots = _eliminated(cosines, wanted, max)
+        if min(pivots) * STEEP <= 1.0:
+            return None
+    square = dot(z, wanted)
+    return (z, square) if square > 0.0 else None
+
+
+def _eliminated(c: Any, w: Any, larger: Callable[..., Any]) -> tuple[list[Any], list[Any]]:
+    # Solve C z = w for numbers or for arrays of them, from the last variable on; with the pivots.
+    *rest, end = w
+    *across, pivot = c[-1]
+    pivot = larger(pivot, EPS)
+    if not rest:
+        return [end / pivot], [pivot]
+    others = [
+        [v - a * b / pivot for v, b in zip(row, across, strict=False)]
+        for row, a in zip(c, across, strict=False)
+    ]
+    right = [v - a * end / pivot for v, a in zip(rest, across, strict=True)]
+    z, pivots = _eliminated(others, right, larger)
+    for a, x in zip(across, z, strict=True):
+        end = end - a * x
+    return [*z, end / pivot], [*pivots, pivot]
+
+
+def _few(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
+    found, pivots = _eliminated(cosines.transpose(1, 2, 0), wanted.T, np.maximum)
+    z = np.stack(found, -1)
+    steep = np.minimum.reduce(pivots) * STEEP <= 1.0
+    return z, steep, _by_spectrum(cosines, wanted, z, steep)
 
 
 def _two(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
@@ -75,6 +124,11 @@ def _more(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
     inverse = _inverse(cosines)
     steep = np.maximum.reduce(np.abs(inverse), (-2, -1)) > STEEP
     z = np.matvec(inverse, wanted)
+    return z, steep, _by_spectrum(cosines, wanted, z, steep)
+
+
+def _by_spectrum(cosines: Array, wanted: Array, z: Array, steep: Array) -> Array:
+    # Where it is steep, write a better z; and say where the rows are independent.
     full = np.ones(len(z), dtype=bool)
     if steep.any():
         values, vectors = np.linalg.eigh(cosines[steep])
@@ -82,7 +136,7 @@ def _more(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
         parts = np.vecmat(wanted[steep], vectors) / np.where(kept, values, np.inf)
         z[steep] = np.matvec(vectors, parts)
         full[steep] = kept.all(-1)
-    return z, steep, full
+    return full
 
 
 def _inverse(cosines: Array) -> Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 from jaxtyping import Float
 
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._nnqp import kkt_residual, nonnegative_qp
+from paretonas.solvers._gram import Gram, plain
+from paretonas.solvers._nnqp import kkt_residual, nonnegative_qp, one_nonnegative_qp
 
 Array = np.ndarray
 
@@ -18,6 +21,8 @@ def min_norm(gram: Gram) -> Float[Array, "r m"]:
     1/2 x'(C + cc')x - c'x is a multiple of the answer (any positive factor before cc' will do).
     A zero row is itself the shortest vector; several share the weight.
     """
+    if (alone := plain(gram)) is not None:
+        return np.array([_of_few(*alone)])
     norms = gram.norms
     if norms.shape[-1] == 1:
         return np.ones_like(norms)
@@ -70,6 +75,25 @@ def _of_two(cosine: Float[Array, " r"], norms: Float[Array, "r 2"]) -> Array:
     weights[:, 0] = np.where(first, longer, 1.0 - longer)
     weights[:, 1] = np.where(first, 1.0 - longer, longer)
     return weights
+
+
+def _of_few(cosines: list[list[float]], norms: list[float]) -> list[float]:
+    # The same for one small matrix, in plain numbers.
+    shortest, longest = min(norms), max(norms)
+    if len(norms) == 2:
+        ratio, cosine = shortest / longest, cosines[0][1]
+        over = max(ratio - cosine, 0.0)
+        below = over * over + (1.0 - cosine) * (1.0 + cosine)
+        twice = 0.5 if below == 0.0 and ratio == 1.0 else 0.0
+        longer = min((ratio * over + twice) / (below or 1.0), 0.5)
+        return [longer, 1.0 - longer] if norms[0] == longest else [1.0 - longer, longer]
+    c = [shortest / norm for norm in norms]
+    lifted = [
+        [v + a * b for v, b in zip(row, c, strict=True)] for row, a in zip(cosines, c, strict=True)
+    ]
+    weights = [x * a for x, a in zip(one_nonnegative_qp(lifted, c), c, strict=True)]
+    total = reduce(add, weights)
+    return [weight / total for weight in weights]
 
 
 def _relative(norms: Array) -> Array:

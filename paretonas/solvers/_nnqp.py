@@ -40,6 +40,14 @@ def nonnegative_qp(
     return np.array([[_one_by_elimination(q, c) for c in several] for q, several in pairs])
 
 
+def one_nonnegative_qp(matrix: list[list[float]], linear: list[float]) -> list[float]:
+    """Solve one problem of at most ``ELIMINATE`` variables: the same in plain numbers."""
+    if len(linear) > 1:
+        for i, row in enumerate(matrix):
+            row[i] += RIDGE
+    return _one_by_elimination(matrix, linear)
+
+
 def kkt_residual(
     matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"], x: Float[Array, "b k m"]
 ) -> Float[Array, "b k"]:

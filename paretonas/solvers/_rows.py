@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
+from paretonas.solvers._kind import FLOATS, check_kind
+
 SMALL = 2**16  # numbers of one ray up to which the rows are brought to the host as a whole
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}
-CPU = torch.device("cpu")
 PACK = 2**16  # columns that are brought together at once, so that the copy stays in the cache
 
 Jacobian = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor | None]]
@@ -31,7 +32,10 @@ class Rows:
         batched: whether the caller gave (r, m, n).
         dtype: of the rows, and so of the direction.
         device: of the rows.
+        native: the dtype in numpy of rows that numpy can read where they are, else None.
     """
+
+    _wide: np.ndarray | None = None
 
     def __init__(self, jacobian: Jacobian) -> None:
         """Accept every form.
@@ -41,7 +45,7 @@ class Rows:
             ValueError: shapes or devices that do not fit together.
         """
         if isinstance(jacobian, Tensor):
-            _check_kind("jacobian", jacobian)
+            check_kind("jacobian", jacobian)
             shape = jacobian.shape
             if len(shape) not in (2, 3):
                 raise ValueError(
@@ -59,6 +63,7 @@ class Rows:
             self.m: int = shape[-2]
             self.n: int = shape[-1]
             self.dtype, self.device = whole.dtype, whole.device
+            self.native = NUMPY.get(whole.dtype) if whole.is_cpu else None
             return
         self.batched = False
         self.r = 1
@@ -73,6 +78,7 @@ class Rows:
             raise ValueError(f"jacobian must be on one device, got {sorted(map(str, devices))}")
         for dtype in dtypes:
             self.dtype = torch.promote_types(self.dtype, dtype)
+        self.native = NUMPY.get(self.dtype) if self.device.type == "cpu" else None
         if self.n <= PACK:
             self._parts = [self.dense()[0]]
 
@@ -126,9 +132,17 @@ class Rows:
         """Return few rows on the host, in their dtype where numpy has it; not to be written to."""
         only = self._parts[0]
         assert isinstance(only, Tensor)
+        if self.native is not None:
+            return only.numpy()
         if self.dtype in NUMPY:
-            return (only if only.is_cpu else only.cpu()).numpy()
+            return only.cpu().numpy()
         return only.to("cpu", torch.float64).numpy()
+
+    def wide(self) -> Float[np.ndarray, "*r m n"]:
+        """Return few rows on the host in float64; not to be written to."""
+        if self._wide is None:
+            self._wide = self.host().astype(np.float64, copy=False)
+        return self._wide
 
     def dense(self) -> Float[Tensor, "r m n"]:
         """Return one tensor: the caller's own where there is one, else a copy."""
@@ -164,6 +178,7 @@ class Rows:
         """
         if out is None:
             return torch.empty(self.r, self.n, dtype=self.dtype, device=self.device)
+        check_kind("out", out)
         expected = (self.r, self.n) if self.batched else (self.n,)
         if out.shape != expected or out.dtype != self.dtype or out.device != self.device:
             raise ValueError(
@@ -203,7 +218,7 @@ def _parts(jacobian: object) -> list[Tensor | list[Tensor]]:
     if all(isinstance(entry, Sequence) for entry in jacobian):
         return _pieces([list(entry) for entry in jacobian])
     for i, entry in enumerate(jacobian):
-        _check_kind(f"jacobian[{i}]", entry)
+        check_kind(f"jacobian[{i}]", entry)
     detached = [entry.detach() for entry in jacobian]
     sizes = [tuple(entry.shape) for entry in detached]
     if all(entry.ndim == 1 for entry in detached):
@@ -259,13 +274,13 @@ def _filled(rows: Sequence[Sequence[Tensor | None]]) -> list[list[Tensor]]:
                 raise ValueError(
                     f"no objective has a gradient for parameter {k}: leave it out of the jacobian"
                 )
-            _check_kind(f"jacobian[{i}][{k}]", like)
+            check_kind(f"jacobian[{i}][{k}]", like)
             known.append(torch.zeros_like(like))
         full.append(known)
     for i, row in enumerate(full):
         for k, piece in enumerate(row):
-            if not isinstance(piece, Tensor) or not piece.is_floating_point():
-                _check_kind(f"jacobian[{i}][{k}]", piece)
+            if not isinstance(piece, Tensor) or piece.dtype not in FLOATS or piece.is_sparse:
+                check_kind(f"jacobian[{i}][{k}]", piece)
     return full
 
 
@@ -275,13 +290,6 @@ def _width(part: Tensor | list[Tensor]) -> int:
 
 def _leaves(part: Tensor | list[Tensor]) -> list[Tensor]:
     return [part] if isinstance(part, Tensor) else part
-
-
-def _check_kind(name: str, tensor: object) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must have a floating point dtype, got {tensor.dtype}")
 
 
 def weighted_sum(
@@ -320,6 +328,15 @@ def _add_up(terms: list[Tensor], weights: list[float], goal: Tensor, wide: bool)
 
 def like(rows: Rows, array: Float[np.ndarray, "*r k"]) -> Float[Tensor, "*r k"]:
     """Return a tensor in the dtype and on the device of the rows."""
-    if rows.dtype in NUMPY and rows.device == CPU:
-        return torch.from_numpy(array.astype(NUMPY[rows.dtype], copy=False))
+    if rows.native is not None:
+        return torch.from_numpy(array.astype(rows.native, copy=False))
     return torch.from_numpy(array).to(rows.device, rows.dtype)
+
+
+def weights_like(rows: Rows, weights: Float[np.ndarray, "*r m"]) -> Float[Tensor, "*r m"]:
+    """Return weights of the rows on their device, in their dtype but in float32 at least."""
+    if rows.native is np.float32 or rows.native is np.float64:
+        return torch.from_numpy(weights.astype(rows.native, copy=False))
+    if rows.dtype is torch.float32 or rows.dtype is torch.float64:
+        return like(rows, weights)
+    return torch.from_numpy(weights).to(rows.device, torch.float32)

@@ -62,12 +62,16 @@ class AlignedMTL(WeightingSolver):
         """Find the spectrum of the gradients, and even it out."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         wanted = problem.spread(self.preference)
-        longest = norms.max(-1, keepdims=True)
-        lengths = norms / (longest if longest.all() else np.where(longest > 0, longest, 1.0))
+        longest = np.maximum.reduce(norms, -1)[:, None]
+        lengths = norms / (longest + (longest == 0.0))
         values, vectors = np.linalg.eigh(cosines * lengths[:, :, None] * lengths[:, None, :])
         singular = np.sqrt(np.maximum(values, 0.0))
-        rank = np.full(problem.r, problem.m)
         wild = values[:, 0] <= MILD * values[:, -1]
+        if self.scale == "min" and not wild.any():
+            parts = np.vecmat(wanted, vectors) / singular
+            weights = singular[:, :1] * np.matvec(vectors, parts)
+            return Answer(weights, branch=f"rank {problem.m}", state=state)
+        rank = np.full(problem.r, problem.m)
         if wild.any():
             vectors[wild], singular[wild], rank[wild] = _careful(cosines[wild], lengths[wild])
         kept = np.arange(problem.m - 1, -1, -1) < rank[:, None]  # singular values ascend

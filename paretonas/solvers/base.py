@@ -14,13 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._gram import FEW, Gram
-from paretonas.solvers._rows import Jacobian, Rows, like, weighted_sum
+from paretonas.solvers._gram import FEW, Gram, dot
+from paretonas.solvers._rows import Jacobian, like, weighted_sum, weights_like
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem
 
 Looks = tuple[list[float], list[float]]
-WIDE, NOT_WIDE = np.array([True]), np.array([False])
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
 CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
 NARROW = 1e30  # weights up to which, with their inverses, products stay within float32
@@ -47,8 +46,9 @@ class Direction:
 
     Attributes:
         vector: (n,) or (r, n), in the dtype and on the device of the jacobian.
-        weights: (m,) or (r, m) such that vector == weights @ jacobian, up to rounding; None for
-            a solver that is no weighting of rows.
+        weights: (m,) or (r, m) such that vector == weights @ jacobian, up to rounding; in the
+            dtype of the jacobian, but float32 at least, since weights may leave the range of half
+            precision where the vector does not. None for a solver that is no weighting of rows.
         certificate: smallest cosine, KKT residual, stationarity gap, rank, branch.
         state: plain values to hand back on the next call; None for a solver without memory.
     """
@@ -187,9 +187,9 @@ class WeightingSolver(ABC):
             return answer, None
         seen = answer.problem or problem
         looks = _look(seen.gram, answer.weights)
-        conflict = np.array(looks[1]) < -CONFLICT
-        if not conflict.any():
+        if not any(cosine < -CONFLICT for cosine in looks[1]):
             return answer, looks
+        conflict = np.array(looks[1]) < -CONFLICT
         # Rounding has made dependent rows look as if no gradients could have such angles: solve
         # again for angles that are possible.
         again = self.weigh(problem.lifted(), state)
@@ -208,7 +208,8 @@ class WeightingSolver(ABC):
         certificate = Certificate(
             answer.problem or problem, answer.weights, answer.residual, answer.branch
         )
-        weights = problem.shaped(answer.weights).to(like.device, like.dtype)
+        dtype = torch.promote_types(like.dtype, torch.float32)  # as for a direction
+        weights = problem.shaped(answer.weights).to(like.device, dtype)
         return Weighting(weights, certificate, answer.state)
 
     def _combined(
@@ -216,70 +217,70 @@ class WeightingSolver(ABC):
     ) -> tuple[Tensor, Tensor, np.ndarray]:
         # The vector, the weights in its dtype, and the weights by which it was summed.
         rows, weights = problem.rows, answer.weights
-        summed, wide = self._rounded(answer, looks, problem)
+        looked_at = finite = problem.looked_at
         with np.errstate(over="ignore", invalid="ignore"):  # sums may leave a narrow dtype's range
             if rows.few:
-                few = _sum_few(summed, rows, bool(wide.any()))
-                sample, vector = float(np.add.reduce(few, None)), like(rows, few)
+                summed = weights if looks is None else self._moving(weights, *looks)
+                few = rows.wide() if (answer.problem or problem).looked_at else rows.host()
+                cast = summed.astype(few.dtype, copy=False)
+                total = (cast[:, None] @ few)[:, 0] if rows.batched else cast[0].dot(few)
+                if not looked_at:
+                    flat = total.reshape(-1) if rows.batched else total
+                    finite = math.isfinite(flat.dot(flat))
+                vector = like(rows, total)
                 if out is not None:
                     vector = rows.buffer(out).copy_(vector).view_as(vector)
             else:
+                summed, wide = self._rounded(answer, looks, problem)
                 vector = weighted_sum(rows, summed, rows.buffer(out), wide)
-                sample = vector.sum().item()
+                finite = looked_at or math.isfinite(vector.sum().item())
                 vector = vector if rows.batched else vector[0]
-            shown = like(rows, weights if rows.batched else weights[0])
+            shown = weights_like(rows, weights if rows.batched else weights[0])
         # Without a Gram matrix nothing has looked at all entries, and a weight of 0 may hide one.
-        # The sum of the vector may overflow, but it never hides what is not finite.
-        if not problem.looked_at and not (
-            np.count_nonzero(weights) == weights.size and math.isfinite(sample)
-        ):
+        # Sums and squares of the vector may overflow, but they never hide what is not finite.
+        if not (finite and (looked_at or np.count_nonzero(weights) == weights.size)):
             rows.check_finite()
         return vector, shown, summed
 
     def _rounded(
         self, answer: Answer, looks: Looks | None, problem: Problem
     ) -> tuple[np.ndarray, np.ndarray]:
-        # The weights to sum by, and for each ray whether to sum in float64.
+        # The weights to sum many numbers by, and for each ray whether to sum in float64.
         weights, rows = answer.weights, problem.rows
         seen = answer.problem or problem
-        if rows.few and looks is None:
-            return weights, WIDE if seen.looked_at else NOT_WIDE
-        wide = np.full(rows.r, rows.few and seen.looked_at)
-        careful = rows.dtype == torch.float32 and not rows.few
-        if careful:
+        wide = np.zeros(rows.r, dtype=bool)
+        if rows.dtype == torch.float32:
             sizes = np.abs(weights)
             wide = ((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any(-1)
-        if looks is None and careful and seen.looked_at:
-            looks = _look(seen.gram, weights)
+            if looks is None and seen.looked_at:
+                looks = _look(seen.gram, weights)
         if looks is not None:
-            length, cosine = (np.array(found) for found in looks)
-            wide = wide | (length < CANCELS)
-            moves = (length > RESOLUTION) & (cosine >= -CONFLICT)
-            if self.non_conflicting and not moves.all():
-                # A sum that cancels to the last digits is rounding that points anywhere, also
-                # uphill: at this resolution the point is stationary, and the direction is 0.
-                weights = np.where(moves[:, None], weights, 0.0)
+            wide = wide | (np.array(looks[0]) < CANCELS)
+            weights = self._moving(weights, *looks)
         return weights, wide
+
+    def _moving(self, weights: np.ndarray, length: list[float], cosine: list[float]) -> np.ndarray:
+        # A sum that cancels to the last digits is rounding that points anywhere, also uphill: at
+        # this resolution the point is stationary, and the direction is 0.
+        if not self.non_conflicting:
+            return weights
+        moves = [
+            size > RESOLUTION and least >= -CONFLICT
+            for size, least in zip(length, cosine, strict=True)
+        ]
+        return weights if all(moves) else np.where(np.array(moves)[:, None], weights, 0.0)
 
 
 def _look(gram: Gram, weights: np.ndarray) -> Looks:
     # Lengths of the weighted sums of rows, relative to their terms, and their smallest cosines.
     if weights.shape[0] == 1 and weights.shape[1] <= FEW:
-        terms = [w * n for w, n in zip(weights[0].tolist(), gram.norms[0].tolist(), strict=True)]
+        terms = list(map(mul, weights[0].tolist(), gram.norms[0].tolist()))
         total = sum(map(abs, terms)) or 1.0
         terms = [term / total for term in terms]
-        within = [sum(map(mul, terms, row)) for row in gram.cosines[0].tolist()]
-        size = math.sqrt(max(0.0, sum(map(mul, terms, within))))
+        within = [dot(terms, row) for row in gram.cosines[0].tolist()]
+        size = math.sqrt(max(0.0, dot(terms, within)))
         return [size], [min(within) / max(size, RESOLUTION)]
     sizes = weights * gram.norms
     sums = np.maximum(np.abs(sizes).sum(-1, keepdims=True), 1e-300)
     inner, length = lengths(gram.cosines, sizes / sums)
     return length.tolist(), (inner.min(-1) / np.maximum(length, RESOLUTION)).tolist()
-
-
-def _sum_few(weights: np.ndarray, rows: Rows, wide: bool) -> np.ndarray:
-    few = rows.host()
-    dtype = np.float64 if wide else few.dtype
-    few, weights = few.astype(dtype, copy=False), weights.astype(dtype, copy=False)
-    total: np.ndarray = (weights[:, None] @ few)[:, 0] if rows.batched else weights[0] @ few
-    return total

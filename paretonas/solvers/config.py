@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from paretonas.solvers._least_norm import least_norm
+from paretonas.solvers._gram import dot, plain
+from paretonas.solvers._least_norm import least_norm, one_least_norm
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
 
@@ -52,12 +53,27 @@ class ConFIG(WeightingSolver):
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve on unit gradients, and put the lengths back."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
+        wanted = problem.spread(self.preference)
+        if (few := _few(problem, wanted)) is not None:
+            return Answer(few, branch="equal", state=state)
         lit = norms > 0
-        found = least_norm(cosines, problem.spread(self.preference), lit)
-        length = np.vecdot(norms, found.inner) / np.where(found.square > 0, found.square, 1.0)
+        found = least_norm(cosines, wanted, lit)
+        length = (norms * found.inner).sum(-1) / np.where(found.square > 0, found.square, 1.0)
         weights = found.z * (length[:, None] / (norms if lit.all() else np.where(lit, norms, 1.0)))
         return Answer(
             weights,
             branch=lambda: tuple("equal" if full else "least squares" for full in found.full),
             state=state,
         )
+
+
+def _few(problem: Problem, wanted: np.ndarray) -> np.ndarray | None:
+    # The usual case of one small matrix, in plain numbers.
+    if (alone := plain(problem.gram)) is None:
+        return None
+    (cosines, norms), products = alone, wanted[0].tolist()
+    if (found := one_least_norm(cosines, products)) is None:
+        return None
+    z, square = found
+    length = dot(norms, products) / square
+    return np.array([[share * (length / norm) for share, norm in zip(z, norms, strict=True)]])

@@ -10,8 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._nnqp import ELIMINATE, kkt_residual, nonnegative_qp
+from paretonas.solvers._gram import Gram, dot, plain
+from paretonas.solvers._nnqp import (
+    ELIMINATE,
+    kkt_residual,
+    nonnegative_qp,
+    one_nonnegative_qp,
+)
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
 
@@ -40,11 +45,21 @@ class UPGrad(WeightingSolver):
         """Project all rows in one call; lengths come back afterwards."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         m = norms.shape[-1]
-        pushes = _pushes(cosines)
-        added = (norms[:, None] @ pushes)[:, 0] / _nonzero(norms)
+        pushes: np.ndarray | list[list[float]]
+        if (alone := plain(problem.gram)) is not None:
+            pushes = _few_pushes(alone[0])
+            shares = (dot(alone[1], column) for column in zip(*pushes, strict=True))
+            weights = np.array(
+                [[(1.0 + added / n) / m for added, n in zip(shares, alone[1], strict=True)]]
+            )
+        else:
+            pushes = _pushes(cosines)
+            weights = (1.0 + _added(norms, pushes) / _nonzero(norms)) / m
         return Answer(
-            (1.0 + added) / m,
-            residual=lambda: kkt_residual(cosines, -cosines, pushes).max(-1),
+            weights,
+            residual=lambda: kkt_residual(cosines, -cosines, np.reshape(pushes, cosines.shape)).max(
+                -1
+            ),
             branch="exact",
             state=state,
         )
@@ -84,11 +99,13 @@ class DualProj(WeightingSolver):
 
 def project(gram: Gram, weights: Float[np.ndarray, "r m"], state: object, first: int = 0) -> Answer:
     """Project a weighted sum of rows to where it conflicts with no row from ``first`` on."""
+    if first == 0 and (alone := plain(gram)) is not None:
+        return _project_few(gram, *alone, weights, state)
     norms = gram.norms
     terms = weights * norms
     size = _nonzero(np.abs(terms).max(-1, keepdims=True))
     cosines = gram.cosines[:, first:, first:]
-    linear = (terms / -size)[:, None] @ gram.cosines[:, :, first:]
+    linear = _added(terms / -size, gram.cosines[:, :, first:])[:, None]
     pushes = nonnegative_qp(cosines, linear)
     moved = weights.copy()
     moved[:, first:] += pushes[:, 0] * size / _nonzero(norms[:, first:])
@@ -98,6 +115,51 @@ def project(gram: Gram, weights: Float[np.ndarray, "r m"], state: object, first:
         branch="exact",
         state=state,
     )
+
+
+def _project_few(
+    gram: Gram,
+    cosines: list[list[float]],
+    norms: list[float],
+    weights: Float[np.ndarray, "1 m"],
+    state: object,
+) -> Answer:
+    # The same for one small matrix, in plain numbers.
+    given = weights[0].tolist()
+    terms = [w * n for w, n in zip(given, norms, strict=True)]
+    size = max(map(abs, terms)) or 1.0
+    along = [term / -size for term in terms]
+    linear = [dot(along, row) for row in cosines]
+    pushes = one_nonnegative_qp(cosines, linear)
+    moved = [w + x * size / n for w, x, n in zip(given, pushes, norms, strict=True)]
+    return Answer(
+        np.array([moved]),
+        residual=lambda: kkt_residual(gram.cosines, np.array([[linear]]), np.array([[pushes]]))[
+            :, 0
+        ],
+        branch="exact",
+        state=state,
+    )
+
+
+def _few_pushes(cosines: list[list[float]]) -> list[list[float]]:
+    # What must be added to each gradient, in plain numbers.
+    pushes = []
+    for i, row in enumerate(cosines):
+        matrix = [other[:i] + other[i + 1 :] for other in cosines[:i] + cosines[i + 1 :]]
+        push = one_nonnegative_qp(matrix, [-cosine for cosine in row[:i] + row[i + 1 :]])
+        push.insert(i, 0.0)
+        pushes.append(push)
+    return pushes
+
+
+def _added(shares: Float[np.ndarray, "r m"], rows: Float[np.ndarray, "r m k"]) -> np.ndarray:
+    # For few rows in their order, as plain numbers are added.
+    if rows.shape[1] > ELIMINATE:
+        total: np.ndarray = (shares[:, None] @ rows)[:, 0]
+    else:
+        total = (shares[:, :, None] * rows).sum(1)
+    return total
 
 
 def _pushes(cosines: Float[np.ndarray, "r m m"]) -> Float[np.ndarray, "r m m"]:

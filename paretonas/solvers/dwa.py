@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from paretonas.solvers._aim import refuse
-from paretonas.solvers._learned import array, positive, recalled
+from paretonas.solvers._learned import Kind, array, positive, recalled
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
-STATE = frozenset({"calls", "running", "last", "before_last"})
+MEANS = ("running", "last", "before_last")
+STATE: dict[str, Kind] = {"calls": "count", **dict.fromkeys(MEANS, "sizes or None")}
 STEEPEST = 1e3  # ratio of two means, from 0 to more, that counts for infinite
 
 
@@ -66,6 +67,8 @@ class DynamicWeightAverage(WeightingSolver):
         refuse(problem, values < 0, "DynamicWeightAverage needs values of at least 0")
         known = recalled(state, STATE, (problem.r, problem.m)) or dict.fromkeys(STATE)
         last, before_last = known["last"], known["before_last"]
+        if last is None and before_last is not None:
+            raise ValueError("state['last'] must be there where state['before_last'] is, got None")
         if before_last is None:
             weights = np.ones_like(values)
         else:
@@ -76,7 +79,7 @@ class DynamicWeightAverage(WeightingSolver):
         if known["running"] is None:
             calls = 1
         else:
-            assert isinstance(calls, int)
+            assert isinstance(calls, int)  # as checked by ``recalled``
             calls += 1
             before = array(known["running"])
             running = before + (values - before) / calls

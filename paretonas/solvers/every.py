@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from paretonas.solvers._learned import array, recalled
+from paretonas.solvers._learned import Kind, array, recalled
 from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
-STATE = frozenset({"inner", "weights", "age"})
+STATE: dict[str, Kind] = {"inner": "inner", "weights": "numbers", "age": "count"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,5 +73,5 @@ class EveryKSteps(Wrapper):
 
 
 def _age(entry: object) -> int:
-    assert isinstance(entry, int)
+    assert isinstance(entry, int)  # as checked by ``recalled``
     return entry

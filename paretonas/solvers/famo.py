@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers._aim import refuse
-from paretonas.solvers._learned import LEARNED, Learned, array, positive, recalled
+from paretonas.solvers._learned import LEARNED, Kind, Learned, array, positive, recalled
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_point
 
+STATE: dict[str, Kind] = LEARNED | {"before": "sizes or None"}
 CLEAR = 1e-8  # added to the distance from the minimum, whose logarithm counts
 
 
@@ -109,11 +110,11 @@ class FAMO(WeightingSolver):
         return above + CLEAR
 
     def _recalled(self, problem: Problem, state: object) -> tuple[Learned, np.ndarray | None]:
-        known = recalled(state, LEARNED | {"before"}, (problem.r, problem.m))
+        known = recalled(state, STATE, (problem.r, problem.m))
         if known is None:
             return Learned.start(problem, 0.0), None
         before = known["before"]
-        return Learned.of(known), None if before is None else array(before)
+        return Learned.of(known), None if before is None else np.maximum(array(before), CLEAR)
 
     def _learned(self, learned: Learned, before: np.ndarray, after: np.ndarray) -> Learned:
         fell = np.log(before) - np.log(after)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers._grad_drop_on import GradDropOn, check_leak_fits, checked_features
+from paretonas.solvers._kind import check_kind
 from paretonas.solvers._random import check_generator, coins
 from paretonas.solvers._rows import Jacobian, Rows, like
 from paretonas.solvers.base import Direction
@@ -67,9 +68,7 @@ class GradDrop:
         check_generator(self.generator)
         if self.leak is None:
             return
-        if not isinstance(self.leak, Tensor) or not self.leak.is_floating_point():
-            kind = self.leak.dtype if isinstance(self.leak, Tensor) else type(self.leak).__name__
-            raise TypeError(f"leak must be a torch.Tensor of a floating point dtype, got {kind}")
+        check_kind("leak", self.leak)
         if self.leak.ndim != 1 or not bool(((self.leak >= 0) & (self.leak <= 1)).all()):
             raise ValueError(
                 f"leak must have shape (m,) and entries in [0, 1], got {self.leak.tolist()}"

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from paretonas.solvers._aim import refuse
-from paretonas.solvers._learned import LEARNED, Learned, array, positive, recalled
+from paretonas.solvers._learned import LEARNED, Kind, Learned, array, positive, recalled
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
+STATE: dict[str, Kind] = LEARNED | {"first": "sizes", "unit": "sizes"}
 SMALLEST = 1e-3  # weight that a task keeps, where the mean is 1
 
 
@@ -66,7 +67,7 @@ class GradNorm(WeightingSolver):
         """Weigh by the weights so far, then learn from lengths and values."""
         values, norms = problem.values, problem.gram.norms
         refuse(problem, values < 0, "GradNorm needs values of at least 0")
-        known = recalled(state, LEARNED | {"first", "unit"}, (problem.r, problem.m))
+        known = recalled(state, STATE, (problem.r, problem.m))
         if known is None:
             learned, first, unit = Learned.start(problem, 1.0), values, _mean(norms)
         else:

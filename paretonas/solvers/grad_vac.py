@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
+from paretonas.solvers._gram import dot, plain
+from paretonas.solvers._kind import check_kind
+from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.problem import Problem
@@ -44,7 +47,7 @@ class GradVac(WeightingSolver):
 
     Raises:
         ValueError: beta is out of range, or the state does not fit the jacobian.
-        TypeError: the state is no tensor.
+        TypeError: the state is no floating point tensor, or the generator is none.
 
     References:
         Wang et al., Gradient Vaccine: Investigating and Improving Multi-task Optimization in
@@ -62,7 +65,8 @@ class GradVac(WeightingSolver):
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        """Check the rate."""
+        """Check both."""
+        check_generator(self.generator)
         if not 0.0 < self.beta <= 1.0:
             raise ValueError(f"beta must be in (0, 1], got {self.beta}")
 
@@ -71,6 +75,10 @@ class GradVac(WeightingSolver):
         cosines, norms = problem.gram.cosines, problem.gram.norms
         r, m = norms.shape
         orders = self._orders(r, m)
+        if (alone := plain(problem.gram)) is not None:
+            targets = _targets(problem, state)
+            weights = _one_corrected(*alone, orders[0].tolist(), targets[0], self.beta)
+            return Answer(weights, branch="corrected", state=problem.shaped(targets))
         rays, own = np.arange(r)[:, None, None], np.arange(m)[None, :, None]
         targets = _targets(problem, state)
         target = targets[rays, own, orders]  # (r, m, turns), as all that is per turn
@@ -80,7 +88,7 @@ class GradVac(WeightingSolver):
         pair = lit[:, :, None] & lit[rays, orders]
         terms, seen, found = _turn(cosines, orders, pair, aim, slope)
         targets[rays, own, orders] = np.where(seen, target + self.beta * (found - target), target)
-        weights = np.where(lit, np.vecmat(norms, terms) / np.where(lit, norms, 1.0), 1.0)
+        weights = np.where(lit, (norms[:, :, None] * terms).sum(1) / np.where(lit, norms, 1.0), 1.0)
         return Answer(weights, branch="corrected", state=problem.shaped(targets))
 
     def _orders(self, r: int, m: int) -> Array:
@@ -109,7 +117,7 @@ def _turn(
     size, total = np.ones((r, m)), np.ones((r, m))  # its length, and that of its terms laid out
     seen, found = np.empty(pair.shape, dtype=bool), np.empty(pair.shape)
     for turn in range(turns):
-        inner = np.vecdot(met[:, :, turn], terms)
+        inner = (met[:, :, turn] * terms).sum(-1)
         cosine = np.minimum(np.maximum(inner / np.maximum(size, 1e-300), -1.0), 1.0)
         exists = pair[..., turn] & (size > RESOLUTION * total)
         seen[..., turn], found[..., turn] = exists, cosine
@@ -118,22 +126,57 @@ def _turn(
         low = exists & (cosine < aim[..., turn])
         missing = np.where(low, across * slope[..., turn] - inner, 0.0)
         entries[places[..., turn]] = missing
-        size = np.where(low, across * np.hypot(1.0, slope[..., turn]), size)
+        size = np.where(low, across * np.sqrt(1.0 + slope[..., turn] * slope[..., turn]), size)
         total += missing
     return terms, seen, found
+
+
+def _one_corrected(
+    cosines: list[list[float]],
+    norms: list[float],
+    orders: list[list[int]],
+    targets: Float[Array, "m m"],
+    beta: float,
+) -> Float[Array, "1 m"]:
+    # The same for one small matrix, in plain numbers; moves the targets.
+    corrected = []
+    for i, order in enumerate(orders):
+        terms = [0.0] * len(norms)
+        terms[i] = size = total = 1.0
+        moved: list[float] = targets[i].tolist()
+        for j in order:
+            inner = dot(cosines[j], terms)
+            cosine = min(max(inner / max(size, 1e-300), -1.0), 1.0)
+            if not size > RESOLUTION * total:
+                continue
+            aim = min(max(moved[j], -CEILING), CEILING)
+            moved[j] += beta * (cosine - moved[j])
+            if cosine < aim:
+                slope = aim / math.sqrt((1.0 - aim) * (1.0 + aim))
+                across = size * math.sqrt((1.0 - cosine) * (1.0 + cosine))
+                terms[j] = across * slope - inner
+                size = across * math.sqrt(1.0 + slope * slope)
+                total += terms[j]
+        targets[i] = moved
+        corrected.append(terms)
+    columns = zip(*corrected, strict=True)
+    return np.array([[dot(norms, c) / norm for c, norm in zip(columns, norms, strict=True)]])
 
 
 def _targets(problem: Problem, state: object) -> Float[Array, "r m m"]:
     r, m = problem.r, problem.m
     if state is None:
         return np.zeros((r, m, m))
-    if not isinstance(state, Tensor):
-        raise TypeError(f"state must be a torch.Tensor of targets, got {type(state).__name__}")
+    state = check_kind("state", state)
     expected = (r, m, m) if problem.batched else (m, m)
     if state.shape != expected:
         letters = "(r, m, m)" if problem.batched else "(m, m)"
-        raise ValueError(f"state must have shape {letters} = {expected}, got {tuple(state.shape)}")
+        raise ValueError(
+            f"state must fit the jacobian: it must have shape {letters} = {expected}, "
+            f"got {tuple(state.shape)}; start anew with None where objectives change"
+        )
     wide = state.detach().to("cpu", torch.float64).numpy().reshape(r, m, m)
-    if not (np.abs(wide) <= 1.0).all():
-        raise ValueError("state must hold cosines, in [-1, 1]")
+    wrong = ~(np.abs(wide) <= 1.0)
+    if wrong.any():
+        raise ValueError(f"state must hold cosines, in [-1, 1], got {wide[wrong][0]}")
     return wide.copy()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paretonas.solvers._least_norm import least_norm
+from paretonas.solvers._gram import dot, plain
+from paretonas.solvers._least_norm import least_norm, one_least_norm
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
@@ -40,6 +41,8 @@ class IMTLG(WeightingSolver):
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve on unit gradients, whose lengths do not turn the direction."""
+        if (few := _few(problem)) is not None:
+            return Answer(few, branch="equal", state=state)
         cosines, norms = problem.gram.cosines, problem.gram.norms
         lit = norms > 0
         found = least_norm(cosines, np.ones_like(norms), lit)
@@ -53,3 +56,16 @@ class IMTLG(WeightingSolver):
             branch=lambda: tuple("equal" if full else "least squares" for full in found.full),
             state=state,
         )
+
+
+def _few(problem: Problem) -> np.ndarray | None:
+    # The usual case of one small matrix, in plain numbers.
+    if (alone := plain(problem.gram)) is None:
+        return None
+    cosines, norms = alone
+    if (found := one_least_norm(cosines, [1.0] * len(norms))) is None:
+        return None
+    shortest = min(norms)
+    shares = [z * (shortest / norm) for z, norm in zip(found[0], norms, strict=True)]
+    total = max(dot([1.0] * len(norms), list(map(abs, shares))), 1e-300)
+    return np.array([[share / total for share in shares]])

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
 
@@ -55,6 +56,9 @@ class RandomWeights(WeightingSolver):
         generator: where the numbers come from; None is torch's global generator. Its state is
             what a checkpoint has to keep.
 
+    Raises:
+        TypeError: the generator is none.
+
     References:
         Lin et al., Reasonable Effectiveness of Random Weighting (2022), arXiv 2111.10603.
 
@@ -67,11 +71,17 @@ class RandomWeights(WeightingSolver):
     needs_gradients: ClassVar[bool] = False
     generator: torch.Generator | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a generator that is none."""
+        check_generator(self.generator)
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Draw on the generator's device and bring the weights to the host."""
-        device = "cpu" if self.generator is None else self.generator.device
-        shape = (problem.r, problem.m)
-        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=device)
+        if self.generator is None:
+            drawn = torch.randn(problem.r, problem.m, dtype=torch.float64, device="cpu")
+        else:
+            shape, device = (problem.r, problem.m), self.generator.device
+            drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=device)
         weights = np.exp(drawn.cpu().numpy())
-        weights /= np.add.reduce(weights, -1, keepdims=True)
+        weights /= np.add.reduce(weights, -1)[:, None]
         return Answer(weights, state=state)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from paretonas.solvers._learned import array, recalled
+from paretonas.solvers._learned import Kind, array, recalled
 from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
-STATE = frozenset({"inner", "weights"})
+STATE: dict[str, Kind] = {"inner": "inner", "weights": "numbers"}
 
 
 @dataclass(frozen=True, eq=False)

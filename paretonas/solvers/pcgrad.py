@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from paretonas.solvers._gram import plain
+from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
@@ -36,6 +38,9 @@ class PCGrad(WeightingSolver):
     Attributes:
         generator: draws the orders, for all rays at once; None for the deterministic rule.
 
+    Raises:
+        TypeError: the generator is none.
+
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), arXiv 2001.06782. Each gradient
         skips itself, and is projected off the others as they were given; the results are summed.
@@ -47,11 +52,20 @@ class PCGrad(WeightingSolver):
 
     generator: torch.Generator | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a generator that is none."""
+        check_generator(self.generator)
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Project in the space of weights: only angles between rows are needed."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         r, m = norms.shape
         if m == 2:
+            if (alone := plain(problem.gram)) is not None:
+                ((_, cosine), _), (first, second) = alone
+                conflict = max(-cosine, 0.0)
+                weights = [1.0 + conflict * second / first, 1.0 + conflict * first / second]
+                return Answer(np.array([weights]), state=state)
             conflict = np.maximum(-cosines[:, :1, 1], 0.0)
             return Answer(1.0 + conflict * norms[:, ::-1] / _safe(norms), state=state)
         if self.generator is not None:

@@ -72,7 +72,7 @@ class PMTL(WeightingSolver):
     def __post_init__(self) -> None:
         """Refuse what cannot be rays."""
         check_preference(self.preference)
-        check_preference(self.others)
+        check_preference(self.others, "others")
         if self.others is not None and self.others.ndim != 2:
             raise ValueError(f"others must have shape (K, m), got {tuple(self.others.shape)}")
         if not 0 <= self.tolerance < 1:

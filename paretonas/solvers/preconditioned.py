@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
+from paretonas.solvers._kind import check_kind
 from paretonas.solvers._wrapper import Wrapper, check_inner
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
@@ -43,7 +44,7 @@ class Preconditioned(Wrapper):
     the gradients themselves, not only their Gram matrix.
 
     Raises:
-        TypeError: inner does not weigh rows.
+        TypeError: inner does not weigh rows, or the divisor is neither tensor nor function.
         ValueError: on a call, the divisor does not have n positive, finite entries.
 
     >>> import torch
@@ -62,6 +63,8 @@ class Preconditioned(Wrapper):
     def __post_init__(self) -> None:
         """Refuse what has no metric."""
         check_inner(self.inner)
+        if not callable(self.divisor):
+            check_kind("divisor", self.divisor)
 
     @property
     def non_conflicting(self) -> bool:  # type: ignore[override]
@@ -82,6 +85,7 @@ class Preconditioned(Wrapper):
         if not self.inner.due(state):
             return self.inner.weigh(problem, state)
         divisor = self.divisor if isinstance(self.divisor, Tensor) else self.divisor()
+        check_kind("divisor", divisor)
         divides = divisor.shape == (problem.rows.n,) and bool(
             (divisor.isfinite() & (divisor > 0)).all()
         )

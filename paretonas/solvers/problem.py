@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from paretonas.solvers._gram import Gram
+from paretonas.solvers._kind import check_kind
 from paretonas.solvers._min_norm import min_norm
 from paretonas.solvers._rows import Jacobian, Rows
 
@@ -32,6 +33,7 @@ class Problem:
     """
 
     _unscaled: tuple[Problem, np.ndarray] | None = None  # what this is a scaled view of
+    _lifted = False  # whether rows were turned away from each other
 
     def __init__(self, jacobian: Jacobian, values: Tensor | None = None) -> None:
         """Check both.
@@ -53,8 +55,7 @@ class Problem:
             TypeError: not floating point tensors.
             ValueError: a shape does not fit, or the matrix is no Gram matrix.
         """
-        if not isinstance(gram, Tensor) or not gram.is_floating_point():
-            raise TypeError("gram must be a torch.Tensor of a floating point dtype")
+        check_kind("gram", gram)
         if gram.ndim not in (2, 3) or gram.shape[-1] != gram.shape[-2] or 0 in gram.shape:
             raise ValueError(f"gram must have shape (m, m) or (r, m, m), got {tuple(gram.shape)}")
         products = gram.detach().to("cpu", torch.float64, copy=True).numpy()
@@ -79,7 +80,7 @@ class Problem:
             TypeError: no floating point tensor.
             ValueError: a shape does not fit, or a value is not finite.
         """
-        _check_values(values)
+        check_kind("values", values)
         if values.ndim not in (1, 2) or 0 in values.shape:
             raise ValueError(f"values must have shape (m,) or (r, m), got {tuple(values.shape)}")
         problem = cls.__new__(cls)
@@ -202,7 +203,8 @@ class Problem:
             stretched = dense * here.sqrt().to(dense.dtype)
             return Rows(stretched if self.batched else stretched.squeeze(0))
 
-        return self._derived(rows, lambda: Gram.of(given, here), None)
+        problem = self._derived(rows, lambda: Gram.of(given, here), None)
+        return problem.lifted() if self._lifted else problem
 
     def lifted(self) -> Problem:
         """Turn all rows away from each other by a little more than rounding turns them."""
@@ -212,7 +214,9 @@ class Problem:
             cosines = (self.gram.cosines + LIFT * np.eye(m)) / (1.0 + LIFT)
             return Gram(cosines, self.gram.norms)
 
-        return self._derived(lambda: self.rows, gram, None)
+        problem = self._derived(lambda: self.rows, gram, None)
+        problem._lifted = True
+        return problem
 
     def shaped(self, array: Shaped[np.ndarray, "r ..."]) -> Tensor:
         """Return a tensor, without the leading dimension if the caller gave none."""
@@ -228,7 +232,7 @@ class Problem:
         return problem
 
     def _checked_values(self, values: Tensor) -> np.ndarray:
-        _check_values(values)
+        check_kind("values", values)
         expected = (self.r, self.m) if self.batched else (self.m,)
         if values.shape != expected:
             letters = "(r, m)" if self.batched else "(m,)"
@@ -269,7 +273,7 @@ def _possible(products: np.ndarray, slack: float) -> Gram:
     return Gram((gram.cosines + lift * np.eye(gram.norms.shape[-1])) / (1 + lift), gram.norms)
 
 
-def check_preference(preference: Tensor | None) -> None:
+def check_preference(preference: Tensor | None, name: str = "preference") -> None:
     """Accept None, (m,) or (r, m), positive and summing to 1.
 
     Raises:
@@ -278,22 +282,17 @@ def check_preference(preference: Tensor | None) -> None:
     """
     if preference is None:
         return
-    if not isinstance(preference, Tensor):
-        raise TypeError(f"preference must be a torch.Tensor, got {type(preference).__name__}")
-    if not preference.is_floating_point():
-        raise TypeError(f"preference must have a floating point dtype, got {preference.dtype}")
+    check_kind(name, preference)
     if preference.ndim not in (1, 2) or preference.shape[-1] == 0:
-        raise ValueError(
-            f"preference must have shape (m,) or (r, m), got {tuple(preference.shape)}"
-        )
+        raise ValueError(f"{name} must have shape (m,) or (r, m), got {tuple(preference.shape)}")
     wide = preference.detach().double()
     if not (wide.isfinite() & (wide > 0)).all():
-        raise ValueError(f"preference must be positive and finite, got {preference.tolist()}")
+        raise ValueError(f"{name} must be positive and finite, got {preference.tolist()}")
     total = wide.sum(-1)
     # The sum of m rounded numbers is off by their rounding, which is coarse in half precision.
     slack = max(1e-6, preference.shape[-1] * torch.finfo(preference.dtype).eps)
     if ((total - 1.0).abs() > slack).any():
-        raise ValueError(f"preference must sum to 1 over the objectives, got {total.tolist()}")
+        raise ValueError(f"{name} must sum to 1 over the objectives, got {total.tolist()}")
 
 
 def check_point(name: str, point: Tensor | None) -> None:
@@ -305,17 +304,9 @@ def check_point(name: str, point: Tensor | None) -> None:
     """
     if point is None:
         return
-    if not isinstance(point, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(point).__name__}")
+    check_kind(name, point)
     if point.ndim != 1 or not bool(point.isfinite().all()):
         raise ValueError(f"{name} must be finite and have shape (m,), got {point.tolist()}")
-
-
-def _check_values(values: object) -> None:
-    if not isinstance(values, Tensor):
-        raise TypeError(f"values must be a torch.Tensor, got {type(values).__name__}")
-    if not values.is_floating_point():
-        raise TypeError(f"values must have a floating point dtype, got {values.dtype}")
 
 
 def _no_rows() -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,12 +11,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from paretonas.solvers._rows import Jacobian, Rows, like
+from paretonas.solvers._learned import array, check_count, check_numbers
+from paretonas.solvers._rows import Jacobian, Rows, weights_like
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import Problem
 
 CHUNK = 2**15  # columns worked on at once, so that what is between rows and sum stays in the cache
+STATE = {"steps", "momenta", "imbalance"}
 EPSILON = 1e-8  # of the published code: keeps the trace of imbalance above 0
 
 
@@ -150,7 +153,7 @@ class SAMGS:
         )
         return Direction(
             vector[lone],
-            None if weights is None else like(rows, weights[lone]),
+            None if weights is None else weights_like(rows, weights[lone]),
             certificate,
             {"steps": steps, "momenta": momenta[lone], "imbalance": traces[lone]},
         )
@@ -239,14 +242,13 @@ def _opened(state: object, rows: Rows) -> tuple[int, Tensor, np.ndarray]:
     if state is None:
         zeros = torch.zeros((), dtype=dtype, device=rows.device).expand(shape)
         return 0, zeros, np.zeros(rows.r)
-    if not isinstance(state, dict) or state.keys() != {"steps", "momenta", "imbalance"}:
-        raise TypeError(f"state must be what SAMGS returned, or None, got {type(state).__name__}")
-    momenta, imbalance = state["momenta"], state["imbalance"]
+    if not isinstance(state, Mapping) or state.keys() != STATE:
+        found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+        raise TypeError(f"state must be what SAMGS returned, with {sorted(STATE)}, got {found}")
+    steps, momenta, imbalance = state["steps"], state["momenta"], state["imbalance"]
     expected = shape if rows.batched else shape[1:]
-    if momenta.shape != expected or imbalance.shape != expected[:-2]:
-        raise ValueError(
-            f"state must fit the jacobian: momenta {tuple(expected)}, got {tuple(momenta.shape)}; "
-            "start anew with None where objectives or parameters change"
-        )
-    traces = imbalance.to("cpu", torch.float64).reshape(-1).numpy()
-    return int(state["steps"]), momenta.to(rows.device, dtype).reshape(shape), traces
+    check_count("steps", steps)
+    check_numbers("momenta", momenta, expected)
+    check_numbers("imbalance", imbalance, expected[:-2], sizes=True)
+    traces = array(imbalance).reshape(-1)
+    return steps, momenta.to(rows.device, dtype).reshape(shape), traces

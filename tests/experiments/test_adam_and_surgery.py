@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture(scope="module")
-def table():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import adam_and_surgery as experiment
-
-        yield experiment.main([], experiment.Settings(seeds=1, steps=120, batches=(None,)))
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
+def table(experiment):
+    adam = experiment("adam_and_surgery")
+    return adam.main([], adam.Settings(seeds=1, steps=120, batches=(None,)))
 
 
 @pytest.fixture

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("pyarrow", reason="the tables are parquet: pip install 'paretonas[bench]'")
 pytest.importorskip("mnist1d", reason="the signals are generated: pip install 'paretonas[bench]'")
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
 
 @pytest.fixture(scope="module")
-def truth():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import truth
-
-        yield truth
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
+def truth(experiment):
+    return experiment("truth")
 
 
 @pytest.mark.parametrize("name", ["digits_small", "signals"])

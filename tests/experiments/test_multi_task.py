@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def experiments():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
+pytestmark = pytest.mark.usefixtures("experiment")
 
 
 @pytest.fixture(scope="module")
-def data():
-    from overlapped_digits import pairs
-
-    return pairs()
+def data(experiment):
+    return experiment("overlapped_digits").pairs()
 
 
 def test_every_split_has_its_pairs_with_all_answers(data):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,25 +10,15 @@ from torch import Tensor
 
 from paretonas.solvers import SAMGS, LinearScalarization, NashMTL
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+@pytest.fixture(scope="module")
+def toy(experiment):
+    return experiment("toy_problems")
 
 
 @pytest.fixture(scope="module")
-def toy():
-    sys.path.insert(0, str(EXPERIMENTS))
-    try:
-        import toy_problems
-
-        yield toy_problems
-    finally:
-        sys.path.remove(str(EXPERIMENTS))
-
-
-@pytest.fixture(scope="module")
-def variants(toy):
-    import toy_variants
-
-    return toy_variants
+def variants(experiment):
+    return experiment("toy_variants")
 
 
 def published(*, x: Tensor, scale: float, two: bool) -> Tensor:
@@ -181,3 +168,23 @@ def test_a_coin_is_thrown_only_where_gradients_cancel(variants, rng):
     torch.testing.assert_close(first.vector[1], SAMGS()(jacobian).vector[1])
     held = coin(jacobian, state=first.state)
     torch.testing.assert_close(held.vector[0], first.vector[0])
+
+
+def test_both_tables_of_variants_are_printed(variants, monkeypatch, capsys):
+    toys = {"sam-gs": variants.TOYS["sam-gs"]}
+    saddle = {"saddle": variants.SYMMETRIC["saddle"]}
+    monkeypatch.setattr(variants, "TOYS", toys)
+    monkeypatch.setattr(variants, "SYMMETRIC", saddle)
+    variants.main(["--steps", "0.0025"])
+    lines = capsys.readouterr().out.splitlines()
+    for methods, starts in ((variants.ANGLES, "/7"), (variants.ESCAPES, "/10")):
+        for method in methods:
+            assert any(line.startswith(method) and starts in line for line in lines), method
+
+
+def test_noise_leaves_the_saddle_and_its_absence_does_not(toy, variants):
+    methods = {name: variants.ESCAPES[name] for name in ("SAM-GS", "noise 1")}
+    results, paths = toy.run(methods, 0.005, {"saddle": variants.SYMMETRIC["saddle"]})
+    assert len(results) == 20
+    assert (paths["SAM-GS", "saddle"][:, :, 0] == 0).all()
+    assert (np.abs(paths["noise 1", "saddle"][-1, :, 0]) > 1e-3).all()

@@ -526,11 +526,9 @@ def test_bad_settings_are_refused(make, message):
 
 
 def test_bad_targets_are_refused():
-    with pytest.raises(TypeError, match="state must be a torch.Tensor of targets, got dict"):
+    with pytest.raises(TypeError, match="state must be a torch.Tensor, got dict"):
         GradVac()(torch.eye(2), state={})
-    with pytest.raises(
-        ValueError, match=r"state must have shape \(m, m\) = \(2, 2\), got \(3, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"it must have shape \(m, m\) = \(2, 2\), got \(3, 3\)"):
         GradVac()(torch.eye(2), state=torch.zeros(3, 3))
     with pytest.raises(ValueError, match="state must hold cosines"):
         GradVac()(torch.eye(2), state=torch.full((2, 2), torch.nan))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paretonas.solvers import MGDA, DualProj, LinearScalarization, UPGrad
+from paretonas.solvers import MGDA, DualProj, FairGrad, LinearScalarization, UPGrad
 from paretonas.solvers._gram import CLEAR, Gram
 from paretonas.solvers._rows import PACK, Rows
 
@@ -294,3 +294,25 @@ def test_an_out_that_shares_memory_with_the_jacobian_is_refused():
     jacobian = torch.randn(3, 50_000)
     with pytest.raises(ValueError, match="must not share memory"):
         MGDA()(jacobian, out=jacobian[0])
+
+
+@pytest.mark.parametrize("n", [20, 50_000])
+def test_weights_beyond_half_precision_are_held(n):
+    torch.manual_seed(0)
+    jacobian = (1e-5 * torch.randn(3, n)).to(torch.float16)
+    jacobian[:, 20:] = 0.0
+    found = FairGrad()(jacobian)
+    assert found.weights.dtype == torch.float32
+    assert found.weights.max() > torch.finfo(torch.float16).max
+    torch.testing.assert_close(
+        found.vector.float(), found.weights @ jacobian.float(), rtol=1e-3, atol=0
+    )
+    by_gram = FairGrad().from_gram(jacobian[:, :20].float() @ jacobian[:, :20].float().T)
+    torch.testing.assert_close(found.weights, by_gram.weights, rtol=1e-3, atol=0)
+
+
+def test_weights_from_half_precision_products_are_held():
+    gram = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.bfloat16)
+    assert UPGrad().from_gram(gram).weights.dtype == torch.float32
+    values = torch.ones(2, dtype=torch.float16)
+    assert LinearScalarization().from_values(values).weights.dtype == torch.float32

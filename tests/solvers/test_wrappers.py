@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 
@@ -429,3 +430,20 @@ def test_wrappers_compose(jacobians):
         average = weights if k == 0 else 0.5 * (average + weights)
         torch.testing.assert_close(found[2 * k], average)
         torch.testing.assert_close(found[2 * k + 1], average)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_rows_turned_apart_stay_so_in_a_metric(scaled):
+    """Where rounding made angles impossible, the second look of a solver sees possible ones."""
+    torch.manual_seed(0)
+    jacobian, metric = torch.randn(3, 5, dtype=torch.float64), torch.rand(5).double() + 0.1
+    factors = np.array([[1.0, 2.0, 3.0]]) if scaled else np.ones((1, 3))
+    plain = Problem(jacobian).with_metric(metric).scaled(factors)
+    for turned in (
+        Problem(jacobian).lifted().scaled(factors).with_metric(metric),
+        Problem(jacobian).scaled(factors).lifted().with_metric(metric),
+    ):
+        np.testing.assert_allclose(turned.gram.norms, plain.gram.norms, rtol=1e-14)
+        turns = turned.gram.cosines / plain.gram.cosines - 1
+        apart = turns[0][~np.eye(3, dtype=bool)]
+        assert ((apart > -2e-12) & (apart < -0.5e-12)).all()
