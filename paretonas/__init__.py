@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from paretonas import conflict as conflict
     from paretonas import multitask as multitask
     from paretonas import nn as nn
+    from paretonas import samplers as samplers
     from paretonas import schedules as schedules
     from paretonas import solvers as solvers
     from paretonas.constraint import Constraint as Constraint
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from paretonas.nn import NetworkSpace as NetworkSpace
     from paretonas.point import Point as Point
     from paretonas.runs import Run as Run
+    from paretonas.samplers.base import sample as sample
     from paretonas.space import Architecture as Architecture
     from paretonas.space import Choice as Choice
+    from paretonas.table import Table as Table
     from paretonas.training import Recipe as Recipe
 
 _HOMES = {
@@ -44,10 +47,12 @@ _HOMES = {
     "Recipe": "training",
     "Run": "runs",
     "Split": "data",
+    "Table": "table",
     "backward": "multitask",
+    "sample": "samplers.base",
     "search": "gradient_search.search",
 }
-_ROOMS = ("conflict", "multitask", "nn", "schedules", "solvers")
+_ROOMS = ("conflict", "multitask", "nn", "samplers", "schedules", "solvers")
 
 __all__ = [*_HOMES, *_ROOMS]
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .cell import Structure
 from .data import Data
 from .space import Architecture, Choice, encode
 from .training import Recipe
@@ -540,12 +541,14 @@ class NetworkSpace:
         network: builds the network that holds the choices, with fresh weights.
         data: loads the examples.
         recipe: how an architecture of this space is trained properly.
+        structure: how the choices are wired, if that is known.
     """
 
     name: str
     network: Callable[[], nn.Module]
     data: Callable[[], Data]
     recipe: Recipe = field(default_factory=Recipe)
+    structure: Structure | None = None
 
     @property
     def choices(self) -> tuple[Choice, ...]:

@@ -53,7 +53,9 @@ def _raised_by_us(error: Exception) -> bool:
         return False
     file = trace.tb_frame.f_code.co_filename
     statement = linecache.getline(file, trace.tb_lineno).lstrip()
-    return Path(__file__).parents[1] in Path(file).parents and statement.startswith("raise ")
+    home = Path(__file__).parents[2]
+    ours = {home / "paretonas", home / "search_spaces"}
+    return not ours.isdisjoint(Path(file).parents) and statement.startswith("raise ")
 
 
 def _words(error: Exception) -> str:

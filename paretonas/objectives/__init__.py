@@ -3,8 +3,19 @@
 from .base import Exact, Objective
 from .cost_table import CostTable, Slot
 from .latency import Latency
+from .measured import measured
 from .memory import Memory
 from .parameters import Parameters
 from .profile import profile
 
-__all__ = ["CostTable", "Exact", "Latency", "Memory", "Objective", "Parameters", "Slot", "profile"]
+__all__ = [
+    "CostTable",
+    "Exact",
+    "Latency",
+    "Memory",
+    "Objective",
+    "Parameters",
+    "Slot",
+    "measured",
+    "profile",
+]

@@ -1,0 +1,105 @@
+"""Objectives that one function finds all at once, with no gradient: a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import SupportsFloat
+
+from paretonas.space import Architecture, nearest
+
+Found = Mapping[str, SupportsFloat] | Iterable[SupportsFloat]
+
+
+def measured(
+    function: Callable[[Architecture], Found], columns: Sequence[str]
+) -> tuple[Measured, ...]:
+    """Objectives from a function that measures an architecture: trains it, runs it on a device.
+
+    The function is called once for each architecture, whatever the number of columns, provided
+    that all objectives are asked for one architecture before the next, as `paretonas.sample` does.
+    What it raises goes through; `sample` makes a failure of it. It is tried again when asked again.
+
+    >>> def run(architecture):
+    ...     width = int(architecture["width"])
+    ...     return {"error_percent": 40 / width, "latency_ms": 0.25 * width, "note": "on the rack"}
+    >>> error, latency = measured(run, ["error_percent", "latency_ms"])
+    >>> error.exact({"width": "8"}), latency.exact({"width": "8"})
+    (5.0, 2.0)
+
+    Args:
+        function: gets an `Architecture`; returns the costs by column, with others perhaps, or just
+            the costs in the order of the columns.
+        columns: names with units, such as ``latency_ms``; all are minimized, so something to be
+            maximized is to be turned round in the function.
+
+    Returns:
+        An objective for each column.
+
+    Raises:
+        ValueError: no column, or one named twice.
+        TypeError: one name where a sequence of names belongs, or a function that is none.
+    """
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a sequence of names, got {columns!r}")
+    if not callable(function):
+        raise TypeError(f"the first argument must be a function, got {function!r}")
+    if not columns or len(set(columns)) != len(columns):
+        raise ValueError(f"measured needs at least one column, each once, got {list(columns)}")
+    measurement = _Measurement(function, tuple(columns))
+    return tuple(Measured(column, measurement) for column in measurement.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One of the costs that a function finds; made by `measured`."""
+
+    column: str
+    measurement: _Measurement
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """What the function finds for one architecture.
+
+        Raises:
+            ValueError: the function leaves out a column, or returns too many or too few values.
+            TypeError: it returns something else.
+        """
+        return self.measurement(architecture)[self.column]
+
+
+class _Measurement:
+    """Calls the function; remembers the last architecture and what it cost."""
+
+    def __init__(self, function: Callable[[Architecture], Found], columns: tuple[str, ...]) -> None:
+        self.columns = columns
+        self._function = function
+        self._last: Architecture | None = None
+        self._costs: dict[str, float] = {}
+
+    def __call__(self, architecture: Mapping[str, str]) -> dict[str, float]:
+        if not isinstance(architecture, Architecture):
+            architecture = Architecture(architecture)
+        if architecture != self._last:
+            self._costs = self._by_column(self._function(architecture))
+            self._last = architecture
+        return self._costs
+
+    def _by_column(self, found: object) -> dict[str, float]:
+        if isinstance(found, Mapping):
+            for column in self.columns:
+                if column not in found:
+                    known = [str(name) for name in found]
+                    raise ValueError(f"the function found no {column!r}{nearest(column, known)}")
+            return {column: float(found[column]) for column in self.columns}
+        if isinstance(found, str | set) or not isinstance(found, Iterable):
+            raise TypeError(
+                f"the function must return {', '.join(self.columns)} by name or in this order, "
+                f"got {found!r}"
+            )
+        values = [float(value) for value in found]
+        if len(values) != len(self.columns):
+            raise ValueError(
+                f"the function must return one value each for {', '.join(self.columns)}, "
+                f"got {len(values)}"
+            )
+        return dict(zip(self.columns, values, strict=True))

@@ -1,0 +1,105 @@
+"""What the cells of a column say: picks, truth, or numbers; refused by row where they do not."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paretonas.space import Choice
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def choice(column: pd.Series[Any], name: str) -> tuple[Choice, list[str]]:
+    """The choice that a column holds, and the pick in each row.
+
+    Raises:
+        ValueError: a row without a pick, or the same pick in all rows.
+    """
+    options, codes = groups(column, name)
+    if len(options) < 2:
+        raise ValueError(
+            f"choice {name!r} needs at least two options, every row has {options[0]!r}"
+        )
+    values = [number(option) for option in options]
+    if all(math.isfinite(value) for value in values):
+        ordered = [option for _, option in sorted(zip(values, options, strict=True))]
+    else:
+        ordered = sorted(options)
+    return Choice(name, tuple(ordered)), [options[code] for code in codes]
+
+
+def truth(column: pd.Series[Any], name: str) -> NDArray[np.bool_]:
+    """Which rows are true.
+
+    Raises:
+        ValueError: a row that is neither true nor false.
+    """
+    values, codes = groups(column, name)
+    for code, value in enumerate(values):
+        if value.lower() not in _TRUTH:
+            raise ValueError(
+                f"column {name!r} says which rows are allowed, by true and false or 1 and 0; "
+                f"found {value!r} in {_rows(codes == code)}"
+            )
+    return np.array([_TRUTH[value.lower()] for value in values])[codes]
+
+
+def numbers(column: pd.Series[Any], name: str, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The numbers of a column; NaN where a row that is not allowed holds none.
+
+    Raises:
+        ValueError: an allowed row whose cell is text, empty, NaN or infinite.
+    """
+    cells = column.astype(object).to_numpy()
+    values = np.array([number(cell) for cell in cells])
+    bad = allowed & ~np.isfinite(values)
+    if bad.any():
+        found = cells[int(bad.argmax())]
+        what = repr(found) if found else "nothing"
+        raise ValueError(
+            f"objective {name!r} must be a finite number in every allowed row, found {what} in "
+            f"{_rows(bad)}"
+        )
+    return values
+
+
+def groups(column: pd.Series[Any], name: str) -> tuple[list[str], NDArray[np.intp]]:
+    """The distinct values of a column as text, and which of them each row has.
+
+    Raises:
+        ValueError: a row without a value.
+    """
+    import pandas as pd
+
+    codes, values = pd.factorize(column.astype(object))
+    missing = codes < 0
+    texts = [str(value) for value in values]
+    if "" in texts:
+        missing |= codes == texts.index("")
+    if missing.any():
+        raise ValueError(f"column {name!r} has no value in {_rows(missing)}")
+    place: dict[str, int] = {}  # 1 and "1" are one
+    places = np.array([place.setdefault(text, len(place)) for text in texts], dtype=np.intp)
+    return list(place), places[codes]
+
+
+def number(cell: object) -> float:
+    """The number that a cell holds or spells; NaN if there is none."""
+    if isinstance(cell, bool | np.bool_):
+        return math.nan
+    try:
+        return float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _rows(which: NDArray[np.bool_]) -> str:
+    first, count = int(which.argmax()) + 1, int(which.sum())
+    return f"row {first}" + (f" and {count - 1} more" if count > 1 else "")

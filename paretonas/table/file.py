@@ -1,0 +1,56 @@
+"""CSV and parquet files as frames."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """All columns of a file; a CSV file's hold text, whatever it looks like.
+
+    Raises:
+        ValueError: another suffix, no such file, or one that cannot be read.
+        ModuleNotFoundError: parquet without pyarrow.
+    """
+    readers = {".csv": _read_csv, ".parquet": _read_parquet}
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise ValueError(f"a table is a .csv or .parquet file, got {path.name!r}")
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    return readers[suffix](path)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:  # every cell stays text: "None" and "NA" are options like others
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, skipinitialspace=True, strict=True)
+            header, *rows = [line for line in lines if line] or [[]]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a whole CSV file: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ValueError(f"{path}, row {number}: {len(header)} columns, {len(row)} cells")
+    return pd.DataFrame(rows, columns=pd.Index(header, dtype=object), dtype=object)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "parquet needs pyarrow: pip install 'paretonas[parquet]'", name="pyarrow"
+        ) from error
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise ValueError(f"{path} is not a whole parquet file: {error}") from error

@@ -1,0 +1,97 @@
+"""Which columns play which part, and rows that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paretonas.space import Architecture, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MINUS = "minus_"  # before the name of what is to be maximized
+
+
+def check_names(
+    frame: pd.DataFrame,
+    choices: Sequence[str],
+    minimize: Sequence[str],
+    maximize: Sequence[str],
+    others: Sequence[str | None],
+) -> None:
+    """Refuse columns that are missing or stand for two things.
+
+    Raises:
+        ValueError: a column that is missing, there twice, or named twice, too few of them, or one
+            whose name points or costs have already.
+        TypeError: something other than a sequence of names.
+    """
+    parts = {"choices": choices, "minimize": minimize, "maximize": maximize}
+    role: dict[str, str] = {}
+    for part, names in parts.items():
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"{part} must be a sequence of column names, got {names!r}")
+        for name in names:
+            if name in role:
+                raise ValueError(f"column {name!r} is named twice, in {role[name]} and in {part}")
+            role[name] = part
+    if not choices:
+        raise ValueError("a table needs at least one column of choices, got none")
+    if len(minimize) + len(maximize) < 2:
+        got = ", ".join([*minimize, *maximize]) or "none"
+        raise ValueError(f"a table needs at least two objectives, got {got}")
+    for name in maximize:
+        if MINUS + name in role:
+            raise ValueError(f"column {MINUS + name!r} is called as the cost of {name!r} would be")
+    if "id" in role:
+        raise ValueError("'id' can be no choice and no objective: points have ids of their own")
+    columns = [*frame.columns]
+    for name in (*role, *(other for other in others if other is not None)):
+        if name not in columns:
+            raise ValueError(f"there is no column {name!r}{nearest(name, columns)}")
+        if columns.count(name) > 1:
+            raise ValueError(f"there are {columns.count(name)} columns called {name!r}")
+
+
+def average_groups(
+    values: NDArray[np.float64], group: NDArray[np.intp], allowed: NDArray[np.bool_]
+) -> None:
+    """Give the allowed rows of each group their mean, in place."""
+    rows = group[allowed]
+    counts = np.maximum(np.bincount(rows), 1)
+    for index in range(values.shape[1]):
+        column = values[allowed, index]
+        # Counted from a value of the group, so that the mean of equal ones is exactly theirs.
+        base = np.zeros(len(counts))
+        base[rows] = column
+        means = base + np.bincount(rows, weights=column - base[rows]) / counts
+        values[allowed, index] = means[rows]
+
+
+def distinct(
+    architectures: Sequence[Architecture],
+    columns: Sequence[str],
+    values: NDArray[np.float64],
+    allowed: NDArray[np.bool_],
+) -> dict[Architecture, int]:
+    """The first row of each architecture.
+
+    Raises:
+        ValueError: two rows of one architecture that disagree.
+    """
+    rows: dict[Architecture, int] = {}
+    for row, architecture in enumerate(architectures):
+        first = rows.setdefault(architecture, row)
+        if first == row:
+            continue
+        found = f"rows {first + 1} and {row + 1} are both {architecture}, but"
+        if allowed[first] != allowed[row]:
+            raise ValueError(f"{found} only one of them is allowed")
+        for column, one, other in zip(columns, values[first], values[row], strict=True):
+            if allowed[row] and one != other:
+                raise ValueError(f"{found} {column} is {one:.17g} and {other:.17g}")
+    return rows

@@ -1,0 +1,212 @@
+"""NAS-Bench-Graph: measured graph networks of four operations, 59,049 encodings, nine datasets.
+
+Qin, Zhang, Wang, Zhang and Zhu 2022, "NAS-Bench-Graph: benchmarking graph neural architecture
+search" (arXiv 2206.09166). Each dataset is a `Table`, read when it is first asked for from the
+package nas-bench-graph: `cora`, `citeseer`, `pubmed`, `cs`, `physics`, `photo`, `computers`,
+`arxiv` and `proteins`, which has 5 of the 9 operations. The choice ``link`` says where each of the
+four operations takes its input, 0 being the network's; what no operation takes is the output. Many
+encodings are one network: 26,206 networks were trained, 2,021 on proteins. They are told apart by
+the form of their tree once skips are taken out. Four skips are no network: not allowed.
+
+Objectives: the validation error in percent, the latency in ms, the parameters in millions. The test
+error is for reports only: `reported_error_percent`. On proteins an error is 100 minus the ROC-AUC.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paretonas.cell import Route
+from paretonas.space import Choice, every, nearest
+from paretonas.table import Table
+
+DATASETS = (
+    "cora",
+    "citeseer",
+    "pubmed",
+    "cs",
+    "physics",
+    "photo",
+    "computers",
+    "arxiv",
+    "proteins",
+)
+COLUMNS = ("valid_error_percent", "latency_ms", "parameters_M")
+
+# As the files count them: a network's number has the digits template, operation, ..., operation.
+TEMPLATES = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
+OPERATIONS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
+ON_PROTEINS = ("gcn", "sage", "arma", "fc", "skip")
+NODES = ("op_1", "op_2", "op_3", "op_4")
+
+
+def load(dataset: str) -> Table:
+    """The table of a dataset; every encoding has a row.
+
+    Raises:
+        ValueError: no such dataset.
+        ImportError: the package nas-bench-graph is missing.
+    """
+    return _read(dataset)[0]
+
+
+def reported_error_percent(dataset: str, architecture: Mapping[str, str]) -> float:
+    """What an architecture of a table reaches on the test split; to report, not to search on.
+
+    Raises:
+        ValueError: no such dataset, no such architecture, or one without an operation.
+    """
+    table, errors = _read(dataset)
+    row = table.row(architecture)
+    if not table.allowed[row]:
+        raise ValueError(f"a network without an operation was not trained, got {architecture}")
+    return errors[row]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """How the choices are wired: a tree of operations, all of whose leaves are the output.
+
+    >>> operations = {"op_1": "gcn", "op_2": "skip", "op_3": "fc", "op_4": "fc"}
+    >>> Tree().canonical({"link": "0012", **operations})
+    'fc gcn(fc)'
+
+    Attributes:
+        dead: no operation lets nothing pass.
+        identity: the operations that pass what they get.
+    """
+
+    dead: frozenset[str] = frozenset()
+    identity: frozenset[str] = frozenset({"skip"})
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """From the input to each leaf, for each template."""
+        routes = []
+        for template in TEMPLATES:
+            for leaf in sorted({1, 2, 3, 4} - set(map(int, template))):
+                nodes = []
+                node = leaf
+                while node:
+                    nodes.append(NODES[node - 1])
+                    node = int(template[node - 1])
+                routes.append(Route(tuple(reversed(nodes)), given=(("link", template),)))
+        return tuple(routes)
+
+    def canonical(self, architecture: Mapping[str, str]) -> str:
+        """The tree of operations, those at one node sorted; empty if there are only skips."""
+        return _tree(architecture["link"], [architecture[node] for node in NODES])
+
+
+def _tree(template: str, operations: Sequence[str]) -> str:
+    parent = [int(digit) for digit in template]
+    takers: dict[int, list[int]] = {node: [] for node in range(5)}
+    for node, operation in enumerate(operations, start=1):
+        if operation == "skip" and node in parent:
+            continue  # what takes from it takes from the one before it
+        source = parent[node - 1]
+        while source and operations[source - 1] == "skip":
+            source = parent[source - 1]
+        takers[source].append(node)
+
+    def text(node: int) -> str:
+        above = takers[node]
+        # A skip that is a leaf adds its node to the output. Without others at the node that is
+        # the output anyhow, and the input itself is never added.
+        if not node or len(above) == 1:
+            above = [taker for taker in above if operations[taker - 1] != "skip"]
+        parts = []
+        for taker in above:
+            inner = text(taker)
+            parts.append(f"{operations[taker - 1]}({inner})" if inner else operations[taker - 1])
+        return " ".join(sorted(parts))
+
+    return text(0)
+
+
+@cache
+def _read(dataset: str) -> tuple[Table, tuple[float, ...]]:
+    """The table of a dataset, and the test error of each of its rows."""
+    if dataset not in DATASETS:
+        raise ValueError(f"no dataset is called {dataset!r}{nearest(dataset, DATASETS)}")
+    networks: dict[str, list[float]] = {}
+    for number, found in _unpickle((_folder() / f"{dataset}.bench").read_bytes()).items():
+        template, *picks = (int(digit) for digit in f"{number:05d}")
+        networks[_tree(TEMPLATES[template], [OPERATIONS[pick] for pick in picks])] = [
+            100 * (1 - float(found["valid_perf"])),
+            1000 * float(found["latency"]),
+            float(found["para"]),
+            100 * (1 - float(found["perf"])),
+        ]
+    operations = ON_PROTEINS if dataset == "proteins" else OPERATIONS
+    choices = (Choice("link", TEMPLATES), *(Choice(node, operations) for node in NODES))
+    architectures = tuple(every(choices))
+    structure = Tree()
+    nothing = [np.nan] * 4  # four skips
+    rows = np.array([networks.get(structure.canonical(a), nothing) for a in architectures])
+    table = Table(
+        f"nas_bench_graph_{dataset}",
+        choices,
+        COLUMNS,
+        architectures,
+        rows[:, :3],
+        np.isfinite(rows[:, 0]),
+        structure,
+    )
+    return table, tuple(rows[:, 3].tolist())
+
+
+def _folder() -> Path:
+    """Where the package keeps its files; none of its code runs."""
+    package = importlib.util.find_spec("nas_bench_graph")
+    folder = Path(package.origin or "").parent / "light" if package else None
+    if folder is None or not folder.is_dir():
+        raise ImportError(
+            "this space is in the package nas-bench-graph: pip install 'paretonas[bench]'"
+        )
+    return folder
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads the package's files, which hold numbers, and refuses all else that a pickle can do."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("numpy", "dtype"):
+            return np.dtype
+        if (module, name) in (
+            ("numpy.core.multiarray", "scalar"),
+            ("numpy._core.multiarray", "scalar"),  # its name since NumPy 2
+        ):
+            return _scalar
+        raise pickle.UnpicklingError(
+            f"these files hold numbers of NumPy only, this one asks for {module}.{name}"
+        )
+
+
+def _scalar(kind: np.dtype[Any], data: bytes) -> float:
+    """A floating-point number from its bytes."""
+    return float(np.frombuffer(data, kind)[0])
+
+
+def _unpickle(data: bytes) -> dict[int, dict[str, float]]:
+    numbers: dict[int, dict[str, float]] = _Unpickler(io.BytesIO(data)).load()
+    return numbers
+
+
+def __getattr__(name: str) -> Table:
+    if name in DATASETS:
+        return load(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *DATASETS]
