@@ -14,7 +14,7 @@ import torch
 import paretonas.cli.search as job
 from paretonas.cli import run
 from paretonas.cli.display import watch
-from paretonas.cli.find import find_solver, find_space
+from paretonas.cli.find import find_any_space, find_solver, find_space
 from paretonas.front import Front, Point
 from paretonas.gradient_search.search import Step
 from paretonas.objectives import profile
@@ -334,6 +334,33 @@ def test_a_space_in_a_package_is_found_by_path():
     assert find_space(str(Path(toy.__file__)) + ":space").name == "toy"
 
 
+MY_TABLE = """
+import pandas as pd
+from paretonas.table import Table
+
+rows = pd.DataFrame({"op": ["a", "b"], "error": [1, 2], "ms": [2, 1]})
+
+def __getattr__(name):
+    if name == "cells":
+        return Table.from_pandas(rows, ["op"], ["error", "ms"], name="cells")
+    raise AttributeError(name)
+
+def __dir__():
+    return [*globals(), "cells"]
+"""
+
+
+def test_a_table_is_a_space_to_compare_on_and_none_to_search(here, capsys):
+    (here / "my_table.py").write_text(MY_TABLE)
+    assert find_any_space("my_table.py:cells").name == "cells"
+    assert find_any_space("toy:space") is toy.space
+    with pytest.raises(ValueError, match="has no 'cell'; did you mean 'cells'"):
+        find_any_space("my_table.py:cell")
+    code, line = error_of(["search", "--space", "my_table.py:cells"], capsys)
+    assert code == 2
+    assert "is a space without networks to train; paretonas compare can search it" in line
+
+
 @pytest.mark.parametrize("name", ["MGDA", "mgda", "smooth_tchebycheff", "PCGrad", "EPO"])
 def test_solvers_are_found_whatever_the_case(name):
     assert type(find_solver(name)).__name__.casefold() == name.replace("_", "").casefold()
@@ -412,7 +439,9 @@ def test_help_and_errors_as_a_program():
     assert program("--version").stdout.startswith("paretonas ")
     shown = program("--help")
     assert shown.returncode == 0
-    assert all(word in shown.stdout for word in ("search", "export", "profile", "report"))
+    assert all(
+        word in shown.stdout for word in ("search", "compare", "export", "profile", "report")
+    )
     wrong = program("nothing")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("paretonas: ")

@@ -112,8 +112,9 @@ def test_every_page_can_be_reached_from_the_readme():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_options_exist(page, capsys):
+    text = page.read_text().replace("\\\n", " ")
     for command in re.findall(
-        r"paretonas ((?:search|export|profile|report)\b[^`\n&]*)", page.read_text()
+        r"paretonas ((?:search|compare|export|profile|report)\b[^`\n&]*)", text
     ):
         name, *words = shlex.split(command)
         capsys.readouterr()
@@ -126,6 +127,7 @@ def test_commands_and_their_options_exist(page, capsys):
 def test_every_option_of_the_contract_is_in_the_help(capsys):
     options = {
         "search": "space device threads budget constraint solver rays seed costs out resume",
+        "compare": "space table choices minimize maximize log where methods budget seeds out",
         "export": "pick format out",
         "profile": "space device threads out",
         "report": "out",

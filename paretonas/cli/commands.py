@@ -133,6 +133,121 @@ def search(
 
 
 @app.command()
+def compare(
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S",
+            help="A space: of measurements (nas_bench_graph:cora), of networks, which are trained "
+            "(toy), or the one that --table holds measurements of (nas_bench_201).",
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv or .parquet file: one row per architecture that was measured.",
+        ),
+    ] = None,
+    choices: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B,...", help="The columns of picks; those of --space by default."),
+    ] = None,
+    minimize: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="The columns of costs.")
+    ] = None,
+    maximize: Annotated[
+        list[str] | None, typer.Option(metavar="Z", help="The columns of gains.")
+    ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X", help="Objectives that count by their ratios."),
+    ] = None,
+    free: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X", help="Objectives that methods may look up at no charge."),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COL", help="A column of true and false; a row that is false is a failure."
+        ),
+    ] = None,
+    average: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="Rows that share this column's value get their mean."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,...",
+            show_default="surgery,nsga2,tpe,random",
+            help="What to compare, the first with each other one.",
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="100", help="Evaluations of each run."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="K", show_default="10", help="Runs of each method.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, show_default="one per core", help="Runs side by side.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default="compare-NAME-1, ...",
+            help="A new folder, or that of the same comparison, which then goes on.",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Go on with the comparison in this folder, as it was begun.",
+        ),
+    ] = None,
+) -> None:
+    """Compare search methods on equal budgets, on a table of measurements or on a space."""
+    from paretonas.cli.compare import begin, go_on
+
+    asked = {
+        "space": space,
+        "table": None if table is None else str(table),
+        "choices": _names(choices),
+        "minimize": _names(minimize),
+        "maximize": _names(maximize),
+        "log": _names(log),
+        "free": _names(free),
+        "where": where,
+        "average": average,
+        "methods": _names(methods),
+        "budget": budget,
+        "seeds": seeds,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if resume is None:
+        begin(out, jobs, **given)
+    elif given or out:
+        also = ", ".join(f"--{name}" for name in [*given, *(["out"] if out else [])])
+        raise typer.BadParameter(f"a resumed comparison keeps its own settings; leave out {also}")
+    else:
+        go_on(resume, jobs)
+
+
+def _names(given: list[str] | None) -> list[str] | None:
+    """Names that were separated by commas, or given one by one."""
+    if given is None:
+        return None
+    return [name.strip() for text in given for name in text.split(",") if name.strip()]
+
+
+@app.command()
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
     pick: Annotated[

@@ -17,14 +17,34 @@ from torch import nn
 from paretonas import solvers
 from paretonas.nn import NetworkSpace
 from paretonas.solvers import Solver
-from paretonas.space import nearest
+from paretonas.space import SearchSpace, nearest
 
 
 def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:
-    """The space that ``digits``, ``pkg.mod:attribute`` or ``dir/my_file.py:attribute`` names.
+    """The space of networks that ``digits``, ``my.mod:it`` or ``dir/my_file.py:it`` names.
 
     Args:
-        spec: a bare name is a module of ``search_spaces``; without an attribute, ``space``.
+        spec: as for `find_any_space`.
+        folder: where files and modules are looked for, besides installed ones; the current folder
+            by default.
+
+    Raises:
+        ValueError: there is no such space; the message says what there is, or what was found.
+    """
+    found = find_any_space(spec, folder)
+    if isinstance(found, NetworkSpace):
+        return found
+    raise ValueError(
+        f"{spec} is a space without networks to train; paretonas compare can search it"
+    )
+
+
+def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
+    """The space of networks, table or other `SearchSpace` that a name stands for.
+
+    Args:
+        spec: a bare name is a module of ``search_spaces``, also before a colon, as in
+            ``nas_bench_graph:cora``; without an attribute, ``space``.
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
 
@@ -36,18 +56,18 @@ def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:
     attribute = attribute or "space"
     if place.endswith(".py") or "/" in place:
         module = _from_file(folder / place)
-    elif ":" in spec or "." in place:
-        module = _from_module(place, folder)
-    else:
+    elif place in _names_of_the_house() or not (":" in spec or "." in place):
         module = _of_the_house(place)
+    else:
+        module = _from_module(place, folder)
     if not hasattr(module, attribute):
-        found = [name for name, value in vars(module).items() if isinstance(value, NetworkSpace)]
+        found = _spaces_in(module)
         raise ValueError(
             f"{place} has no {attribute!r}"
             + (nearest(attribute, found) if found else ", and no space under another name")
         )
     value = getattr(module, attribute)
-    if isinstance(value, NetworkSpace):
+    if isinstance(value, NetworkSpace | SearchSpace):
         return value
     kind = "a network" if _makes_a_network(value) else f"of type {type(value).__name__}"
     raise ValueError(
@@ -87,13 +107,28 @@ def _plain(name: str) -> str:
     return name.casefold().replace("-", "").replace("_", "")
 
 
-def _of_the_house(name: str) -> ModuleType:
+def _spaces_in(module: ModuleType) -> list[str]:
+    """The names under which a module has spaces, or makes one when it is asked for."""
+    held = [name for name, value in vars(module).items() if isinstance(value, NetworkSpace)]
+    return [*held, *_made_when_asked(module)]
+
+
+def _made_when_asked(module: ModuleType) -> list[str]:
+    return [name for name in dir(module) if name not in vars(module)]
+
+
+def _names_of_the_house() -> list[str]:
     spaces = importlib.import_module("search_spaces")
-    names = [module.name for module in pkgutil.iter_modules(spaces.__path__)]
+    return [module.name for module in pkgutil.iter_modules(spaces.__path__)]
+
+
+def _of_the_house(name: str) -> ModuleType:
+    names = _names_of_the_house()
     if name in names:
         return importlib.import_module(f"search_spaces.{name}")
     modules = {known: importlib.import_module(f"search_spaces.{known}") for known in names}
     have = [known for known, module in modules.items() if hasattr(module, "space")]
+    have += [f"{known}:{name}" for known in names for name in _made_when_asked(modules[known])]
     raise ValueError(
         f"no space is called {name!r}{nearest(name, have)}; "
         "one of your own is pkg.mod:attribute or dir/my_file.py:attribute"

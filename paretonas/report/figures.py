@@ -11,8 +11,8 @@ from paretonas.point import Cell, Point
 from paretonas.report.words import cell, picks, roles, title
 
 # Told apart by people who do not see all colors (Okabe and Ito 2008).
-_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_GRAY = "#b8bec6"
+COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GRAY = "#b8bec6"
 
 
 def front_figure(front: Front, measured: Sequence[Point]) -> str:
@@ -48,14 +48,14 @@ def front_figure(front: Front, measured: Sequence[Point]) -> str:
             y=[point.objectives[vertical] for point in dominated],
             mode="markers",
             name="measured, dominated",
-            marker={"color": _GRAY, "size": 6},
+            marker={"color": GRAY, "size": 6},
             hovertext=[_hover(point, []) for point in dominated],
             hoverinfo="text",
         )
     marker: dict[str, Any] = {
         "size": 13,
         "line": {"color": "white", "width": 1.5},
-        "color": _COLORS[1],
+        "color": COLORS[1],
     }
     if color is not None:
         marker |= {
@@ -78,7 +78,7 @@ def front_figure(front: Front, measured: Sequence[Point]) -> str:
     )
     figure.update_xaxes(title=title(horizontal) if horizontal else "rank", rangemode="tozero")
     figure.update_yaxes(title=title(vertical))
-    return _html(figure, "front", 520)
+    return as_html(figure, "front", 520)
 
 
 def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
@@ -92,12 +92,12 @@ def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
     figure = go.Figure()
     # The front keeps its volume until a point enters: steps, not slopes.
     figure.add_scatter(
-        x=x, y=y, mode="lines", line={"color": _COLORS[1], "width": 2.5, "shape": "hv"}
+        x=x, y=y, mode="lines", line={"color": COLORS[1], "width": 2.5, "shape": "hv"}
     )
     figure.update_xaxes(title="seconds since the start" if clock == "seconds" else "step")
     figure.update_yaxes(title="hypervolume")
     figure.update_layout(showlegend=False)
-    return _html(figure, "hypervolume", 340)
+    return as_html(figure, "hypervolume", 340)
 
 
 def conflict_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
@@ -105,7 +105,7 @@ def conflict_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for color, name in zip(_COLORS, cosine_columns(history), strict=False):
+    for color, name in zip(COLORS, cosine_columns(history), strict=False):
         x, y = series(history, "step", name)
         smooth = _running_mean(y, max(1, len(y) // 30))
         if smooth != y:
@@ -132,7 +132,7 @@ def conflict_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
     figure.add_hline(y=0, line={"color": "#666", "width": 1})
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="cosine", range=[-1.05, 1.05])
-    return _html(figure, "conflict", 380)
+    return as_html(figure, "conflict", 380)
 
 
 def cosine_columns(history: Sequence[Mapping[str, Cell]]) -> list[str]:
@@ -176,7 +176,8 @@ def _hover(point: Point, called: Sequence[str]) -> str:
     return "<br>".join([head, *lines, *picks(point.architecture)])
 
 
-def _html(figure: Any, name: str, height: int) -> str:
+def as_html(figure: Any, name: str, height: int) -> str:
+    """A part of a page, in the style of the house; `height` in pixels."""
     figure.update_layout(
         template="plotly_white",
         height=height,

@@ -1,0 +1,246 @@
+"""`paretonas compare`: methods side by side on a table or a space, shown and written down."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as Shown
+
+from paretonas.cli.display import console
+from paretonas.cli.find import find_any_space
+from paretonas.compare import Broken, Comparison, compare
+from paretonas.compare.journal import Record, read_about
+from paretonas.compare.trained import TrainedSpace
+from paretonas.nn import NetworkSpace
+from paretonas.objectives.base import Exact
+from paretonas.report.comparison import write_comparison
+from paretonas.space import SearchSpace, encode, nearest
+from paretonas.table import Table
+
+DEFAULTS: Mapping[str, Any] = {
+    "methods": ["surgery", "nsga2", "tpe", "random"],
+    "budget": 100,
+    "seeds": 10,
+}
+
+
+def begin(out: Path | None, jobs: int | None, **asked: Any) -> None:
+    """Compare as asked; in a folder where the same was begun before, go on."""
+    settings = {**DEFAULTS, **asked}
+    _compare(out or _free_folder(settings), jobs, settings, Path.cwd())
+
+
+def go_on(folder: Path, jobs: int | None) -> None:
+    """Go on with a comparison as it was begun."""
+    about = read_about(folder)
+    _compare(folder, jobs, about["asked"], Path(about["folder"]))
+
+
+def _compare(out: Path, jobs: int | None, asked: Mapping[str, Any], folder: Path) -> None:
+    space, objectives = _task(asked, folder)
+    methods, seeds = asked["methods"], asked["seeds"]
+    runs = max(1, len(methods) * seeds)
+    try:
+        with _Watch(runs) as watch:
+            comparison = compare(
+                space,
+                objectives,
+                methods,
+                budget=asked["budget"],
+                seeds=seeds,
+                log=_columns(space, objectives, asked.get("log", [])),
+                free=_columns(space, objectives, asked.get("free", [])),
+                jobs=_processes(asked, space, jobs, runs),
+                folder=out,
+                asked=asked,
+                watch=watch,
+            )
+    except KeyboardInterrupt:
+        print(f"paretonas: stopped; to go on: paretonas compare --resume {out}", file=sys.stderr)
+        raise
+    again = f"to try these again: paretonas compare --resume {out}"
+    if not comparison.records:
+        raise RuntimeError(f"all of {runs} runs failed; {again}")
+    comparison.write(out)
+    write_comparison(comparison, out / "report.html", asked, read_about(out)["started"])
+    _show(comparison, out)
+    if comparison.broken:
+        raise RuntimeError(f"{len(comparison.broken)} of {runs} runs failed; {again}")
+
+
+def _task(asked: Mapping[str, Any], folder: Path) -> tuple[SearchSpace, Sequence[Exact]]:
+    """The space and the objectives that the options stand for."""
+    space = find_any_space(asked["space"], folder) if "space" in asked else None
+    columns = ("minimize", "maximize", "where", "average", "choices")
+    given = [f"--{name}" for name in columns if name in asked]
+    if "table" in asked:
+        return _table(space, asked, folder)
+    if space is None:
+        raise ValueError(
+            "compare needs --space S, or --table FILE with --choices and --minimize or --maximize"
+        )
+    if given:
+        raise ValueError(f"{' and '.join(given)} name columns of a file; give it with --table FILE")
+    objectives: Sequence[Exact] | None = getattr(space, "objectives", None)
+    if objectives is not None:
+        return space, objectives
+    if isinstance(space, NetworkSpace):
+        trained = TrainedSpace.of(space)
+        return trained, trained.objectives
+    raise ValueError(
+        f"{asked['space']} knows no objectives; give its measurements with --table FILE"
+    )
+
+
+def _table(
+    space: SearchSpace | None, asked: Mapping[str, Any], folder: Path
+) -> tuple[Table, Sequence[Exact]]:
+    decisions = None if space is None else space.choices
+    choices = asked.get("choices")
+    if choices is None:
+        if decisions is None:
+            raise ValueError("--table FILE needs --choices A,B,...: the columns of picks")
+        choices = [choice.name for choice in decisions]
+    table = Table.read(
+        folder / asked["table"],
+        choices,
+        asked.get("minimize", []),
+        asked.get("maximize", []),
+        where=asked.get("where"),
+        average=asked.get("average"),
+    )
+    if space is not None and decisions is not None:
+        for architecture in table.architectures:
+            encode(decisions, architecture)  # refuses what the space has not
+        structure = getattr(space, "structure", None) or table.structure
+        table = replace(table, name=space.name, choices=decisions, structure=structure)
+    return table, table.objectives
+
+
+def _columns(
+    space: SearchSpace, objectives: Sequence[Exact], names: Sequence[str]
+) -> tuple[str, ...]:
+    """The columns that the user names; a maximized one by its name in the file."""
+    columns = [objective.column for objective in objectives]
+    found = []
+    for name in names:
+        column = name if name in columns else f"minus_{name}"
+        if column not in columns:
+            known = [known.removeprefix("minus_") for known in columns]
+            raise ValueError(f"no objective is called {name!r}{nearest(name, known)}")
+        found.append(column)
+    return tuple(found)
+
+
+def _processes(
+    asked: Mapping[str, Any], space: SearchSpace, jobs: int | None, runs: int
+) -> int | None:
+    """How many; None, this one alone, for code in a file that other processes cannot import."""
+    place = asked.get("space", "").partition(":")[0]
+    if (place.endswith(".py") or "/" in place) and not isinstance(space, Table):
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(jobs or cores or 1, runs)
+
+
+def _free_folder(asked: Mapping[str, Any]) -> Path:
+    what = asked.get("space") or Path(asked.get("table", "")).stem or "compare"
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(what).name)
+    number = 1
+    while (folder := Path(f"compare-{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+class _Watch:
+    """Shows how far the runs are: a bar on a terminal, a line for each run elsewhere."""
+
+    def __init__(self, runs: int) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("runs"),
+            TimeElapsedColumn(),
+            console=console(),
+            transient=True,
+            disable=not sys.stdout.isatty(),
+        )
+        self._runs, self._done = runs, 0
+        self._task = self._bar.add_task("comparing", total=runs)
+
+    def __enter__(self) -> Callable[[Record | Broken], None]:
+        self._bar.start()
+        return self._ended
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def _ended(self, run: Record | Broken) -> None:
+        self._done += 1
+        self._bar.update(self._task, advance=1, description=f"{run.method}, seed {run.seed}")
+        if isinstance(run, Broken):
+            reason = " ".join(run.reason.split())
+            print(f"paretonas: {run.method}, seed {run.seed} failed: {reason}", file=sys.stderr)
+        elif self._bar.disable:
+            print(
+                f"{self._done}/{self._runs} {run.method}, seed {run.seed}: "
+                f"{run.ledger.evaluations} evaluations, "
+                f"{run.ledger.thinking_seconds:.1f} s of thinking",
+                flush=True,
+            )
+
+
+def _show(comparison: Comparison, out: Path) -> None:
+    """A short table: how good, how sure, how soon, and at what price."""
+    budget = comparison.budget
+    value = {(r.method, r.measure, r.evaluations, r.statistic): r.value for r in comparison.summary}
+    share = "hypervolume_fraction"
+    table = Shown(box=None, pad_edge=False, header_style="bold")
+    table.add_column("method")
+    half = (budget + 1) // 2
+    titles = [f"at {half}", f"at {budget}", "95 % interval", "worst seed", "to 95 %", "to 99 %"]
+    for title in [*titles, "p (Holm)", "failed", "thinking"]:
+        table.add_column(title, justify="right")
+    for method in comparison.methods:
+        if (method, share, budget, "iqm") not in value:
+            table.add_row(method, "no run finished")
+            continue
+
+        def at(measure: str, statistic: str, number: int | None = None, form: str = ".4f") -> str:
+            found = value.get((method, measure, number, statistic))  # noqa: B023
+            return "" if found is None else format(found, form)
+
+        interval = f"{at(share, 'iqm_low', budget)} to {at(share, 'iqm_high', budget)}"
+        table.add_row(
+            method,
+            at(share, "iqm", half),
+            at(share, "iqm", budget),
+            interval,
+            at(share, "min", budget),
+            at("evaluations_to_95_percent", "median", form=".0f") or "-",
+            at("evaluations_to_99_percent", "median", form=".0f") or "-",
+            at(share, "p_holm", budget, ".3g"),
+            at("failures", "median", form=".0f"),
+            at("thinking_seconds_per_evaluation", "median", form=".3f") + " s",
+        )
+    screen = console()
+    screen.print(table)
+    whose = (
+        "the true front"
+        if comparison.reference.true
+        else "the best front of all methods together (the true one is not known)"
+    )
+    seeds = "one seed" if comparison.seeds == 1 else f"{comparison.seeds} seeds"
+    screen.print(
+        f"Share of the hypervolume of {whose}: interquartile mean over {seeds}; "
+        "evaluations to reach a share and what failed: median; thinking: per evaluation; "
+        f"p: against {comparison.methods[0]}."
+    )
+    screen.print(f"all of it is in {out}; look at {out / 'report.html'}")

@@ -1,0 +1,301 @@
+"""Several methods on one task, each with several seeds, on equal budgets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paretonas._atomic import replacing
+from paretonas.compare.anytime import Array, Curve, Reference
+from paretonas.compare.journal import Record, begin_or_go_on
+from paretonas.compare.summary import Row, summarize
+from paretonas.compare.workers import Broken, Job, Maker, run_all
+from paretonas.front import Front
+from paretonas.objectives.base import Exact
+from paretonas.point import Point
+from paretonas.samplers import Failure, Task
+from paretonas.samplers.methods import make
+from paretonas.samplers.methods import methods as known_methods
+from paretonas.space import SearchSpace, nearest, size
+from paretonas.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Watch = Callable[[Record | Broken], None]
+
+
+def compare(
+    space: SearchSpace,
+    objectives: Sequence[Exact],
+    methods: Sequence[str] | Mapping[str, Maker],
+    *,
+    budget: int,
+    seeds: int,
+    log: Sequence[str] = (),
+    free: Sequence[str] = (),
+    jobs: int | None = None,
+    folder: Path | None = None,
+    asked: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Comparison:
+    """Let several methods search the same space, and score them against the best front known.
+
+    All are billed alike, by `paretonas.samplers.sample`: an architecture costs an evaluation the
+    first time that a run asks for it, a failure as well. The same arguments give the same results,
+    apart from seconds, however many processes there are.
+
+    >>> import pandas as pd
+    >>> from paretonas.table import Table
+    >>> rows = [{"a": a, "b": b, "ms": a + b, "error": (3 - a) * (4 - b)}
+    ...         for a in range(4) for b in range(4)]
+    >>> table = Table.from_pandas(pd.DataFrame(rows), ["a", "b"], ["error", "ms"])
+    >>> found = compare(table, table.objectives, ["random", "nsga2"], budget=16, seeds=3)
+    >>> found.curves["random", 0].fraction[-1]
+    np.float64(1.0)
+
+    Args:
+        space: what the methods may pick from. If it is a table that is complete, scores are
+            against its true front; otherwise against the best front of all runs together.
+        objectives: what an evaluation finds, at least two; of a table its own.
+        methods: names of `paretonas.samplers.methods`, or what makes a sampler from a task and a
+            seed, by name; tests compare each with the first.
+        budget: evaluations of each run.
+        seeds: how many runs of each method, with seeds 0, 1, 2...
+        log: columns that count by their ratios, for the methods and for the scores.
+        free: columns that a method may look up without an evaluation.
+        jobs: how many processes, each of one thread; None runs all in this one. In a script of
+            your own, processes need ``if __name__ == "__main__":``.
+        folder: where each run is kept when it ends; a comparison goes on there if it was begun
+            with the same settings.
+        asked: the settings in the user's own words, plain values, kept beside them.
+        watch: is called with each run that ends.
+
+    Raises:
+        ValueError: a method that is unknown or named twice; a budget that is not positive or larger
+            than the space; no seed; fewer than two objectives; a folder that holds something else,
+            or the same with other settings; a logarithm of what is not positive.
+    """
+    task = Task(space, tuple(objectives), tuple(log), tuple(free))
+    makers = _makers(methods)
+    _check(task, budget, seeds)
+    table = space if isinstance(space, Table) and {*task.columns} <= {*space.columns} else None
+    truth = None if table is None else _truth(table, task)
+    job = Job(task, makers, budget, folder)
+    if folder is not None:
+        settings = {
+            "space": space.name,
+            "architectures": size(task.choices),
+            "objectives": list(task.columns),
+            "log": list(log),
+            "free": list(free),
+            "methods": list(makers),
+            "budget": budget,
+            "seeds": seeds,
+            "content": _fingerprint(task, table),
+        }
+        begin_or_go_on(folder, settings, asked or {})
+    pairs = [(method, seed) for seed in range(seeds) for method in makers]
+    records: dict[tuple[str, int], Record] = {}
+    broken: dict[tuple[str, int], Broken] = {}
+    for ended in run_all(job, pairs, jobs):
+        if isinstance(ended, Broken):
+            broken[ended.method, ended.seed] = ended
+        else:
+            records[ended.method, ended.seed] = ended
+        if watch is not None:
+            watch(ended)
+    order = [(method, seed) for method in makers for seed in range(seeds)]
+    return Comparison(
+        task,
+        tuple(makers),
+        budget,
+        seeds,
+        {pair: records[pair] for pair in order if pair in records},
+        tuple(broken[pair] for pair in order if pair in broken),
+        truth,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What several methods found, and how good it is.
+
+    Attributes:
+        task: what was searched.
+        methods: their names; tests compare each with the first.
+        budget: evaluations of each run.
+        seeds: how many runs each method was to make.
+        records: the runs that ended, by method and seed.
+        broken: those that an exception ended.
+        truth: the scale and the true front, where they are known.
+    """
+
+    task: Task
+    methods: tuple[str, ...]
+    budget: int
+    seeds: int
+    records: Mapping[tuple[str, int], Record]
+    broken: tuple[Broken, ...]
+    truth: Reference | None
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What is scored against: the truth, or else the best front of all runs together.
+
+        Raises:
+            ValueError: the truth is not known, and no run found a point.
+        """
+        if self.truth is not None:
+            return self.truth
+        found = [cost for costs in self.costs.values() for cost in costs if cost is not None]
+        if not found:
+            raise ValueError("no run found a single point: there is nothing to compare")
+        return Reference.of(np.array(found), true=False)
+
+    @cached_property
+    def costs(self) -> dict[tuple[str, int], list[Array | None]]:
+        """The costs of each evaluation, logarithms taken; None for one that failed."""
+        return {pair: self._costs(record) for pair, record in self.records.items()}
+
+    @cached_property
+    def curves(self) -> dict[tuple[str, int], Curve]:
+        """How good each run was after each evaluation."""
+        return {
+            pair: Curve.of(costs, self.reference, self.budget) for pair, costs in self.costs.items()
+        }
+
+    @cached_property
+    def summary(self) -> tuple[Row, ...]:
+        """What the seeds say together; see `paretonas.compare.summary`."""
+        return tuple(summarize(self))
+
+    def front(self, method: str) -> Front:
+        """The front of all that a method found, with any seed."""
+        front = Front(self.task.columns)
+        for (name, _), record in self.records.items():
+            for outcome in record.outcomes:
+                if name == method and isinstance(outcome, Point):
+                    front.add(outcome)
+        return front
+
+    def anytime(self) -> pd.DataFrame:
+        """One row per method, seed and evaluation."""
+        import pandas as pd
+
+        parts = [
+            pd.DataFrame(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "evaluations": np.arange(1, self.budget + 1),
+                    "hypervolume": curve.hypervolume,
+                    "hypervolume_fraction": curve.fraction,
+                    "igd_plus": curve.igd_plus,
+                }
+            )
+            for (method, seed), curve in self.curves.items()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def evaluations(self) -> pd.DataFrame:
+        """One row per evaluation of each run: its picks, what it found or why it failed."""
+        import pandas as pd
+
+        choices = [choice.name for choice in self.task.choices]
+        # By place, not by name: a choice may well be called "method".
+        columns = ["method", "seed", "evaluation", *choices, *self.task.columns, "failed"]
+        rows: list[tuple[object, ...]] = []
+        for (method, seed), record in self.records.items():
+            for number, outcome in enumerate(record.outcomes, start=1):
+                picks = (outcome.architecture[name] for name in choices)
+                found = {} if isinstance(outcome, Failure) else outcome.objectives
+                values = (found.get(column) for column in self.task.columns)
+                rows.append((method, seed, number, *picks, *values, not found))
+        return pd.DataFrame(rows, columns=columns)
+
+    def write(self, folder: Path) -> None:
+        """Write ``anytime.csv``, ``summary.csv``, ``evaluations.csv`` and ``front-METHOD.csv``."""
+        import pandas as pd
+
+        files = {
+            "anytime": self.anytime(),
+            "summary": pd.DataFrame(self.summary).astype({"evaluations": "Int64"}),
+            "evaluations": self.evaluations(),
+        }
+        for name, frame in files.items():
+            with replacing(folder / f"{name}.csv") as draft:
+                frame.to_csv(draft, index=False, lineterminator="\n")
+        for method in self.methods:
+            self.front(method).write(folder / f"front-{method}.csv")
+
+    def _costs(self, record: Record) -> list[Array | None]:
+        found = [o.objectives for o in record.outcomes if isinstance(o, Point)]
+        rows: Iterator[Array] = iter(self.task.costs(found))
+        return [next(rows) if isinstance(o, Point) else None for o in record.outcomes]
+
+
+def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
+    if isinstance(methods, str):
+        raise TypeError(f"methods must be a sequence of names, got {methods!r}")
+    names = list(methods)
+    if not names:
+        raise ValueError(f"there is no method to compare{nearest('', known_methods)}")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"method {name!r} is named {names.count(name)} times; once is enough")
+    if isinstance(methods, Mapping):
+        for name in names:
+            if not re.fullmatch(r"[\w.+-]+", name):
+                raise ValueError(f"the name of a method becomes that of a file, got {name!r}")
+        return dict(methods)
+    for name in names:
+        if name not in known_methods:
+            raise ValueError(f"no method is called {name!r}{nearest(name, known_methods)}")
+    return {name: partial(make, name) for name in names}
+
+
+def _check(task: Task, budget: int, seeds: int) -> None:
+    if len(task.columns) < 2:
+        raise ValueError(f"a comparison needs at least two objectives, got {task.columns[0]!r}")
+    if not 1 <= budget <= size(task.choices):
+        raise ValueError(
+            f"the budget must be from 1 to the {size(task.choices)} architectures of the space, "
+            f"got {budget}"
+        )
+    if seeds < 1:
+        raise ValueError(f"a comparison needs at least one seed, got {seeds}")
+
+
+def _truth(table: Table, task: Task) -> Reference | None:
+    """The scale and the front over the rows that count; None unless every row is there."""
+    rows = [
+        dict(zip(table.columns, row, strict=True)) for row in table.costs[table.allowed].tolist()
+    ]
+    costs = task.costs(rows)  # refuses a logarithm of 0 before anything runs
+    if not table.complete:
+        return None
+    truth = Reference.of(costs, true=True)
+    if truth.hypervolume == 0:
+        raise ValueError(
+            f"the {len(truth.front)} best rows of {table.name} dominate no volume, so there is "
+            "nothing to compare: each is the worst in some objective"
+        )
+    return truth
+
+
+def _fingerprint(task: Task, table: Table | None) -> str:
+    """Changes with the choices, and with the content of a table."""
+    content = hashlib.sha256(repr(task.choices).encode())
+    if table is not None:
+        content.update(repr(sorted(map(str, table.architectures))).encode())
+        order = sorted(range(len(table.architectures)), key=lambda i: str(table.architectures[i]))
+        content.update(table.costs[order].tobytes() + table.allowed[order].tobytes())
+    return content.hexdigest()[:16]

@@ -1,0 +1,184 @@
+"""What the seeds of each method say together, in long form: one number a row.
+
+========================== ==================================================================
+measure                    statistics
+========================== ==================================================================
+hypervolume_fraction,      mean, median, iqm (interquartile mean), iqm_low and iqm_high (its 95 %
+hypervolume_regret,        bootstrap interval over seeds) and the worst seed: min, for regret and
+igd_plus                   IGD+ max. `evaluations` says after how many.
+hypervolume_fraction       against the first method, on the same seeds: median_difference, p
+                           (Wilcoxon's signed-rank test, two-sided, exact) and p_holm (corrected
+                           for the number of methods)
+evaluations_to_95_percent  median over seeds (empty: half of them or more did not get there) and
+                           seeds_reached; likewise 90, 97 and 99
+runs                       finished, failed
+evaluations, duplicates,   total over seeds, median over seeds
+failures, thinking_seconds,
+evaluation_seconds
+thinking_seconds_per_-     median over seeds
+evaluation
+front_points               found (points of the reference front that any seed found), found_alone
+                           (that no other method found)
+========================== ==================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from paretonas.compare.anytime import Array
+from paretonas.compare.statistics import (
+    bootstrap_interval,
+    holm,
+    interquartile_mean,
+    signed_rank_p,
+)
+
+if TYPE_CHECKING:
+    from paretonas.compare.comparison import Comparison
+
+TARGETS = (90, 95, 97, 99)  # percent of the reference front's hypervolume
+_FIXED = (24, 50, 100, 200)
+_BILLED = ("evaluations", "duplicates", "failures", "thinking_seconds", "evaluation_seconds")
+
+
+class Row(NamedTuple):
+    """One number of the summary.
+
+    Attributes:
+        method: whose.
+        measure: of what.
+        evaluations: after how many, where that matters.
+        statistic: what kind of number.
+        value: the number; None where there is none.
+    """
+
+    method: str
+    measure: str
+    evaluations: int | None
+    statistic: str
+    value: float | None
+
+
+def summarize(comparison: Comparison) -> Iterator[Row]:
+    """All rows, method by method."""
+    tests = list(_tests(comparison))
+    points = _front_points(comparison)
+    for method in comparison.methods:
+        yield from _scores(comparison, method)
+        yield from (row for row in tests if row.method == method)
+        yield from _targets(comparison, method)
+        yield from _bill(comparison, method)
+        others = set().union(*(points[name] for name in comparison.methods if name != method))
+        yield Row(method, "front_points", None, "found", len(points[method]))
+        yield Row(method, "front_points", None, "found_alone", len(points[method] - others))
+
+
+def checkpoints(budget: int) -> list[int]:
+    """After how many evaluations scores are summed up: an eighth, a quarter, half and all.
+
+    >>> checkpoints(120)
+    [15, 24, 30, 50, 60, 100, 120]
+    """
+    parts = {math.ceil(budget / part) for part in (8, 4, 2, 1)}
+    return sorted(parts | {fixed for fixed in _FIXED if fixed <= budget})
+
+
+def evaluations_to(fraction: Array, percent: float) -> float:
+    """The first evaluation after which this share was reached; infinite if it never was."""
+    reached = fraction >= percent / 100 - 1e-12
+    return float(reached.argmax() + 1) if reached.any() else math.inf
+
+
+def _scores(comparison: Comparison, method: str) -> Iterator[Row]:
+    curves = [curve for (name, _), curve in comparison.curves.items() if name == method]
+    if not curves:
+        return
+    measures: list[tuple[str, Array, str, Callable[[Array], float]]] = [
+        ("hypervolume_fraction", np.array([c.fraction for c in curves]), "min", np.min),
+        ("hypervolume_regret", 1 - np.array([c.fraction for c in curves]), "max", np.max),
+        ("igd_plus", np.array([c.igd_plus for c in curves]), "max", np.max),
+    ]
+    for at in checkpoints(comparison.budget):
+        for measure, values, worst, extreme in measures:
+            now = values[:, at - 1]
+            low, high = bootstrap_interval(now)
+            statistics = {
+                "mean": now.mean(),
+                "median": np.median(now),
+                "iqm": interquartile_mean(now),
+                "iqm_low": low,
+                "iqm_high": high,
+                worst: extreme(now),
+            }
+            for statistic, value in statistics.items():
+                yield Row(method, measure, at, statistic, float(value))
+
+
+def _tests(comparison: Comparison) -> Iterator[Row]:
+    """Each method against the first, over the seeds that both finished."""
+    first, *others = comparison.methods
+    curves = comparison.curves
+    for at in checkpoints(comparison.budget):
+        found = {}
+        for method in others:
+            seeds = [s for s in range(comparison.seeds) if {(first, s), (method, s)} <= {*curves}]
+            differences = np.array(
+                [
+                    curves[method, seed].fraction[at - 1] - curves[first, seed].fraction[at - 1]
+                    for seed in seeds
+                ]
+            )
+            if len(differences):
+                found[method] = (float(np.median(differences)), signed_rank_p(differences))
+        corrected = holm([p for _, p in found.values()])
+        for (method, (median, p)), p_holm in zip(found.items(), corrected, strict=True):
+            yield Row(method, "hypervolume_fraction", at, "median_difference", median)
+            yield Row(method, "hypervolume_fraction", at, "p", p)
+            yield Row(method, "hypervolume_fraction", at, "p_holm", p_holm)
+
+
+def _targets(comparison: Comparison, method: str) -> Iterator[Row]:
+    curves = [curve for (name, _), curve in comparison.curves.items() if name == method]
+    for percent in TARGETS:
+        needed = [evaluations_to(curve.fraction, percent) for curve in curves]
+        middle = _middle(needed)
+        reached = sum(map(math.isfinite, needed))
+        measure = f"evaluations_to_{percent}_percent"
+        yield Row(method, measure, None, "median", middle)
+        yield Row(method, measure, None, "seeds_reached", reached)
+
+
+def _bill(comparison: Comparison, method: str) -> Iterator[Row]:
+    ledgers = [r.ledger for (name, _), r in comparison.records.items() if name == method]
+    failed = sum(broken.method == method for broken in comparison.broken)
+    yield Row(method, "runs", None, "finished", len(ledgers))
+    yield Row(method, "runs", None, "failed", failed)
+    for measure in _BILLED:
+        values = [float(getattr(ledger, measure)) for ledger in ledgers]
+        yield Row(method, measure, None, "total", sum(values))
+        yield Row(method, measure, None, "median", _middle(values))
+    each = [ledger.thinking_seconds / max(1, ledger.evaluations) for ledger in ledgers]
+    yield Row(method, "thinking_seconds_per_evaluation", None, "median", _middle(each))
+
+
+def _front_points(comparison: Comparison) -> dict[str, set[bytes]]:
+    """Which points of the reference front each method found, with any seed."""
+    best = {row.tobytes() for row in comparison.reference.front}
+    found: dict[str, set[bytes]] = {method: set() for method in comparison.methods}
+    for (method, _), curve in comparison.curves.items():
+        found[method] |= best & {row.tobytes() for row in curve.front}
+    return found
+
+
+def _middle(values: list[float]) -> float | None:
+    """The median; None if there is none or it is infinite."""
+    ordered = sorted(values)
+    count = len(ordered)
+    if not count or math.isinf(ordered[count // 2]):
+        return None
+    return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2

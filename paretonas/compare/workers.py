@@ -1,0 +1,181 @@
+"""Many runs, each a method with a seed, side by side in processes of one thread."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from paretonas.compare.journal import Journal, Record
+from paretonas.front import Front
+from paretonas.samplers import Ledger, Outcome, Sampler, Task, sample
+
+Maker = Callable[[Task, int], Sampler]
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run that ended in an exception, and what it said."""
+
+    method: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all runs of a comparison share.
+
+    Attributes:
+        task: what is searched.
+        methods: makes the sampler of each method, by name, from the task and a seed.
+        budget: evaluations of a run.
+        folder: where each run is written down, if it is.
+    """
+
+    task: Task
+    methods: Mapping[str, Maker]
+    budget: int
+    folder: Path | None = None
+
+    def finished(self, method: str, seed: int) -> Record | None:
+        """What is written of a run that has ended before."""
+        return None if self.folder is None else Journal(self.folder, method, seed).finished()
+
+    def run(self, method: str, seed: int) -> Record | Broken:
+        """One run, as far as it is not on disk; an exception breaks it."""
+        try:
+            return self._run(method, seed)
+        except Exception as error:  # of whatever kind: the other runs go on
+            return Broken(method, seed, f"{type(error).__name__}: {error}")
+
+    def _run(self, method: str, seed: int) -> Record:
+        journal = None if self.folder is None else Journal(self.folder, method, seed)
+        begun = {} if journal is None else journal.begun()
+        known = {architecture: outcome for architecture, (outcome, _) in begun.items()}
+        ledger = Ledger()
+        outcomes: list[Outcome] = []
+        earlier = 0.0  # seconds of the evaluations that need not be made again
+        spent = 0.0
+        for outcome in sample(
+            self.task.space,
+            self.task.objectives,
+            self.methods[method](self.task, seed),
+            Front(self.task.columns),
+            budget=self.budget,
+            ledger=ledger,
+            known=known,
+        ):
+            outcomes.append(outcome)
+            if outcome.architecture in begun:
+                earlier += begun[outcome.architecture][1]
+            elif journal is not None:
+                journal.add(outcome, ledger.evaluation_seconds - spent)
+            spent = ledger.evaluation_seconds
+        ledger.evaluation_seconds += earlier
+        if journal is not None:
+            return journal.finish(outcomes, ledger)
+        return Record(method, seed, tuple(outcomes), ledger)
+
+
+def run_all(
+    job: Job, pairs: Sequence[tuple[str, int]], jobs: int | None = None
+) -> Iterator[Record | Broken]:
+    """Run each method with each seed, and yield each run when it ends, in whatever order.
+
+    Those that have ended before come first, from disk. An interruption stops all processes; what
+    has ended, and each evaluation so far, is on disk if the job has a folder.
+
+    Args:
+        job: what the runs share.
+        pairs: methods and seeds.
+        jobs: how many processes; None runs all in this one.
+    """
+    waiting = []
+    for pair in pairs:
+        record = job.finished(*pair)
+        if record is None:
+            waiting.append(pair)
+        else:
+            yield record
+    if not waiting:
+        return
+    if jobs is None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for pair in waiting:
+                yield job.run(*pair)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    before = {process.pid for process in multiprocessing.active_children()}
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(
+            min(jobs, len(waiting)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(job,),
+        )
+        try:
+            futures = {pool.submit(_work, *pair): pair for pair in waiting}
+            yield from _as_they_end(futures)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                if process.pid not in before:
+                    process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _as_they_end(
+    futures: Mapping[Future[Record | Broken], tuple[str, int]],
+) -> Iterator[Record | Broken]:
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in done:
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield Broken(*futures[future], "its process died, perhaps for want of memory")
+
+
+_job: Job | None = None  # of this worker, received once instead of with every run
+
+
+def _begin(job: Job) -> None:
+    global _job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began them all ends them
+    torch.set_num_threads(1)
+    _job = job
+
+
+def _work(method: str, seed: int) -> Record | Broken:
+    assert _job is not None
+    return _job.run(method, seed)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """New processes read these when they load their libraries; this process's are put back."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

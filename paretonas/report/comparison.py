@@ -1,0 +1,250 @@
+"""The page of a comparison."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paretonas.compare import Comparison
+from paretonas.compare.summary import TARGETS
+from paretonas.report.comparison_figures import (
+    distance_figure,
+    fronts_figure,
+    regret_figure,
+    targets_figure,
+)
+from paretonas.report.frame import section, write_page
+from paretonas.report.words import cell, title
+
+Values = Mapping[tuple[str, str, int | None, str], float | None]
+
+
+def write_comparison(
+    comparison: Comparison,
+    out: str | os.PathLike[str],
+    asked: Mapping[str, Any] | None = None,
+    started: str = "",
+) -> Path:
+    """Write a page with the methods' curves, fronts, bills, and what may be said of them.
+
+    The page is one file: it holds its figures and the code that draws them, and loads nothing.
+
+    Args:
+        comparison: at least one run has ended.
+        out: the file, usually ``report.html`` in the comparison's folder.
+        asked: plain values, shown at the end.
+        started: when, shown at the top.
+
+    Raises:
+        ValueError: no run has ended, or the place cannot be written.
+    """
+    if not comparison.records:
+        raise ValueError("no run has ended: there is nothing to show")
+    name = cell(comparison.task.space.name)
+    values = {
+        (r.method, r.measure, r.evaluations, r.statistic): r.value for r in comparison.summary
+    }
+    quartiles = "Median over seeds, the band from the first to the third quartile; lower is better."
+    sections = [
+        section("In short", _scores(comparison, values), _scores_note(comparison)),
+        section(
+            "Hypervolume regret",
+            regret_figure(comparison),
+            f"The share of the hypervolume of {_best(comparison)} that is still missing. "
+            f"{quartiles} A run without any regret is drawn at the lower edge.",
+        ),
+        section(
+            "Evaluations to reach a share of the hypervolume",
+            targets_figure(comparison) + _targets(comparison, values),
+            "Median over seeds; where half of them or more did not get there, there is no bar.",
+        ),
+        section(
+            "IGD+",
+            distance_figure(comparison),
+            f"How much worse the closest point found is, on average over {_best(comparison)}, in "
+            f"objectives scaled to [0, 1]. {quartiles}",
+        ),
+        section("The fronts", fronts_figure(comparison), _fronts_note(comparison)),
+        section("The bill", _bill(comparison, values), _bill_note(comparison)),
+        section("What was asked", _facts(comparison, asked or {}), ""),
+    ]
+    return write_page(
+        out,
+        title=f"paretonas compare: {name}",
+        head=f"{', '.join(map(cell, comparison.methods))} on {name}",
+        started=cell(started) or "some time ago",
+        sections=sections,
+    )
+
+
+def _best(comparison: Comparison) -> str:
+    true = comparison.reference.true
+    return "the true front" if true else "the best front that all runs together found"
+
+
+def _scores_note(comparison: Comparison) -> str:
+    first, *others = comparison.methods
+    test = (
+        f" The p-value is that of Wilcoxon's signed-rank test against {cell(first)} on the same "
+        "seeds, corrected by Holm's method for the number of methods."
+        if others
+        else ""
+    )
+    unknown = (
+        ""
+        if comparison.reference.true
+        else " The true front is not known: all scores are relative to the best front of all "
+        "runs together, and would change with other methods or seeds."
+    )
+    seeds = f"{comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
+    return (
+        f"Share of the hypervolume of {_best(comparison)} after {comparison.budget} evaluations: "
+        f"interquartile mean over {seeds} with its 95 % bootstrap interval, and the worst "
+        f"seed.{test}{unknown}"
+    )
+
+
+def _scores(comparison: Comparison, values: Values) -> str:
+    share, last = "hypervolume_fraction", comparison.budget
+    places = sorted({at for _, measure, at, _ in values if measure == share and at is not None})
+    head = [
+        "method",
+        *(f"after {at}" for at in places),
+        "95 % interval",
+        "worst seed",
+        f"p against {cell(comparison.methods[0])}",
+        "front points",
+        "found by no other",
+    ]
+    rows = []
+    for method in comparison.methods:
+
+        def get(measure: str, statistic: str, at: int | None = None) -> float | None:
+            return values.get((method, measure, at, statistic))  # noqa: B023
+
+        low, high = get(share, "iqm_low", last), get(share, "iqm_high", last)
+        rows.append(
+            [
+                method,
+                *(_digits(get(share, "iqm", at)) for at in places),
+                "" if low is None else f"{_digits(low)} to {_digits(high)}",
+                _digits(get(share, "min", last)),
+                _number(get(share, "p_holm", last), ".3g"),
+                _number(get("front_points", "found"), ".0f"),
+                _number(get("front_points", "found_alone"), ".0f"),
+            ]
+        )
+    return _table(head, rows)
+
+
+def _targets(comparison: Comparison, values: Values) -> str:
+    rows = []
+    for method in comparison.methods:
+        cells = []
+        for percent in TARGETS:
+            measure = f"evaluations_to_{percent}_percent"
+            middle = values[method, measure, None, "median"]
+            reached = values[method, measure, None, "seeds_reached"] or 0
+            seeds = f"{reached:.0f} of {comparison.seeds} seeds"
+            cells.append(seeds if middle is None else f"{middle:g} ({seeds})")
+        rows.append([method, *cells])
+    return _table(["method", *(f"{percent} %" for percent in TARGETS)], rows)
+
+
+def _bill_note(comparison: Comparison) -> str:
+    broken = "".join(
+        f" The run of {cell(b.method)} with seed {b.seed} failed: {cell(b.reason)}."
+        for b in comparison.broken
+    )
+    free = comparison.task.free
+    known = (
+        f" Known without an evaluation to every method that can use it: "
+        f"{', '.join(map(title, free))}."
+        if free
+        else ""
+    )
+    return (
+        "Medians over seeds. An architecture is billed the first time that a run asks for it; "
+        "asked again, it is a duplicate and free. A failure, such as a row that is not allowed, is "
+        f"billed like a success.{known}{broken}"
+    )
+
+
+def _bill(comparison: Comparison, values: Values) -> str:
+    head = [
+        "method",
+        "runs",
+        "evaluations",
+        "failures",
+        "duplicates",
+        "thinking (s)",
+        "per evaluation (ms)",
+        "evaluating (s)",
+    ]
+    rows = []
+    for method in comparison.methods:
+
+        def median(measure: str) -> float | None:
+            return values.get((method, measure, None, "median"))  # noqa: B023
+
+        each = median("thinking_seconds_per_evaluation")
+        runs = values[method, "runs", None, "finished"]
+        rows.append(
+            [
+                method,
+                f"{runs:.0f} of {comparison.seeds}",
+                *(_number(median(m), "g") for m in ("evaluations", "failures", "duplicates")),
+                _number(median("thinking_seconds"), ".2f"),
+                "" if each is None else f"{1000 * each:.1f}",
+                _number(median("evaluation_seconds"), ".2f"),
+            ]
+        )
+    return _table(head, rows)
+
+
+def _fronts_note(comparison: Comparison) -> str:
+    columns = comparison.task.columns
+    rest = ", ".join(map(title, columns[2:]))
+    also = f" Further objectives are not drawn: {rest}." if rest else ""
+    return (
+        "What each method found with all its seeds together, dominated points left out; gray: "
+        f"{_best(comparison)}. Down and left is better.{also}"
+    )
+
+
+def _facts(comparison: Comparison, asked: Mapping[str, Any]) -> str:
+    task = comparison.task
+    facts = {
+        "objectives, all minimized": [title(column) for column in task.columns],
+        "on a log scale": [title(column) for column in task.log] or "none",
+        "known at no charge": [title(column) for column in task.free] or "none",
+        "choices": len(task.choices),
+        "budget": comparison.budget,
+        "seeds": comparison.seeds,
+        **asked,
+    }
+    rows = "".join(f"<tr><th>{cell(k)}</th><td>{cell(v)}</td></tr>" for k, v in facts.items())
+    return f"<div class=wide><table class=facts>{rows}</table></div>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{text}</th>" for text in head)
+    body = "".join(
+        f"<tr><td><b>{cell(row[0])}</b></td>"
+        + "".join(f"<td class=number>{text}</td>" for text in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f"<div class=wide><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _digits(value: float | None) -> str:
+    return _number(value, ".4f")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,423 @@
+"""Comparisons as a whole: equal bills, runs that go on, and sums that a plain reading confirms."""
+
+import json
+from dataclasses import replace
+
+import moocore
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from paretonas.compare import compare
+from paretonas.compare.summary import checkpoints, evaluations_to
+from paretonas.point import Point
+from paretonas.samplers import Failure
+from paretonas.samplers.random import Random
+from paretonas.space import every
+from paretonas.table import Table
+
+CHOICES = ["op_0_1", "op_0_2", "op_1_2"]
+
+
+class InOrder:
+    """Proposes all architectures in order, the first ones only if told so."""
+
+    def __init__(self, task, seed, count=None, start=0):
+        self.waiting = list(every(task.choices))[start:][:count]
+
+    def ask(self):
+        return [self.waiting.pop(0)] if self.waiting else []
+
+    def tell(self, outcomes):
+        pass
+
+
+class Counting:
+    """An objective that counts how often it is asked, and may be interrupted."""
+
+    def __init__(self, objective, stop_at=None):
+        self.objective, self.asked, self.stop_at = objective, 0, stop_at
+
+    @property
+    def column(self):
+        return self.objective.column
+
+    def exact(self, architecture):
+        self.asked += 1
+        if self.asked == self.stop_at:
+            raise KeyboardInterrupt
+        return self.objective.exact(architecture)
+
+
+def values_of(comparison):
+    return {(r.method, r.measure, r.evaluations, r.statistic): r.value for r in comparison.summary}
+
+
+@pytest.fixture(scope="module")
+def found(table):
+    return compare(table, table.objectives, ["random", "nsga2", "local"], budget=40, seeds=5)
+
+
+# --- what is scored ------------------------------------------------------------------------------
+
+
+def test_there_is_a_row_per_method_seed_and_evaluation(found):
+    rows = found.anytime()
+    columns = ["method", "seed", "evaluations", "hypervolume", "hypervolume_fraction", "igd_plus"]
+    assert list(rows.columns) == columns
+    assert len(rows) == 3 * 5 * 40
+    for _, run in rows.groupby(["method", "seed"]):
+        assert run["evaluations"].tolist() == list(range(1, 41))
+        assert run["hypervolume"].is_monotonic_increasing
+
+
+def test_scores_are_those_of_the_tables_rows_that_count(found, table):
+    """Scaled over the allowed rows, reference 1, share of the true front: all from scratch."""
+    allowed = table.costs[table.allowed]
+    low, high = allowed.min(axis=0), allowed.max(axis=0)
+    whole = moocore.hypervolume((allowed - low) / (high - low), ref=[1, 1])
+    rows = found.anytime().set_index(["method", "seed", "evaluations"])
+    for (method, seed), record in found.records.items():
+        costs = [
+            [o.objectives[c] for c in table.columns]
+            for o in record.outcomes
+            if isinstance(o, Point)
+        ]
+        volume = moocore.hypervolume((np.array(costs) - low) / (high - low), ref=[1, 1])
+        last = rows.loc[(method, seed, 40)]
+        assert last["hypervolume"] == pytest.approx(volume)
+        assert last["hypervolume_fraction"] == pytest.approx(volume / whole)
+
+
+def test_a_row_that_does_not_count_costs_an_evaluation(found, table):
+    frame = found.evaluations()
+    allowed = {a for a, ok in zip(table.architectures, table.allowed, strict=True) if ok}
+    for (method, seed), record in found.records.items():
+        failed = [o for o in record.outcomes if isinstance(o, Failure)]
+        assert all(o.architecture not in allowed for o in failed)
+        assert record.ledger.failures == len(failed)
+        assert record.ledger.evaluations == len(record.outcomes) == 40
+        rows = frame[(frame["method"] == method) & (frame["seed"] == seed)]
+        assert rows["failed"].sum() == len(failed)
+        assert rows["error"].isna().equals(rows["failed"])
+    assert frame["failed"].any()
+
+
+def test_logarithms_are_taken_before_scaling(table):
+    plain = compare(table, table.objectives, ["random"], budget=20, seeds=1)
+    logs = compare(table, table.objectives, ["random"], budget=20, seeds=1, log=["latency_ms"])
+    costs = table.costs[table.allowed].copy()
+    costs[:, 1] = np.log(costs[:, 1])
+    scaled = (costs - costs.min(axis=0)) / (costs.max(axis=0) - costs.min(axis=0))
+    assert logs.reference.hypervolume == pytest.approx(moocore.hypervolume(scaled, ref=[1, 1]))
+    assert plain.reference.hypervolume != logs.reference.hypervolume
+    assert plain.records["random", 0].outcomes == logs.records["random", 0].outcomes
+
+
+def test_gains_are_costs_with_their_sign_turned(frame):
+    table = Table.from_pandas(frame, CHOICES, ["latency_ms"], ["accuracy"])
+    found = compare(table, table.objectives, ["random"], budget=64, seeds=1, log=["minus_accuracy"])
+    assert found.curves["random", 0].fraction[-1] == pytest.approx(1)
+
+
+def test_a_table_that_is_not_complete_is_scored_by_the_best_of_all(frame):
+    table = Table.from_pandas(frame[frame.index % 3 > 0], CHOICES, ["error", "latency_ms"])
+    methods = {"all": InOrder, "few": lambda task, seed: InOrder(task, seed, 20)}
+    found = compare(table, table.objectives, methods, budget=60, seeds=2)
+    assert not found.reference.true
+    assert found.curves["all", 0].fraction[-1] == 1.0
+    assert 0 < found.curves["few", 0].fraction[-1] < 1
+    assert any(isinstance(o, Failure) for o in found.records["all", 0].outcomes)
+
+
+def test_a_run_that_ended_early_keeps_its_last_value(table):
+    methods = {"few": lambda task, seed: InOrder(task, seed, 7)}
+    found = compare(table, table.objectives, methods, budget=30, seeds=1)
+    curve = found.curves["few", 0]
+    assert found.records["few", 0].ledger.evaluations == 7
+    assert (curve.fraction[6:] == curve.fraction[6]).all()
+    assert len(found.anytime()) == 30
+
+
+# --- the summary ---------------------------------------------------------------------------------
+
+
+def test_the_summary_sums_up_the_rows(found):
+    values, rows = values_of(found), found.anytime()
+    for (method, at), group in rows.groupby(["method", "evaluations"]):
+        if at not in checkpoints(40):
+            continue
+        share = group["hypervolume_fraction"]
+        said = {s: values[method, "hypervolume_fraction", at, s] for s in ("mean", "median", "min")}
+        assert said == pytest.approx({s: share.agg(s) for s in said})
+        iqm = values[method, "hypervolume_fraction", at, "iqm"]
+        assert iqm == pytest.approx(stats.trim_mean(share, 0.25))
+        low, high = (
+            values[method, "hypervolume_fraction", at, f"iqm_{s}"] for s in ("low", "high")
+        )
+        assert share.min() <= low <= iqm <= high <= share.max()
+        regret = values[method, "hypervolume_regret", at, "max"]
+        assert regret == pytest.approx(1 - share.min())
+        assert values[method, "igd_plus", at, "mean"] == pytest.approx(group["igd_plus"].mean())
+
+
+def test_tests_pair_the_seeds_with_the_first_methods(found):
+    values, rows = values_of(found), found.anytime()
+    last = rows[rows["evaluations"] == 40].pivot(
+        index="seed", columns="method", values="hypervolume_fraction"
+    )
+    p_values = []
+    for method in ("nsga2", "local"):
+        differences = last[method] - last["random"]
+        expected = stats.wilcoxon(differences, method="exact").pvalue
+        assert values[method, "hypervolume_fraction", 40, "p"] == pytest.approx(expected)
+        median = values[method, "hypervolume_fraction", 40, "median_difference"]
+        assert median == pytest.approx(differences.median())
+        p_values.append(expected)
+    corrected = [values[m, "hypervolume_fraction", 40, "p_holm"] for m in ("nsga2", "local")]
+    assert min(corrected) == pytest.approx(min(1, 2 * min(p_values)))
+    assert ("random", "hypervolume_fraction", 40, "p") not in values
+
+
+def test_targets_are_medians_over_seeds_and_empty_where_half_did_not_get_there(table):
+    order = list(every(table.choices))
+    truth = compare(table, table.objectives, {"all": InOrder}, budget=64, seeds=1)
+    needed = evaluations_to(truth.curves["all", 0].fraction, 90)
+    assert truth.curves["all", 0].fraction[int(needed) - 2] < 0.9
+
+    def some(task, seed):
+        return InOrder(task, seed, None if seed < 2 else 1)
+
+    for seeds, middle in [(3, needed), (4, None)]:
+        found = compare(table, table.objectives, {"m": some}, budget=len(order), seeds=seeds)
+        values = values_of(found)
+        assert values["m", "evaluations_to_90_percent", None, "median"] == middle
+        assert values["m", "evaluations_to_90_percent", None, "seeds_reached"] == 2
+
+
+def test_what_was_found_and_what_by_no_other(table):
+    best = {row.tobytes() for row in compare_all(table).reference.front}
+    halves = {
+        "first": lambda task, seed: InOrder(task, seed, 40),
+        "second": lambda task, seed: InOrder(task, seed, None, start=24),
+    }
+    found = compare(table, table.objectives, halves, budget=40, seeds=1)
+    values = values_of(found)
+    counts = {
+        name: {
+            found.reference.scaled(np.array([[p.objectives[c] for c in table.columns]]))[
+                0
+            ].tobytes()
+            for p in found.records[name, 0].outcomes
+            if isinstance(p, Point)
+        }
+        & best
+        for name in halves
+    }
+    for name, other in [("first", "second"), ("second", "first")]:
+        assert values[name, "front_points", None, "found"] == len(counts[name])
+        alone = values[name, "front_points", None, "found_alone"]
+        assert alone == len(counts[name] - counts[other])
+    assert counts["first"] | counts["second"] == best
+
+
+def compare_all(table):
+    return compare(table, table.objectives, {"all": InOrder}, budget=64, seeds=1)
+
+
+def test_the_front_of_a_method_joins_its_seeds(found, table):
+    points = [
+        o
+        for (method, _), record in found.records.items()
+        for o in record.outcomes
+        if method == "nsga2" and isinstance(o, Point)
+    ]
+    costs = np.array([[p.objectives[c] for c in table.columns] for p in points])
+    expected = moocore.filter_dominated(np.unique(costs, axis=0))
+    front = [[p.objectives[c] for c in table.columns] for p in found.front("nsga2")]
+    assert sorted(front) == sorted(expected.tolist())
+
+
+# --- on disk -------------------------------------------------------------------------------------
+
+
+def test_all_files_are_written_and_say_the_same(found, tmp_path):
+    found.write(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    fronts = {f"front-{method}.csv" for method in found.methods}
+    assert names == {"anytime.csv", "summary.csv", "evaluations.csv"} | fronts
+    read = pd.read_csv(tmp_path / "anytime.csv")
+    pd.testing.assert_frame_equal(read, found.anytime(), check_dtype=False, check_exact=True)
+    summary = pd.read_csv(tmp_path / "summary.csv")
+    assert list(summary.columns) == ["method", "measure", "evaluations", "statistic", "value"]
+    assert not summary.duplicated(["method", "measure", "evaluations", "statistic"]).any()
+
+
+def test_an_interrupted_comparison_goes_on_and_ends_with_the_same(table, tmp_path):
+    methods = ["random", "nsga2"]
+    whole = compare(table, table.objectives, methods, budget=30, seeds=2)
+    error, latency = table.objectives
+    stopping = Counting(error, stop_at=75)  # in the midst of the third of four runs
+    with pytest.raises(KeyboardInterrupt):
+        compare(table, [stopping, latency], methods, budget=30, seeds=2, folder=tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert kept == ["nsga2-0.jsonl", "random-0.jsonl", "random-1.unfinished.jsonl"]
+    draft = tmp_path / "runs" / "random-1.unfinished.jsonl"
+    draft.write_bytes(draft.read_bytes() + b'{"architecture": {"op_0')  # torn
+    counting = Counting(error)
+    again = compare(table, [counting, latency], methods, budget=30, seeds=2, folder=tmp_path)
+    assert counting.asked == 120 - 74
+    pd.testing.assert_frame_equal(again.anytime(), whole.anytime())
+    pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
+    assert not list((tmp_path / "runs").glob("*unfinished*"))
+
+
+def test_finished_runs_are_read_not_run(table, tmp_path):
+    first = compare(table, table.objectives, ["random"], budget=9, seeds=3, folder=tmp_path)
+    counting = [Counting(objective) for objective in table.objectives]
+    again = compare(table, counting, ["random"], budget=9, seeds=3, folder=tmp_path)
+    assert [objective.asked for objective in counting] == [0, 0]
+    assert again.records == first.records
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": 9}, "budget was 8, now 9"),
+        ({"seeds": 3}, "seeds was 2, now 3"),
+        ({"methods": ["nsga2", "random"]}, r'methods was \["random"\], now \["nsga2", "random"\]'),
+        ({"log": ["error"]}, r'log was \[\], now \["error"\]'),
+        ({"free": ["latency_ms"]}, r'free was \[\], now \["latency_ms"\]'),
+        ({"asked": {"where": "ok"}}, 'where was not given, now "ok"'),
+    ],
+)
+def test_other_settings_are_refused_with_what_differs(table, tmp_path, change, message):
+    settings = {"methods": ["random"], "budget": 8, "seeds": 2, "folder": tmp_path}
+    compare(table, table.objectives, **settings)
+    with pytest.raises(ValueError, match=f"other settings: {message}"):
+        compare(table, table.objectives, **{**settings, **change})
+
+
+def test_a_table_that_has_changed_is_refused(table, tmp_path):
+    settings = {"methods": ["random"], "budget": 8, "seeds": 1, "folder": tmp_path}
+    compare(table, table.objectives, **settings)
+    costs = table.costs.copy()
+    costs[3, 0] += 1
+    changed = replace(table, costs=costs)
+    with pytest.raises(ValueError, match="other settings: content was"):
+        compare(changed, changed.objectives, **settings)
+
+
+def test_a_folder_with_something_else_is_refused(table, tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder, message in [
+        (tmp_path, "is not empty and holds no comparison"),
+        (file, "is a file; a comparison needs a folder"),
+        (file / "inside", "cannot write"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            compare(table, table.objectives, ["random"], budget=8, seeds=1, folder=folder)
+
+
+def test_a_damaged_record_is_refused_by_name(table, tmp_path):
+    compare(table, table.objectives, ["random"], budget=8, seeds=1, folder=tmp_path)
+    (tmp_path / "runs" / "random-0.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=r"random-0\.jsonl is no record of a run"):
+        compare(table, table.objectives, ["random"], budget=8, seeds=1, folder=tmp_path)
+
+
+# --- a failed run --------------------------------------------------------------------------------
+
+
+def test_a_run_that_raises_is_told_and_the_others_go_on(table, tmp_path):
+    told = []
+
+    def fragile(task, seed):
+        if seed == 1:
+            raise OSError("no\nluck")
+        return Random(task, seed=seed)
+
+    methods = {"fragile": fragile, "random": lambda task, seed: Random(task, seed=seed)}
+    found = compare(
+        table, table.objectives, methods, budget=8, seeds=3, folder=tmp_path, watch=told.append
+    )
+    assert len(told) == 6
+    assert [(b.method, b.seed, b.reason) for b in found.broken] == [
+        ("fragile", 1, "OSError: no\nluck")
+    ]
+    values = values_of(found)
+    assert values["fragile", "runs", None, "finished"] == 2
+    assert values["fragile", "runs", None, "failed"] == 1
+    assert len(found.anytime()) == 5 * 8
+    found.write(tmp_path)
+    mended = {**methods, "fragile": methods["random"]}
+    again = compare(table, table.objectives, mended, budget=8, seeds=3, folder=tmp_path)
+    assert not again.broken
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": []}, "no method to compare; there are"),
+        ({"methods": ["nsga"]}, "no method is called 'nsga'; did you mean 'nsga"),
+        ({"methods": ["random", "random"]}, "method 'random' is named 2 times"),
+        ({"methods": {"a/b": InOrder}}, "becomes that of a file, got 'a/b'"),
+        ({"budget": 0}, "from 1 to the 64 architectures of the space, got 0"),
+        ({"budget": 65}, "from 1 to the 64 architectures of the space, got 65"),
+        ({"seeds": 0}, "at least one seed, got 0"),
+        ({"log": ["eror"]}, "no objective is called 'eror'; did you mean 'error'"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_runs(table, tmp_path, change, message):
+    settings = {"methods": ["random"], "budget": 8, "seeds": 1, "folder": tmp_path / "out"}
+    with pytest.raises(ValueError, match=message):
+        compare(table, table.objectives, **{**settings, **change})
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_objective_is_too_few(table):
+    with pytest.raises(ValueError, match="at least two objectives, got 'error'"):
+        compare(table, table.objectives[:1], ["random"], budget=8, seeds=1)
+
+
+def test_one_name_instead_of_several_is_of_the_wrong_kind(table):
+    with pytest.raises(TypeError, match="a sequence of names, got 'random'"):
+        compare(table, table.objectives, "random", budget=8, seeds=1)
+
+
+def test_a_logarithm_of_zero_is_refused_before_anything_runs(frame, tmp_path):
+    zero = frame.assign(latency_ms=np.arange(64))
+    table = Table.from_pandas(zero, CHOICES, ["error", "latency_ms"])
+    with pytest.raises(ValueError, match="latency_ms goes from 0 to 63"):
+        compare(
+            table,
+            table.objectives,
+            ["random"],
+            budget=8,
+            seeds=1,
+            log=["latency_ms"],
+            folder=tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_dominate_nothing_are_nothing_to_compare():
+    rows = pd.DataFrame({"a": ["x", "y"], "cost": [0, 1], "price": [1, 0]})
+    table = Table.from_pandas(rows, ["a"], ["cost", "price"])
+    with pytest.raises(ValueError, match="dominate no volume"):
+        compare(table, table.objectives, ["random"], budget=2, seeds=1)
+
+
+def test_the_folder_says_what_was_asked(table, tmp_path):
+    compare(
+        table, table.objectives, ["random"], budget=8, seeds=1, folder=tmp_path, asked={"x": (1,)}
+    )
+    about = json.loads((tmp_path / "compare.json").read_text())
+    assert about["asked"] == {"x": [1]}
+    assert about["settings"]["objectives"] == ["error", "latency_ms"]

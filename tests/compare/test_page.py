@@ -1,0 +1,100 @@
+"""The page shows what the comparison holds."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from paretonas.compare import compare
+from paretonas.report.comparison import write_comparison
+from paretonas.table import Table
+
+CHOICES = ["op_0_1", "op_0_2", "op_1_2"]
+
+
+def traces(page: str, name: str) -> list[dict]:
+    """The data that a figure hands to plotly."""
+    start = re.search(rf'Plotly\.newPlot\(\s*"{name}",\s*\[', page).end() - 1
+    return json.JSONDecoder().raw_decode(page[start:])[0]
+
+
+@pytest.fixture(scope="module")
+def found(frame):
+    """A gain and a cost, both counted by their ratios."""
+    table = Table.from_pandas(frame, CHOICES, ["latency_ms"], ["accuracy"], where="ok")
+    log = ["latency_ms", "minus_accuracy"]
+    return compare(table, table.objectives, ["random", "nsga2"], budget=30, seeds=4, log=log)
+
+
+@pytest.fixture(scope="module")
+def page(found, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    return write_comparison(found, path, {"where": "<ok>"}).read_text(encoding="utf-8")
+
+
+def test_the_true_front_is_drawn_in_its_own_units(found, page, frame):
+    best, *methods = traces(page, "fronts")
+    assert best["name"] == "true front"
+    ok = frame[frame["ok"]]
+    costs = ok[["latency_ms"]].assign(gain=-ok["accuracy"]).to_numpy()
+    expected = {
+        tuple(row.round(6))
+        for row in costs
+        if not any((other <= row).all() and (other < row).any() for other in costs)
+    }
+    assert {
+        (round(y, 6), round(x, 6)) for x, y in zip(best["x"], best["y"], strict=True)
+    } == expected
+    for method, trace in zip(found.methods, methods, strict=True):
+        front = found.front(method)
+        assert trace["name"] == method
+        assert trace["y"] == [point.objectives["latency_ms"] for point in front]
+
+
+def test_curves_are_medians_with_quartiles(found, page):
+    rows = found.anytime()
+    drawn = traces(page, "regret")
+    assert len(drawn) == 3 * len(found.methods)
+    for number, method in enumerate(found.methods):
+        regret = 1 - rows[rows["method"] == method].pivot(
+            index="seed", columns="evaluations", values="hypervolume_fraction"
+        )
+        low, high, middle = drawn[3 * number : 3 * number + 3]
+        for trace, percent in [(low, 25), (middle, 50), (high, 75)]:
+            expected = np.percentile(regret, percent, axis=0)
+            visible = expected > 1e-9
+            assert np.array(trace["y"])[visible] == pytest.approx(expected[visible])
+        assert middle["name"] == method
+        assert all(y > 0 for y in low["y"])  # the axis is logarithmic
+
+
+def test_bars_are_the_medians_of_the_summary(found, page):
+    said = {(r.method, r.measure, r.statistic): r.value for r in found.summary}
+    for trace in traces(page, "targets"):
+        expected = [
+            said[trace["name"], f"evaluations_to_{percent}_percent", "median"]
+            for percent in (90, 95, 97, 99)
+        ]
+        assert trace["y"] == expected
+
+
+def test_no_text_is_trusted(page):
+    assert "<ok>" not in page
+    assert "&lt;ok&gt;" in page
+
+
+def test_a_comparison_without_a_run_has_no_page(table, tmp_path):
+    def never(task, seed):
+        raise OSError("no luck")
+
+    nothing = compare(table, table.objectives, {"never": never}, budget=8, seeds=1)
+    with pytest.raises(ValueError, match="no run has ended"):
+        write_comparison(nothing, tmp_path / "report.html")
+
+
+def test_one_method_and_one_seed_have_a_page(table, tmp_path):
+    alone = compare(table, table.objectives, ["random"], budget=8, seeds=1)
+    page = write_comparison(alone, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "over one seed" in page
+    assert "Wilcoxon" not in page

@@ -1,0 +1,43 @@
+"""Spaces of networks: an evaluation is a training, the same whoever asks."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from paretonas.compare.trained import TrainedError, TrainedSpace
+from paretonas.objectives import Memory
+from paretonas.space import every
+from paretonas.training import Recipe, evaluate, reset, train
+from search_spaces import toy
+
+
+@pytest.fixture(scope="module")
+def space():
+    return replace(toy.space, recipe=Recipe(epochs=1, learning_rate=1e-2))
+
+
+def test_the_error_is_that_of_the_spaces_own_recipe(space):
+    supernet, data = space.supernet(), space.data()
+    architecture = next(every(supernet.choices))
+    network = supernet.extract(architecture)
+    reset(network, seed=0)
+    for _ in train(network, data.train, space.recipe, seed=0):
+        pass
+    expected = evaluate(network, data.valid).error_percent
+    error = TrainedError(space)
+    assert error.exact(architecture) == expected
+    assert error.exact(architecture) == expected  # the second training starts anew
+    assert pickle.loads(pickle.dumps(error)).exact(architecture) == expected
+
+
+def test_a_space_of_networks_has_three_objectives(space):
+    trained = TrainedSpace.of(space)
+    assert trained.name == "toy"
+    assert trained.choices == space.choices
+    columns = [objective.column for objective in trained.objectives]
+    assert columns == ["error_percent", "latency_ms", "memory_kib"]
+    architecture = next(every(trained.choices))
+    memory = Memory.of(space.supernet(), space.data().example)
+    assert trained.objectives[2].exact(architecture) == memory.exact(architecture)
+    assert 0 < trained.objectives[1].exact(architecture) < 1000
