@@ -1,6 +1,6 @@
 """How much of a benchmark's front is chance: NAS-Bench-201 on real devices.
 
-    python experiments/measured_noise.py ../shared/data/nb201.parquet     # half a minute
+    python experiments/measured_noise.py DIR/nb201.parquet     # half a minute
 
 A cell and its mirror image, in which the two inner nodes have changed places, run the same
 operations in another order: as long as no edge leads from one node to the other, whatever differs

@@ -34,7 +34,7 @@ from baselines import nsga2_order, random_order
 from torch.nn import functional
 from truth import SPACES, Array, TableTrainer, Truth, spread
 
-from paretonas.gradient_search.alpha import Scale
+from paretonas.alpha import Scale
 from paretonas.gradient_search.knowledge import Knowledge
 from paretonas.gradient_search.plan import Plan
 from paretonas.gradient_search.search import search

@@ -33,7 +33,7 @@ from torch import Tensor
 from truth import SPACES, Truth, spread
 
 from paretonas import relaxation, solvers
-from paretonas.gradient_search.alpha import AlphaStep, Scale, aimed, drive, rays
+from paretonas.alpha import AlphaStep, Scale, aimed, drive, rays
 from paretonas.gradient_search.knowledge import Knowledge
 from paretonas.gradient_search.weights import WeightTraining, fair_paths
 from paretonas.nn import Supernet

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..alpha import AlphaStep, Scale, aimed, drive, rays
 from ..constraint import Constraint
 from ..data import Data
 from ..devices import find_device, measure_latency
@@ -35,7 +36,6 @@ from ..solvers import SmoothTchebycheff, Solver
 from ..space import Architecture, size
 from ..training import Recipe
 from .afford import Affordable
-from .alpha import AlphaStep, Scale, aimed, drive, rays
 from .candidates import candidates
 from .finalists import Finalist, train_finalists
 from .knowledge import Knowledge, Level

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -82,6 +81,4 @@ class RandomWeights(WeightingSolver):
         else:
             shape, device = (problem.r, problem.m), self.generator.device
             drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64, device=device)
-        weights = np.exp(drawn.cpu().numpy())
-        weights /= np.add.reduce(weights, -1)[:, None]
-        return Answer(weights, state=state)
+        return Answer(drawn.softmax(-1).numpy(force=True), state=state)
