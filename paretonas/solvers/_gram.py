@@ -69,8 +69,8 @@ class Gram:
             squares = products.diagonal(axis1=-2, axis2=-1)
             # Squares below float32's range would be missing from the sums, those above are inf.
             if squares.min() > 1e-30 * rows.n and squares.max() < 1e38:
-                gram = _split(products)
-                if np.linalg.eigvalsh(gram.cosines)[..., 0].min() > CLEAR:
+                gram = (_alone(products[0].tolist()) if rows.m <= FEW else None) or _split(products)
+                if _far_from_dependent(gram.cosines):
                     return gram
         products = _products(rows, in_float64, metric).cpu().numpy()
         squares = products.diagonal(axis1=-2, axis2=-1)
@@ -143,6 +143,14 @@ def _alone(products: list[list[float]]) -> Gram | None:
                 cosine = math.copysign(1.0, cosine)
             cosines[i][j] = cosines[j][i] = cosine
     return Gram(np.array([cosines]), np.array([norms]))
+
+
+def _far_from_dependent(cosines: np.ndarray) -> bool:
+    # Whether the smallest eigenvalue is clear of 0; by Gershgorin's circles where that is enough.
+    beyond: float = np.abs(cosines).sum(-1).max() - 1.0
+    if 1.0 - beyond > CLEAR:
+        return True
+    return bool(np.linalg.eigvalsh(cosines)[..., 0].min() > CLEAR)
 
 
 def _divided(products: np.ndarray, norms: np.ndarray) -> Gram:

@@ -1,0 +1,40 @@
+"""The samplers by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from paretonas.samplers.base import Sampler, Task
+from paretonas.space import nearest
+
+_WHERE = {
+    "surgery": ("surgery", "Surgery"),
+    "ridge": ("ridge", "Ridge"),
+    "nsga2": ("pymoo", "nsga2"),
+    "nsga3": ("pymoo", "nsga3"),
+    "agemoea2": ("pymoo", "agemoea2"),
+    "smsemoa": ("pymoo", "smsemoa"),
+    "tpe": ("optuna", "tpe"),
+    "optuna-nsga2": ("optuna", "optuna_nsga2"),
+    "gp": ("optuna", "gp"),
+    "local": ("local", "LocalSearch"),
+    "random": ("random", "Random"),
+}
+
+methods: tuple[str, ...] = tuple(_WHERE)
+
+
+def make(name: str, task: Task, seed: int = 0) -> Sampler:
+    """The sampler of this name, with its settings as recommended.
+
+    Raises:
+        ValueError: no sampler is called so, or it cannot search such a task.
+        ModuleNotFoundError: it needs a package that is not installed; the message says which.
+    """
+    if name not in _WHERE:
+        raise ValueError(f"no method is called {name!r}{nearest(name, methods)}")
+    module, attribute = _WHERE[name]
+    sampler: Callable[..., Sampler]
+    sampler = getattr(import_module(f"paretonas.samplers.{module}"), attribute)
+    return sampler(task, seed=seed)

@@ -1,0 +1,130 @@
+"""Samplers of Optuna as samplers."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import optuna
+import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
+from optuna.trial import Trial, TrialState, create_trial
+
+from paretonas.point import Point
+from paretonas.samplers.base import Outcome, Task
+from paretonas.space import Architecture
+
+
+class Optuna:
+    """Let any sampler of Optuna search: one trial after the other in a study kept in memory.
+
+    A choice is a categorical parameter. A failure is told as a failed trial. What was evaluated
+    without being asked for enters the study as a trial too.
+
+    Args:
+        task: what to search.
+        sampler: with a seed of its own; it is copied, not changed.
+
+    Raises:
+        TypeError: no sampler of Optuna.
+
+    References:
+        Akiba et al., "Optuna: a next-generation hyperparameter optimization framework" (2019),
+        arXiv 1907.10902.
+    """
+
+    def __init__(self, task: Task, sampler: BaseSampler) -> None:
+        if not isinstance(sampler, BaseSampler):
+            raise TypeError(f"needs a sampler of Optuna, got {type(sampler).__name__}")
+        self._task = task
+        self._options: dict[str, BaseDistribution] = {
+            choice.name: CategoricalDistribution(choice.options) for choice in task.choices
+        }
+        self._trials: dict[Architecture, Trial] = {}
+        with quiet():
+            self._study = optuna.create_study(
+                storage=optuna.storages.InMemoryStorage(),
+                directions=["minimize"] * len(task.columns),
+                sampler=copy.deepcopy(sampler),
+            )
+
+    def ask(self) -> list[Architecture]:
+        """One architecture, which may be one that was evaluated before."""
+        with quiet():
+            trial = self._study.ask(self._options)
+        architecture = Architecture({name: trial.params[name] for name in self._options})
+        self._trials[architecture] = trial
+        return [architecture]
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Its costs, or that there are none."""
+        for outcome in outcomes:
+            values = None
+            if isinstance(outcome, Point):
+                values = self._task.costs([outcome.objectives])[0].tolist()
+            state = TrialState.FAIL if values is None else TrialState.COMPLETE
+            trial = self._trials.pop(outcome.architecture, None)
+            with quiet():
+                if trial is not None:
+                    self._study.tell(trial, values, state=state)
+                else:
+                    unasked = create_trial(
+                        state=state,
+                        values=values,
+                        params=dict(outcome.architecture),
+                        distributions=self._options,
+                    )
+                    self._study.add_trial(unasked)
+
+
+def tpe(task: Task, *, seed: int = 0) -> Optuna:
+    """TPE: draw where the good architectures are denser than the rest, all picks together.
+
+    References:
+        Bergstra et al., "Algorithms for hyper-parameter optimization" (2011); Watanabe,
+        "Tree-structured Parzen estimator" (2023), arXiv 2304.11127.
+    """
+    with quiet():
+        return Optuna(task, TPESampler(multivariate=True, seed=seed))
+
+
+def optuna_nsga2(task: Task, *, seed: int = 0, population: int = 20) -> Optuna:
+    """NSGA-II as Optuna has it, with uniform crossover.
+
+    References:
+        Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II" (2002).
+    """
+    with quiet():
+        return Optuna(task, NSGAIISampler(population_size=population, seed=seed))
+
+
+def gp(task: Task, *, seed: int = 0) -> Optuna:
+    """Gaussian processes and the expected improvement of the hypervolume.
+
+    It thinks longer with every evaluation: made for budgets up to about 150.
+
+    References:
+        Ament et al., "Unexpected improvements to expected improvement for Bayesian optimization"
+        (2023), arXiv 2310.20708.
+    """
+    with quiet():
+        return Optuna(task, GPSampler(seed=seed))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log, no notice of what is experimental; one thread: its matrices are small."""
+    verbosity, threads = optuna.logging.get_verbosity(), torch.get_num_threads()
+    try:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        torch.set_num_threads(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+        torch.set_num_threads(threads)

@@ -1,0 +1,234 @@
+"""Evolutionary algorithms of pymoo as samplers."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.algorithms.moo.sms import SMSEMOA
+from pymoo.core.algorithm import Algorithm
+from pymoo.core.individual import Individual
+from pymoo.core.mutation import Mutation
+from pymoo.core.problem import Problem
+from pymoo.operators.crossover.ux import UniformCrossover
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
+from pymoo.util.ref_dirs import get_reference_directions
+
+from paretonas.point import Point
+from paretonas.samplers.base import Outcome, Task
+from paretonas.space import Architecture, decode
+
+LOST = 1e30  # the costs of a failure, told to an algorithm that knows no constraints
+
+
+class Pymoo:
+    """Let any algorithm of pymoo search: it proposes generations and is told their costs.
+
+    A pick is an integer, the index of its option; an algorithm that varies real numbers has them
+    rounded. A failure is told as a violated constraint, with the worst costs seen so far, so that
+    it survives only where there are too few successes to fill the population; an algorithm that
+    takes no constraints is told costs of 1e30. A first generation without a success is drawn anew.
+    The budget ends the run, not the algorithm's own termination. Outcomes that were not asked for
+    are ignored: a population is made of its own children.
+
+    Args:
+        task: what to search.
+        algorithm: with its own operators, which is copied, not changed; see `operators`.
+        seed: of its random numbers.
+
+    Raises:
+        TypeError: no algorithm of pymoo.
+
+    References:
+        Blank and Deb, "pymoo: multi-objective optimization in Python" (2020), arXiv 2002.04504.
+    """
+
+    def __init__(self, task: Task, algorithm: Algorithm, *, seed: int = 0) -> None:
+        if not isinstance(algorithm, Algorithm):
+            raise TypeError(f"needs an algorithm of pymoo, got {type(algorithm).__name__}")
+        self._task = task
+        self._highest = np.array([len(choice.options) - 1 for choice in task.choices])
+        self._generation: Any = None  # as pymoo gave it: a population, an individual, or nothing
+        self._members: list[tuple[Architecture, Individual]] = []
+        self._found: dict[Architecture, Outcome] = {}
+        self._worst = np.full(len(task.columns), -np.inf)
+        self._failures = 0
+        try:
+            self._algorithm = self._set_up(algorithm, seed, constraints=1)
+        except AssertionError:  # pymoo's way to say that it takes no constraints
+            self._algorithm = self._set_up(algorithm, seed, constraints=0)
+        self._constrained = bool(self._algorithm.problem.has_constraints())
+
+    def ask(self) -> list[Architecture]:
+        """The next generation, or what is missing of this one; nothing if there is nothing new."""
+        if not self._missing():
+            with quiet():
+                self._generation = self._algorithm.ask()
+            self._members = [self._decoded(individual) for individual in self._individuals()]
+            self._found = {}
+        return self._missing()
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """What the generation costs; the algorithm goes on once all of it is known."""
+        self._found.update({outcome.architecture: outcome for outcome in outcomes})
+        if self._missing() or not self._members:
+            return
+        told = [(self._found[architecture], i) for architecture, i in self._members]
+        points = [outcome for outcome, _ in told if isinstance(outcome, Point)]
+        if points:
+            costs = self._task.costs([point.objectives for point in points])
+            self._worst = np.maximum(self._worst, costs.max(axis=0))
+        self._members = []
+        if not np.isfinite(self._worst).all():
+            return
+        for outcome, individual in told:
+            self._judge(individual, outcome)
+        with quiet():
+            self._algorithm.tell(infills=self._generation)
+
+    def _individuals(self) -> list[Individual]:
+        if self._generation is None:
+            return []
+        alone = isinstance(self._generation, Individual)
+        return [self._generation] if alone else list(self._generation)
+
+    def _decoded(self, individual: Individual) -> tuple[Architecture, Individual]:
+        individual.X = np.clip(np.rint(individual.X), 0, self._highest).astype(int)
+        return decode(self._task.choices, individual.X.tolist()), individual
+
+    def _missing(self) -> list[Architecture]:
+        return [
+            architecture for architecture, _ in self._members if architecture not in self._found
+        ]
+
+    def _judge(self, individual: Individual, outcome: Outcome) -> None:
+        if isinstance(outcome, Point):
+            individual.F, violation = self._task.costs([outcome.objectives])[0], 0.0
+        else:
+            # No two failures alike: on ties NSGA-III draws from a generator that has no seed.
+            self._failures += 1
+            violation = 1.0 / self._failures
+            worst = self._worst.copy()
+            individual.F = worst if self._constrained else np.full_like(worst, LOST)
+        individual.G = np.full(int(self._constrained), violation)
+
+    def _set_up(self, algorithm: Algorithm, seed: int, constraints: int) -> Algorithm:
+        problem = Problem(
+            n_var=len(self._highest),
+            n_obj=len(self._worst),
+            n_ieq_constr=constraints,
+            xl=np.zeros_like(self._highest),
+            xu=self._highest,
+            vtype=int,
+        )
+        ready = copy.deepcopy(algorithm)
+        # RVEA paces itself by a number of generations that it was given; all others go on.
+        if not hasattr(ready.termination, "n_max_gen") and not hasattr(
+            ready.termination, "n_max_evals"
+        ):
+            ready.termination = ("n_gen", math.inf)
+        with quiet():
+            return ready.setup(problem, seed=seed)
+
+
+def nsga2(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+    """NSGA-II: survival by rank of dominance, then by distance to the neighbors.
+
+    References:
+        Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II" (2002).
+    """
+    return Pymoo(task, NSGA2(pop_size=population, **operators()), seed=seed)
+
+
+def nsga3(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+    """NSGA-III: survival by closeness to reference directions, spread evenly.
+
+    References:
+        Deb and Jain, "An evolutionary many-objective optimization algorithm using
+        reference-point-based nondominated sorting approach" (2014).
+    """
+    directions = reference_directions(len(task.columns), population)
+    algorithm = NSGA3(ref_dirs=directions, pop_size=max(population, len(directions)), **operators())
+    return Pymoo(task, algorithm, seed=seed)
+
+
+def smsemoa(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+    """SMS-EMOA: survival by the hypervolume that only this one adds.
+
+    References:
+        Beume, Naujoks and Emmerich, "SMS-EMOA: multiobjective selection based on dominated
+        hypervolume" (2007).
+    """
+    return Pymoo(task, SMSEMOA(pop_size=population, n_offsprings=1, **operators()), seed=seed)
+
+
+def agemoea2(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+    """AGE-MOEA-II: survival by distances along the front, whose curvature it estimates.
+
+    Raises:
+        ModuleNotFoundError: numba, which pymoo compiles it with, is not installed.
+
+    References:
+        Panichella, "An improved Pareto front modeling algorithm for large-scale many-objective
+        optimization" (2022).
+    """
+    if find_spec("numba") is None:
+        raise ModuleNotFoundError("AGE-MOEA-II needs numba: pip install numba", name="numba")
+    from paretonas.samplers._age import algorithm
+
+    return Pymoo(task, algorithm(pop_size=population, **operators()), seed=seed)
+
+
+def operators() -> dict[str, Any]:
+    """Operators that suit picks, as keyword arguments for any genetic algorithm of pymoo.
+
+    The options of a choice have no order, so a crossover takes each pick from either parent, and a
+    mutation replaces about one pick by another one.
+    """
+    return {
+        "sampling": IntegerRandomSampling(),
+        "crossover": UniformCrossover(),
+        "mutation": Replace(),
+        "eliminate_duplicates": True,
+    }
+
+
+class Replace(Mutation):  # type: ignore[misc]
+    """Replace each pick, with probability 1/c of c choices, by one of the other options."""
+
+    def _do(
+        self, problem: Problem, picks: NDArray[np.int64], *, random_state: Any, **_: Any
+    ) -> NDArray[np.int64]:
+        options = (problem.xu - problem.xl + 1).astype(int)
+        steps = random_state.integers(1, options, size=picks.shape)
+        chosen = random_state.random(picks.shape) < self.get_prob_var(problem)
+        return np.where(chosen, (picks + steps) % options, picks)
+
+
+def reference_directions(objectives: int, most: int) -> Any:
+    """(d, m) as many evenly spread directions as fit into so many, but one per objective at least.
+
+    References:
+        Das and Dennis, "Normal-boundary intersection" (1998): a grid on the simplex.
+    """
+    steps = 1
+    while objectives > 1 and math.comb(objectives + steps, objectives - 1) <= most:
+        steps += 1
+    return get_reference_directions("das-dennis", objectives, n_partitions=steps)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings: pymoo divides by a front's extent, which may be 0, and alters their filters."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield

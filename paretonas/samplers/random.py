@@ -1,0 +1,57 @@
+"""Random search: every architecture equally likely, none twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from paretonas.samplers.base import Outcome, Task
+from paretonas.space import Architecture, Choice, decode, size
+
+
+class Random:
+    """Propose architectures in a random order, one after the other, until there are no more.
+
+    The baseline that every other method has to beat. It proposes nothing twice, also in a space of
+    any size, and takes memory only for what it has proposed.
+
+    Args:
+        task: what to search.
+        seed: of the order.
+
+    References:
+        Li and Talwalkar, "Random search and reproducibility for neural architecture search" (2019),
+        arXiv 1902.07638.
+    """
+
+    def __init__(self, task: Task, *, seed: int = 0) -> None:
+        self._choices = task.choices
+        self._left = size(task.choices)
+        self._rng = random.Random(seed)
+        self._moved: dict[int, int] = {}
+
+    def ask(self) -> list[Architecture]:
+        """The next architecture; nothing once all were proposed."""
+        if not self._left:
+            return []
+        # Fisher and Yates' shuffle of the numbers of all architectures, of which only those numbers
+        # are kept that are not at their own place.
+        self._left -= 1
+        place = self._rng.randrange(self._left + 1)
+        last = self._moved.pop(self._left, self._left)
+        number = self._moved.get(place, place) if place < self._left else last
+        if place < self._left:
+            self._moved[place] = last
+        return [numbered(self._choices, number)]
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Nothing is learned."""
+
+
+def numbered(choices: Sequence[Choice], number: int) -> Architecture:
+    """The architecture at this place of `paretonas.space.every`."""
+    picks = []
+    for choice in reversed(choices):
+        number, pick = divmod(number, len(choice.options))
+        picks.append(pick)
+    return decode(choices, picks[::-1])

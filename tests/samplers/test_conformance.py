@@ -1,0 +1,188 @@
+"""Every sampler that has a name keeps the promises, and the check catches one that does not."""
+
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from paretonas.samplers.conformance import LARGE, _Check, _half_fails, check_sampler
+from paretonas.samplers.methods import make, methods
+from paretonas.samplers.random import Random
+from paretonas.space import Architecture, draw
+
+SLOW = {
+    "gp": 12,
+    "surgery": 20,
+    "ridge": 20,
+    "tpe": 22,
+    "optuna-nsga2": 25,
+}  # budgets; thinking takes longer
+
+
+@pytest.mark.parametrize("name", [name for name in methods if name != "gp"])
+def test_named_samplers_keep_the_promises(name):
+    if name == "agemoea2" and find_spec("numba") is None:
+        pytest.skip("numba is not installed")
+    counts = (2,) if name in SLOW else (2, 3)
+    check_sampler(
+        lambda task, seed: make(name, task, seed), budget=SLOW.get(name, 33), objectives=counts
+    )
+
+
+def test_gaussian_processes_keep_those_that_their_slowness_lets_us_check():
+    check = _Check(lambda task, seed: make("gp", task, seed), budget=11, objectives=2)
+    check.is_repeatable()
+    check.run(_half_fails)
+
+
+@pytest.mark.parametrize("name", ["random", "local", "nsga2", "nsga3", "optuna-nsga2", "tpe"])
+def test_these_take_a_single_objective(name):
+    check_sampler(lambda task, seed: make(name, task, seed), budget=22, objectives=(1,))
+
+
+# --- samplers that break one promise each -------------------------------------------------------
+
+
+@dataclass
+class Broken:
+    task: object
+    seed: int
+
+    def __post_init__(self):
+        self.random = Random(self.task, seed=self.seed)
+
+    def ask(self):
+        return self.random.ask()
+
+    def tell(self, outcomes):
+        pass
+
+
+class Unseeded(Broken):
+    def ask(self):
+        return [draw(self.task.choices, random.SystemRandom())]
+
+
+class Stranger(Broken):
+    def ask(self):
+        return [Architecture({choice.name: "z" for choice in self.task.choices})]
+
+
+class Lazy(Broken):
+    asked = 0
+
+    def ask(self):
+        self.asked += 1
+        return self.random.ask() if self.asked < 5 else []
+
+
+class GlobalRandom(Broken):
+    def __post_init__(self):
+        random.seed(self.seed)
+
+    def ask(self):
+        return [draw(self.task.choices, random)]
+
+
+class GlobalNumpy(Broken):
+    def ask(self):
+        np.random.random()
+        return self.random.ask()
+
+
+class GlobalTorch(Broken):
+    def ask(self):
+        torch.rand(())
+        return self.random.ask()
+
+
+class Fragile(Broken):
+    def tell(self, outcomes):
+        self.task.costs([outcome.objectives for outcome in outcomes])
+
+
+class Extent(Broken):
+    def tell(self, outcomes):
+        points = [outcome for outcome in outcomes if hasattr(outcome, "objectives")]
+        costs = self.task.costs([point.objectives for point in points])
+        if len(costs):
+            self.costs = np.vstack([getattr(self, "costs", costs), costs])
+            if len(self.costs) > 8 and not (self.costs.max(0) - self.costs.min(0)).all():
+                raise ZeroDivisionError("the extent of an objective is 0")
+
+
+class Keyed(Broken):
+    def __post_init__(self):
+        super().__post_init__()
+        self.asked = set()
+
+    def ask(self):
+        asked = self.random.ask()
+        self.asked |= {*asked}
+        return asked
+
+    def tell(self, outcomes):
+        for outcome in outcomes:
+            self.asked.remove(outcome.architecture)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (Unseeded, "two runs of one seed differ"),
+        (Stranger, "has no option 'z'"),
+        (Lazy, "ends after 4 of 33 evaluations"),
+        (GlobalRandom, "uses a global random generator"),
+        (GlobalNumpy, "uses a global random generator"),
+        (GlobalTorch, "uses a global random generator"),
+        (Fragile, "AttributeError"),
+        (Extent, "constant, 576 architectures: ZeroDivisionError"),
+        (Keyed, "told of what it never asked for"),
+    ],
+)
+def test_a_broken_promise_is_found(sampler, message):
+    with pytest.raises(AssertionError, match=message):
+        check_sampler(sampler)
+
+
+def test_the_check_itself_leaves_global_generators_alone():
+    random.seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
+    check_sampler(Broken)
+    left = random.random(), np.random.random(), torch.rand(())
+    random.seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
+    assert left == (random.random(), np.random.random(), torch.rand(()))
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(task_of):
+    with pytest.raises(ValueError, match="no method is called 'sms-emoa'; did you mean 'smsemoa'"):
+        make("sms-emoa", task_of(LARGE))
+    with pytest.raises(ValueError, match=f"there are {', '.join(methods)}"):
+        make("annealing?!", task_of(LARGE))
+
+
+def test_another_seed_is_another_run(task_of):
+    for name in ("random", "local", "nsga2", "nsga3", "smsemoa", "tpe", "optuna-nsga2"):
+        firsts = {str(make(name, task_of(LARGE), seed).ask()) for seed in range(3)}
+        assert len(firsts) == 3, name
+
+
+def test_names_import_only_what_they_need():
+    code = (
+        "import sys; from paretonas.samplers.methods import make\n"
+        "from paretonas.samplers.conformance import LARGE, _smooth, _task\n"
+        "make('random', _task(LARGE, _smooth, 2)); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pymoo", "optuna"} & {*done.stdout.split()}

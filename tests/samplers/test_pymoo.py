@@ -1,0 +1,212 @@
+"""Any algorithm of pymoo can search, with failures, and learns what it is told."""
+
+import copy
+import importlib.util
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+from pymoo.algorithms.moo.gde3 import GDE3
+from pymoo.algorithms.moo.moead import MOEAD, ParallelMOEAD
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.algorithms.moo.rvea import RVEA
+from pymoo.algorithms.moo.sms import SMSEMOA
+from pymoo.algorithms.moo.spea2 import SPEA2
+from pymoo.core.problem import Problem
+from pymoo.operators.sampling.rnd import FloatRandomSampling
+
+from paretonas.front import Front
+from paretonas.samplers.base import Failure, evaluate, sample
+from paretonas.samplers.conformance import check_sampler
+from paretonas.samplers.methods import make
+from paretonas.samplers.pymoo import Pymoo, Replace, operators, reference_directions
+from paretonas.space import every, size
+
+LINES = reference_directions(2, 10)
+PARTS = {name: operators()[name] for name in ("sampling", "crossover", "mutation")}
+ALGORITHMS = {
+    "real numbers, rounded": lambda: NSGA2(pop_size=10),
+    "one child at a time": lambda: NSGA2(pop_size=10, n_offsprings=1, **operators()),
+    "reference vectors": lambda: RVEA(LINES, termination=("n_gen", 4), **operators()),
+    "one individual, no constraints": lambda: MOEAD(LINES, n_neighbors=4, **PARTS),
+    "all or nothing, no constraints": lambda: ParallelMOEAD(
+        LINES, n_neighbors=4, n_offsprings=10, **PARTS
+    ),
+    "strength": lambda: SPEA2(pop_size=10, **operators()),
+    "differential evolution": lambda: GDE3(pop_size=10),
+}
+RUNS = {
+    "nsga2": lambda: NSGA2(pop_size=10, **operators()),
+    "nsga3": lambda: NSGA3(LINES, **operators()),
+    "smsemoa": lambda: SMSEMOA(pop_size=10, **operators()),
+    **ALGORITHMS,
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_any_algorithm_keeps_the_promises(name):
+    algorithm = ALGORITHMS[name]()
+    check_sampler(lambda task, seed: Pymoo(task, algorithm, seed=seed), budget=24, objectives=(2,))
+
+
+def broken(picks):
+    if picks[0] < 2:
+        raise ValueError("broken")
+    return float(sum(picks))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_failure_survives_where_there_are_successes(task_of, grid, name):
+    task = task_of(grid(5, 4, 4, 4), a=broken, b=lambda picks: 20.0 - sum(picks) + picks[1] % 3)
+    sampler = Pymoo(task, RUNS[name](), seed=1)
+    outcomes = list(sample(task.space, task.objectives, sampler, Front(task.columns), budget=120))
+    failed = {o.architecture for o in outcomes if isinstance(o, Failure)}
+    assert failed
+    algorithm = sampler._algorithm
+    alive = [sampler._decoded(individual)[0] for individual in algorithm.pop]
+    assert not failed & {*alive}
+    assert np.isfinite(algorithm.pop.get("F")).all()
+    # and it learns to avoid them: of all architectures 40 % fail
+    assert np.mean([isinstance(o, Failure) for o in outcomes[60:]]) < 0.4
+
+
+def test_it_runs_as_pymoo_itself_does(task_of, grid):
+    """pymoo's own loop over its own evaluations is the oracle."""
+    choices = grid(3, 4, 5, 3)
+    task = task_of(choices, a=lambda p: (p[0] - 1) ** 2 + p[1] * p[2], b=lambda p: 9.0 - sum(p))
+
+    class Same(Problem):
+        def __init__(self):
+            xu = np.array([len(choice.options) - 1 for choice in choices])
+            super().__init__(n_var=4, n_obj=2, xl=0 * xu, xu=xu, vtype=int)
+            self.seen = []
+
+        def _evaluate(self, X, out, *args, **kwargs):  # noqa: N803
+            self.seen += [tuple(map(int, x)) for x in X]
+            costs = [[o.function(tuple(map(int, x))) for o in task.objectives] for x in X]
+            out["F"] = np.array(costs, dtype=float)
+
+    theirs = NSGA2(pop_size=8, **operators())
+    problem = Same()
+    theirs.setup(problem, seed=5, termination=("n_gen", 6))
+    theirs.run()
+    ours, seen = Pymoo(task, NSGA2(pop_size=8, **operators()), seed=5), []
+    for _ in range(6):
+        outcomes = [evaluate(architecture, task.objectives) for architecture in ours.ask()]
+        seen += [tuple(int(pick[1:]) for pick in o.architecture.values()) for o in outcomes]
+        ours.tell(outcomes)
+    assert seen == problem.seen
+
+
+def test_a_generation_is_told_once_all_of_it_is_known(task_of, grid):
+    task = task_of(grid(4, 4, 4))
+    whole, parts = (make("nsga2", task, 3) for _ in range(2))
+    for _ in range(4):
+        asked = whole.ask()
+        assert parts.ask() == asked
+        outcomes = [evaluate(architecture, task.objectives) for architecture in asked]
+        whole.tell(outcomes)
+        parts.tell(outcomes[5:])
+        assert parts.ask() == asked[:5]
+        parts.tell(outcomes[4::-1])
+
+
+def test_a_first_generation_without_a_success_is_drawn_anew(task_of, grid):
+    task = task_of(grid(4, 4, 4, 4))
+    sampler = make("nsga2", task)
+    first = sampler.ask()
+    sampler.tell([Failure(architecture, "broken") for architecture in first])
+    second = sampler.ask()
+    assert len(second) > 10 and second != first
+    sampler.tell([evaluate(architecture, task.objectives) for architecture in second])
+    assert len({*sampler.ask()}) == 20
+
+
+def test_a_small_space_is_exhausted_and_ends(task_of, grid):
+    task = task_of(grid(2, 3, 3))
+    for name in ("nsga2", "nsga3", "smsemoa"):
+        front = Front(task.columns)
+        outcomes = list(
+            sample(task.space, task.objectives, make(name, task), front, budget=size(task.choices))
+        )
+        assert {o.architecture for o in outcomes} == {*every(task.choices)}
+        sampler = make(name, task)
+        for _ in range(30):
+            sampler.tell([evaluate(a, task.objectives) for a in sampler.ask()])
+        assert sampler.ask() == []
+
+
+def test_the_algorithm_is_copied_and_its_operators_are_kept(task_of, grid):
+    task = task_of(grid(4, 4, 4))
+
+    class Corner(FloatRandomSampling):
+        def _do(self, problem, n_samples, *args, **kwargs):
+            return np.tile(problem.xu.astype(float) - 0.4, (n_samples, 1))
+
+    algorithm = NSGA2(pop_size=6, sampling=Corner(), eliminate_duplicates=False)
+    before = copy.deepcopy(algorithm.__dict__)
+    asked = Pymoo(task, algorithm).ask()
+    assert [tuple(a.values()) for a in asked] == [("o3", "o3", "o3")] * 6
+    assert algorithm.__dict__.keys() == before.keys()
+    assert algorithm.problem is None and algorithm.pop is None
+
+
+def test_warning_filters_are_left_as_they_were(task_of, grid):
+    """NSGA-III of pymoo switches all warnings off for good."""
+    task = task_of(grid(4, 4, 4))
+    before = list(warnings.filters)
+    list(sample(task.space, task.objectives, make("nsga3", task), Front(task.columns), budget=60))
+    assert warnings.filters == before
+
+
+def test_logarithms_are_told(task_of, grid):
+    tasks = [
+        task_of(grid(4, 4, 4), a=lambda p: np.exp(sum(p)), b=lambda p: 9.0 - sum(p), log=("a",)),
+        task_of(grid(4, 4, 4), a=lambda p: float(sum(p)), b=lambda p: 9.0 - sum(p)),
+    ]
+    runs = [
+        [
+            o.architecture
+            for o in sample(
+                t.space, t.objectives, make("smsemoa", t, 4), Front(t.columns), budget=50
+            )
+        ]
+        for t in tasks
+    ]
+    assert runs[0] == runs[1]
+
+
+def test_replace_draws_each_other_option_equally_often():
+    picks = np.tile([0, 1, 2], (60_000, 1))
+    problem = Problem(n_var=3, xl=np.zeros(3, int), xu=np.array([1, 2, 3]), vtype=int)
+    changed = Replace()._do(problem, picks, random_state=np.random.default_rng(0))
+    for column, options in enumerate((2, 3, 4)):
+        counts = Counter(changed[:, column].tolist())
+        assert counts.keys() == {*range(options)}
+        assert counts[column] == pytest.approx(40_000, rel=0.02)  # each stays in two of three
+        others = [count for option, count in counts.items() if option != column]
+        assert others == pytest.approx([20_000 / (options - 1)] * (options - 1), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "count"), [(1, 1), (2, 20), (3, 15), (4, 20), (9, 9), (25, 25)]
+)
+def test_directions_are_as_many_as_fit_on_the_simplex(objectives, count):
+    directions = reference_directions(objectives, 20)
+    assert directions.shape == (count, objectives)
+    assert directions.sum(axis=1) == pytest.approx(1.0)
+    assert (directions >= 0).all()
+
+
+def test_something_else_is_refused(task_of, grid):
+    with pytest.raises(TypeError, match="needs an algorithm of pymoo, got type"):
+        Pymoo(task_of(grid(2, 2)), NSGA2)
+
+
+def test_age_moea_says_what_it_needs(task_of, grid, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("paretonas.samplers.pymoo.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="AGE-MOEA-II needs numba: pip install numba"):
+        make("agemoea2", task_of(grid(2, 2)))
