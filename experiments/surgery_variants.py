@@ -1,0 +1,134 @@
+"""What each part of the surgery sampler is good for: the same tables with one part exchanged.
+
+    python experiments/surgery_variants.py --data DIR [--out FILE] [--only NAME ...]
+
+Exchanged are the solver, the number of rays, the size of a batch and of the first design, alpha
+(none: climbing from the front alone), climbing (none: the best of what alpha met is measured), the
+scales of costs (no logarithms), and all at once: ridge regression, picks off its predicted front.
+Tables are those of `surgery_vs_evolution` on which settings were chosen. Writes a row per table and
+variant: means over seeds of the fraction of the true hypervolume, the evaluations that the mean
+needs to reach 97 % (empty: more than the budget), and the seconds of thinking per evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+from surgery_vs_evolution import TUNED, cases, first, fractions
+
+from paretonas.compare import compare
+from paretonas.samplers import Sampler, Task, _surrogate, surgery
+from paretonas.samplers._known import Picks
+from paretonas.samplers.ridge import Ridge
+from paretonas.samplers.surgery import Surgery
+from paretonas.solvers import MGDA, PCGrad, SmoothTchebycheff, UPGrad
+
+MARKS = (16, 24, 50, 100)
+
+
+class NoAlpha(Surgery):
+    """Climbs from the front alone."""
+
+    def _along_rays(self, low: np.ndarray, reach: np.ndarray) -> list[Picks]:
+        return []
+
+
+class NoClimbing(Surgery):
+    """Measures the best of what alpha met; a few random ones, should all of that be known."""
+
+    def _around(self, members: list[Picks]) -> list[Picks]:
+        return super()._around([])
+
+    def ask(self) -> list:
+        with patch.object(surgery, "climb", _best_of):
+            return super().ask()
+
+
+class NoLogarithms(Surgery):
+    """Fits costs as they are."""
+
+    def ask(self) -> list:
+        with patch.object(_surrogate, "SHIFTS", (None,)):
+            return super().ask()
+
+
+def _best_of(starts: list[Picks], sizes: tuple[int, ...], score) -> list[Picks]:
+    return [picks for picks, _ in sorted(score(starts), key=lambda pair: -pair[1])]
+
+
+VARIANTS = {
+    "surgery": Surgery,
+    "no_alpha": NoAlpha,
+    "no_climbing": NoClimbing,
+    "no_logarithms": NoLogarithms,
+    "smooth_tchebycheff": partial(Surgery, solver=SmoothTchebycheff()),
+    "mgda": partial(Surgery, solver=MGDA()),
+    "pcgrad": partial(Surgery, solver=PCGrad()),
+    "upgrad": partial(Surgery, solver=UPGrad()),
+    "24_rays": partial(Surgery, rays=24),
+    "6_rays": partial(Surgery, rays=6),
+    "batch_5": partial(Surgery, batch=5),
+    "first_4": partial(Surgery, first=4),
+    "first_12": partial(Surgery, first=12),
+    "ridge": Ridge,
+}
+
+
+def make(name: str, task: Task, seed: int) -> Sampler:
+    """The variant of this name."""
+    return VARIANTS[name](task, seed=seed)
+
+
+def main() -> None:
+    """Compare all variants on each table."""
+    known = cases()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--tables", nargs="+", choices=list(known), default=list(TUNED))
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--budget", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=None)
+    options = parser.parse_args()
+    rows = []
+    for name in options.tables:
+        table = known[name].read(options.data)
+        comparison = compare(
+            table,
+            table.objectives,
+            {variant: partial(make, variant) for variant in options.only},
+            budget=options.budget,
+            seeds=options.seeds,
+            log=known[name].log,
+            jobs=options.jobs,
+        )
+        for variant, curves in fractions(comparison):
+            mean = curves.mean(axis=0)
+            bills = [r.ledger for (m, _), r in comparison.records.items() if m == variant]
+            seconds = np.median([bill.thinking_seconds / bill.evaluations for bill in bills])
+            reached = {
+                f"after_{mark}": round(mean[mark - 1], 4) for mark in MARKS if mark <= len(mean)
+            }
+            rows.append(
+                {
+                    "table": name,
+                    "variant": variant,
+                    "seeds": len(curves),
+                    **reached,
+                    "evaluations_to_97": first(mean, 0.97),
+                    "thinking_seconds_per_evaluation": round(float(seconds), 4),
+                }
+            )
+            print(rows[-1], flush=True)
+        frame = pd.DataFrame(rows).astype({"evaluations_to_97": "Int64"})
+        frame.to_csv(options.out, index=False, lineterminator="\n")
+
+
+if __name__ == "__main__":
+    main()

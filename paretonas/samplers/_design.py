@@ -1,0 +1,96 @@
+"""What to measure first, when nothing is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from paretonas.cell import Structure
+from paretonas.relaxation import one_hot_picks
+from paretonas.samplers._features import Features
+from paretonas.samplers._known import Picks
+from paretonas.samplers._surrogate import NOISE, WEIGHTS, overlaps, own
+from paretonas.space import Choice
+
+POOL = 500  # random architectures to choose from
+
+
+def first_design(
+    choices: Sequence[Choice],
+    structure: Structure | None,
+    features: Features,
+    rng: random.Random,
+    count: int,
+) -> list[Picks]:
+    """Architectures in the order in which to measure them; nothing through which nothing passes.
+
+    The first half takes the same option wherever it is offered, as far as there are options: what
+    one costs shows nowhere else so clearly, and the expensive ends of fronts are among these. In
+    the second half one operation stands alone, identities all around it, if the structure knows of
+    any: the cheap ends. What is missing then is filled up with what the surrogates' kernel knows
+    least about.
+
+    Args:
+        choices: of the space.
+        structure: how they are wired, if known.
+        features: of its architectures.
+        rng: draws.
+        count: how many; fewer in a small space.
+    """
+    uniform = list(dict.fromkeys(_uniform(choices, rng)))
+    lone = list(dict.fromkeys(_lone(choices, structure, rng))) if structure else []
+    drawn = [tuple(rng.randrange(n) for n in features.sizes) for _ in range(POOL)]
+    wanted = [*uniform[: (count + 1) // 2], *lone[: count // 2]]
+    pool = list(dict.fromkeys([*wanted, *drawn]))
+    encoded = features(one_hot_picks(torch.tensor(pool), features.sizes))
+    kernel = np.tensordot(WEIGHTS, overlaps(encoded, encoded).numpy(), 1)
+    left = np.where(encoded.alive.numpy() > 0, WEIGHTS @ own(encoded), -np.inf)
+    chosen: list[int] = []
+    factor = np.zeros((0, len(pool)))  # of the kernel, a row for each that was chosen
+    while len(chosen) < count and left.max() > -np.inf:
+        waiting = left[: len(set(wanted))] > -np.inf
+        place = int(waiting.argmax() if waiting.any() else left.argmax())
+        row = (kernel[place] - factor[:, place] @ factor) / np.sqrt(max(left[place], 0.0) + NOISE)
+        left = left - np.square(row)
+        left[place] = -np.inf
+        factor = np.vstack([factor, row])
+        chosen.append(place)
+    return [pool[place] for place in chosen]
+
+
+def _uniform(choices: Sequence[Choice], rng: random.Random) -> Iterator[Picks]:
+    """The same option in all choices that offer the same ones, random picks in the others."""
+    offered = [choice.options for choice in choices]
+    shared = {options: None for options in offered if offered.count(options) > 1}
+    options = list(dict.fromkeys(option for options in shared for option in options))
+    rng.shuffle(options)
+    for option in options:
+        yield tuple(
+            own.index(option) if own in shared and option in own else rng.randrange(len(own))
+            for own in offered
+        )
+
+
+def _lone(choices: Sequence[Choice], structure: Structure, rng: random.Random) -> Iterator[Picks]:
+    """One operation somewhere, and identities wherever there are any."""
+    passing = [
+        next((i for i, option in enumerate(choice.options) if option in structure.identity), None)
+        for choice in choices
+    ]
+    places = [place for place, index in enumerate(passing) if index is not None]
+    for place in rng.sample(places, len(places)):
+        options = [
+            index
+            for index, option in enumerate(choices[place].options)
+            if option not in structure.identity | structure.dead
+        ]
+        if options:
+            around = [
+                rng.randrange(len(choice.options)) if index is None else index
+                for choice, index in zip(choices, passing, strict=True)
+            ]
+            around[place] = rng.choice(options)
+            yield tuple(around)

@@ -1,0 +1,107 @@
+"""Ridge regression on the picks: the baseline inside, to tell what the rest of surgery adds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from paretonas.relaxation import one_hot_picks
+from paretonas.samplers._climb import neighbors
+from paretonas.samplers._features import Features
+from paretonas.samplers._known import Known, Picks
+from paretonas.samplers.base import Outcome, Task
+from paretonas.samplers.random import Random
+from paretonas.space import Architecture, encode
+
+Matrix = NDArray[np.float64]
+
+PENALTIES = np.logspace(-4, 1, 11)  # of the weights, in units of the features' energy
+SEEN = 2000  # architectures that are predicted each time, at most
+
+
+class Ridge:
+    """Fit a ridge regression to each objective, and measure what is on the predicted front.
+
+    A first design at random; then each time one of the architectures that, by prediction, no other
+    dominates, drawn from those not measured yet. Looked at are the neighbors of the measured front
+    and random architectures. No uncertainty, no alpha, no rays: what `Surgery` has besides.
+
+    Args:
+        task: what to search.
+        seed: of its random numbers.
+        first: how many architectures are drawn at random first.
+
+    References:
+        Hoerl and Kennard 1970, "Ridge regression" (Technometrics 12). The penalty is that of the
+        least error left out one by one (Allen 1974, Technometrics 16).
+    """
+
+    def __init__(self, task: Task, *, seed: int = 0, first: int = 10) -> None:
+        self._first = first
+        self._rng = random.Random(seed)
+        self._random = Random(task, seed=seed)
+        self._features = Features(task.choices, task.structure)
+        self._known = Known(task)
+        self._choices = task.choices
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Remember what was found."""
+        for outcome in outcomes:
+            self._known.add(outcome)
+
+    def ask(self) -> list[Architecture]:
+        """A random one first; then one off the predicted front; nothing once all are known."""
+        if len(self._known) >= self._first and len(self._known.points) > 2:
+            new = self._candidates()
+            if new:
+                predicted = self._predict(new)
+                best = np.flatnonzero(moocore.is_nondominated(predicted, keep_weakly=True))
+                return [self._known.architecture(new[self._rng.choice(best.tolist())])]
+        while fresh := self._random.ask():
+            if encode(self._choices, fresh[0]) not in self._known:
+                return fresh
+        return []
+
+    def _candidates(self) -> list[Picks]:
+        sizes = self._features.sizes
+        points = list(self._known.points)
+        best = moocore.is_nondominated(self._known.costs, keep_weakly=False)
+        near = [n for i in np.flatnonzero(best) for n in neighbors(points[i], sizes)]
+        if len(near) > SEEN // 2:
+            near = self._rng.sample(near, SEEN // 2)
+        drawn = [tuple(map(self._rng.randrange, sizes)) for _ in range(SEEN - len(near))]
+        new = self._known.new(near + drawn)
+        if not new:
+            return []
+        alive = self._features(one_hot_picks(torch.tensor(new), sizes)).alive
+        return [picks for picks, passing in zip(new, alive, strict=True) if passing > 0]
+
+    def _predict(self, picks: list[Picks]) -> Float[Matrix, "k m"]:
+        x, costs = self._rows(list(self._known.points)), self._known.costs
+        center, mean = x.mean(axis=0), costs.mean(axis=0)
+        left, values, right = np.linalg.svd(x - center, full_matrices=False)
+        fitted = left.T @ (costs - mean)
+        columns = []
+        for j in range(costs.shape[1]):
+            tried = []
+            for penalty in PENALTIES * np.square(values).mean():
+                shrunk = np.square(values) / (np.square(values) + penalty)
+                leverage = np.square(left) @ shrunk + 1 / len(x)
+                wrong = costs[:, j] - mean[j] - left @ (shrunk * fitted[:, j])
+                error = float(np.square(wrong / np.maximum(1 - leverage, 1e-3)).mean())
+                tried.append((error, penalty))
+            penalty = min(tried)[1]
+            scale = np.divide(values, np.square(values) + penalty)
+            columns.append(right.T @ (scale * fitted[:, j]))
+        predicted: Matrix = mean + (self._rows(picks) - center) @ np.stack(columns, axis=1)
+        return predicted
+
+    def _rows(self, picks: list[Picks]) -> Float[Matrix, "k D"]:
+        seen = self._features(one_hot_picks(torch.tensor(picks), self._features.sizes))
+        return torch.cat([seen.picks, seen.counts, seen.pairs], dim=1).numpy()
