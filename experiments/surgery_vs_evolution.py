@@ -12,7 +12,9 @@ comparison goes on, and two tables:
   the mean over seeds of the fraction of the true hypervolume, its deviation, and the worst seed;
 - ``surgery_vs_evolution_reach.csv``: how many evaluations the mean needs to reach 95, 97 and 99 %,
   and the median over seeds, empty where that is not within the budget; and how many seconds each
-  method thinks per evaluation.
+  method thinks per evaluation;
+
+and ``surgery.svg``: of each table the hypervolume regret by evaluations, mean and worst seed.
 
 The settings of surgery were chosen on `TUNED`; the other tables were looked at only afterwards.
 """
@@ -24,6 +26,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
@@ -136,6 +142,36 @@ def fractions(comparison: Comparison) -> Iterator[tuple[str, np.ndarray]]:
         )
 
 
+def draw(curves: dict[str, dict[str, np.ndarray]], out: Path) -> None:
+    """A panel per table: how much of the true hypervolume is missing, mean and worst seed."""
+    columns = min(4, len(curves))
+    rows = -(-len(curves) // columns)
+    size = (3.2 * columns, 2.6 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
+    for axis in axes.flat[len(curves) :]:
+        axis.set_visible(False)
+    methods = list(dict.fromkeys(method for table in curves.values() for method in table))
+    colors = dict(zip(methods, plt.get_cmap("tab10").colors, strict=False))
+    for axis, (name, table) in zip(axes.flat, curves.items(), strict=False):
+        for method, fraction in table.items():
+            regret = np.maximum(1 - fraction, 1e-4)
+            evaluations = np.arange(1, fraction.shape[1] + 1)
+            color, ours = colors[method], method == "surgery"
+            axis.plot(evaluations, regret.mean(0), color=color, lw=2 if ours else 1.2, label=method)
+            if method in ("surgery", "nsga2"):
+                axis.plot(evaluations, regret.max(0), color=color, lw=0.7, ls=":")
+        axis.set(yscale="log", title=name, xlim=(5, None), ylim=(4e-4, 0.7))
+        axis.title.set_size(9)
+        axis.grid(alpha=0.25)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=len(names), frameon=False, fontsize=9)
+    figure.supxlabel("evaluations", fontsize=9, y=0.055)
+    figure.supylabel("hypervolume regret (dotted: worst seed)", fontsize=9)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.savefig(out, metadata={"Date": None})
+    plt.close(figure)
+
+
 def first(curve: np.ndarray, target: float) -> int | None:
     """The number of evaluations after which a curve is at the target."""
     there = np.flatnonzero(curve >= target)
@@ -161,6 +197,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
     found: tuple[list[dict[str, object]], list[dict[str, object]]] = ([], [])
+    curves: dict[str, dict[str, np.ndarray]] = {}
     for name in options.tables:
         table = known[name].read(options.data)
         comparison = compare(
@@ -182,6 +219,8 @@ def main() -> None:
             rows.extend(new)
             frame = pd.DataFrame(rows)
             frame.to_csv(options.out / f"{stem}.csv", index=False, lineterminator="\n")
+        curves[name] = dict(fractions(comparison))
+        draw(curves, options.out / "surgery.svg")
         last = pd.DataFrame(found[0])
         print(
             last[last["table"] == name].pivot(index="method", columns="evaluations", values="mean")

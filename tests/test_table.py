@@ -145,6 +145,13 @@ def test_csv_and_parquet_say_the_same(frame, tmp_path):
     assert same(read(tmp_path / "mine.parquet"), table_of(frame))
 
 
+def test_the_names_of_rows_are_columns(frame, tmp_path):
+    pytest.importorskip("pyarrow", reason="parquet: pip install 'paretonas[parquet]'")
+    for names in (["op"], [*CHOICES]):
+        frame.set_index(names).to_parquet(tmp_path / "mine.parquet")
+        assert same(read(tmp_path / "mine.parquet"), table_of(frame))
+
+
 def test_a_csv_file_from_a_spreadsheet(tmp_path):
     path = tmp_path / "sheet.CSV"
     path.write_bytes("\ufeffop, width,ms , mJ\r\na, 1, 1e1, 2\r\n\r\n'b, 2, 3,4\r\n".encode())
@@ -260,11 +267,17 @@ def test_names_are_not_one_name(frame):
         (lambda f: f.assign(works=[None, *f.works[1:]]), "'works' has no value in row 1$"),
         (lambda f: f.assign(op="a"), "'op' needs at least two options, every row has 'a'"),
         (lambda f: f.assign(op=["", *f.op[1:]]), "'op' has no value in row 1$"),
+        (
+            lambda f: f.assign(op=[[op] for op in f.op]),
+            "'op' must hold one value per row: unhashable",
+        ),
         (lambda f: f.assign(width=[math.nan] * 2 + [1.0] * 7), "'width' has no value in row 1 and"),
         (lambda f: f.assign(accuracy=[*f.accuracy[:-1], math.inf]), "found inf in row 9$"),
         (lambda f: f.assign(accuracy=["1 ms", *f.accuracy[1:]]), "found '1 ms' in row 1$"),
         (lambda f: f.assign(accuracy=["", *f.accuracy[1:]]), "found nothing in row 1$"),
         (lambda f: f.assign(accuracy=[None, *f.accuracy[1:]]), "in row 1$"),
+        (lambda f: f.assign(accuracy=pd.array([None] + [1] * 8, "Int64")), "nothing in row 1$"),
+        (lambda f: f.assign(accuracy=[False] + [1] * 8), "found False in row 1$"),
         (lambda f: f.assign(accuracy=pd.Timestamp("2026-01-01")), "in row 1 and 7 more$"),
         (lambda f: pd.concat([f, f[["op"]]], axis=1), "there are 2 columns called 'op'"),
         (
@@ -288,7 +301,8 @@ def test_cells_that_do_not_fit(frame, change, message):
         ("gone.csv", None, "no such file: .*gone.csv"),
         ("rows.txt", b"a,b\n", r"a table is a .csv or .parquet file, got 'rows.txt'"),
         ("rows", b"a,b\n", r"a table is a .csv or .parquet file, got 'rows'"),
-        ("rows.csv", b"", "no column 'op'"),
+        ("rows.csv", b"", "rows.csv is empty"),
+        ("rows.csv", b"\n\n", "rows.csv is empty"),
         ("rows.csv", b"\xff\xfe\x00", "rows.csv is not a whole CSV file"),
         ("rows.csv", b'op,width\n"a,1\n', "rows.csv is not a whole CSV file"),
         ("rows.csv", b"op,width\na,1\na\n", "rows.csv, row 2: 2 columns, 1 cells"),

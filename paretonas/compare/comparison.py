@@ -157,7 +157,11 @@ class Comparison:
             return self.truth
         found = [cost for costs in self.costs.values() for cost in costs if cost is not None]
         if not found:
-            raise ValueError("no run found a single point: there is nothing to compare")
+            space, rows = self.task.space, ""
+            if isinstance(space, Table):
+                there = len(space.architectures)
+                rows = f"; {space.name} has rows for {there} of {size(space.choices)} architectures"
+            raise ValueError(f"no run found a single point: there is nothing to compare{rows}")
         return Reference.of(np.array(found), true=False)
 
     @cached_property
@@ -206,7 +210,7 @@ class Comparison:
         return pd.concat(parts, ignore_index=True)
 
     def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation of each run: its picks, what it found or why it failed."""
+        """One row per evaluation of each run: its picks, what it found, whether it failed."""
         import pandas as pd
 
         choices = [choice.name for choice in self.task.choices]

@@ -62,12 +62,19 @@ class Journal:
         """What an interrupted run has evaluated, and how many seconds each took."""
         if not self._draft.exists():
             return {}
+        found: dict[Architecture, tuple[Outcome, float]] = {}
+        whole = 0
         text = self._draft.read_bytes()
-        text = text[: text.rfind(b"\n") + 1]  # a killed process may leave its last line torn
-        self._draft.write_bytes(text)
-        entries = [json.loads(line) for line in text.decode().splitlines()]
-        found = [(_outcome(entry), float(entry["seconds"])) for entry in entries]
-        return {outcome.architecture: (outcome, seconds) for outcome, seconds in found}
+        for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
+            try:
+                entry = json.loads(line)
+                outcome, seconds = _outcome(entry), float(entry["seconds"])
+            except (ValueError, TypeError, KeyError):  # what a crash has torn is evaluated again
+                break
+            found[outcome.architecture] = outcome, seconds
+            whole += len(line)
+        self._draft.write_bytes(text[:whole])
+        return found
 
     def add(self, outcome: Outcome, seconds: float) -> None:
         """Append what an evaluation found; it is on disk when this returns."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -157,8 +158,17 @@ _job: Job | None = None  # of this worker, received once instead of with every r
 def _begin(job: Job) -> None:
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began them all ends them
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
     _job = job
+
+
+def _end_with_the_parent() -> None:
+    # If it was killed, nobody else would: the runs would go on beside those that take their place.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(method: str, seed: int) -> Record | Broken:

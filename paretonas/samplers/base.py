@@ -180,6 +180,7 @@ def sample(
     Raises:
         ValueError: a budget that is not positive or is larger than the space, objectives other than
             the front's, or an architecture that is none of the space.
+        TypeError: the sampler asks for something else than architectures.
     """
     columns = tuple(objective.column for objective in objectives)
     if set(columns) != set(front.objectives):
@@ -203,6 +204,10 @@ def sample(
             return
         outcomes: list[Outcome] = []
         for architecture in asked:
+            if not isinstance(architecture, Architecture):
+                raise TypeError(
+                    f"a sampler asks for Architecture(...), got {type(architecture).__name__}"
+                )
             if architecture in seen:
                 bill.duplicates += 1
                 idle += 1

@@ -62,7 +62,7 @@ def numbers(column: pd.Series[Any], name: str, allowed: NDArray[np.bool_]) -> ND
     bad = allowed & ~np.isfinite(values)
     if bad.any():
         found = cells[int(bad.argmax())]
-        what = repr(found) if found else "nothing"
+        what = "nothing" if found is None or str(found) in ("", "<NA>") else repr(found)
         raise ValueError(
             f"objective {name!r} must be a finite number in every allowed row, found {what} in "
             f"{_rows(bad)}"
@@ -74,11 +74,14 @@ def groups(column: pd.Series[Any], name: str) -> tuple[list[str], NDArray[np.int
     """The distinct values of a column as text, and which of them each row has.
 
     Raises:
-        ValueError: a row without a value.
+        ValueError: a row without a value, or a list where one value belongs.
     """
     import pandas as pd
 
-    codes, values = pd.factorize(column.astype(object))
+    try:
+        codes, values = pd.factorize(column.astype(object))
+    except TypeError as error:
+        raise ValueError(f"column {name!r} must hold one value per row: {error}") from error
     missing = codes < 0
     texts = [str(value) for value in values]
     if "" in texts:

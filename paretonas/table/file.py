@@ -35,6 +35,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
             header, *rows = [line for line in lines if line] or [[]]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a whole CSV file: {error}") from error
+    if not header:
+        raise ValueError(f"{path} is empty")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise ValueError(f"{path}, row {number}: {len(header)} columns, {len(row)} cells")
@@ -51,6 +53,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             "parquet needs pyarrow: pip install 'paretonas[parquet]'", name="pyarrow"
         ) from error
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        frame = pd.read_parquet(path, engine="pyarrow")
+        # What pandas kept as the names of rows are columns like others.
+        named = [name for name in frame.index.names if name is not None]
+        return frame.reset_index(level=named) if named else frame
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise ValueError(f"{path} is not a whole parquet file: {error}") from error

@@ -269,6 +269,20 @@ def test_ctrl_c_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path):
     assert not (out / "summary.csv").exists()
 
 
+@pytest.mark.timeout(400)
+def test_killed_it_leaves_no_process_behind(csv, tmp_path):
+    out = tmp_path / "out"
+    many = command(csv, out, methods="random,nsga2", seeds="400", budget="60", jobs="2")
+    program = [sys.executable, "-c", "from paretonas.cli import main; main()", *many]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while process.poll() is None and not list(out.glob("runs/*[0-9].jsonl")):
+        time.sleep(0.05)
+    process.kill()
+    # Ends when nobody holds the other end any more, the processes of the runs included.
+    process.communicate(timeout=60)
+    assert len(list(out.glob("runs/*[0-9].jsonl"))) < 800
+
+
 def test_the_command_of_the_page_runs_on_the_file_of_the_page(here, tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text()
     code = re.findall(r"^```python run\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]

@@ -131,6 +131,14 @@ def test_a_table_that_is_not_complete_is_scored_by_the_best_of_all(frame):
     assert any(isinstance(o, Failure) for o in found.records["all", 0].outcomes)
 
 
+def test_where_no_run_finds_a_row_it_is_told_how_few_there_are(frame):
+    table = Table.from_pandas(frame[21::7], CHOICES, ["error", "latency_ms"])
+    methods = {"elsewhere": lambda task, seed: InOrder(task, seed, 2)}
+    found = compare(table, table.objectives, methods, budget=2, seeds=1)
+    with pytest.raises(ValueError, match="nothing to compare; table has rows for 7 of 48"):
+        assert found.reference
+
+
 def test_a_run_that_ended_early_keeps_its_last_value(table):
     methods = {"few": lambda task, seed: InOrder(task, seed, 7)}
     found = compare(table, table.objectives, methods, budget=30, seeds=1)
@@ -271,6 +279,22 @@ def test_an_interrupted_comparison_goes_on_and_ends_with_the_same(table, tmp_pat
     pd.testing.assert_frame_equal(again.anytime(), whole.anytime())
     pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
     assert not list((tmp_path / "runs").glob("*unfinished*"))
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 40, b"\xff", b"{}", b"[1]", b'{"architecture": 3}'])
+def test_a_run_goes_on_from_what_a_crash_has_left_readable(table, tmp_path, damage):
+    error, latency = table.objectives
+    stopping, counting = Counting(error, stop_at=20), Counting(error)
+    with pytest.raises(KeyboardInterrupt):
+        compare(table, [stopping, latency], ["random"], budget=30, seeds=1, folder=tmp_path)
+    draft = tmp_path / "runs" / "random-0.unfinished.jsonl"
+    lines = draft.read_bytes().splitlines()
+    draft.write_bytes(b"\n".join([*lines[:12], damage, *lines[13:], b""]))
+    again = compare(table, [counting, latency], ["random"], budget=30, seeds=1, folder=tmp_path)
+    assert not again.broken
+    assert counting.asked == 30 - 12
+    whole = compare(table, table.objectives, ["random"], budget=30, seeds=1)
+    pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
 
 
 def test_finished_runs_are_read_not_run(table, tmp_path):
