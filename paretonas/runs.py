@@ -78,18 +78,7 @@ class Run:
         Raises:
             ValueError: this is not the folder of a run.
         """
-        path = Path(folder) / "run.json"
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(
-                f"{folder} is not the folder of a run: no run.json ({error.strerror})"
-            ) from error
-        except ValueError as error:
-            raise ValueError(f"{path} is not a whole JSON file: {error}") from error
-        if not isinstance(about, dict) or "settings" not in about:
-            raise ValueError(f"{path} does not describe a run: it has no settings")
-        return cls(Path(folder), about)
+        return cls(Path(folder), read_about(Path(folder) / "run.json", "a run", {"settings"}))
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -254,6 +243,30 @@ class Run:
 
     def _weights(self, name: str) -> Path:
         return self.folder / "weights" / f"{name}.safetensors"
+
+
+def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
+    """Read the JSON file that says what a folder is the folder of.
+
+    Args:
+        path: of the file.
+        what: such as "a run".
+        needed: names that it must have.
+
+    Raises:
+        ValueError: the file is not there, not whole, or lacks one of the names.
+    """
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"{path.parent} is not the folder of {what}: no {path.name} ({error.strerror})"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole JSON file: {error}") from error
+    if not isinstance(about, dict) or not needed <= {*about}:
+        raise ValueError(f"{path} does not describe {what}: it has no settings")
+    return about
 
 
 def _check_free(folder: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -122,12 +123,9 @@ def search(
         "seed": seed,
         "costs": costs,
     }
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(asked, out, resume, "run")
     if resume is None:
         begin(out, **given)
-    elif given or out:
-        also = ", ".join(f"--{name}" for name in [*given, *(["out"] if out else [])])
-        raise typer.BadParameter(f"a resumed run keeps its own settings; leave out {also}")
     else:
         go_on(resume)
 
@@ -230,14 +228,22 @@ def compare(
         "budget": budget,
         "seeds": seeds,
     }
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(asked, out, resume, "comparison")
     if resume is None:
         begin(out, jobs, **given)
-    elif given or out:
-        also = ", ".join(f"--{name}" for name in [*given, *(["out"] if out else [])])
-        raise typer.BadParameter(f"a resumed comparison keeps its own settings; leave out {also}")
     else:
         go_on(resume, jobs)
+
+
+def _given(
+    asked: Mapping[str, Any], out: Path | None, resume: Path | None, what: str
+) -> dict[str, Any]:
+    """The options that were given; none may be where something goes on as it was begun."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    if resume is not None and (given or out):
+        also = ", ".join(f"--{name}" for name in [*given, *(["out"] if out else [])])
+        raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
+    return given
 
 
 def _names(given: list[str] | None) -> list[str] | None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from paretonas import runs
 from paretonas._atomic import replacing
 from paretonas.point import Point
 from paretonas.samplers import Failure, Ledger, Outcome
@@ -144,17 +145,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: this is not the folder of a comparison.
     """
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(
-            f"{folder} is not the folder of a comparison: no {ABOUT} ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{folder / ABOUT} is not a whole JSON file: {error}") from error
-    if not isinstance(about, dict) or not {"settings", "asked", "folder"} <= {*about}:
-        raise ValueError(f"{folder / ABOUT} does not describe a comparison: it has no settings")
-    return about
+    return runs.read_about(folder / ABOUT, "a comparison", {"settings", "asked", "folder"})
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:

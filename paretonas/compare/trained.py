@@ -44,8 +44,7 @@ class TrainedSpace:
             Latency.profile(supernet, example),
             Memory.of(supernet, example),
         )
-        structure = getattr(space, "structure", None)
-        return cls(space.name, supernet.choices, objectives, structure)
+        return cls(space.name, supernet.choices, objectives, space.structure)
 
 
 class TrainedError:

@@ -127,26 +127,17 @@ def _anytime(
         if not len(runs[method]):
             continue
         low, middle, high = np.maximum(np.percentile(runs[method], [25, 50, 75], axis=0), floor)
-        figure.add_scatter(
-            x=x,
-            y=low.tolist(),
-            mode="lines",
-            line={"width": 0, "shape": "hv"},
-            legendgroup=method,
-            showlegend=False,
-            hoverinfo="skip",
-        )
-        figure.add_scatter(
-            x=x,
-            y=high.tolist(),
-            fill="tonexty",
-            mode="lines",
-            line={"width": 0, "shape": "hv"},
-            fillcolor=_faint(style["color"]),
-            legendgroup=method,
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        edge = {
+            "x": x,
+            "mode": "lines",
+            "line": {"width": 0, "shape": "hv"},
+            "legendgroup": method,
+            "showlegend": False,
+            "hoverinfo": "skip",
+        }
+        figure.add_scatter(y=low.tolist(), **edge)
+        band = _faint(style["color"])
+        figure.add_scatter(y=high.tolist(), fill="tonexty", fillcolor=band, **edge)
         figure.add_scatter(
             x=x,
             y=middle.tolist(),
