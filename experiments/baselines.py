@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-import numpy as np
-from truth import Array, Truth
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.operators.crossover.sbx import SBX
+from pymoo.operators.mutation.pm import PM
+from pymoo.operators.repair.rounding import RoundingRepair
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
+from truth import Array, Tabulated, Truth
 
-from paretonas.relaxation import sizes_of
-
-PATIENCE = 30  # generations without a new architecture until NSGA-II counts as converged
+from paretonas.front import Front
+from paretonas.samplers import Task, sample
+from paretonas.samplers.pymoo import Pymoo, operators
 
 
 def random_order(truth: Truth, seed: int) -> Iterator[int]:
@@ -20,48 +24,43 @@ def random_order(truth: Truth, seed: int) -> Iterator[int]:
     yield from rows
 
 
-def nsga2_order(truth: Truth, errors: Array, seed: int, population: int) -> Iterator[int]:
-    """The architectures in the order in which NSGA-II (pymoo) evaluates them, none twice.
+def nsga2_order(truth: Truth, errors: Array, seed: int, algorithm: NSGA2) -> Iterator[int]:
+    """The architectures in the order in which NSGA-II evaluates them, none twice.
+
+    Ends where NSGA-II has converged, as `paretonas.samplers.sample` has it.
 
     Args:
         truth: the space and its costs.
         errors: (N,) what an evaluation finds.
         seed: of its random numbers.
-        population: its size.
+        algorithm: `by_pick` or `by_number`.
 
     References:
         Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II" (IEEE
-        Trans. Evol. Comput. 6). Integer picks by rounding, as pymoo's documentation has it.
+        Trans. Evol. Comput. 6).
     """
-    from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.problem import Problem
-    from pymoo.operators.crossover.sbx import SBX
-    from pymoo.operators.mutation.pm import PM
-    from pymoo.operators.repair.rounding import RoundingRepair
-    from pymoo.operators.sampling.rnd import IntegerRandomSampling
+    objectives = (Tabulated(truth, errors, "error", "percent"), *truth.objectives())
+    task = Task(truth.space, objectives)
+    sampler, front = Pymoo(task, algorithm, seed=seed), Front(task.columns)
+    for outcome in sample(truth.space, objectives, sampler, front, budget=len(truth.picks)):
+        yield truth.row(outcome.architecture)
 
-    upper = np.array(sizes_of(truth.choices)) - 1
-    problem = Problem(n_var=len(upper), n_obj=3, xl=np.zeros_like(upper), xu=upper, vtype=int)
-    algorithm = NSGA2(
+
+def by_pick(population: int) -> NSGA2:
+    """NSGA-II as `paretonas compare` has it, to which one option is as far as another."""
+    return NSGA2(pop_size=population, **operators())
+
+
+def by_number(population: int) -> NSGA2:
+    """NSGA-II on the numbers of options, as pymoo's documentation has it for integers.
+
+    Simulated binary crossover and polynomial mutation, rounded: options that are listed next to
+    each other count as alike, which those of these spaces are.
+    """
+    return NSGA2(
         pop_size=population,
         sampling=IntegerRandomSampling(),
         crossover=SBX(repair=RoundingRepair()),
         mutation=PM(repair=RoundingRepair()),
         eliminate_duplicates=True,
     )
-    algorithm.setup(problem, termination=("n_gen", 10_000), seed=seed)
-    found: set[int] = set()
-    idle = 0
-    while idle < PATIENCE:
-        asked = algorithm.ask()
-        if asked is None or len(asked) == 0:
-            return
-        idle += 1
-        for individual in asked:
-            row = truth.row([int(pick) for pick in individual.X])
-            individual.set("F", np.array([errors[row], *truth.costs[row]]))
-            if row not in found:
-                found.add(row)
-                idle = 0
-                yield row
-        algorithm.tell(infills=asked)

@@ -9,7 +9,8 @@ trainings as measured for the table. At each number of finalists of the gradient
 - NSGA-II and random search over the same supernet pay for the same weights, look at architectures
   for as long as the gradient search looked and thought, and train as many finalists, spread over
   the front that they estimate; once by inherited loss and once by inherited error;
-- NSGA-II and random search with every candidate trained go on until the same total is spent.
+- NSGA-II, with two sets of operators, and random search with every candidate trained go on until
+  the same total is spent.
 
 What methods think themselves is billed to the gradient search only. Writes `search_quality.csv`
 (a row per method, seed and budget), `search_ranking.csv` (what the estimates are worth) and
@@ -30,7 +31,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from baselines import nsga2_order, random_order
+from baselines import by_number, by_pick, nsga2_order, random_order
 from torch.nn import functional
 from truth import SPACES, Array, TableTrainer, Truth, spread
 
@@ -145,7 +146,7 @@ def compare(
         looks = max(1, round(thinking / look_seconds))
         for kind, seen in (("loss", loss), ("error", error)):
             orders = {
-                "NSGA-II": nsga2_order(truth, seen, seed, population=20),
+                "NSGA-II": nsga2_order(truth, seen, seed, by_pick(20)),
                 "random": random_order(truth, seed),
             }
             for method, order in orders.items():
@@ -156,7 +157,8 @@ def compare(
                 front = truth.front(chosen, seed)
                 report(f"{method}, inherited {kind}", count, front, seconds, len(known))
         orders = {
-            "NSGA-II": nsga2_order(truth, truth.seen(seed), seed, population=8),
+            "NSGA-II": nsga2_order(truth, truth.seen(seed), seed, by_pick(5)),
+            "NSGA-II with SBX": nsga2_order(truth, truth.seen(seed), seed, by_number(5)),
             "random": random_order(truth, seed),
         }
         for method, order in orders.items():
@@ -247,7 +249,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, settings: Settings) -> None:
-    """Median regret over the budget, with quartiles; of the two inherited scores the better."""
+    """Median regret over the budget, with quartiles; of each kind of a baseline the better."""
     colors = {"NSGA-II": "#c44e52", "random": "#8c8c8c", "gradient": "#1f6fb2"}
     lines = {OURS: "-", "inherited": "--", "trained": ":"}
     shown = frame[frame["supernet_steps"] == settings.supernet_steps[-1]]
@@ -275,12 +277,12 @@ def draw(frame: pd.DataFrame, settings: Settings) -> None:
 
 
 def best_of_kinds(frame: pd.DataFrame) -> list[str]:
-    """The methods to show; of a baseline by inherited loss and by error, the better one."""
+    """The methods to show: of each baseline the best by inherited scores, and the best trained."""
     medians = frame.groupby("method")["regret"].median()
     methods = [OURS]
-    for name in ("NSGA-II", "random"):
-        pair = [f"{name}, inherited loss", f"{name}, inherited error"]
-        methods += [min(pair, key=lambda method: medians[method]), f"{name}, trained"]
+    for name, kind in product(("NSGA-II", "random"), ("inherited", "trained")):
+        same = [m for m in medians.index if m.startswith(name) and kind in m]
+        methods.append(min(same, key=lambda method: medians[method]))
     return methods
 
 

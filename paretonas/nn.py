@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -550,9 +551,9 @@ class NetworkSpace:
     recipe: Recipe = field(default_factory=Recipe)
     structure: Structure | None = None
 
-    @property
+    @cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """The choices in the network."""
+        """The choices in the network, which is built once to find them."""
         return self.supernet().choices
 
     def supernet(self, seed: int = 0) -> Supernet:

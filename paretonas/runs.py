@@ -61,7 +61,7 @@ class Run:
             "settings": dict(settings),
             "device": device,
             "seed": seed,
-            "versions": {name: _version(name) for name in ("paretonas", "torch", "numpy")}
+            "versions": {name: version_of(name) for name in ("paretonas", "torch", "numpy")}
             | {"python": platform.python_version()},
             "machine": platform.platform(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -283,7 +283,8 @@ def _check_free(folder: Path) -> None:
         raise ValueError(f"{folder} cannot be written: no permission to write in {nearest}")
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The version that is installed; a source tree also works without being installed."""
     try:
         return version(package)
     except PackageNotFoundError:

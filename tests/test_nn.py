@@ -1,7 +1,9 @@
 """What a network with choices promises: one path, a mixture, and a path taken out of it."""
 
 import copy
+import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -393,3 +395,27 @@ def test_a_space_reads_its_choices_off_its_network():
     part = Split(torch.zeros(2, 2), torch.tensor([0, 1]))
     space = NetworkSpace("mine", OneOfTwo, lambda: Data(part, part, part))
     assert space.choices == Supernet(OneOfTwo()).choices
+
+
+def test_a_network_is_built_once_for_its_choices_and_without_a_trace():
+    built = []
+
+    def network():
+        built.append(torch.rand(1))
+        return OneOfTwo()
+
+    space = NetworkSpace("mine", network, toy.space.data)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    fresh = space.supernet(3).state_dict()
+    assert space.choices == space.choices == replace(space, name="other").choices
+    assert len(built) == 3  # the supernet's, this space's, the other's
+    assert torch.equal(torch.get_rng_state(), before)
+    again = space.supernet(3).state_dict()
+    assert all(torch.equal(fresh[name], again[name]) for name in fresh)
+    assert space == NetworkSpace("mine", network, toy.space.data)
+
+
+def test_the_choices_of_a_space_travel_with_it():
+    assert toy.space.choices == pickle.loads(pickle.dumps(toy.space)).choices
+    assert pickle.loads(pickle.dumps(toy.space)) == toy.space

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -247,10 +248,19 @@ def _given(
 
 
 def _names(given: list[str] | None) -> list[str] | None:
-    """Names that were separated by commas, or given one by one."""
+    """Names separated by commas, or given one by one; quotes hold a name that has a comma."""
     if given is None:
         return None
-    return [name.strip() for text in given for name in text.split(",") if name.strip()]
+    names = []
+    for text in given:
+        try:
+            names += next(csv.reader([text], skipinitialspace=True, strict=True), [])
+        except csv.Error as error:
+            raise typer.BadParameter(
+                f"cannot read the list {text}: {error}; a name that has a comma stands between "
+                "two quotes, as in --choices '\"a,b\",c'"
+            ) from error
+    return [name.strip() for name in names if name.strip()]
 
 
 @app.command()
@@ -294,13 +304,15 @@ def profile(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder of a run or of a comparison.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", show_default="DIR/report.html", help="Where to write."),
     ] = None,
 ) -> None:
-    """Draw a run as one HTML page: the front, the conflict over time, the hypervolume."""
+    """Draw a run as one HTML page, its front, conflict and hypervolume, or redraw a comparison."""
     from paretonas.cli.report import write_page
 
     write_page(folder, out)

@@ -16,7 +16,7 @@ from paretonas.cli.display import console
 from paretonas.cli.find import find_any_space
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.journal import Record, read_about
-from paretonas.compare.trained import TrainedSpace
+from paretonas.compare.trained import trained_objectives
 from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import Exact
 from paretonas.report.comparison import write_comparison
@@ -42,25 +42,22 @@ def go_on(folder: Path, jobs: int | None) -> None:
     _compare(folder, jobs, about["asked"], Path(about["folder"]))
 
 
+def redraw(folder: Path, page: Path) -> None:
+    """Draw the page of a comparison from the runs that have ended; none is run."""
+    about = read_about(folder)
+    asked = about["asked"]
+    space, objectives = _task(asked, Path(about["folder"]))
+    comparison = _compared(folder, asked, space, objectives, jobs=0)
+    write_comparison(comparison, page, asked, about["started"])
+
+
 def _compare(out: Path, jobs: int | None, asked: Mapping[str, Any], folder: Path) -> None:
     space, objectives = _task(asked, folder)
-    methods, seeds = asked["methods"], asked["seeds"]
-    runs = max(1, len(methods) * seeds)
+    runs = max(1, len(asked["methods"]) * asked["seeds"])
     try:
         with _Watch(runs) as watch:
-            comparison = compare(
-                space,
-                objectives,
-                methods,
-                budget=asked["budget"],
-                seeds=seeds,
-                log=_columns(space, objectives, asked.get("log", [])),
-                free=_columns(space, objectives, asked.get("free", [])),
-                jobs=_processes(asked, space, jobs, runs),
-                folder=out,
-                asked=asked,
-                watch=watch,
-            )
+            processes = _processes(asked, space, jobs, runs)
+            comparison = _compared(out, asked, space, objectives, jobs=processes, watch=watch)
     except KeyboardInterrupt:
         print(f"paretonas: stopped; to go on: paretonas compare --resume {out}", file=sys.stderr)
         raise
@@ -72,6 +69,30 @@ def _compare(out: Path, jobs: int | None, asked: Mapping[str, Any], folder: Path
     _show(comparison, out)
     if comparison.broken:
         raise RuntimeError(f"{len(comparison.broken)} of {runs} runs failed; {again}")
+
+
+def _compared(
+    out: Path,
+    asked: Mapping[str, Any],
+    space: SearchSpace,
+    objectives: Sequence[Exact],
+    *,
+    jobs: int | None,
+    watch: Callable[[Record | Broken], None] | None = None,
+) -> Comparison:
+    return compare(
+        space,
+        objectives,
+        asked["methods"],
+        budget=asked["budget"],
+        seeds=asked["seeds"],
+        log=_columns(space, objectives, asked.get("log", [])),
+        free=_columns(space, objectives, asked.get("free", [])),
+        jobs=jobs,
+        folder=out,
+        asked=asked,
+        watch=watch,
+    )
 
 
 def _task(asked: Mapping[str, Any], folder: Path) -> tuple[SearchSpace, Sequence[Exact]]:
@@ -91,8 +112,7 @@ def _task(asked: Mapping[str, Any], folder: Path) -> tuple[SearchSpace, Sequence
     if objectives is not None:
         return space, objectives
     if isinstance(space, NetworkSpace):
-        trained = TrainedSpace.of(space)
-        return trained, trained.objectives
+        return space, trained_objectives(space)
     raise ValueError(
         f"{asked['space']} knows no objectives; give its measurements with --table FILE"
     )

@@ -1,16 +1,24 @@
-"""`paretonas report`: the HTML page of a run."""
+"""`paretonas report`: the HTML page of a run or of a comparison."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from paretonas.cli.compare import redraw
+from paretonas.compare.journal import ABOUT
 from paretonas.report import write_report
 from paretonas.runs import Run
 
 
 def write_page(folder: Path, out: Path | None) -> None:
     """Draw the page and say where it is."""
-    run = Run.open(folder)
-    page = out or run.folder / "report.html"
-    write_report(run, page)
+    page = out or folder / "report.html"
+    if (folder / ABOUT).exists():
+        redraw(folder, page)
+    elif (folder / "run.json").exists():
+        write_report(Run.open(folder), page)
+    else:
+        raise ValueError(
+            f"{folder} is not the folder of a run or a comparison: no run.json, no {ABOUT}"
+        )
     print(f"the report is {page}")

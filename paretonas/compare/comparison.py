@@ -72,7 +72,8 @@ def compare(
         log: columns that count by their ratios, for the methods and for the scores.
         free: columns that a method may look up without an evaluation.
         jobs: how many processes, each of one thread; None runs all in this one. In a script of
-            your own, processes need ``if __name__ == "__main__":``.
+            your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
+            ended in the folder is scored.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
             with the same settings.
         asked: the settings in the user's own words, plain values, kept beside them.

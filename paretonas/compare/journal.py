@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def begin_or_go_on(folder: Path, settings: Mapping[str, Any], asked: Mapping[str
             "settings": settings,
             "asked": asked,
             "folder": str(Path.cwd()),
-            "paretonas": version("paretonas"),
+            "paretonas": runs.version_of("paretonas"),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         with replacing(folder / ABOUT) as draft:

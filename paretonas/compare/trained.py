@@ -1,50 +1,26 @@
-"""Spaces of networks to compare on: an evaluation trains the architecture and finds its costs."""
+"""What a comparison on a space of networks measures: an evaluation trains the architecture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
-from paretonas.cell import Structure
 from paretonas.data import Data
 from paretonas.gradient_search.finalists import train_finalists
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import Latency, Memory
 from paretonas.objectives.base import Exact
-from paretonas.space import Architecture, Choice
+from paretonas.space import Architecture
 
 
-@dataclass(frozen=True)
-class TrainedSpace:
-    """A space of networks whose objectives are found by training and measuring.
+def trained_objectives(space: NetworkSpace) -> tuple[Exact, ...]:
+    """The validation error after training by the space's recipe, latency by table, and memory.
 
-    Attributes:
-        name: of the space.
-        choices: of its networks.
-        objectives: the validation error after training by the space's recipe, latency by table, and
-            memory.
-        structure: how the choices are wired, if the space knows.
+    The table of latencies is measured here, once, so that all methods see the same ones. It is
+    found again when a comparison goes on.
     """
-
-    name: str
-    choices: tuple[Choice, ...]
-    objectives: tuple[Exact, ...]
-    structure: Structure | None = None
-
-    @classmethod
-    def of(cls, space: NetworkSpace) -> TrainedSpace:
-        """Measure the table of latencies, once, so that all methods see the same ones.
-
-        The same table is found again when a comparison goes on.
-        """
-        supernet, example = space.supernet(), space.data().example
-        objectives = (
-            TrainedError(space),
-            Latency.profile(supernet, example),
-            Memory.of(supernet, example),
-        )
-        return cls(space.name, supernet.choices, objectives, space.structure)
+    supernet, example = space.supernet(), space.data().example
+    return TrainedError(space), Latency.profile(supernet, example), Memory.of(supernet, example)
 
 
 class TrainedError:

@@ -99,7 +99,7 @@ def run_all(
     Args:
         job: what the runs share.
         pairs: methods and seeds.
-        jobs: how many processes; None runs all in this one.
+        jobs: how many processes; None runs all in this one, 0 none.
     """
     waiting = []
     for pair in pairs:
@@ -108,7 +108,7 @@ def run_all(
             waiting.append(pair)
         else:
             yield record
-    if not waiting:
+    if not waiting or jobs == 0:
         return
     if jobs is None:
         threads = torch.get_num_threads()

@@ -29,9 +29,9 @@ def first_design(
 
     The first half takes the same option wherever it is offered, as far as there are options: what
     one costs shows nowhere else so clearly, and the expensive ends of fronts are among these. In
-    the second half one operation stands alone, identities all around it, if the structure knows of
-    any: the cheap ends. What is missing then is filled up with what the surrogates' kernel knows
-    least about.
+    the second half are, if the structure knows of such options, a mixture of identities and dead
+    ones without any operation, and one operation alone, identities all around it: the cheap ends.
+    What is missing then is filled up with what the surrogates' kernel knows least about.
 
     Args:
         choices: of the space.
@@ -41,9 +41,9 @@ def first_design(
         count: how many; fewer in a small space.
     """
     uniform = list(dict.fromkeys(_uniform(choices, rng)))
-    lone = list(dict.fromkeys(_lone(choices, structure, rng))) if structure else []
+    cheap = list(dict.fromkeys(_cheap(choices, structure, features, rng))) if structure else []
     drawn = [tuple(rng.randrange(n) for n in features.sizes) for _ in range(POOL)]
-    wanted = [*uniform[: (count + 1) // 2], *lone[: count // 2]]
+    wanted = [*uniform[: (count + 1) // 2], *cheap[: count // 2]]
     pool = list(dict.fromkeys([*wanted, *drawn]))
     encoded = features(one_hot_picks(torch.tensor(pool), features.sizes))
     kernel = np.tensordot(WEIGHTS, overlaps(encoded, encoded).numpy(), 1)
@@ -72,6 +72,24 @@ def _uniform(choices: Sequence[Choice], rng: random.Random) -> Iterator[Picks]:
             own.index(option) if own in shared and option in own else rng.randrange(len(own))
             for own in offered
         )
+
+
+def _cheap(
+    choices: Sequence[Choice], structure: Structure, features: Features, rng: random.Random
+) -> Iterator[Picks]:
+    """Nothing but identities and dead options, once; then what `_lone` finds."""
+    offered = {option for choice in choices for option in choice.options}
+    if offered & structure.identity and offered & structure.dead:
+        idle = structure.identity | structure.dead
+        bare = [
+            [i for i, option in enumerate(choice.options) if option in idle]
+            or list(range(len(choice.options)))
+            for choice in choices
+        ]
+        drawn = [tuple(map(rng.choice, bare)) for _ in range(POOL)]
+        alive = features(one_hot_picks(torch.tensor(drawn), features.sizes)).alive.tolist()
+        yield from [picks for picks, routes in zip(drawn, alive, strict=True) if routes > 0][:1]
+    yield from _lone(choices, structure, rng)
 
 
 def _lone(choices: Sequence[Choice], structure: Structure, rng: random.Random) -> Iterator[Picks]:

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from paretonas.samplers._warp import unit
+
 Matrix = NDArray[np.float64]
 Shortfall = Callable[[Matrix], Matrix]  # thresholds (b,) -> E[max(0, threshold - Y)] (k, b)
 
@@ -22,7 +24,8 @@ def expected_improvement(
 
     The objectives of a point are independent random variables of any distribution. The volume that
     a point dominates within a box is a product over objectives, so its expectation is one as well;
-    the boxes of `uncovered` are disjoint.
+    the boxes of `uncovered` are disjoint. Each objective counts in its `unit`, since a product of
+    huge or of tiny values would be lost.
 
     Args:
         front: points measured.
@@ -34,11 +37,14 @@ def expected_improvement(
         improvement using box decomposition algorithms" (J. Global Optimization 75; arXiv
         1904.12672).
     """
+    units = [
+        unit(np.append(column, worst)) for column, worst in zip(front.T, reference, strict=True)
+    ]
     lower, upper = uncovered(front, reference)
     gain: Matrix = np.ones((1, len(lower)))
     for j, shortfall in enumerate(shortfalls):
         edges, place = np.unique(np.concatenate([lower[:, j], upper[:, j]]), return_inverse=True)
-        below = shortfall(edges[1:])
+        below = shortfall(edges[1:]) / units[j]
         below = np.hstack([np.zeros((len(below), 1)), below])  # the first is -inf
         gain = gain * (below[:, place[len(lower) :]] - below[:, place[: len(lower)]])
     total: Matrix = gain.sum(axis=1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paretonas.samplers._features import Encoded
+from paretonas.samplers._unlogged import Unlogged
 from paretonas.samplers._warp import SHIFTS, Warp
 
 Matrix = NDArray[np.float64]
+Make = Callable[[Matrix], Warp | Unlogged | None]
+
+# How costs may be warped, and costs that are logarithms.
+AS_IS: tuple[Make, ...] = (partial(Warp.of, shift=None),)
+WARPS: tuple[Make, ...] = tuple(partial(Warp.of, shift=shift) for shift in SHIFTS)
+WARPS_OF_LOGARITHMS: tuple[Make, ...] = (*AS_IS, Unlogged.of)
 
 # Weights of the parts of the kernel, see `overlaps`, and of the noise, before data speak; the
 # variance of costs is 1. They are logarithms with a normal prior of this deviation.
@@ -32,7 +40,7 @@ class Surrogate:
 
     Its kernel is a sum: a constant; linear in the picks, in the counts on routes, and in the counts
     of pairs on routes; of the distance between counts; of the number of picks that differ. The
-    weights are those of the largest posterior density; so is the `Warp`, which decides between
+    weights are those of the largest posterior density; so is the warp, which decides between
     costs and their logarithms.
 
     `relaxed` is differentiable in alpha. Each part of the kernel is an expectation under
@@ -42,7 +50,7 @@ class Surrogate:
     Attributes:
         warp: of the costs.
         hyper: (7,) logarithms of the weights of the parts and of the noise.
-        shift: which warp it is.
+        make: which warp it is.
 
     References:
         Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), algorithm 2.1 and
@@ -50,9 +58,9 @@ class Surrogate:
         Rasmussen and Ghahramani 2004, "Warped Gaussian processes" (NIPS 16).
     """
 
-    warp: Warp
+    warp: Warp | Unlogged
     hyper: Matrix
-    shift: float | None
+    make: Make
     _known: Encoded = field(repr=False)
     _whiten: Matrix = field(repr=False)  # inverse of the covariance's Cholesky factor
     _weights: Matrix = field(repr=False)  # covariance^-1 warped costs
@@ -64,7 +72,7 @@ class Surrogate:
         costs: Float[Matrix, " k"],
         before: Surrogate | None = None,
         *,
-        log: bool = False,
+        warps: Sequence[Make] = WARPS,
         search: bool = True,
     ) -> Surrogate:
         """Learn from costs that were measured.
@@ -73,25 +81,26 @@ class Surrogate:
             known: the architectures, k of them, at least 1.
             costs: finite; what warps them is found here.
             before: an earlier fit, to start from.
-            log: the costs are logarithms already.
+            warps: what may warp the costs; the first one always can.
             search: whether to look for better weights and warp than those of `before`.
         """
         parts = overlaps(known, known)
-        shift = before.shift if before else None
-        hyper = before.hyper if before else PRIOR
+        make, hyper = (before.make, before.hyper) if before else (warps[0], PRIOR)
         if search or before is None:
             best = math.inf
             start = hyper
-            settled = log or (before is not None and len(costs) > SETTLED)
-            for tried in (shift,) if settled else SHIFTS:
-                warp = Warp.of(costs, tried)
+            settled = before is not None and len(costs) > SETTLED
+            for tried in (make,) if settled else warps:
+                if (warp := tried(costs)) is None:
+                    continue
                 found, loss = _minimum(_posterior(parts, warp(costs)), start)
                 if (loss := loss - warp.log_jacobian(costs)) < best - 1e-9:
-                    best, shift, hyper = loss, tried, found
-        warp = Warp.of(costs, shift)
+                    best, make, hyper = loss, tried, found
+        warp = make(costs) or warps[0](costs)
+        assert warp is not None
         whiten = np.linalg.inv(np.linalg.cholesky(_covariance(parts, hyper)))
         weights = whiten.T @ (whiten @ warp(costs))
-        return cls(warp, hyper, shift, known, whiten, weights)
+        return cls(warp, hyper, make, known, whiten, weights)
 
     def relaxed(self, features: Encoded) -> Float[Tensor, " r"]:
         """The expected cost of architectures drawn from distributions, on the warped scale."""

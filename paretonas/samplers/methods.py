@@ -12,6 +12,7 @@ _WHERE = {
     "surgery": ("surgery", "Surgery"),
     "ridge": ("ridge", "Ridge"),
     "nsga2": ("pymoo", "nsga2"),
+    "nsga2-steady": ("pymoo", "nsga2_steady"),
     "nsga3": ("pymoo", "nsga3"),
     "agemoea2": ("pymoo", "agemoea2"),
     "smsemoa": ("pymoo", "smsemoa"),

@@ -149,6 +149,17 @@ def nsga2(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
     return Pymoo(task, NSGA2(pop_size=population, **operators()), seed=seed)
 
 
+def nsga2_steady(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+    """NSGA-II in a steady state: one child at a time, which may be a parent of the next.
+
+    References:
+        Durillo, Nebro, Luna and Alba, "On the effect of the steady-state selection scheme in
+        multi-objective genetic algorithms" (2009).
+    """
+    algorithm = NSGA2(pop_size=population, n_offsprings=1, **operators())
+    return Pymoo(task, algorithm, seed=seed)
+
+
 def nsga3(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
     """NSGA-III: survival by closeness to reference directions, spread evenly.
 

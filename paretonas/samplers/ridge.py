@@ -15,6 +15,7 @@ from paretonas.relaxation import one_hot_picks
 from paretonas.samplers._climb import neighbors
 from paretonas.samplers._features import Features
 from paretonas.samplers._known import Known, Picks
+from paretonas.samplers._warp import unit
 from paretonas.samplers.base import Outcome, Task
 from paretonas.samplers.random import Random
 from paretonas.space import Architecture, encode
@@ -83,7 +84,9 @@ class Ridge:
         return [picks for picks, passing in zip(new, alive, strict=True) if passing > 0]
 
     def _predict(self, picks: list[Picks]) -> Float[Matrix, "k m"]:
+        """What the objectives cost, each in its unit."""
         x, costs = self._rows(list(self._known.points)), self._known.costs
+        costs = costs / [unit(column) for column in costs.T]
         center, mean = x.mean(axis=0), costs.mean(axis=0)
         left, values, right = np.linalg.svd(x - center, full_matrices=False)
         fitted = left.T @ (costs - mean)

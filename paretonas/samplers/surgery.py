@@ -23,7 +23,7 @@ from paretonas.samplers._features import Encoded, Features
 from paretonas.samplers._improvement import Shortfall, expected_improvement
 from paretonas.samplers._known import Known, Picks
 from paretonas.samplers._rays import Rays
-from paretonas.samplers._surrogate import Surrogate
+from paretonas.samplers._surrogate import AS_IS, WARPS, WARPS_OF_LOGARITHMS, Make, Surrogate
 from paretonas.samplers.base import Outcome, Task, evaluate, logarithm
 from paretonas.samplers.random import Random
 from paretonas.solvers import LinearScalarization, Solver
@@ -166,11 +166,14 @@ class Surgery:
         known = self._encode(picks)
         before: Sequence[Surrogate | None] = self._models or [None] * costs.shape[1]
         self._models = [
-            Surrogate.fit(known, column, model, log=name in self._task.log, search=search)
+            Surrogate.fit(known, column, model, warps=self._warps(name), search=search)
             for name, column, model in zip(self._task.columns, costs.T, before, strict=True)
         ]
         if search:
             self._sought = count
+
+    def _warps(self, column: str) -> Sequence[Make]:
+        return WARPS_OF_LOGARITHMS if column in self._task.log else WARPS
 
     def _predicted(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, "r m"]:
         """What is expected of each distribution, differentiable, as `Task.costs` counts."""
@@ -201,7 +204,7 @@ class Surgery:
             return lambda features: np.ones(len(features.picks))
         encoded = self._encode([*known.points, *known.failed])
         failed = np.repeat([0.0, 1.0], [len(known.points), len(known.failed)])
-        model = Surrogate.fit(encoded, failed, log=True)
+        model = Surrogate.fit(encoded, failed, warps=AS_IS)
 
         def probability(features: Encoded) -> Matrix:
             failure = model.warp.undo(model.relaxed(features)).numpy()

@@ -1,8 +1,10 @@
 """`paretonas compare`: what it writes and says, and what it refuses in one line."""
 
+import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +108,43 @@ def test_resume_reads_what_has_ended_and_tells_the_same(folder, capsys):
     assert str(folder / "report.html") in said
 
 
+def test_report_redraws_the_page_and_runs_nothing(folder, capsys, monkeypatch):
+    monkeypatch.setattr("paretonas.compare.workers.sample", None)
+    before = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    assert run(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"the report is {folder / 'report.html'}\n"
+    assert (folder / "report.html").read_bytes() == before
+
+
+def test_report_draws_as_much_as_has_ended(folder, tmp_path, capsys):
+    part, page = tmp_path / "part", tmp_path / "page.html"
+    shutil.copytree(folder, part)
+    (part / "runs" / "nsga2-1.jsonl").unlink()
+    assert run(["report", str(part), "--out", str(page)]) == 0
+    assert "<b>nsga2</b></td><td class=number>1 of 2</td>" in page.read_text()
+    assert not (part / "runs" / "nsga2-1.jsonl").exists()
+    for path in (part / "runs").iterdir():
+        path.unlink()
+    capsys.readouterr()
+    code, line = error_of(["report", str(part)], capsys)
+    assert code == 2
+    assert "no run has ended: there is nothing to show" in line
+
+
+def test_report_refuses_what_it_cannot_draw(folder, tmp_path, capsys):
+    code, line = error_of(["report", str(tmp_path)], capsys)
+    assert code == 2
+    assert "is not the folder of a run or a comparison: no run.json, no compare.json" in line
+    shutil.copytree(folder, tmp_path / "other")
+    about = json.loads((folder / "compare.json").read_text())
+    moved = json.dumps({**about, "asked": {**about["asked"], "table": "gone.csv"}})
+    (tmp_path / "other" / "compare.json").write_text(moved)
+    code, line = error_of(["report", str(tmp_path / "other")], capsys)
+    assert code == 2
+    assert "gone.csv" in line
+
+
 def test_the_same_command_goes_on_and_another_is_refused(folder, capsys):
     csv = folder.parent / "cells.csv"
     assert run(command(csv, folder)) == 0
@@ -169,6 +208,8 @@ def test_where_all_runs_fail_there_is_nothing_to_show(here, csv, tmp_path, capsy
         ({"methods": "random,random"}, "method 'random' is named 2 times"),
         ({"methods": ""}, "no method to compare"),
         ({"seeds": "0"}, "at least one seed, got 0"),
+        ({"choices": '"op_0_1,op_0_2'}, 'cannot read the list "op_0_1,op_0_2: unexpected end'),
+        ({"minimize": '"error"s,latency_ms'}, "a name that has a comma stands between two quotes"),
         ({"log": "zero", "minimize": "error,zero"}, "positive throughout, but zero goes from 0"),
         ({"log": "eror"}, "no objective is called 'eror'; did you mean 'error'?"),
         ({"free": "latency"}, "no objective is called 'latency'; did you mean 'latency_ms'?"),
@@ -235,6 +276,31 @@ def test_names_may_be_given_one_by_one_and_gains_by_their_own_name(here, csv, tm
     assert {"latency_ms", "minus_accuracy"} <= {*front.columns}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Known without an evaluation to every method that can use it: latency (ms)." in page
+
+
+def test_a_name_with_a_comma_stands_in_quotes(here, csv, frame, tmp_path):
+    other = {"op_0_1": "first, or so", "op_0_2": 'the "second"', "error": "error, in percent"}
+    frame.rename(columns=other).to_csv(csv, index=False)
+    arguments = command(
+        csv,
+        tmp_path / "out",
+        choices='"first, or so",the "second", op_1_2',
+        minimize='latency_ms , "error, in percent"',
+    )
+    assert run(arguments) == 0
+    assert run(["compare", "--resume", str(tmp_path / "out")]) == 0
+    rows = pd.read_csv(tmp_path / "out" / "evaluations.csv")
+    assert list(rows.columns) == [
+        "method",
+        "seed",
+        "evaluation",
+        "first, or so",
+        'the "second"',
+        "op_1_2",
+        "latency_ms",
+        "error, in percent",
+        "failed",
+    ]
 
 
 def test_averages_join_the_rows_that_share_a_value(here, csv, frame, tmp_path):

@@ -7,7 +7,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from pymoo.algorithms.moo.gde3 import GDE3
 from pymoo.algorithms.moo.moead import MOEAD, ParallelMOEAD
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.algorithms.moo.nsga3 import NSGA3
@@ -35,8 +34,14 @@ ALGORITHMS = {
         LINES, n_neighbors=4, n_offsprings=10, **PARTS
     ),
     "strength": lambda: SPEA2(pop_size=10, **operators()),
-    "differential evolution": lambda: GDE3(pop_size=10),
+    "differential evolution": lambda: differential_evolution().GDE3(pop_size=10),
 }
+
+
+def differential_evolution():
+    return pytest.importorskip("pymoo.algorithms.moo.gde3", reason="new in pymoo 0.6.2")
+
+
 RUNS = {
     "nsga2": lambda: NSGA2(pop_size=10, **operators()),
     "nsga3": lambda: NSGA3(LINES, **operators()),
@@ -210,3 +215,33 @@ def test_age_moea_says_what_it_needs(task_of, grid, monkeypatch):
     monkeypatch.setattr("paretonas.samplers.pymoo.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="AGE-MOEA-II needs numba: pip install numba"):
         make("agemoea2", task_of(grid(2, 2)))
+
+
+def test_age_moea_is_compiled_before_it_thinks(task_of, grid, monkeypatch):
+    pytest.importorskip("numba")
+    from pymoo.algorithms.moo.age2 import AGEMOEA2Survival
+
+    compiled, called = AGEMOEA2Survival.pairwise_distances, []
+
+    def distances(front, p):
+        called.append(p)
+        return compiled(front, p)
+
+    monkeypatch.setattr(AGEMOEA2Survival, "pairwise_distances", staticmethod(distances))
+    task = task_of(grid(5, 4, 4, 4), a=lambda p: float(sum(p)), b=lambda p: 9.0 - sum(p) + p[0] % 2)
+    sampler = make("agemoea2", task)
+    assert len(called) == 1
+    ready = list(compiled.signatures)
+    list(sample(task.space, task.objectives, sampler, Front(task.columns), budget=60))
+    assert len(called) > 1
+    assert compiled.signatures == ready
+
+
+def test_a_steady_state_has_one_child_at_a_time(task_of, grid):
+    task = task_of(grid(5, 4, 4, 4))
+    sampler = make("nsga2-steady", task, 3)
+    first = sampler.ask()
+    assert first == make("nsga2", task, 3).ask()
+    for _ in range(15):
+        sampler.tell([evaluate(architecture, task.objectives) for architecture in sampler.ask()])
+        assert len(sampler.ask()) == 1

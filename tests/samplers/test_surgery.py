@@ -19,14 +19,17 @@ from paretonas.samplers._features import Features
 from paretonas.samplers._improvement import expected_improvement, uncovered
 from paretonas.samplers._known import Known
 from paretonas.samplers._surrogate import (
+    AS_IS,
     DEVIATION,
     PRIOR,
+    WARPS_OF_LOGARITHMS,
     Surrogate,
     _minimum,
     _posterior,
     overlaps,
     own,
 )
+from paretonas.samplers._unlogged import Unlogged
 from paretonas.samplers._warp import SHIFTS, Warp
 from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
@@ -220,7 +223,7 @@ def test_it_predicts_what_it_has_not_seen(fitted):
     truth = np.exp(np.array([smooth(p) for p in fresh]) / 8)
     guess = model.warp.undo(torch.from_numpy(model.predict(encoded(features, fresh))[0])).numpy()
     assert stats.spearmanr(guess, truth).statistic > 0.97
-    assert model.shift is not None  # costs with a long tail are fitted as logarithms
+    assert model.warp.floor is not None  # costs with a long tail are fitted as logarithms
 
 
 @pytest.mark.parametrize("costs", [np.full(5, 3.0), np.zeros(5), np.array([-2.0, 0, 0, 1e9, 5])])
@@ -259,6 +262,53 @@ def test_shortfalls_are_integrals(shift):
 
         expected = integrate.quad(integrand, -8, 8, limit=400)[0]
         assert got[k, b] == pytest.approx(expected, abs=1e-5)
+
+
+def test_logarithms_that_are_undone_are_standardized_and_come_back():
+    costs = np.log(np.random.default_rng(0).uniform(1, 9, 30))
+    warp = Unlogged.of(costs)
+    warped = warp(costs)
+    assert warped.mean() == pytest.approx(0, abs=1e-9) and warped.std() == pytest.approx(1)
+    np.testing.assert_allclose(warp.undo(torch.from_numpy(warped)).numpy(), costs)
+    slope = (warp(costs + 1e-7) - warp(costs - 1e-7)) / 2e-7
+    assert warp.log_jacobian(costs) == pytest.approx(np.log(slope).sum(), rel=1e-4)
+
+
+def test_shortfalls_of_undone_logarithms_are_nearly_integrals():
+    warp = Unlogged.of(np.log(np.linspace(1.0, 9.0, 30)))
+    mean, deviation = np.array([-1.0, 1.0]), np.array([0.15, 0.3])
+    thresholds = np.log([1.5, 2.6, 5.0, 8.0])
+    got = warp.shortfall(mean, deviation, thresholds)
+    for k, b in itertools.product(range(2), range(4)):
+
+        def integrand(z, k=k, b=b):
+            cost = float(warp.undo(torch.tensor(mean[k] + deviation[k] * z)))
+            return max(0.0, thresholds[b] - cost) * stats.norm.pdf(z)
+
+        assert got[k, b] == pytest.approx(integrate.quad(integrand, -8, 8)[0], abs=3e-3)
+
+
+@pytest.mark.parametrize("costs", [np.zeros(4), np.array([-400.0, 0.0, 400.0])])
+def test_logarithms_that_are_alike_or_worlds_apart_stay_logarithms(costs):
+    assert Unlogged.of(costs) is None
+    features = Features(PLAIN, None)
+    seen = encoded(features, some(features, len(costs)))
+    model = Surrogate.fit(seen, costs, warps=WARPS_OF_LOGARITHMS)
+    assert np.isfinite(model.predict(seen)[0]).all() and isinstance(model.warp, Warp)
+
+
+def test_the_logarithm_of_a_sum_is_predicted_as_the_sum():
+    features = Features(CELL, STRUCTURE)
+    worth = [0.1, 0.3, 3.0, 9.0]
+    picks = some(features, 60)
+    costs = np.log([0.2 + sum(worth[p] for p in each) for each in picks])
+    seen, rest = encoded(features, picks[:30]), encoded(features, picks[30:])
+
+    def error(warps):
+        model = Surrogate.fit(seen, costs[:30], warps=warps)
+        return np.abs(model.warp.undo(model.relaxed(rest)).numpy() - costs[30:]).mean()
+
+    assert error(WARPS_OF_LOGARITHMS) < 0.5 * error(AS_IS)
 
 
 @pytest.mark.parametrize("m, count", [(1, 3), (2, 0), (2, 12), (3, 15), (4, 10)])
@@ -327,6 +377,15 @@ def test_the_first_design_is_distinct_alive_and_spans_the_options(choices, struc
     assert (encoded(features, picks).alive > 0).all()
     for place, size in enumerate(features.sizes):
         assert len({p[place] for p in picks}) > 1 or size == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_first_design_has_one_without_any_operation_but_with_dead_options(seed):
+    features = Features(CELL, STRUCTURE)
+    picks = first_design(CELL, STRUCTURE, features, random.Random(seed), 8)
+    idle = STRUCTURE.dead | STRUCTURE.identity
+    named = [set(decode(CELL, p).values()) for p in picks]
+    assert any(names <= idle for names in named)
 
 
 def test_a_small_space_has_a_small_first_design():

@@ -1,0 +1,125 @@
+"""Costs of any size: what surrogates and improvements make of them does not depend on the unit."""
+
+import numpy as np
+import pytest
+import torch
+
+from paretonas.front import Front
+from paretonas.samplers._improvement import expected_improvement
+from paretonas.samplers._warp import SHIFTS, Warp, unit
+from paretonas.samplers.base import sample
+from paretonas.samplers.methods import make
+
+POWERS = [2.0**768, 2.0**-768]  # 1e231 and 1e-231: exact, so nothing may differ in any digit
+SIZES = {
+    "1e200": np.random.default_rng(0).lognormal(size=30) * 1e200,
+    "1e-200": np.random.default_rng(0).lognormal(size=30) * 1e-200,
+    "1e14": 1 + np.random.default_rng(0).lognormal(size=30) * 1e14,
+    "both signs": np.random.default_rng(0).normal(size=30) * 1e160,
+    "negative": -np.random.default_rng(0).lognormal(size=30) * 1e-160,
+    "all that is told apart": np.linspace(-1e303, 1e303, 30),
+}
+ODD = {
+    "six hundred orders": 10.0 ** np.linspace(-300, 300, 30),
+    "subnormal": np.linspace(1, 30, 30) * 5e-324,
+    "zeros": np.zeros(30),
+    "one huge value": np.full(30, 1e200),
+    "one negative value": np.full(30, -1e200),
+    "one beyond whole numbers": np.full(30, 1e17),
+    "equal but for rounding": 1e10 + 2e-6 * np.arange(30),
+}
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("name", SIZES)
+def test_costs_of_any_size_are_standardized_and_undone(name, shift):
+    costs = SIZES[name]
+    warp = Warp.of(costs, shift)
+    warped = warp(costs)
+    assert warped.mean() == pytest.approx(0, abs=1e-9)
+    assert warped.std() == pytest.approx(1)
+    back = warp.undo(torch.from_numpy(warped)).numpy()
+    np.testing.assert_allclose(back, costs, rtol=1e-9, atol=1e-12 * np.abs(costs).max())
+    assert np.isfinite(warp.log_jacobian(costs))
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("name", [*SIZES, *ODD])
+def test_what_is_expected_of_costs_of_any_size_is_finite(name, shift):
+    costs = {**SIZES, **ODD}[name]
+    warp = Warp.of(costs, shift)
+    assert np.isfinite(warp(costs)).all()
+    assert np.isfinite(warp.log_jacobian(costs))
+    mean, deviation = np.array([-2.0, 0.0, 3.0]), np.array([1e-4, 0.5, 2.0])
+    thresholds = np.sort(costs)[[0, 14, 29]]
+    gains = warp.shortfall(mean, deviation, thresholds)
+    assert np.isfinite(gains).all() and (gains >= 0).all()
+    z = torch.tensor([-5.0, 0.0, 5.0, 1e6], dtype=torch.float64, requires_grad=True)
+    undone = warp.undo(z)
+    (slope,) = torch.autograd.grad(undone[:3].sum(), z)
+    assert slope.isfinite().all()
+    if name != "all that is told apart":
+        assert undone.isfinite().all()
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("power", POWERS)
+def test_a_unit_changes_no_digit(power, shift):
+    costs = np.random.default_rng(1).lognormal(size=20)
+    ours, other = Warp.of(costs, shift), Warp.of(power * costs, shift)
+    assert (ours(costs) == other(power * costs)).all()
+    assert ours.log_jacobian(costs) == other.log_jacobian(power * costs)
+    mean, deviation = np.array([-0.5, 1.0]), np.array([0.7, 0.1])
+    gains = ours.shortfall(mean, deviation, costs)
+    assert (power * gains == other.shortfall(mean, deviation, power * costs)).all()
+
+
+def test_units_are_powers_of_two_and_1_for_ordinary_costs():
+    for value in (0.0, 1e-38, -1.0, 3e38):
+        assert unit(np.array([0.0, value])) == 1.0
+    for value in (1e-300, 1e-45, 1e50, 1.7e308):
+        scale = unit(np.array([-value, 0.0]))
+        assert np.frexp(scale)[0] == 0.5
+        assert 1e-160 < value / scale < 1e160
+    assert unit(np.array([])) == 1.0
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_improvements_are_compared_in_any_unit(power):
+    rng = np.random.default_rng(0)
+    front, points, reference = rng.random((6, 3)), rng.random((20, 3)), np.ones(3)
+
+    def gains(scale):
+        certain = [lambda t, c=scale * points[:, [j]]: np.maximum(t - c, 0.0) for j in range(3)]
+        return expected_improvement(scale * front, scale * reference, certain)
+
+    assert gains(1.0).max() > 0
+    assert (gains(power) == gains(1.0)).all()
+
+
+@pytest.mark.parametrize("method", ["surgery", "ridge"])
+def test_a_sampler_asks_for_the_same_in_any_unit(task_of, grid, method):
+    def asked(power):
+        task = task_of(
+            grid(3, 4, 3, 4),
+            a=lambda p: power * (1 + (p[0] - 1) ** 2 + p[1] * p[2]),
+            b=lambda p: power * (9.0 - sum(p) + 0.3 * p[0] * p[3]),
+        )
+        sampler, front = make(method, task, 0), Front(task.columns)
+        outcomes = sample(task.space, task.objectives, sampler, front, budget=24)
+        return [outcome.architecture for outcome in outcomes]
+
+    assert asked(1.0) == asked(POWERS[0]) == asked(POWERS[1])
+
+
+@pytest.mark.parametrize("method", ["surgery", "ridge"])
+def test_a_sampler_copes_with_objectives_of_any_size(task_of, grid, method):
+    task = task_of(
+        grid(3, 4, 3),
+        huge=lambda p: 1e200 * (1 + sum(p)),
+        tiny=lambda p: -1e-200 * (1 + p[0] + p[1] * p[2]),
+        wide=lambda p: 10.0 ** (40 * (p[0] - p[2]) + p[1]),
+        same=lambda p: 1e250,
+    )
+    sampler, front = make(method, task, 0), Front(task.columns)
+    assert len([*sample(task.space, task.objectives, sampler, front, budget=20)]) == 20
