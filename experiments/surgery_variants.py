@@ -4,7 +4,8 @@
 
 Exchanged are the solver, the number of rays, the size of a batch and of the first design, alpha
 (none: climbing from the front alone), climbing (none: the best of what alpha met is measured), the
-scales of costs (no logarithms), and all at once: ridge regression, picks off its predicted front.
+scales of costs (none but the given one), and all at once: ridge regression, picks off its predicted
+front.
 Tables are those of `surgery_vs_evolution` on which settings were chosen. Writes a row per table and
 variant: means over seeds of the fraction of the true hypervolume, the evaluations that the mean
 needs to reach 97 % (empty: more than the budget), and the seconds of thinking per evaluation.
@@ -13,6 +14,7 @@ needs to reach 97 % (empty: more than the budget), and the seconds of thinking p
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -22,8 +24,9 @@ import pandas as pd
 from surgery_vs_evolution import TUNED, cases, first, fractions
 
 from paretonas.compare import compare
-from paretonas.samplers import Sampler, Task, _surrogate, surgery
+from paretonas.samplers import Sampler, Task, surgery
 from paretonas.samplers._known import Picks
+from paretonas.samplers._surrogate import AS_IS, Make
 from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, PCGrad, SmoothTchebycheff, UPGrad
@@ -49,12 +52,11 @@ class NoClimbing(Surgery):
             return super().ask()
 
 
-class NoLogarithms(Surgery):
-    """Fits costs as they are."""
+class AsTheyAre(Surgery):
+    """Fits costs as they are given: neither logarithms of them nor what they are logarithms of."""
 
-    def ask(self) -> list:
-        with patch.object(_surrogate, "SHIFTS", (None,)):
-            return super().ask()
+    def _warps(self, column: str) -> Sequence[Make]:
+        return AS_IS
 
 
 def _best_of(starts: list[Picks], sizes: tuple[int, ...], score) -> list[Picks]:
@@ -65,7 +67,7 @@ VARIANTS = {
     "surgery": Surgery,
     "no_alpha": NoAlpha,
     "no_climbing": NoClimbing,
-    "no_logarithms": NoLogarithms,
+    "as_they_are": AsTheyAre,
     "smooth_tchebycheff": partial(Surgery, solver=SmoothTchebycheff()),
     "mgda": partial(Surgery, solver=MGDA()),
     "pcgrad": partial(Surgery, solver=PCGrad()),

@@ -54,7 +54,17 @@ TUNED = (
     *(f"graph_{dataset}" for dataset in ("cora", "cs", "photo", "arxiv")),
     "macro",
 )
-METHODS = ("surgery", "nsga2", "tpe", "optuna-nsga2", "ridge", "local", "random")
+METHODS = (
+    "surgery",
+    "nsga2",
+    "nsga2-steady",
+    "smsemoa",
+    "tpe",
+    "optuna-nsga2",
+    "ridge",
+    "local",
+    "random",
+)
 MARKS = (10, 24, 50, 100, 200)
 TARGETS = (0.95, 0.97, 0.99)
 

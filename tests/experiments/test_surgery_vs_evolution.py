@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -50,7 +51,7 @@ def test_it_writes_scores_and_what_each_method_needs(run, tmp_path, capsys):
 
 def test_variants_of_surgery_run(run, tmp_path, capsys):
     out = tmp_path / "variants.csv"
-    variants = ("no_alpha", "no_climbing", "no_logarithms", "mgda", "batch_5", "ridge")
+    variants = ("no_alpha", "no_climbing", "as_they_are", "mgda", "batch_5", "ridge")
     run(
         "surgery_variants", "--out", str(out), "--seeds", "1", "--budget", "16", "--only", *variants
     )
@@ -64,3 +65,9 @@ def test_evaluations_to_a_target_are_counted_from_one(experiment):
     assert shared.first(np.array([0.1, 0.95, 0.99]), 0.95) == 2
     assert shared.first(np.array([0.1, 0.2]), 0.95) is None
     assert shared.median([3, None, 5]) == 5 and shared.median([None, None, 5]) is None
+
+
+def test_the_page_shows_the_tables_that_were_written(experiment):
+    page = (Path(__file__).parents[2] / "docs" / "surgery.md").read_text()
+    for table in experiment("surgery_tables").tables():
+        assert table in page
