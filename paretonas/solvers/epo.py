@@ -41,7 +41,7 @@ class EPO(WeightingSolver):
 
     References:
         Mahapatra and Rajan, Multi-Task Learning with User Preferences (2020), ICML,
-        extended in arXiv 2010.06313.
+        extended in arXiv 2108.00597.
 
     >>> import torch
     >>> EPO()(torch.eye(2), torch.tensor([0.9, 0.1])).weights
