@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -79,11 +79,16 @@ def given_heads(
 
     Raises:
         TypeError: something else than tensors.
-        ValueError: a parameter in two places, or one that is no leaf.
+        ValueError: a parameter in two places, or one that is no leaf; an iterator that is used up.
     """
     owner = {id(p): "shared" for p in shared}
     found = []
     for i, head in enumerate(heads):
+        if isinstance(head, Iterator) and not (head := list(head)):
+            raise ValueError(  # or else no head would learn after the first step of a loop
+                f"heads[{i}] is an iterator that yields nothing, as one does that was used before: "
+                "pass a list of parameters, or [] for a loss that has none of its own"
+            )
         own = _trainable(f"heads[{i}]", head)
         for p in own:
             other = owner.setdefault(id(p), f"heads[{i}]")

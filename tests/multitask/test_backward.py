@@ -545,6 +545,22 @@ def test_heads_that_do_not_fit_are_refused(heads, message, solver):
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_heads_that_were_used_up_in_the_step_before_are_refused():
+    net = Net(nn.Linear(3, 2).double(), 2, 2)
+    heads = [head.parameters() for head in net.heads]
+
+    def step():
+        features = net.trunk(torch.ones(1, 3).double())
+        losses = [head(features).square().sum() for head in net.heads]
+        backward(losses, net.trunk.parameters(), solver=UPGrad(), heads=heads)
+
+    step()
+    before = [p.grad.clone() for p in net.parameters()]
+    with pytest.raises(ValueError, match=r"heads\[0\] is an iterator that yields nothing"):
+        step()
+    assert all(p.grad.equal(g) for p, g in zip(net.parameters(), before, strict=True))
+
+
 @pytest.mark.parametrize("solver", [MGDA(), LinearScalarization()], ids=type)
 def test_what_cannot_be_differentiated_is_refused(solver):
     net, inputs = mlp()
