@@ -322,12 +322,9 @@ def test_ctrl_c_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path):
     out = tmp_path / "out"
     many = command(csv, out, methods="random,nsga2", seeds="400", budget="60")
     program = [sys.executable, "-c", "from paretonas.cli import main; main()", *many]
-    # Where the tests run in the background of a shell, interrupts are ignored, and it is inherited.
-    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    signal.signal(signal.SIGINT, ours)
     while process.poll() is None and not list(out.glob("runs/*[0-9].jsonl")):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
