@@ -4,11 +4,12 @@
 
 Exchanged are the solver, the number of rays, the size of a batch and of the first design, alpha
 (none: climbing from the front alone), climbing (none: the best of what alpha met is measured), the
-scales of costs (none but the given one), and all at once: ridge regression, picks off its predicted
-front.
-Tables are those of `surgery_vs_evolution` on which settings were chosen. Writes a row per table and
-variant: means over seeds of the fraction of the true hypervolume, the evaluations that the mean
-needs to reach 97 % (empty: more than the budget), and the seconds of thinking per evaluation.
+scales of costs (none but the given one), each part of the surrogates' kernel, their prior, and all
+at once: ridge regression, picks off its predicted front.
+Tables are some of those of `surgery_vs_evolution` on which settings were chosen. Writes a row per
+table and variant: means over seeds of the fraction of the true hypervolume, the evaluations that
+the mean needs to reach 97 % (empty: more than the budget), and the seconds of thinking per
+evaluation. Prints the mean over tables, with its standard error.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from surgery_vs_evolution import TUNED, cases, first, fractions
+from surgery_tables import heading, line, number
+from surgery_vs_evolution import cases, first, fractions
 
 from paretonas.compare import compare
-from paretonas.samplers import Sampler, Task, surgery
+from paretonas.samplers import Sampler, Task, _surrogate, surgery
 from paretonas.samplers._known import Picks
 from paretonas.samplers._surrogate import AS_IS, Make
 from paretonas.samplers.ridge import Ridge
@@ -32,6 +34,8 @@ from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, PCGrad, SmoothTchebycheff, UPGrad
 
 MARKS = (16, 24, 50, 100)
+TABLES = ("nb201_silver_4114", "nb201_edgegpu", "graph_arxiv", "graph_cs")
+NOTHING = -60.0  # the logarithm of a weight
 
 
 class NoAlpha(Surgery):
@@ -59,6 +63,27 @@ class AsTheyAre(Surgery):
         return AS_IS
 
 
+class Without(Surgery):
+    """Leaves a part out of the surrogates' kernel."""
+
+    def __init__(self, task: Task, *, seed: int, part: int) -> None:
+        super().__init__(task, seed=seed)
+        self._prior = _surrogate.PRIOR.copy()
+        self._prior[part] = NOTHING
+
+    def _fit(self, picks: list[Picks], costs: np.ndarray, search: bool) -> None:
+        with patch.object(_surrogate, "PRIOR", self._prior):
+            super()._fit(picks, costs, search)
+
+
+class NormalPrior(Surgery):
+    """Has a normal prior of the kernel's weights."""
+
+    def _fit(self, picks: list[Picks], costs: np.ndarray, search: bool) -> None:
+        with patch.object(_surrogate, "FREEDOM", 1e6):
+            super()._fit(picks, costs, search)
+
+
 def _best_of(starts: list[Picks], sizes: tuple[int, ...], score) -> list[Picks]:
     return [picks for picks, _ in sorted(score(starts), key=lambda pair: -pair[1])]
 
@@ -73,10 +98,16 @@ VARIANTS = {
     "pcgrad": partial(Surgery, solver=PCGrad()),
     "upgrad": partial(Surgery, solver=UPGrad()),
     "24_rays": partial(Surgery, rays=24),
-    "6_rays": partial(Surgery, rays=6),
     "batch_5": partial(Surgery, batch=5),
     "first_4": partial(Surgery, first=4),
     "first_12": partial(Surgery, first=12),
+    "no_picks": partial(Without, part=1),
+    "no_counts": partial(Without, part=2),
+    "no_pairs": partial(Without, part=3),
+    "no_distance": partial(Without, part=4),
+    "no_differing_picks": partial(Without, part=5),
+    "no_presence": partial(Without, part=6),
+    "normal_prior": NormalPrior,
     "ridge": Ridge,
 }
 
@@ -92,10 +123,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
-    parser.add_argument("--tables", nargs="+", choices=list(known), default=list(TUNED))
+    parser.add_argument("--tables", nargs="+", choices=list(known), default=list(TABLES))
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--budget", type=int, default=100)
+    parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
     rows = []
@@ -114,9 +145,11 @@ def main() -> None:
             mean = curves.mean(axis=0)
             bills = [r.ledger for (m, _), r in comparison.records.items() if m == variant]
             seconds = np.median([bill.thinking_seconds / bill.evaluations for bill in bills])
-            reached = {
-                f"after_{mark}": round(mean[mark - 1], 4) for mark in MARKS if mark <= len(mean)
-            }
+            reached: dict[str, float] = {}
+            for mark in (mark for mark in MARKS if mark <= len(mean)):
+                reached[f"after_{mark}"] = round(mean[mark - 1], 4)
+                spread = curves[:, mark - 1].std(ddof=1) if len(curves) > 1 else np.nan
+                reached[f"deviation_{mark}"] = round(spread, 4)
             rows.append(
                 {
                     "table": name,
@@ -130,6 +163,24 @@ def main() -> None:
             print(rows[-1], flush=True)
         frame = pd.DataFrame(rows).astype({"evaluations_to_97": "Int64"})
         frame.to_csv(options.out, index=False, lineterminator="\n")
+    print(together(frame))
+
+
+def together(frame: pd.DataFrame) -> str:
+    """A row per variant, as Markdown: the mean over tables and its standard error."""
+    marks = [mark for mark in MARKS if f"after_{mark}" in frame]
+    rows = [heading("", *map(str, marks), "97 %", "seconds")]
+    for variant, own in frame.groupby("variant", sort=False):
+        cells = []
+        for mark in marks:
+            errors = own[f"deviation_{mark}"] / own["seeds"] ** 0.5
+            error = np.sqrt(np.square(errors).sum()) / len(own)
+            cells.append(f"{number(own[f'after_{mark}'].mean())} ± {number(error)}")
+        reached = own["evaluations_to_97"]
+        reach = "-" if reached.isna().any() else f"{reached.mean():.0f}"
+        seconds = own["thinking_seconds_per_evaluation"].median()
+        rows.append(line(str(variant).replace("_", " "), *cells, reach, f"{seconds:.3f}"))
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@
 `DIR` holds ``nb201.parquet`` and ``nasbench_macro.parquet``; NAS-Bench-Graph comes from the package
 nas-bench-graph. Every method is billed by `paretonas.samplers.sample` and scored by
 `paretonas.compare` against the true front: objectives scaled to [0, 1] over the allowed rows, the
-reference at 1, logarithmic where said. Writes ``runs-TABLE`` folders, from which an interrupted
-comparison goes on, and two tables:
+reference at 1, logarithmic where said. Methods that think for long are stopped earlier where the
+others need many evaluations; what is compared is after equally many. Writes folders ``runs-TABLE``
+and ``runs-TABLE-long``, from which an interrupted comparison goes on, and two tables:
 
-- ``surgery_vs_evolution.csv``: per table and method, after 10, 24, 50, 100 and 200 evaluations,
-  the mean over seeds of the fraction of the true hypervolume, its deviation, and the worst seed;
+- ``surgery_vs_evolution.csv``: per table and method, after 10, 24, 50, 100, 200 and 500
+  evaluations, the mean over seeds of the fraction of the true hypervolume, its deviation, and the
+  worst seed;
 - ``surgery_vs_evolution_reach.csv``: how many evaluations the mean needs to reach 95, 97 and 99 %,
   and the median over seeds, empty where that is not within the budget; and how many seconds each
   method thinks per evaluation;
@@ -65,7 +67,8 @@ METHODS = (
     "local",
     "random",
 )
-MARKS = (10, 24, 50, 100, 200)
+THINK_LONG = ("surgery", "gp")
+MARKS = (10, 24, 50, 100, 200, 500)
 TARGETS = (0.95, 0.97, 0.99)
 
 
@@ -76,10 +79,14 @@ class Case:
     Attributes:
         read: reads it, from the folder of tables.
         log: columns that count by their ratios.
+        budget: evaluations of methods that think for long.
+        longer: evaluations of the other methods.
     """
 
     read: Callable[[Path], Table]
     log: tuple[str, ...] = ()
+    budget: int = 200
+    longer: int = 200
 
 
 def cases() -> dict[str, Case]:
@@ -95,6 +102,8 @@ def cases() -> dict[str, Case]:
         found[f"graph_{dataset}"] = Case(
             lambda data, dataset=dataset: nas_bench_graph.load(dataset),
             nas_bench_graph.COLUMNS[1:],
+            budget=100,
+            longer=500,
         )
     return found
 
@@ -203,33 +212,38 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=list(known), default=list(known))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--budget", type=int, default=200)
+    parser.add_argument("--budget", type=int, help="evaluations, for all tables and methods")
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
     found: tuple[list[dict[str, object]], list[dict[str, object]]] = ([], [])
     curves: dict[str, dict[str, np.ndarray]] = {}
     for name in options.tables:
-        table = known[name].read(options.data)
-        comparison = compare(
-            table,
-            table.objectives,
-            options.methods,
-            budget=options.budget,
-            seeds=options.seeds,
-            log=known[name].log,
-            jobs=options.jobs,
-            folder=options.out / f"runs-{name}",
-        )
-        for rows, new, stem in zip(
-            found,
-            (scores(name, comparison), reaches(name, comparison)),
-            ("surgery_vs_evolution", "surgery_vs_evolution_reach"),
-            strict=True,
+        case = known[name]
+        table = case.read(options.data)
+        curves[name] = {}
+        long = [method for method in options.methods if method in THINK_LONG]
+        others = [method for method in options.methods if method not in THINK_LONG]
+        for methods, budget, end in ((long, case.budget, "-long"), (others, case.longer, "")):
+            if not methods:
+                continue
+            comparison = compare(
+                table,
+                table.objectives,
+                methods,
+                budget=options.budget or budget,
+                seeds=options.seeds,
+                log=case.log,
+                jobs=options.jobs,
+                folder=options.out / f"runs-{name}{end}",
+            )
+            found[0].extend(scores(name, comparison))
+            found[1].extend(reaches(name, comparison))
+            curves[name] |= dict(fractions(comparison))
+        for rows, stem in zip(
+            found, ("surgery_vs_evolution", "surgery_vs_evolution_reach"), strict=True
         ):
-            rows.extend(new)
             frame = pd.DataFrame(rows)
             frame.to_csv(options.out / f"{stem}.csv", index=False, lineterminator="\n")
-        curves[name] = dict(fractions(comparison))
         draw(curves, options.out / "surgery.svg")
         last = pd.DataFrame(found[0])
         print(

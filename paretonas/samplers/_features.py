@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ class Encoded(NamedTuple):
     Attributes:
         picks: (k, K) one-hot picks, or probabilities.
         counts: (k, D) of options, and of routes by their length, scaled; see `Features`.
+        present: (k, T) whether an option occurs at all, scaled.
         pairs: (k, E) counts of what follows what on routes, scaled.
         alive: (k,) on how many routes something passes.
         sizes: the number of options of each choice.
@@ -29,6 +31,7 @@ class Encoded(NamedTuple):
 
     picks: Float[Tensor, "k K"]
     counts: Float[Tensor, "k D"]
+    present: Float[Tensor, "k T"]
     pairs: Float[Tensor, "k E"]
     alive: Float[Tensor, " k"]
     sizes: tuple[int, ...]
@@ -40,15 +43,17 @@ class Features:
     A route with a dead option carries nothing and is left out; an identity option is skipped as if
     it were not there. Of what remains on the routes is counted: how many routes there are of each
     length, how often each option occurs, how often two follow each other (the input and the output
-    included), and how many choices use each option. Options that are called alike are one.
+    included), how many choices use each option, and whether any does. Options that are called alike
+    are one.
 
     Where the wiring is not known, the choices that share their options with others, in their order,
     are the one route; they may be layers.
 
     Counts on routes are sums of products over different choices, so their expectation under
     independent picks is exact, and differentiable; for one-hot rows it is the count itself. Whether
-    a choice is used at all is expected as if routes that share it were independent. Counts are
-    shifted and scaled by their mean and spread over random architectures.
+    a choice is used at all is expected as if routes that share it were independent, and whether an
+    option is, as if choices were. Counts are shifted and scaled by their mean and spread over
+    random architectures.
 
     Args:
         choices: of the space.
@@ -63,10 +68,10 @@ class Features:
         self._wire(choices, structure)
         generator = torch.Generator().manual_seed(seed)
         picks = [torch.randint(n, (1000,), generator=generator) for n in self.sizes]
-        counts, pairs = self._counts(one_hot_picks(torch.stack(picks, 1), self.sizes).double())
-        spread, self._mean = torch.std_mean(counts, dim=0)
-        self._scale = torch.where(spread > 1e-9, 1 / spread, 0.0)
-        self._scale /= max(1, int((spread > 1e-9).sum())) ** 0.5
+        drawn = one_hot_picks(torch.stack(picks, 1), self.sizes).double()
+        counts, present, pairs = self._counts(drawn)
+        self._mean, self._scale = _standardizing(counts)
+        self._mean_present, self._scale_present = _standardizing(present)
         self._mean_pairs = pairs.mean(0)
         energy = float((pairs - self._mean_pairs).square().sum(1).mean())
         self._scale_pairs = energy**-0.5 if energy > 1e-9 else 0.0
@@ -75,10 +80,12 @@ class Features:
         """The expected features of architectures that are drawn from each row."""
         p = probabilities.double()
         step = max(1, CHUNK // self._width)
-        counts, pairs = map(torch.cat, zip(*map(self._counts, p.split(step)), strict=True))
+        parts = zip(*map(self._counts, p.split(step)), strict=True)
+        counts, present, pairs = map(torch.cat, parts)
         return Encoded(
             picks=p,
             counts=(counts - self._mean) * self._scale,
+            present=(present - self._mean_present) * self._scale_present,
             pairs=(pairs - self._mean_pairs) * self._scale_pairs,
             alive=counts[:, : self._longest + 1].sum(1),
             sizes=self.sizes,
@@ -137,8 +144,8 @@ class Features:
         ]
         self._width = max(1, len(routes)) * (self._tokens + 1) * (longest + 3)
 
-    def _counts(self, p: Float[Tensor, "k K"]) -> tuple[Tensor, Tensor]:
-        """Expected counts of routes by length and of options; of options that follow each other."""
+    def _counts(self, p: Float[Tensor, "k K"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts of routes by length and of options, which are present, what follows what."""
         k, tokens = len(p), self._tokens
         parts = zip(
             p.split(list(self.sizes), 1), self._meaning.split(list(self.sizes)), strict=True
@@ -175,4 +182,14 @@ class Features:
             for choice, (routes, places) in self._where.items()
         ]
         counts = torch.cat([lengths, pairs.sum(1), sum(used, p.new_zeros(k, tokens))], 1)
-        return counts, torch.cat([pairs.flatten(1), last], 1)
+        absent = math.prod((1 - part for part in used), start=p.new_ones(k, tokens))
+        return counts, 1 - absent, torch.cat([pairs.flatten(1), last], 1)
+
+
+def _standardizing(counts: Float[Tensor, "k D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
+    """Shift and scale: columns that vary get the same variance, and rows of them length 1."""
+    mean = counts.mean(0)
+    spread = (counts - mean).square().mean(0).sqrt()
+    varies = spread > 1e-9
+    scale = torch.where(varies, 1 / spread, 0.0) / max(1, int(varies.sum())) ** 0.5
+    return mean, scale

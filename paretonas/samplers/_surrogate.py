@@ -26,9 +26,10 @@ WARPS: tuple[Make, ...] = tuple(partial(Warp.of, shift=shift) for shift in SHIFT
 WARPS_OF_LOGARITHMS: tuple[Make, ...] = (*AS_IS, Unlogged.of)
 
 # Weights of the parts of the kernel, see `overlaps`, and of the noise, before data speak; the
-# variance of costs is 1. They are logarithms with a normal prior of this deviation.
-PRIOR = np.array([0.0, -1.0, -1.0, -1.0, -1.0, -1.5, -4.0])
-DEVIATION = 1.5
+# variance of costs is 1. They are logarithms with a Student t prior of this width: where costs are
+# exactly a sum over operations, the other weights and the noise are many widths away.
+PRIOR = np.array([0.0, -1.0, -1.0, -1.0, -1.0, -1.5, -2.0, -4.0])
+WIDTH, FREEDOM = 1.5, 4.0
 WEIGHTS, NOISE = np.exp(PRIOR[:-1]), float(np.exp(PRIOR[-1]))
 SETTLED = 50  # costs after which a warp is not doubted any more: each takes seconds then
 ROUNDING = 1e-8  # variance that keeps covariances of ties positive definite
@@ -39,9 +40,9 @@ class Surrogate:
     """A Gaussian process of one objective.
 
     Its kernel is a sum: a constant; linear in the picks, in the counts on routes, and in the counts
-    of pairs on routes; of the distance between counts; of the number of picks that differ. The
-    weights are those of the largest posterior density; so is the warp, which decides between
-    costs and their logarithms.
+    of pairs on routes; of the distance between counts; of the number of picks that differ; linear
+    in which options are present. The weights are those of the largest posterior density; so is the
+    warp, which decides between costs and their logarithms.
 
     `relaxed` is differentiable in alpha. Each part of the kernel is an expectation under
     independent picks, exact but for the distance, which is taken between expected counts. On
@@ -49,7 +50,7 @@ class Surrogate:
 
     Attributes:
         warp: of the costs.
-        hyper: (7,) logarithms of the weights of the parts and of the noise.
+        hyper: (8,) logarithms of the weights of the parts and of the noise.
         make: which warp it is.
 
     References:
@@ -135,15 +136,17 @@ def overlaps(a: Encoded, b: Encoded) -> Float[Tensor, "j k n"]:
             a.pairs @ b.pairs.T,
             torch.exp(-0.5 * squares.clamp_min(0.0)),
             together,
+            a.present @ b.present.T,
         ]
     )
 
 
 def own(a: Encoded) -> Float[Matrix, "j k"]:
     """The parts of the kernel between each one-hot row and itself."""
-    parts = np.ones((6, len(a.picks)))
+    parts = np.ones((7, len(a.picks)))
     parts[2] = a.counts.square().sum(1).numpy()
     parts[3] = a.pairs.square().sum(1).numpy()
+    parts[6] = a.present.square().sum(1).numpy()
     return parts
 
 
@@ -167,11 +170,13 @@ def _posterior(parts: Tensor, warped: Matrix) -> Callable[[Matrix], tuple[float,
         inverse = np.linalg.inv(factor)
         inverse = inverse.T @ inverse
         solved = inverse @ warped
-        away = (hyper - PRIOR) / DEVIATION
-        value = 0.5 * warped @ solved + np.log(np.diag(factor)).sum() + 0.5 * away @ away
+        away = (hyper - PRIOR) / WIDTH
+        growth = 1 + np.square(away) / FREEDOM
+        prior = 0.5 * (FREEDOM + 1) * np.log(growth).sum()
+        value = 0.5 * warped @ solved + np.log(np.diag(factor)).sum() + prior
         slope = inverse - np.outer(solved, solved)
         gradient = 0.5 * weights * np.append(flat @ slope.ravel(), np.trace(slope))
-        return float(value), gradient + away / DEVIATION
+        return float(value), gradient + (1 + 1 / FREEDOM) * away / growth / WIDTH
 
     return loss
 

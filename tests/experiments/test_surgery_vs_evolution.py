@@ -51,13 +51,17 @@ def test_it_writes_scores_and_what_each_method_needs(run, tmp_path, capsys):
 
 def test_variants_of_surgery_run(run, tmp_path, capsys):
     out = tmp_path / "variants.csv"
-    variants = ("no_alpha", "no_climbing", "as_they_are", "mgda", "batch_5", "ridge")
+    variants = (
+        *("no_alpha", "no_climbing", "as_they_are", "mgda", "batch_5"),
+        *("no_presence", "normal_prior", "ridge"),
+    )
     run(
         "surgery_variants", "--out", str(out), "--seeds", "1", "--budget", "16", "--only", *variants
     )
     table = pd.read_csv(out)
     assert tuple(table.variant) == variants
     assert table.after_16.between(0.5, 1).all()
+    assert capsys.readouterr().out.count("| no presence | ") == 1
 
 
 def test_evaluations_to_a_target_are_counted_from_one(experiment):

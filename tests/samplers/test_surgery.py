@@ -20,9 +20,10 @@ from paretonas.samplers._improvement import expected_improvement, uncovered
 from paretonas.samplers._known import Known
 from paretonas.samplers._surrogate import (
     AS_IS,
-    DEVIATION,
+    FREEDOM,
     PRIOR,
     WARPS_OF_LOGARITHMS,
+    WIDTH,
     Surrogate,
     _minimum,
     _posterior,
@@ -86,6 +87,8 @@ def test_features_of_a_distribution_are_the_expectation_over_all_architectures(
     # Of the counts all but the last: how many choices use an option, if they are on many routes.
     exact = -features._tokens if structure else None
     torch.testing.assert_close(expected.counts[:, :exact], (weight @ each.counts)[:, :exact])
+    if structure is None:
+        torch.testing.assert_close(expected.present, weight @ each.present)
 
 
 def test_counts_on_routes_are_those_of_walking_them():
@@ -97,7 +100,7 @@ def test_counts_on_routes_are_those_of_walking_them():
             for route in STRUCTURE.routes
         ]
         living = [[o for o in way if o != "skip"] for way in living if "none" not in way]
-        counts, pairs = features._counts(
+        counts, present, pairs = features._counts(
             one_hot_picks(torch.tensor([picks]), features.sizes).double()
         )
         lengths = [sum(len(way) == n for way in living) for n in range(4)]
@@ -110,6 +113,7 @@ def test_counts_on_routes_are_those_of_walking_them():
         }
         used = [sum(OPTIONS[picks[names.index(n)]] == o for n in live) for o in ("conv", "pool")]
         assert counts[0].tolist() == [*lengths, *options, *used]
+        assert present[0].tolist() == [float(n > 0) for n in used]
         follow = {(a, b): 0 for a in ("conv", "pool", "in") for b in ("conv", "pool")}
         last = dict.fromkeys(("conv", "pool", "in"), 0)
         for way in living:
@@ -206,7 +210,8 @@ def test_weights_minimize_the_posterior(fitted):
         return (
             -density
             - 0.5 * len(warped) * np.log(2 * np.pi)
-            + 0.5 * np.sum(((hyper - PRIOR) / DEVIATION) ** 2)
+            - stats.t.logpdf((hyper - PRIOR) / WIDTH, FREEDOM).sum()
+            + len(hyper) * stats.t.logpdf(0.0, FREEDOM)
         )
 
     for hyper in (PRIOR, model.hyper):
