@@ -1,6 +1,6 @@
 """A generator with two losses: fool the critic, and something else. Where do they fight?
 
-    python experiments/adversarial.py            # about 4 minutes on one core
+    python experiments/adversarial.py            # about a quarter of an hour on one core
     python experiments/adversarial.py --quick    # a look in a minute; writes nothing
     python experiments/adversarial.py --show     # tables and figure from the written rows
 
@@ -52,9 +52,11 @@ from paretonas.conflict import cosine_similarity, magnitude_similarity
 from paretonas.data import Split
 from paretonas.jacobian import assign, jacobian
 from paretonas.solvers import (
+    MGDA,
     LinearScalarization,
     NashMTL,
     PriorityProjection,
+    RandomWeights,
     Solver,
     UPGrad,
 )
@@ -67,7 +69,7 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 PIXELS, HALF, NOISE = 14 * 14, 14 * 7, 16
-SUM, REAL = "sum", "real digits"
+SUM, RANDOM, REAL = "sum", "random weights", "real digits"
 ADVERSARY, ALONE = "adversary alone", "other loss alone"
 
 
@@ -104,6 +106,7 @@ def fixed(ratio: float) -> Method:
 METHODS = {
     SUM: fixed(1.0),
     "UPGrad": Method(UPGrad()),
+    "MGDA": Method(MGDA()),
     "NashMTL": Method(NashMTL()),
     "PriorityProjection": Method(PriorityProjection()),
     "PriorityProjection, adversary first": Method(PriorityProjection(), adversary_first=True),
@@ -116,6 +119,8 @@ def named(name: str) -> Method:
     """A method by its name in the tables."""
     if name in METHODS:
         return METHODS[name]
+    if name == RANDOM:
+        return Method(RandomWeights(torch.Generator().manual_seed(0)))
     if name.startswith("weights"):
         return fixed(float(name.split()[1]))
     return fixed({ADVERSARY: 1e-9, ALONE: 1e9}[name])
@@ -123,11 +128,21 @@ def named(name: str) -> Method:
 
 COMPARED = {  # problem: what is tried on it
     "completion": (
-        ALONE, SUM, "weights 30 : 1", "UPGrad", "NashMTL", "PriorityProjection", "KeepFirst",
+        ALONE, SUM, *(f"weights {ratio} : 1" for ratio in (3, 10, 30, 100)), RANDOM, "UPGrad",
+        "MGDA", "NashMTL", "PriorityProjection", "PriorityProjection, adversary first", "KeepFirst",
     ),
-    "feature matching": (ADVERSARY, SUM),
-    "perceptual mean": (SUM, "weights 0.1 : 1", "UPGrad", "KeepFirst, adversary first"),
-    "classes": (ADVERSARY, SUM, "weights 0.1 : 1", "KeepFirst, adversary first"),
+    "feature matching": (
+        ADVERSARY, SUM, *(f"weights {ratio} : 1" for ratio in (0.1, 10)), RANDOM, "UPGrad",
+        "NashMTL", "PriorityProjection, adversary first",
+    ),
+    "perceptual mean": (
+        SUM, *(f"weights {ratio} : 1" for ratio in (0.01, 0.1)), RANDOM, "UPGrad", "NashMTL",
+        "PriorityProjection, adversary first", "KeepFirst, adversary first",
+    ),
+    "classes": (
+        ADVERSARY, SUM, *(f"weights {ratio} : 1" for ratio in (0.1, 0.3)), RANDOM, "UPGrad",
+        "NashMTL", "PriorityProjection, adversary first", "KeepFirst, adversary first",
+    ),
 }  # fmt: skip
 
 
@@ -149,7 +164,7 @@ class Settings:
     """
 
     compared: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: COMPARED)
-    seeds: int = 3
+    seeds: int = 5
     steps: int = 500
     batch: int = 64
     rate: float = 2e-3
@@ -479,7 +494,8 @@ def conflict(frame: pd.DataFrame) -> pd.DataFrame:
 
 BLUE, ORANGE, SKY, RED, GRAY = "#0072b2", "#e69f00", "#56b4e9", "#d55e00", "#777777"
 COLORS = {
-    "UPGrad": BLUE, "NashMTL": SKY, "PriorityProjection": ORANGE,
+    "UPGrad": BLUE, "NashMTL": SKY, "MGDA": "#009e73", RANDOM: "#cc79a7",
+    "PriorityProjection": ORANGE,
     "PriorityProjection, adversary first": ORANGE, "KeepFirst": RED,
     "KeepFirst, adversary first": RED, ADVERSARY: "#000000", ALONE: "#000000",
 }  # fmt: skip
@@ -548,8 +564,12 @@ def draw_coverage(axes: plt.Axes, frame: pd.DataFrame) -> None:
         color = GRAY if method == ADVERSARY else colors[problem]
         axes.barh(place, rows["coverage"].median(), color=color, alpha=0.6)
         axes.plot(rows["coverage"], [place] * len(rows), "o", color=color, ms=4)
-    names = [m if m == ADVERSARY else f"{p},\n{m}" for (p, m), _ in order]
-    axes.set_yticks(range(len(names)), names, size=8)
+    axes.set_yticks(range(len(order)), [method for (_, method), _ in order], size=7)
+    for label, ((problem, method), _) in zip(axes.get_yticklabels(), order, strict=True):
+        label.set_color(GRAY if method == ADVERSARY else colors[problem])
+    for place, (problem, color) in enumerate(colors.items()):
+        axes.text(0.98, 0.98 - 0.06 * place, problem, color=color, ha="right", va="top",
+                  transform=axes.transAxes)  # fmt: skip
     axes.set(title="Two feature losses", xlabel="coverage of real digits")
 
 

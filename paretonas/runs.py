@@ -23,6 +23,8 @@ from paretonas.front import Front
 from paretonas.point import Cell, Point, number_or_word
 from paretonas.space import Architecture
 
+ABOUT = "run.json"  # what was asked, in the folder of a run
+
 
 class Run:
     """The folder of a run; make one with `create` or `open`.
@@ -67,7 +69,7 @@ class Run:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         text = json.dumps(about, indent=1, allow_nan=False) + "\n"
-        with replacing(place / "run.json") as draft:
+        with replacing(place / ABOUT) as draft:
             draft.write_text(text, encoding="utf-8")
         return cls(place, about)
 
@@ -78,7 +80,7 @@ class Run:
         Raises:
             ValueError: this is not the folder of a run.
         """
-        return cls(Path(folder), read_about(Path(folder) / "run.json", "a run", {"settings"}))
+        return cls(Path(folder), read_about(Path(folder) / ABOUT, "a run", {"settings"}))
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paretonas import runs
 from paretonas.cli.compare import redraw
-from paretonas.compare.journal import ABOUT
+from paretonas.compare import journal
 from paretonas.report import write_report
 from paretonas.runs import Run
 
@@ -13,12 +14,13 @@ from paretonas.runs import Run
 def write_page(folder: Path, out: Path | None) -> None:
     """Draw the page and say where it is."""
     page = out or folder / "report.html"
-    if (folder / ABOUT).exists():
+    if (folder / journal.ABOUT).exists():
         redraw(folder, page)
-    elif (folder / "run.json").exists():
+    elif (folder / runs.ABOUT).exists():
         write_report(Run.open(folder), page)
     else:
         raise ValueError(
-            f"{folder} is not the folder of a run or a comparison: no run.json, no {ABOUT}"
+            f"{folder} is not the folder of a run or a comparison: "
+            f"no {runs.ABOUT}, no {journal.ABOUT}"
         )
     print(f"the report is {page}")

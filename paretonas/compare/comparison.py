@@ -14,7 +14,7 @@ import numpy as np
 
 from paretonas._atomic import replacing
 from paretonas.compare.anytime import Array, Curve, Reference
-from paretonas.compare.journal import Record, begin_or_go_on
+from paretonas.compare.journal import Record, begin_or_go_on, check_writable
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, Maker, run_all
 from paretonas.front import Front
@@ -103,6 +103,8 @@ def compare(
             "content": _fingerprint(task, table),
         }
         begin_or_go_on(folder, settings, asked or {})
+        if jobs != 0:
+            check_writable(folder)
     pairs = [(method, seed) for seed in range(seeds) for method in makers]
     records: dict[tuple[str, int], Record] = {}
     broken: dict[tuple[str, int], Broken] = {}

@@ -108,8 +108,7 @@ def begin_or_go_on(folder: Path, settings: Mapping[str, Any], asked: Mapping[str
         asked: the same in the user's own words, of which an error speaks first.
 
     Raises:
-        ValueError: the folder holds something else or a comparison with other settings, or cannot
-            be written.
+        ValueError: the folder holds something else or a comparison with other settings.
     """
     # As they will be read back: lists for tuples.
     settings, asked = json.loads(json.dumps([dict(settings), dict(asked)]))
@@ -134,6 +133,14 @@ def begin_or_go_on(folder: Path, settings: Mapping[str, Any], asked: Mapping[str
         }
         with replacing(folder / ABOUT) as draft:
             draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def check_writable(folder: Path) -> None:
+    """See that runs can be kept in the folder of a comparison.
+
+    Raises:
+        ValueError: they cannot.
+    """
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: no permission")
 

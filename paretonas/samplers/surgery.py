@@ -181,7 +181,7 @@ class Surgery:
         columns = []
         for objective, model in zip(self._task.objectives, self._models, strict=True):
             if self._is_free(objective) and isinstance(objective, Objective):
-                cost = objective.relaxed(probabilities.float()).double()
+                cost = objective.relaxed(probabilities)
                 columns.append(cost.log() if objective.column in self._task.log else cost)
             else:
                 columns.append(model.warp.undo(model.relaxed(features)))

@@ -117,6 +117,15 @@ def test_report_redraws_the_page_and_runs_nothing(folder, capsys, monkeypatch):
     assert (folder / "report.html").read_bytes() == before
 
 
+def test_report_only_reads_the_folder_if_the_page_goes_elsewhere(
+    folder, tmp_path, capsys, monkeypatch
+):
+    page = tmp_path / "page.html"
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.W_OK)
+    assert run(["report", str(folder), "--out", str(page)]) == 0
+    assert page.stat().st_size > 1000
+
+
 def test_report_draws_as_much_as_has_ended(folder, tmp_path, capsys):
     part, page = tmp_path / "part", tmp_path / "page.html"
     shutil.copytree(folder, part)

@@ -515,6 +515,25 @@ def test_a_free_objective_is_looked_up(made):
     assert len(asked) > 100 and fraction(made, front) > 0.95
 
 
+def test_a_free_objective_is_differentiated_in_double_precision(made):
+    seen = []
+
+    class Dear:
+        name, unit, column = "dear", "ms", "ms"
+
+        def exact(self, architecture):
+            return 1e60 * made.objectives[1].exact(architecture)
+
+        def relaxed(self, probabilities):
+            seen.append(probabilities.dtype)
+            return 1e60 * probabilities.sum(-1)
+
+    task = Task(made, (made.objectives[0], Dear()), free=("ms",))
+    outcomes, _ = run(made, Surgery(task, seed=0), 12)
+    assert len(outcomes) == 12
+    assert set(seen) == {torch.float64}
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(made):
     task = Task(made, made.objectives)
     runs = [run(made, Surgery(task, seed=seed), 14)[0] for seed in (0, 0, 1)]
