@@ -548,9 +548,8 @@ def draw_volumes(frame: pd.DataFrame, target: Path) -> None:
         middle = some.assign(at=some["log_ratio"].round(3)).groupby("at")[keys].median()
         panels[-1].plot(*middle.to_numpy().T, "o-", color=shade, ms=4)
         end = middle.iloc[0]
-        panels[-1].annotate(
-            f"neck of {neck}", end, (7, -3), textcoords="offset points", color=shade
-        )
+        beside = (-6, -15) if neck == widths[-1][0][0] else (7, -3)
+        panels[-1].annotate(f"neck of {neck}", end, beside, textcoords="offset points", color=shade)
     panels[-1].set(
         title=f"{problems[0]}: more room, less front", xlim=(0, 1.2), ylim=(0, 1.05),
         xlabel=AXES[problems[0]][0], ylabel=AXES[problems[0]][1],
