@@ -332,7 +332,13 @@ def test_ctrl_c_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path):
     many = command(csv, out, methods="random,nsga2", seeds="400", budget="60")
     program = [sys.executable, "-c", "from paretonas.cli import main; main()", *many]
     process = subprocess.Popen(
-        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        program,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Whoever runs the tests in the background of a shell has interrupts ignored, children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and not list(out.glob("runs/*[0-9].jsonl")):
         time.sleep(0.05)
