@@ -119,7 +119,7 @@ def named(name: str) -> Method:
     """A method by its name in the tables."""
     if name in METHODS:
         return METHODS[name]
-    if name == RANDOM:
+    if name == RANDOM:  # a new generator: a used one would go on from problem to problem
         return Method(RandomWeights(torch.Generator().manual_seed(0)))
     if name.startswith("weights"):
         return fixed(float(name.split()[1]))

@@ -16,7 +16,7 @@ import pandas as pd
 from surgery_vs_evolution import DEVICES, TARGETS, TUNED
 
 HERE = Path(__file__).parent
-MARKS = (24, 50, 100, 200)
+MARKS = (24, 50, 100, 200, 500)
 METHODS = (
     *("surgery", "nsga2", "nsga2-steady", "smsemoa", "tpe", "optuna-nsga2", "local", "random"),
     "ridge",
@@ -58,8 +58,8 @@ def reach(names: list[str], _: pd.DataFrame, reaches: pd.DataFrame) -> str:
     keys = [(target, method) for target in TARGETS for method in REACHING]
     rows = [heading("table", *(f"{target:.0%}: {method}" for target, method in keys))]
     for name in names:
-        own = reaches[reaches["table"] == name].set_index(["target", "method"])["of_the_mean"]
-        rows.append(line(called(name), *(count(own.get(key)) for key in keys)))
+        own = reaches[reaches["table"] == name].set_index(["target", "method"])
+        rows.append(line(called(name), *(count(own, key) for key in keys)))
     return "\n".join(rows)
 
 
@@ -67,9 +67,10 @@ def devices_together(scores: pd.DataFrame) -> str:
     """The mean over the devices."""
     own = scores[scores["table"].isin([f"nb201_{device}" for device in DEVICES])]
     means = own.pivot_table(index="method", columns="evaluations", values="mean")
-    rows = [heading("mean of the devices", *map(str, MARKS))]
+    marks = [mark for mark in MARKS if mark in means]
+    rows = [heading("mean of the devices", *map(str, marks))]
     rows += [
-        line(name, *(number(means.loc[name, mark]) for mark in MARKS))
+        line(name, *(number(means.loc[name, mark]) for mark in marks))
         for name in METHODS
         if own.loc[own["method"] == name, "table"].nunique() == len(DEVICES)
     ]
@@ -90,11 +91,14 @@ def number(fraction: float) -> str:
     return "" if pd.isna(fraction) else f"{fraction:.3f}".removeprefix("0")
 
 
-def count(evaluations: float | None) -> str:
-    """A number of evaluations; a dash where the budget did not suffice."""
-    if evaluations is None:
+def count(own: pd.DataFrame, key: tuple[float, str]) -> str:
+    """A number of evaluations; more than the budget where that did not suffice."""
+    if key not in own.index:
         return ""
-    return "-" if pd.isna(evaluations) else str(int(evaluations))
+    row = own.loc[key]
+    if pd.isna(row["of_the_mean"]):
+        return f"> {row['budget']}"
+    return str(int(row["of_the_mean"]))
 
 
 def called(name: str) -> str:

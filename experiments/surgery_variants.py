@@ -1,21 +1,22 @@
 """What each part of the surgery sampler is good for: the same tables with one part exchanged.
 
     python experiments/surgery_variants.py --data DIR [--out FILE] [--only NAME ...]
+    python experiments/surgery_variants.py --show    # the table from the written rows
 
 Exchanged are the solver, the number of rays, the size of a batch and of the first design, alpha
 (none: climbing from the front alone), climbing (none: the best of what alpha met is measured), the
-scales of costs (none but the given one), each part of the surrogates' kernel, their prior, and all
-at once: ridge regression, picks off its predicted front.
+scales of costs (none but the given one), each part of the surrogates' kernel but the constant,
+their prior, and all at once: ridge regression, picks off its predicted front.
 Tables are some of those of `surgery_vs_evolution` on which settings were chosen. Writes a row per
 table and variant: means over seeds of the fraction of the true hypervolume, the evaluations that
 the mean needs to reach 97 % (empty: more than the budget), and the seconds of thinking per
-evaluation. Prints the mean over tables, with its standard error.
+evaluation. Prints the mean over tables, with its standard error over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -63,25 +64,23 @@ class AsTheyAre(Surgery):
         return AS_IS
 
 
-class Without(Surgery):
-    """Leaves a part out of the surrogates' kernel."""
+class Changed(Surgery):
+    """Has other constants in its surrogates; the first design keeps the whole kernel."""
 
-    def __init__(self, task: Task, *, seed: int, part: int) -> None:
+    def __init__(self, task: Task, *, seed: int, **constants: object) -> None:
         super().__init__(task, seed=seed)
-        self._prior = _surrogate.PRIOR.copy()
-        self._prior[part] = NOTHING
+        self._constants = constants
 
-    def _fit(self, picks: list[Picks], costs: np.ndarray, search: bool) -> None:
-        with patch.object(_surrogate, "PRIOR", self._prior):
-            super()._fit(picks, costs, search)
+    def ask(self) -> list:
+        with patch.multiple(_surrogate, **self._constants):
+            return super().ask()
 
 
-class NormalPrior(Surgery):
-    """Has a normal prior of the kernel's weights."""
-
-    def _fit(self, picks: list[Picks], costs: np.ndarray, search: bool) -> None:
-        with patch.object(_surrogate, "FREEDOM", 1e6):
-            super()._fit(picks, costs, search)
+def without(part: int) -> Callable[..., Sampler]:
+    """Surgery without a part of the kernel, by its place in `_surrogate.PRIOR`."""
+    prior = _surrogate.PRIOR.copy()
+    prior[part] = NOTHING
+    return partial(Changed, PRIOR=prior)
 
 
 def _best_of(starts: list[Picks], sizes: tuple[int, ...], score) -> list[Picks]:
@@ -101,13 +100,13 @@ VARIANTS = {
     "batch_5": partial(Surgery, batch=5),
     "first_4": partial(Surgery, first=4),
     "first_12": partial(Surgery, first=12),
-    "no_picks": partial(Without, part=1),
-    "no_counts": partial(Without, part=2),
-    "no_pairs": partial(Without, part=3),
-    "no_distance": partial(Without, part=4),
-    "no_differing_picks": partial(Without, part=5),
-    "no_presence": partial(Without, part=6),
-    "normal_prior": NormalPrior,
+    "no_picks": without(1),
+    "no_counts": without(2),
+    "no_pairs": without(3),
+    "no_distance": without(4),
+    "no_differing_picks": without(5),
+    "no_presence": without(6),
+    "normal_prior": partial(Changed, FREEDOM=1e6),
     "ridge": Ridge,
 }
 
@@ -121,7 +120,8 @@ def main() -> None:
     """Compare all variants on each table."""
     known = cases()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
+    parser.add_argument("--data", type=Path, help="folder of the tables")
+    parser.add_argument("--show", action="store_true", help="run nothing, read what was written")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--tables", nargs="+", choices=list(known), default=list(TABLES))
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
@@ -129,6 +129,11 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
+    if options.show:
+        print(together(pd.read_csv(options.out)))
+        return
+    if options.data is None:
+        parser.error("--data is missing: the folder of the tables")
     rows = []
     for name in options.tables:
         table = known[name].read(options.data)
@@ -167,19 +172,20 @@ def main() -> None:
 
 
 def together(frame: pd.DataFrame) -> str:
-    """A row per variant, as Markdown: the mean over tables and its standard error."""
+    """A row per variant, as Markdown: the mean over tables and its standard error over seeds."""
     marks = [mark for mark in MARKS if f"after_{mark}" in frame]
-    rows = [heading("", *map(str, marks), "97 %", "seconds")]
+    rows = [heading("variant", *map(str, marks), "seconds")]
     for variant, own in frame.groupby("variant", sort=False):
+        if set(own["table"]) != set(frame["table"]):
+            continue  # a mean over fewer tables says something else
         cells = []
         for mark in marks:
-            errors = own[f"deviation_{mark}"] / own["seeds"] ** 0.5
+            errors = own[f"deviation_{mark}"].to_numpy() / own["seeds"].to_numpy() ** 0.5
             error = np.sqrt(np.square(errors).sum()) / len(own)
-            cells.append(f"{number(own[f'after_{mark}'].mean())} ± {number(error)}")
-        reached = own["evaluations_to_97"]
-        reach = "-" if reached.isna().any() else f"{reached.mean():.0f}"
+            around = f" ± {number(error)}" if np.isfinite(error) else ""
+            cells.append(number(own[f"after_{mark}"].mean()) + around)
         seconds = own["thinking_seconds_per_evaluation"].median()
-        rows.append(line(str(variant).replace("_", " "), *cells, reach, f"{seconds:.3f}"))
+        rows.append(line(str(variant).replace("_", " "), *cells, f"{seconds:.2f}"))
     return "\n".join(rows)
 
 

@@ -5,18 +5,19 @@
 `DIR` holds ``nb201.parquet`` and ``nasbench_macro.parquet``; NAS-Bench-Graph comes from the package
 nas-bench-graph. Every method is billed by `paretonas.samplers.sample` and scored by
 `paretonas.compare` against the true front: objectives scaled to [0, 1] over the allowed rows, the
-reference at 1, logarithmic where said. Methods that think for long are stopped earlier where the
-others need many evaluations; what is compared is after equally many. Writes folders ``runs-TABLE``
-and ``runs-TABLE-long``, from which an interrupted comparison goes on, and two tables:
+reference at 1, logarithmic where said. Slow methods are stopped earlier where the others need many
+evaluations; what is compared is after equally many. Writes folders ``runs-TABLE`` and
+``runs-TABLE-slow``, from which an interrupted comparison goes on, and two tables:
 
 - ``surgery_vs_evolution.csv``: per table and method, after 10, 24, 50, 100, 200 and 500
   evaluations, the mean over seeds of the fraction of the true hypervolume, its deviation, and the
   worst seed;
 - ``surgery_vs_evolution_reach.csv``: how many evaluations the mean needs to reach 95, 97 and 99 %,
-  and the median over seeds, empty where that is not within the budget; and how many seconds each
-  method thinks per evaluation;
+  and the median over seeds, empty where that is not within the budget, which stands beside; and how
+  many seconds each method thinks per evaluation;
 
-and ``surgery.svg``: of each table the hypervolume regret by evaluations, mean and worst seed.
+and ``surgery.svg`` for NAS-Bench-201 with two objectives and ``surgery-others.svg`` for the other
+tables: of each the hypervolume regret by evaluations, mean and worst seed.
 
 The settings of surgery were chosen on `TUNED`; the other tables were looked at only afterwards.
 """
@@ -36,6 +37,7 @@ import numpy as np
 import pandas as pd
 
 from paretonas.compare import Comparison, compare
+from paretonas.samplers.methods import methods
 from paretonas.table import Table
 from search_spaces import nas_bench_graph
 
@@ -67,7 +69,7 @@ METHODS = (
     "local",
     "random",
 )
-THINK_LONG = ("surgery", "gp")
+SLOW = ("surgery", "gp")
 MARKS = (10, 24, 50, 100, 200, 500)
 TARGETS = (0.95, 0.97, 0.99)
 
@@ -79,14 +81,14 @@ class Case:
     Attributes:
         read: reads it, from the folder of tables.
         log: columns that count by their ratios.
-        budget: evaluations of methods that think for long.
-        longer: evaluations of the other methods.
+        budget: evaluations of a method.
+        slow_budget: of those in `SLOW`.
     """
 
     read: Callable[[Path], Table]
     log: tuple[str, ...] = ()
     budget: int = 200
-    longer: int = 200
+    slow_budget: int = 200
 
 
 def cases() -> dict[str, Case]:
@@ -102,8 +104,8 @@ def cases() -> dict[str, Case]:
         found[f"graph_{dataset}"] = Case(
             lambda data, dataset=dataset: nas_bench_graph.load(dataset),
             nas_bench_graph.COLUMNS[1:],
-            budget=100,
-            longer=500,
+            budget=500,
+            slow_budget=100,
         )
     return found
 
@@ -147,6 +149,7 @@ def reaches(name: str, comparison: Comparison) -> Iterator[dict[str, object]]:
                 "method": method,
                 "target": target,
                 "of_the_mean": first(curves.mean(axis=0), target),
+                "budget": comparison.budget,
                 "median": median([first(curve, target) for curve in curves]),
                 "thinking_seconds_per_evaluation": round(float(thinking), 4),
             }
@@ -210,7 +213,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--out", type=Path, default=Path("surgery_vs_evolution"))
     parser.add_argument("--tables", nargs="+", choices=list(known), default=list(known))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=methods, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, help="evaluations, for all tables and methods")
     parser.add_argument("--jobs", type=int, default=None)
@@ -221,21 +224,23 @@ def main() -> None:
         case = known[name]
         table = case.read(options.data)
         curves[name] = {}
-        long = [method for method in options.methods if method in THINK_LONG]
-        others = [method for method in options.methods if method not in THINK_LONG]
-        for methods, budget, end in ((long, case.budget, "-long"), (others, case.longer, "")):
-            if not methods:
+        slow = [method for method in options.methods if method in SLOW]
+        others = [method for method in options.methods if method not in SLOW]
+        for chosen, budget, end in ((slow, case.slow_budget, "-slow"), (others, case.budget, "")):
+            if not chosen:
                 continue
             comparison = compare(
                 table,
                 table.objectives,
-                methods,
-                budget=options.budget or budget,
+                chosen,
+                budget=budget if options.budget is None else options.budget,
                 seeds=options.seeds,
                 log=case.log,
                 jobs=options.jobs,
                 folder=options.out / f"runs-{name}{end}",
             )
+            # Only against the true front are the fractions of two comparisons alike.
+            assert comparison.reference.true
             found[0].extend(scores(name, comparison))
             found[1].extend(reaches(name, comparison))
             curves[name] |= dict(fractions(comparison))
@@ -244,7 +249,11 @@ def main() -> None:
         ):
             frame = pd.DataFrame(rows)
             frame.to_csv(options.out / f"{stem}.csv", index=False, lineterminator="\n")
-        draw(curves, options.out / "surgery.svg")
+        devices = {d: curves[f"nb201_{d}"] for d in DEVICES if f"nb201_{d}" in curves}
+        rest = {n: c for n, c in curves.items() if n.removeprefix("nb201_") not in DEVICES}
+        for stem, shown in (("surgery", devices), ("surgery-others", rest)):
+            if shown:
+                draw(shown, options.out / f"{stem}.svg")
         last = pd.DataFrame(found[0])
         print(
             last[last["table"] == name].pivot(index="method", columns="evaluations", values="mean")

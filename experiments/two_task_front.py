@@ -548,6 +548,7 @@ def draw_volumes(frame: pd.DataFrame, target: Path) -> None:
         middle = some.assign(at=some["log_ratio"].round(3)).groupby("at")[keys].median()
         panels[-1].plot(*middle.to_numpy().T, "o-", color=shade, ms=4)
         end = middle.iloc[0]
+        # The fronts of the widest two end in one place.
         beside = (-6, -15) if neck == widths[-1][0][0] else (7, -3)
         panels[-1].annotate(f"neck of {neck}", end, beside, textcoords="offset points", color=shade)
     panels[-1].set(

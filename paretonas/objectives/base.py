@@ -49,7 +49,10 @@ class Objective(Protocol):
         ...
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
-        """The cost of each distribution, differentiable."""
+        """The cost of each distribution, differentiable, in their dtype.
+
+        A search on a supernet asks in float32, a sampler in float64.
+        """
         ...
 
     def exact(self, architecture: Mapping[str, str]) -> float:

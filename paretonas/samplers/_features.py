@@ -187,7 +187,7 @@ class Features:
 
 
 def _standardizing(counts: Float[Tensor, "k D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
-    """Shift and scale: columns that vary get the same variance, and rows of them length 1."""
+    """Shift and scale: columns that vary get the same variance, rows a mean square length of 1."""
     mean = counts.mean(0)
     spread = (counts - mean).square().mean(0).sqrt()
     varies = spread > 1e-9

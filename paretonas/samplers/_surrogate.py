@@ -26,8 +26,8 @@ WARPS: tuple[Make, ...] = tuple(partial(Warp.of, shift=shift) for shift in SHIFT
 WARPS_OF_LOGARITHMS: tuple[Make, ...] = (*AS_IS, Unlogged.of)
 
 # Weights of the parts of the kernel, see `overlaps`, and of the noise, before data speak; the
-# variance of costs is 1. They are logarithms with a Student t prior of this width: where costs are
-# exactly a sum over operations, the other weights and the noise are many widths away.
+# variance of costs is 1. They are logarithms with a Student t prior of this width and freedom:
+# where costs are exactly a sum over operations, other weights and the noise are many widths away.
 PRIOR = np.array([0.0, -1.0, -1.0, -1.0, -1.0, -1.5, -2.0, -4.0])
 WIDTH, FREEDOM = 1.5, 4.0
 WEIGHTS, NOISE = np.exp(PRIOR[:-1]), float(np.exp(PRIOR[-1]))
@@ -45,8 +45,8 @@ class Surrogate:
     warp, which decides between costs and their logarithms.
 
     `relaxed` is differentiable in alpha. Each part of the kernel is an expectation under
-    independent picks, exact but for the distance, which is taken between expected counts. On
-    one-hot rows it is the mean of `predict`.
+    independent picks, exact but for the distance, which is taken between expected counts, and for
+    what `Features` says of use. On one-hot rows it is the mean of `predict`.
 
     Attributes:
         warp: of the costs.
@@ -143,7 +143,7 @@ def overlaps(a: Encoded, b: Encoded) -> Float[Tensor, "j k n"]:
 
 def own(a: Encoded) -> Float[Matrix, "j k"]:
     """The parts of the kernel between each one-hot row and itself."""
-    parts = np.ones((7, len(a.picks)))
+    parts = np.ones((len(WEIGHTS), len(a.picks)))
     parts[2] = a.counts.square().sum(1).numpy()
     parts[3] = a.pairs.square().sum(1).numpy()
     parts[6] = a.present.square().sum(1).numpy()

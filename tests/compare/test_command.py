@@ -122,8 +122,12 @@ def test_report_only_reads_the_folder_if_the_page_goes_elsewhere(
 ):
     page = tmp_path / "page.html"
     monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.W_OK)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert run(["report", str(folder), "--out", str(page)]) == 0
     assert page.stat().st_size > 1000
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    code, line = error_of(["compare", "--resume", str(folder)], capsys)
+    assert code == 2 and "cannot be written: no permission" in line
 
 
 def test_report_draws_as_much_as_has_ended(folder, tmp_path, capsys):

@@ -26,7 +26,7 @@ def run(experiment, monkeypatch):
     def run(name: str, *arguments: str) -> None:
         shared = experiment("surgery_vs_evolution")
         module = experiment(name)
-        known = {"tiny": shared.Case(lambda data: tiny(), ("ms",))}
+        known = {"tiny": shared.Case(lambda data: tiny(), ("ms",), budget=27, slow_budget=12)}
         for one in (shared, module):
             monkeypatch.setattr(one, "cases", lambda: known)
         # Processes of their own would not know the table above.
@@ -38,15 +38,25 @@ def run(experiment, monkeypatch):
 
 
 def test_it_writes_scores_and_what_each_method_needs(run, tmp_path, capsys):
-    methods = ["--methods", "surgery", "random", "--seeds", "2", "--budget", "27"]
-    run("surgery_vs_evolution", "--out", str(tmp_path), *methods)
+    run("surgery_vs_evolution", "--out", str(tmp_path), "--methods", "surgery", "random",
+        "--seeds", "2")  # fmt: skip
     scores = pd.read_csv(tmp_path / "surgery_vs_evolution.csv")
-    assert list(scores.evaluations.unique()) == [10, 24]
+    marks = scores.groupby("method").evaluations.apply(list).to_dict()
+    assert marks == {"surgery": [10], "random": [10, 24]}
     assert (scores.worst <= scores["mean"]).all() and (scores["mean"] <= 1).all()
     reach = pd.read_csv(tmp_path / "surgery_vs_evolution_reach.csv")
-    assert reach.groupby("method").of_the_mean.apply(lambda n: n.is_monotonic_increasing).all()
-    assert (reach.of_the_mean <= 27).all()  # everything was measured then
-    assert (tmp_path / "surgery.svg").stat().st_size > 1000
+    needed = reach.fillna({"of_the_mean": np.inf}).groupby("method").of_the_mean
+    assert needed.apply(lambda n: n.is_monotonic_increasing).all()
+    assert reach.groupby("method").budget.first().to_dict() == {"surgery": 12, "random": 27}
+    assert (reach.of_the_mean.fillna(0) <= reach.budget).all()
+    assert (tmp_path / "surgery-others.svg").stat().st_size > 1000
+
+
+def test_a_method_that_is_none_is_refused_before_anything_runs(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("surgery_vs_evolution", "--out", str(tmp_path), "--methods", "surgery", "nsga22")
+    assert "invalid choice: 'nsga22'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_variants_of_surgery_run(run, tmp_path, capsys):
@@ -61,7 +71,9 @@ def test_variants_of_surgery_run(run, tmp_path, capsys):
     table = pd.read_csv(out)
     assert tuple(table.variant) == variants
     assert table.after_16.between(0.5, 1).all()
-    assert capsys.readouterr().out.count("| no presence | ") == 1
+    told = capsys.readouterr().out
+    assert told.count("| no presence | ") == 1
+    assert "±" not in told  # one seed has no spread
 
 
 def test_evaluations_to_a_target_are_counted_from_one(experiment):

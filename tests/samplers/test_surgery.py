@@ -133,6 +133,7 @@ def test_equal_functions_have_equal_counts_and_dead_ones_are_told():
         if name:
             first = by_name.setdefault(name, row)
             torch.testing.assert_close(seen.pairs[row], seen.pairs[first])
+            torch.testing.assert_close(seen.present[row], seen.present[first])
 
 
 # --- surrogate ----------------------------------------------------------------------------------
@@ -164,14 +165,17 @@ def test_its_gradient_in_alpha_is_that_of_finite_differences(fitted, rng):
     assert torch.autograd.gradcheck(value, (alpha,), eps=1e-5, atol=1e-6)
 
 
-def test_the_linear_and_product_parts_are_exact_expectations(fitted, rng):
-    features, picks, _, _ = fitted
+@pytest.mark.parametrize(
+    "structure, exact", [(STRUCTURE, (0, 1, 3, 5)), (None, (0, 1, 2, 3, 5, 6))]
+)
+def test_parts_that_know_of_no_shared_routes_are_exact_expectations(fitted, structure, exact, rng):
+    picks, features = fitted[1], Features(CELL, structure)
     known = encoded(features, picks[:7])
     p = probabilities(torch.randn(2, 20, generator=rng, dtype=torch.float64), features.sizes)
     weight = chances(p, features.sizes, ALL)
     expected = torch.einsum("ra,jak->jrk", weight, overlaps(encoded(features, ALL), known))
     got = overlaps(features(p), known)
-    for part in (0, 1, 3, 5):  # all but those of counts, which are not all exact
+    for part in exact:  # never the distance; with routes, not whether an option is used
         torch.testing.assert_close(got[part], expected[part])
 
 
