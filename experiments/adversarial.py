@@ -534,24 +534,25 @@ def draw_all(frame: pd.DataFrame, pictures: pd.DataFrame, target: Path) -> None:
 def draw_plane(axes: plt.Axes, frame: pd.DataFrame, problem: str, x: str, y: str) -> None:
     """Medians of two measures: fixed weights are a line, everything else a point."""
     own = frame[frame["problem"] == problem]
+    if own.empty:  # this problem was not asked for
+        return
     medians = own.groupby("method")[[x, y]].median()
     weights = {n: n.removeprefix("weights ") for n in medians.index if n.startswith("weights")}
     weights |= {SUM: "1 : 1"} if SUM in medians.index else {}
     line = medians.loc[sorted(weights, key=lambda n: float(weights[n].split()[0]))]
     axes.plot(*line.to_numpy().T, "o-", color=GRAY, ms=4, lw=1.2)
-    middle = medians[x].median()
+    reach, labeled = np.ptp(medians.to_numpy(), axis=0), []
     for name, place in line.iterrows():
-        label = weights[str(name)]
-        axes.annotate(label, tuple(place), color=GRAY, size=9, xytext=(-6, -12),
-                      textcoords="offset points", ha="right", annotation_clip=False)  # fmt: skip
+        if all((np.abs(place - other) / reach).max() > 0.1 for other in labeled):
+            labeled.append(place)
+            axes.annotate(weights[str(name)], tuple(place), (6, -11), color=GRAY, size=9,
+                          textcoords="offset points")  # fmt: skip
     for name, color in COLORS.items():
         if name in medians.index:
-            place = tuple(medians.loc[name])
-            axes.plot(*place, "^" if name.endswith("adversary first") else "D", color=color, ms=6)
-            right = place[0] > middle + 30
+            mark = "^" if name.endswith("adversary first") else "D"
             label = "reconstruction alone" if name == ALONE else name
-            axes.annotate(label, place, color=color, size=9, xytext=(-8 if right else 8, 4),
-                          ha="right" if right else "left", textcoords="offset points")  # fmt: skip
+            axes.plot(*medians.loc[name], mark, color=color, ms=6, ls="", label=label)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.margins(0.12)
 
 
@@ -568,7 +569,7 @@ def draw_coverage(axes: plt.Axes, frame: pd.DataFrame) -> None:
     for label, ((problem, method), _) in zip(axes.get_yticklabels(), order, strict=True):
         label.set_color(GRAY if method == ADVERSARY else colors[problem])
     for place, (problem, color) in enumerate(colors.items()):
-        axes.text(0.98, 0.98 - 0.06 * place, problem, color=color, ha="right", va="top",
+        axes.text(0.98, 0.08 - 0.05 * place, problem, color=color, ha="right",
                   transform=axes.transAxes)  # fmt: skip
     axes.set(title="Two feature losses", xlabel="coverage of real digits")
 
