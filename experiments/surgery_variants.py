@@ -34,6 +34,7 @@ from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, PCGrad, SmoothTchebycheff, UPGrad
 
+HERE = Path(__file__).parent
 MARKS = (16, 24, 50, 100)
 TABLES = ("nb201_silver_4114", "nb201_edgegpu", "graph_arxiv", "graph_cs")
 NOTHING = -60.0  # the logarithm of a weight
@@ -122,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the tables")
     parser.add_argument("--show", action="store_true", help="run nothing, read what was written")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    parser.add_argument("--out", type=Path, default=HERE / "surgery_variants.csv")
     parser.add_argument("--tables", nargs="+", choices=list(known), default=list(TABLES))
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=5)

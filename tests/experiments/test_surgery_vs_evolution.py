@@ -87,3 +87,5 @@ def test_the_page_shows_the_tables_that_were_written(experiment):
     page = (Path(__file__).parents[2] / "docs" / "surgery.md").read_text()
     for table in experiment("surgery_tables").tables():
         assert table in page
+    variants = experiment("surgery_variants")
+    assert variants.together(pd.read_csv(variants.HERE / "surgery_variants.csv")) in page
