@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paretonas import runs
 from paretonas.cli.display import clock, console, front_table, watch
 from paretonas.cli.find import find_solver, find_space
 from paretonas.constraint import Constraint
@@ -16,7 +15,7 @@ from paretonas.gradient_search.plan import Budget
 from paretonas.gradient_search.search import search
 from paretonas.objectives import CostTable, Latency, Memory
 from paretonas.report import write_report
-from paretonas.runs import Run
+from paretonas.runs import ABOUT, Run
 
 _DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
 _OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")
@@ -92,7 +91,7 @@ def _search(run: Run, arguments: Mapping[str, Any]) -> None:
 def _leave_no_empty_run(run: Run) -> None:
     """What was refused before it began need not keep its folder."""
     files = list(run.folder.iterdir())
-    if all(file.name == runs.ABOUT or file.stat().st_size == 0 for file in files):
+    if all(file.name == ABOUT or file.stat().st_size == 0 for file in files):
         for file in files:
             file.unlink()
         run.folder.rmdir()

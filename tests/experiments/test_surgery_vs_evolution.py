@@ -26,7 +26,8 @@ def run(experiment, monkeypatch):
     def run(name: str, *arguments: str) -> None:
         shared = experiment("surgery_vs_evolution")
         module = experiment(name)
-        known = {"tiny": shared.Case(lambda data: tiny(), ("ms",), budget=27, slow_budget=12)}
+        case = shared.Case(lambda data: tiny(), ("ms",), budget=27, slow_budget=12)
+        known = {"tiny": case, "nb201_edgegpu": case}
         for one in (shared, module):
             monkeypatch.setattr(one, "cases", lambda: known)
         # Processes of their own would not know the table above.
@@ -39,17 +40,19 @@ def run(experiment, monkeypatch):
 
 def test_it_writes_scores_and_what_each_method_needs(run, tmp_path, capsys):
     run("surgery_vs_evolution", "--out", str(tmp_path), "--methods", "surgery", "random",
-        "--seeds", "2")  # fmt: skip
+        "--seeds", "2", "--tables", "tiny", "nb201_edgegpu")  # fmt: skip
     scores = pd.read_csv(tmp_path / "surgery_vs_evolution.csv")
-    marks = scores.groupby("method").evaluations.apply(list).to_dict()
+    marks = scores[scores.table == "tiny"].groupby("method").evaluations.apply(list).to_dict()
     assert marks == {"surgery": [10], "random": [10, 24]}
     assert (scores.worst <= scores["mean"]).all() and (scores["mean"] <= 1).all()
     reach = pd.read_csv(tmp_path / "surgery_vs_evolution_reach.csv")
-    needed = reach.fillna({"of_the_mean": np.inf}).groupby("method").of_the_mean
+    needed = reach.fillna({"of_the_mean": np.inf}).groupby(["table", "method"]).of_the_mean
     assert needed.apply(lambda n: n.is_monotonic_increasing).all()
     assert reach.groupby("method").budget.first().to_dict() == {"surgery": 12, "random": 27}
     assert (reach.of_the_mean.fillna(0) <= reach.budget).all()
-    assert (tmp_path / "surgery-others.svg").stat().st_size > 1000
+    assert reach[reach.method == "random"].of_the_mean.notna().all()  # it measured everything
+    for picture in ("surgery.svg", "surgery-others.svg"):
+        assert (tmp_path / picture).stat().st_size > 1000
 
 
 def test_a_method_that_is_none_is_refused_before_anything_runs(run, tmp_path, capsys):
