@@ -22,6 +22,7 @@ from paretonas.objectives.base import Exact
 from paretonas.report.comparison import write_comparison
 from paretonas.space import SearchSpace, encode, nearest
 from paretonas.table import Table
+from paretonas.table.spelling import tidy
 
 DEFAULTS: Mapping[str, Any] = {
     "methods": ["surgery", "nsga2", "tpe", "random"],
@@ -149,7 +150,7 @@ def _columns(
     """The columns that the user names; a maximized one by its name in the file."""
     columns = [objective.column for objective in objectives]
     found = []
-    for name in names:
+    for name in map(tidy, names):
         column = name if name in columns else f"minus_{name}"
         if column not in columns:
             known = [known.removeprefix("minus_") for known in columns]

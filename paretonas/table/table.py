@@ -18,7 +18,8 @@ from paretonas.space import Architecture, Choice, encode, size
 
 from .cells import choice, groups, numbers, truth
 from .file import read_frame
-from .rows import MINUS, average_groups, check_names, distinct
+from .rows import MINUS, average_groups, check_names, distinct, tidy_names
+from .spelling import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,15 +118,24 @@ class Table:
     ) -> Table:
         """Take a table from memory; the arguments are those of `read`.
 
+        Spellings that mean the same are one option, whose name is the shortest of them: numbers
+        that are equal (8, "8.0", "08"), truth ("True", "true"), and words that differ only in
+        blanks or in how their accents are encoded. The same holds for names of columns.
+
         Raises:
             ValueError: a column that is missing, there twice, named twice, or called ``id``; fewer
-                than two objectives; a choice with one option, or without a pick somewhere; text,
+                than two objectives; a choice with one option, or without a pick somewhere, or with
+                both "True" and "1" (one option or two?); text,
                 NaN or infinity as an objective of an allowed row; rows of one architecture that
                 disagree; no row that is allowed. Rows are counted from 1, the header not included.
             TypeError: one name where a sequence of names belongs.
         """
-        frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
-        check_names(frame, choices, minimize, maximize, [where, average])
+        choices = tidy_names("choices", choices)
+        minimize, maximize = tidy_names("minimize", minimize), tidy_names("maximize", maximize)
+        where, average = (None if name is None else tidy(name) for name in (where, average))
+        spelled = [str(column) for column in frame.columns]
+        check_names(spelled, choices, minimize, maximize, [where, average])
+        frame = frame.set_axis([tidy(column) for column in spelled], axis=1)
         if not len(frame):
             raise ValueError("there are no rows")
         picked = [choice(frame[column], column) for column in choices]
