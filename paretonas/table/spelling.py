@@ -12,9 +12,9 @@ _NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # blanks that take no
 
 
 def tidy(text: str) -> str:
-    """Text without blanks at its ends, one plain blank between words, and accents composed (NFC).
+    r"""Text without blanks at its ends, one plain blank between words, and accents composed (NFC).
 
-    >>> tidy(" conv\\u00a03 ")
+    >>> tidy(" conv\u00a03 ")
     'conv 3'
     """
     return " ".join(unicodedata.normalize("NFC", text.translate(_NO_WIDTH)).split())
