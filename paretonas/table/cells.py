@@ -54,7 +54,7 @@ def truth(column: pd.Series[Any], name: str) -> NDArray[np.bool_]:
         ValueError: a row that is neither true nor false.
     """
     values, codes = groups(column, name)
-    known = {**_WORDS, **_BITS}
+    known: dict[str | Decimal, bool] = {**_WORDS, **_BITS}
     for code, value in enumerate(values):
         if meaning(value) not in known:
             raise ValueError(
