@@ -16,8 +16,7 @@ from .spelling import meaning, name_of, tidy
 if TYPE_CHECKING:
     import pandas as pd
 
-_WORDS = {"true": True, "false": False}
-_BITS = {Decimal(1): True, Decimal(0): False}
+_TRUTH = {"true": True, Decimal(1): True, "false": False, Decimal(0): False}
 
 
 def choice(column: pd.Series[Any], name: str) -> tuple[Choice, list[str]]:
@@ -29,7 +28,7 @@ def choice(column: pd.Series[Any], name: str) -> tuple[Choice, list[str]]:
     """
     options, codes = groups(column, name)
     meant = {meaning(option): option for option in options}
-    words, bits = meant.keys() & _WORDS.keys(), meant.keys() & _BITS.keys()
+    words, bits = meant.keys() & {"true", "false"}, meant.keys() & {Decimal(1), Decimal(0)}
     if words and bits and words | bits == meant.keys():
         one, other = (min(meant[key] for key in kind) for kind in (words, bits))
         raise ValueError(
@@ -54,14 +53,13 @@ def truth(column: pd.Series[Any], name: str) -> NDArray[np.bool_]:
         ValueError: a row that is neither true nor false.
     """
     values, codes = groups(column, name)
-    known: dict[str | Decimal, bool] = {**_WORDS, **_BITS}
     for code, value in enumerate(values):
-        if meaning(value) not in known:
+        if meaning(value) not in _TRUTH:
             raise ValueError(
                 f"column {name!r} says which rows are allowed, by true and false or 1 and 0; "
                 f"found {value!r} in {_rows(codes == code)}"
             )
-    return np.array([known[meaning(value)] for value in values])[codes]
+    return np.array([_TRUTH[meaning(value)] for value in values])[codes]
 
 
 def numbers(column: pd.Series[Any], name: str, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:

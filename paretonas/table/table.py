@@ -51,6 +51,7 @@ class Table:
         costs: (k, m), a row per architecture; perhaps NaN where a row is not allowed.
         allowed: (k,), which rows count.
         structure: how the choices are wired, where their names tell.
+        gains: which columns were to be maximized, by the user's names.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Table:
     costs: Float[NDArray[np.float64], "k m"] = field(repr=False)
     allowed: Bool[NDArray[np.bool_], " k"] = field(repr=False)
     structure: Structure | None = field(default=None, repr=False)
+    gains: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("costs", "allowed"):
@@ -157,7 +159,9 @@ class Table:
         columns = (*minimize, *(MINUS + column for column in maximize))
         decisions = tuple(decision for decision, _ in picked)
         structure = EdgeCell.infer(decisions)
-        return cls(name, decisions, columns, tuple(rows), costs, allowed[first], structure)
+        return cls(
+            name, decisions, columns, tuple(rows), costs, allowed[first], structure, tuple(maximize)
+        )
 
     @property
     def objectives(self) -> tuple[Column, ...]:
@@ -204,6 +208,12 @@ class Column:
     def column(self) -> str:
         """Its name."""
         return self.table.columns[self.index]
+
+    @property
+    def gain(self) -> str | None:
+        """What this is the negative of, where the user maximizes it; None for a cost."""
+        name = self.column.removeprefix(MINUS)
+        return name if name != self.column and name in self.table.gains else None
 
     def exact(self, architecture: Mapping[str, str]) -> float:
         """What the table says of one architecture.
