@@ -217,16 +217,19 @@ def _fronts_note(comparison: Comparison) -> str:
 
 def _facts(comparison: Comparison, asked: Mapping[str, Any]) -> str:
     task = comparison.task
+    objectives = [f"{shown.title} {shown.sense}" for shown in shown_objectives(task.objectives)]
     facts = {
-        "objectives": [f"{o.title}, {o.sense}" for o in shown_objectives(task.objectives)],
-        "on a log scale": _titles(comparison, task.log) or "none",
-        "known at no charge": _titles(comparison, task.free) or "none",
-        "choices": len(task.choices),
-        "budget": comparison.budget,
-        "seeds": comparison.seeds,
-        **asked,
+        "objectives": ", ".join(objectives),
+        "on a log scale": ", ".join(_titles(comparison, task.log)) or "none",
+        "known at no charge": ", ".join(_titles(comparison, task.free)) or "none",
+        "choices": cell(len(task.choices)),
+        "budget": cell(comparison.budget),
+        "seeds": cell(comparison.seeds),
+        **{name: cell(value) for name, value in asked.items()},
     }
-    rows = "".join(f"<tr><th>{cell(k)}</th><td>{cell(v)}</td></tr>" for k, v in facts.items())
+    rows = "".join(
+        f"<tr><th>{cell(name)}</th><td>{value}</td></tr>" for name, value in facts.items()
+    )
     return f"<div class=wide><table class=facts>{rows}</table></div>"
 
 
