@@ -1,0 +1,67 @@
+"""What guessing scores, and whether the networks that were found are any better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..data import Split
+from ..front import Front
+
+
+@dataclass(frozen=True)
+class Guessing:
+    """The error of always answering the most frequent class.
+
+    Attributes:
+        error_percent: on the validation split.
+        sampling_error_percent: one standard deviation of that error over splits of this size.
+    """
+
+    error_percent: float
+    sampling_error_percent: float
+
+    @classmethod
+    def on(cls, split: Split) -> Guessing:
+        """What guessing scores on a split."""
+        share = int(torch.bincount(split.labels.cpu()).max()) / len(split)
+        return cls(100 * (1 - share), 100 * math.sqrt(share * (1 - share) / len(split)))
+
+    @classmethod
+    def told(cls, about: Mapping[str, object]) -> Guessing | None:
+        """What ``run.json`` says of it; None for a run that did not write it down."""
+        found = about.get("guessing")
+        try:
+            return cls(**{name: float(value) for name, value in dict(found).items()})  # type: ignore[call-overload]
+        except (TypeError, ValueError):
+            return None
+
+    def as_good_as(self, error_percent: float) -> bool:
+        """Whether a network with this error is no better, within two standard deviations."""
+        return error_percent >= self.error_percent - 2 * self.sampling_error_percent
+
+    def remark(self, front: Front) -> str:
+        """One line on a front of which the best network, or else the knee, is no better.
+
+        Returns:
+            Nothing where both are better.
+        """
+        if not len(front) or "error_percent" not in front.objectives:
+            return ""
+        best, knee = min(point.objectives["error_percent"] for point in front), front.knee()
+        guess = f"always answering the most frequent class errs in {self.error_percent:.1f} %"
+        if self.as_good_as(best):
+            return (
+                f"no better than guessing: the best network errs in {best:.1f} % of the validation "
+                f"examples, {guess}; give a larger budget"
+            )
+        error = knee.objectives["error_percent"]
+        if self.as_good_as(error):
+            return (
+                f"the knee, {knee.id}, is no better than guessing: it errs in {error:.1f} % of the "
+                f"validation examples, {guess}; pick another, or give a larger budget"
+            )
+        return ""
