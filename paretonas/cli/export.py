@@ -16,6 +16,7 @@ from paretonas.data import Data
 from paretonas.devices import find_device, measure_latency
 from paretonas.export import FORMATS, export
 from paretonas.export.architecture import preparation
+from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.runs import Run
 from paretonas.space import nearest
@@ -63,6 +64,9 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None) -> None:
             f"at most {written.max_difference:.2g}"
         )
     print(_inputs(data))
+    guessing = Guessing.told(run.about)
+    if guessing and (doubt := guessing.remark_on(point)):
+        print(doubt)
     _compare_latency(run, point, network, path, format, data.example)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..data import Split
-from ..front import Front
+from ..front import Front, Point
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,21 @@ class Guessing:
         """
         if not len(front) or "error_percent" not in front.objectives:
             return ""
-        best, knee = min(point.objectives["error_percent"] for point in front), front.knee()
-        guess = f"always answering the most frequent class errs in {self.error_percent:.1f} %"
+        best = min(point.objectives["error_percent"] for point in front)
         if self.as_good_as(best):
-            return (
-                f"no better than guessing: the best network errs in {best:.1f} % of the validation "
-                f"examples, {guess}; give a larger budget"
-            )
-        error = knee.objectives["error_percent"]
-        if self.as_good_as(error):
-            return (
-                f"the knee, {knee.id}, is no better than guessing: it errs in {error:.1f} % of the "
-                f"validation examples, {guess}; pick another, or give a larger budget"
-            )
-        return ""
+            told = f"the best network errs in {best:.1f} % of the validation examples"
+            return f"no better than guessing: {told}, {self._words}; give a larger budget"
+        knee = self.remark_on(front.knee())
+        return f"the knee {knee}; pick another, or give a larger budget" if knee else ""
+
+    def remark_on(self, point: Point) -> str:
+        """One line on a point that is no better; nothing on one that is."""
+        error = point.objectives.get("error_percent")
+        if error is None or not self.as_good_as(error):
+            return ""
+        told = f"it errs in {error:.1f} % of the validation examples"
+        return f"{point.id} is no better than guessing: {told}, {self._words}"
+
+    @property
+    def _words(self) -> str:
+        return f"always answering the most frequent class errs in {self.error_percent:.1f} %"

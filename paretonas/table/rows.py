@@ -95,8 +95,16 @@ def distinct(
     columns: Sequence[str],
     values: NDArray[np.float64],
     allowed: NDArray[np.bool_],
+    cells: Sequence[Sequence[object]],
 ) -> dict[Architecture, int]:
     """The first row of each architecture.
+
+    Args:
+        architectures: of each row.
+        columns: the objectives.
+        values: (rows, m), what they are.
+        allowed: (rows,), which count.
+        cells: a column per choice, as the file spells the picks.
 
     Raises:
         ValueError: two rows of one architecture that disagree.
@@ -106,7 +114,10 @@ def distinct(
         first = rows.setdefault(architecture, row)
         if first == row:
             continue
-        found = f"rows {first + 1} and {row + 1} are both {architecture}, but"
+        pairs = [(str(column[first]), str(column[row])) for column in cells]
+        spelled = [f"{one!r} and {other!r} are one" for one, other in pairs if one != other]
+        names = f" ({', '.join(spelled)})" if spelled else ""
+        found = f"rows {first + 1} and {row + 1} are both {architecture}{names}, but"
         if allowed[first] != allowed[row]:
             raise ValueError(f"{found} only one of them is allowed")
         for column, one, other in zip(columns, values[first], values[row], strict=True):

@@ -152,7 +152,8 @@ class Table:
             Architecture(dict(zip(choices, picks, strict=True)))
             for picks in zip(*(picks for _, picks in picked), strict=True)
         ]
-        rows = distinct(architectures, named, values, allowed)
+        cells = [frame[column].to_list() for column in choices]
+        rows = distinct(architectures, named, values, allowed, cells)
         first = np.array(list(rows.values()))
         costs = values[first]
         costs[:, len(minimize) :] = 0.0 - costs[:, len(minimize) :]  # (0 stays 0, not -0)

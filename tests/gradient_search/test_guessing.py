@@ -68,7 +68,7 @@ def test_the_sampling_error_is_that_of_many_splits():
         ((10.0, 40.0, 50.0), ""),
         ((88.0, 89.0, 90.0), "no better than guessing: the best network errs in 88.0 %"),
         ((40.0, 90.0), ""),  # two points: the knee is the first
-        ((80.0, 90.0, 91.0, 92.0), "the knee, a04, is no better than guessing"),
+        ((80.0, 90.0, 91.0, 92.0), "the knee a04 is no better than guessing"),
     ],
 )
 def test_the_remark_is_about_the_best_network_and_the_knee(errors, told):
@@ -134,3 +134,6 @@ def test_the_command_says_it_at_its_end(tmp_path, monkeypatch, capsys):
     assert told.startswith("no better than guessing: the best network errs in ")
     assert told.endswith("give a larger budget")
     assert "points in" in found and "--pick most-accurate" in take
+    assert command(["export", "run", "--format", "json"]) == 0
+    *_, told = capsys.readouterr().out.splitlines()
+    assert "is no better than guessing: it errs in" in told
