@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from paretonas.cli.compare import _show
-from paretonas.cli.display import front_table
+from paretonas.cli.compare import _show, _Watch
+from paretonas.cli.display import _picture, front_table
 from paretonas.cli.fitted import FittedTable
 from paretonas.compare import compare
 from paretonas.front import Front
+from paretonas.gradient_search.search import Step
 from paretonas.point import Point
 from paretonas.samplers.random import Random
 from paretonas.table import Table
@@ -119,3 +120,17 @@ def test_any_table_keeps_its_numbers_at_any_width():
         assert max(map(len, shown.splitlines())) <= width
         for cell in cells[0]:
             assert re.search(rf"(?<![\d.]){re.escape(cell)}(?![\d.])", shown), (cell, shown)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_progress_keeps_its_numbers(monkeypatch, width):
+    step = Step("finalists", 1234567, 2345678, big_front(), 83.0, hypervolume=0.1234)
+    shown = printed(_picture(step), width)
+    assert "finalists 1234567/2345678" in shown and "0.1234" in shown
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", str(width))
+    watch = _Watch(4000)
+    name = "a-method-with-a-long-name-of-128, seed 399"
+    watch._bar.update(watch._task, completed=3999, description=name)
+    shown = printed(watch._bar.get_renderable(), width)
+    assert {"3999", "4000", "399"} <= numbers(shown) and "\u2026" not in shown

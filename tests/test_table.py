@@ -137,7 +137,7 @@ def test_options_are_text_numbers_in_order(values, options):
 
 
 SPELLINGS = [
-    (["pool", "pool ", " pool", "\u00a0pool\u2003", "pool\u200b"], "pool"),
+    (["pool", "pool ", " pool", "\u00a0pool\u2003", "pool\u200b", "po\u00adol"], "pool"),
     (["conv 3", "conv\u00a03", "conv  3", "conv\t3"], "conv 3"),
     (["caf\u00e9", "cafe\u0301"], "caf\u00e9"),
     (["8", "8.0", "08", "8e0", "+8", "80e-1", "8."], "8"),

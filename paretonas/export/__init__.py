@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from paretonas.data import Data
-from paretonas.export.architecture import metadata, write_architecture
+from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
 from paretonas.point import Point
 from paretonas.space import nearest
@@ -62,8 +62,9 @@ def export(
     path = Path(out)
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
+    prepared = None if data is None else preparation(data)
     if format == "json":
-        return write_architecture(point, path, space, data)
+        return write_architecture(point, path, space, prepared)
     if format == "graphml":
         from paretonas.export.graphml import write_graphml
 
@@ -81,7 +82,7 @@ def export(
             f"the images must have the example's shape {tuple(example.shape[1:])}, "
             f"got {tuple(inputs.shape[1:])}"
         )
-    told = metadata(point, space, inputs.shape[1:], data)
+    told = metadata(point, space, inputs.shape[1:], prepared)
     match format:
         case "onnx":
             from paretonas.export.onnx_file import write_onnx

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,20 @@ from paretonas.point import Point
 
 
 def write_architecture(
-    point: Point, path: Path, space: str = "", data: Data | None = None
+    point: Point, path: Path, space: str = "", prepared: Mapping[str, Any] | None = None
 ) -> Exported:
-    """Write the picks by name, and what was measured."""
+    """Write the picks by name, what was measured, and how inputs are prepared."""
     with replacing(path) as draft:
-        draft.write_text(as_json(point, space, data=data) + "\n", encoding="utf-8")
+        draft.write_text(as_json(point, space, prepared=prepared) + "\n", encoding="utf-8")
     return Exported(path, path.stat().st_size)
 
 
 def metadata(
-    point: Point, space: str, input_shape: Sequence[int], data: Data | None
+    point: Point, space: str, input_shape: Sequence[int], prepared: Mapping[str, Any] | None
 ) -> dict[str, str]:
     """What a model file carries: the architecture, and how inputs are prepared, each as JSON."""
-    told = {} if data is None else {"preprocessing": _as_text(preparation(data))}
-    return {"architecture": as_json(point, space, input_shape, data), **told}
+    told = {} if prepared is None else {"preprocessing": _as_text(prepared)}
+    return {"architecture": as_json(point, space, input_shape, prepared), **told}
 
 
 def preparation(data: Data) -> dict[str, Any]:
@@ -36,14 +37,17 @@ def preparation(data: Data) -> dict[str, Any]:
 
     Without a `Preprocessing` the range, mean and standard deviation are all that is known.
     """
-    inputs = data.train.inputs.double()
+    inputs = data.train.inputs
+    parts = inputs.split(1024)  # in double precision all at once would need much memory
+    mean = sum(float(part.double().sum()) for part in parts) / inputs.numel()
+    square = sum(float((part.double() - mean).square().sum()) for part in parts) / inputs.numel()
     seen = {
-        "dtype": str(data.train.inputs.dtype).removeprefix("torch."),
+        "dtype": str(inputs.dtype).removeprefix("torch."),
         "shape": list(inputs.shape[1:]),
         "min": float(inputs.min()),
         "max": float(inputs.max()),
-        "mean": float(inputs.mean()),
-        "std": float(inputs.std(correction=0)),
+        "mean": mean,
+        "std": math.sqrt(square),
     }
     if data.preprocessing is None:
         return {"stated": False, "training_inputs": seen}
@@ -59,7 +63,7 @@ def as_json(
     point: Point,
     space: str = "",
     input_shape: Sequence[int] | None = None,
-    data: Data | None = None,
+    prepared: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of such a file; without what is not known of its inputs."""
     content: dict[str, object] = {
@@ -72,8 +76,8 @@ def as_json(
         content["space"] = space
     if input_shape is not None:
         content["input_shape"] = list(input_shape)
-    if data is not None:
-        content["preprocessing"] = preparation(data)
+    if prepared is not None:
+        content["preprocessing"] = dict(prepared)
     return _as_text(content)
 
 

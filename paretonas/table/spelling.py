@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # blanks that take no room
+_NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))  # nobody sees these
 
 
 def tidy(text: str) -> str:
