@@ -1,11 +1,79 @@
-"""Labeled examples in three splits, checked once at the door."""
+"""Labeled examples in three splits, checked once at the door, and how they were prepared."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How raw inputs become what the network is fed: ``(raw * scale - mean) / std``.
+
+    Exported files carry it, so that whoever has only the file can feed the network right.
+
+    >>> prepare = Preprocessing("gray pixels from 0, black, to 255", 1 / 255, mean=0.5, std=0.5)
+    >>> prepare([[0, 255]])
+    array([[-1.,  1.]], dtype=float32)
+
+    Attributes:
+        raw: what the raw inputs are, in words.
+        scale: what they are multiplied by first.
+        mean: what is subtracted then: one number, or one per channel (the dimension after the
+            batch).
+        std: what the rest is divided by, likewise.
+        layout: what the dimensions of a batch are, such as ``"batch, channel, height, width"``.
+        labels: the name of each class, in order; empty where a class is called by its number.
+
+    Raises:
+        ValueError: a number that is not finite, or a ``scale`` or ``std`` of 0.
+    """
+
+    raw: str
+    scale: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+    layout: str = ""
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std", "labels"):  # lists, as JSON has them
+            value = getattr(self, name)
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                object.__setattr__(self, name, tuple(value))
+        for name in ("scale", "mean", "std"):
+            for number in np.ravel(getattr(self, name)).tolist():
+                if not math.isfinite(number) or (number == 0 and name != "mean"):
+                    rule = "be finite" if name == "mean" else "be finite and not 0"
+                    raise ValueError(f"the {name} of a preprocessing must {rule}, got {number}")
+
+    def __call__(self, raw: ArrayLike) -> NDArray[np.float32]:
+        """Prepare a batch of raw inputs, (batch, ...)."""
+        values = np.asarray(raw, dtype=np.float64)
+        mean, std = (
+            np.reshape(part, (-1, *[1] * (values.ndim - 2))) for part in (self.mean, self.std)
+        )
+        prepared: NDArray[np.float32] = ((values * self.scale - mean) / std).astype(np.float32)
+        return prepared
+
+    @property
+    def formula(self) -> str:
+        """The same with its numbers.
+
+        >>> Preprocessing("pixels", 1 / 255, (0.5, 0.4), 0.25).formula
+        '(raw * 0.00392157 - [0.5, 0.4]) / 0.25'
+        """
+        mean, std = (
+            f"[{', '.join(f'{x:.6g}' for x in part)}]" if isinstance(part, tuple) else f"{part:.6g}"
+            for part in (self.mean, self.std)
+        )
+        return f"(raw * {self.scale:.6g} - {mean}) / {std}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +124,18 @@ class Data:
 
     Attributes:
         classes: how many classes there are; by default one more than the largest training label.
+        preprocessing: how the inputs were made from raw ones, if that is told.
 
     Raises:
-        ValueError: a label that is not below `classes`, or splits whose examples differ in shape.
+        ValueError: a label that is not below `classes`, splits whose examples differ in shape, or
+            a preprocessing with another number of channels or classes.
     """
 
     train: Split
     valid: Split
     test: Split
     classes: int = 0
+    preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
         if self.classes == 0:
@@ -82,6 +153,8 @@ class Data:
                     f"examples must have one shape: train has {tuple(self.train.inputs.shape[1:])},"
                     f" {field.name} has {tuple(split.inputs.shape[1:])}"
                 )
+        if self.preprocessing is not None:
+            self._check_preprocessing(self.preprocessing)
 
     @property
     def example(self) -> Tensor:
@@ -91,10 +164,32 @@ class Data:
     def to(self, device: torch.device | str) -> Data:
         """The same data on another device."""
         train, valid, test = (split.to(device) for split in (self.train, self.valid, self.test))
-        return Data(train, valid, test, self.classes)
+        return Data(train, valid, test, self.classes, self.preprocessing)
+
+    def _check_preprocessing(self, told: Preprocessing) -> None:
+        channels = self.train.inputs.shape[1:2]
+        for name in ("mean", "std"):
+            part = getattr(told, name)
+            if isinstance(part, tuple) and (len(part),) != channels:
+                raise ValueError(
+                    f"the {name} of the preprocessing has {len(part)} numbers, "
+                    f"the inputs have the shape {tuple(self.train.inputs.shape[1:])}"
+                )
+        if told.labels and len(told.labels) != self.classes:
+            raise ValueError(
+                f"the preprocessing names {len(told.labels)} classes, there are {self.classes}"
+            )
 
 
-def split(inputs: Tensor, labels: Tensor, *, valid: int, test: int, seed: int = 0) -> Data:
+def split(
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    valid: int,
+    test: int,
+    seed: int = 0,
+    preprocessing: Preprocessing | None = None,
+) -> Data:
     """Shuffle examples once, by `seed`, and cut them into train, valid and test.
 
     Raises:
@@ -111,4 +206,4 @@ def split(inputs: Tensor, labels: Tensor, *, valid: int, test: int, seed: int = 
     first, second, third = (
         Split(inputs[rows], labels[rows]) for rows in order.split([rest, valid, test])
     )
-    return Data(first, second, third, classes=int(labels.max()) + 1)
+    return Data(first, second, third, int(labels.max()) + 1, preprocessing)

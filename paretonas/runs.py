@@ -88,6 +88,15 @@ class Run:
         settings: Mapping[str, Any] = self.about["settings"]
         return settings
 
+    def tell(self, **facts: Any) -> None:
+        """Add plain values, by name, to ``run.json`` and `about`."""
+        if all(self.about.get(name) == fact for name, fact in facts.items()):
+            return
+        self.about |= facts
+        text = json.dumps(self.about, indent=1, allow_nan=False) + "\n"
+        with replacing(self.folder / ABOUT) as draft:
+            draft.write_text(text, encoding="utf-8")
+
     def record(self, point: Point) -> None:
         """Append a measured point to ``evaluations.jsonl``; it is on disk when this returns.
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paretonas.data import Data, split
+from paretonas.data import Data, Preprocessing, split
+
+DIGITS = tuple(map(str, range(10)))
 
 
 @cache
@@ -24,8 +26,17 @@ def mnist_5k() -> Data:
         return pixels.astype(np.uint8), labels
 
     pixels, labels = _cached("mnist_5k", load)
+    told = Preprocessing(
+        "28 x 28 gray pixels of MNIST from 0, background, to 255, ink",
+        scale=1 / 255,
+        mean=0.13,
+        std=0.31,
+        layout="batch, channel, height, width",
+        labels=DIGITS,
+    )
     inputs = torch.from_numpy(pixels.reshape(-1, 1, 28, 28)).float().div(255)
-    return split((inputs - 0.13) / 0.31, torch.from_numpy(labels).long(), valid=1000, test=1000)
+    classes = torch.from_numpy(labels).long()
+    return split((inputs - 0.13) / 0.31, classes, valid=1000, test=1000, preprocessing=told)
 
 
 @cache
@@ -34,8 +45,17 @@ def digits_8x8() -> Data:
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
+    told = Preprocessing(
+        "8 x 8 gray pixels of scikit-learn's load_digits from 0, background, to 16, ink",
+        scale=1 / 16,
+        mean=0.3,
+        std=0.38,
+        layout="batch, channel, height, width",
+        labels=DIGITS,
+    )
     inputs = torch.from_numpy(pixels.reshape(-1, 1, 8, 8)).float().div(16)
-    return split((inputs - 0.3) / 0.38, torch.from_numpy(labels).long(), valid=397, test=400)
+    classes = torch.from_numpy(labels).long()
+    return split((inputs - 0.3) / 0.38, classes, valid=397, test=400, preprocessing=told)
 
 
 @cache
@@ -57,8 +77,13 @@ def mnist1d() -> Data:
         return x.astype(np.float32), np.concatenate([signals["y"], signals["y_test"]])
 
     signals, labels = _cached("mnist1d", generate)
-    inputs = torch.from_numpy(signals)[:, None, :]
-    return split(inputs, torch.from_numpy(labels).long(), valid=1000, test=1000)
+    told = Preprocessing(
+        "40 samples of a signal, as mnist1d.data.make_dataset gives them by default",
+        layout="batch, channel, time",
+        labels=DIGITS,
+    )
+    inputs, classes = torch.from_numpy(signals)[:, None, :], torch.from_numpy(labels).long()
+    return split(inputs, classes, valid=1000, test=1000, preprocessing=told)
 
 
 def _cached(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,6 +133,91 @@ def test_export_writes_every_format(folder, tmp_path, capsys, format):
     assert str(out) in said
     assert ("in the search" in said) == (format in ("onnx", "torch", "safetensors"))
     assert ("read back" in said) == (format in ("onnx", "torch"))
+
+
+def what_a_stranger_reads(path: Path, format: str) -> dict:
+    """How inputs are prepared, by the file alone."""
+    if format == "onnx":
+        import onnx
+
+        texts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    elif format == "torch":
+        extra = {"preprocessing.json": "", "architecture.json": ""}
+        torch.export.load(path, extra_files=extra)
+        texts = {name.removesuffix(".json"): text for name, text in extra.items()}
+    elif format == "safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            texts = file.metadata()
+        assert path.with_suffix(".json").read_text() == texts["architecture"] + "\n"
+    else:
+        return json.loads(path.read_text())["preprocessing"]
+    told = json.loads(texts["preprocessing"])
+    assert json.loads(texts["architecture"])["preprocessing"] == told
+    return told
+
+
+@pytest.mark.parametrize("format", ["torch", "safetensors", "json", "onnx"])
+def test_a_file_says_how_its_inputs_are_prepared(folder, tmp_path, capsys, format):
+    path = tmp_path / ("net.pt2" if format == "torch" else "net.x")
+    assert run(["export", str(folder), "--format", format, "--out", str(path)]) == 0
+    told = what_a_stranger_reads(path, format)
+    assert told["stated"] and told["formula"] == "(raw * scale - mean) / std"
+    assert (told["scale"], told["mean"], told["std"]) == (1 / 16, 0.3, 0.38)
+    assert told["labels"] == list("0123456789")
+    assert told["training_inputs"]["shape"] == [1, 8, 8]
+    said = capsys.readouterr().out
+    formula = "(raw * 0.0625 - 0.3) / 0.38 as float32, batch, channel, height, width"
+    assert f"inputs are {formula}; raw: 8 x 8 gray pixels" in said
+
+
+def test_whoever_has_raw_pixels_and_the_file_gets_the_error_of_the_front(folder, tmp_path):
+    """With numpy and ONNX Runtime alone, by what the file says."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from sklearn.datasets import load_digits
+
+    path = tmp_path / "net.onnx"
+    assert run(["export", str(folder), "--pick", "most-accurate", "--out", str(path)]) == 0
+    session = onnxruntime.InferenceSession(path)
+    told = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
+    pixels, labels = load_digits(return_X_y=True)
+    test = torch.randperm(1797, generator=torch.Generator().manual_seed(0)).numpy()[-400:]
+    raw = pixels[test].reshape(-1, *told["training_inputs"]["shape"])
+    inputs = (raw * told["scale"] - told["mean"]) / told["std"]
+    (logits,) = session.run(None, {"images": inputs.astype(told["training_inputs"]["dtype"])})
+    wrong = [
+        told["labels"][k] != str(y) for k, y in zip(logits.argmax(1), labels[test], strict=True)
+    ]
+    point = Run.open(folder).front().pick("most-accurate")
+    assert 100 * sum(wrong) / 400 == pytest.approx(point.reported["test_error_percent"])
+
+
+def test_where_the_space_does_not_state_it_export_says_what_the_network_saw(
+    folder, tmp_path, capsys, monkeypatch
+):
+    from dataclasses import replace
+
+    data = toy.space.data()
+    silent = replace(toy.space, data=lambda: replace(data, preprocessing=None))
+    monkeypatch.setattr("paretonas.cli.export.find_space", lambda *_: silent)
+    out = tmp_path / "net.json"
+    assert run(["export", str(folder), "--format", "json", "--out", str(out)]) == 0
+    inputs = data.train.inputs
+    said = (
+        "the space does not state how raw inputs are prepared; the network was trained on inputs "
+        f"from {inputs.min():.4g} to {inputs.max():.4g}, mean {inputs.mean():.4g}, "
+        f"standard deviation {inputs.std():.4g}"
+    )
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "does not state" in line)
+    assert re.sub(r"e-\d+|\d", "", line) == re.sub(r"e-\d+|\d", "", said)
+    told = json.loads(out.read_text())["preprocessing"]
+    assert not told["stated"]
+    seen = told["training_inputs"]
+    assert [seen["min"], seen["max"]] == [float(inputs.min()), float(inputs.max())]
+    assert [seen["mean"], seen["std"]] == pytest.approx(
+        [float(inputs.double().mean()), float(inputs.double().std(correction=0))]
+    )
 
 
 @pytest.mark.parametrize(

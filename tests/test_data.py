@@ -1,9 +1,10 @@
 """What labeled examples promise, and what is refused at the door."""
 
+import numpy as np
 import pytest
 import torch
 
-from paretonas.data import Data, Split, split
+from paretonas.data import Data, Preprocessing, Split, split
 
 
 def examples(n: int = 6, classes: int = 3) -> Split:
@@ -93,3 +94,42 @@ def test_something_must_be_left_to_train_on():
     whole = examples(6)
     with pytest.raises(ValueError, match="3 for valid and 3 for test leave 0 for train"):
         split(whole.inputs, whole.labels, valid=3, test=3)
+
+
+# --- how inputs were prepared ---------------------------------------------------------------------
+
+
+def test_a_preprocessing_normalizes_channel_by_channel():
+    raw = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6))
+    told = Preprocessing("colors", 1 / 255, [0.5, 0.4, 0.3], [0.1, 0.2, 0.3])
+    found = told(raw)
+    assert found.dtype == np.float32 and found.shape == raw.shape
+    for channel in range(3):
+        expected = (raw[:, channel] / 255 - told.mean[channel]) / told.std[channel]
+        assert found[:, channel] == pytest.approx(expected, abs=1e-6)
+    assert hash(told) == hash(Preprocessing("colors", 1 / 255, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)))
+
+
+def test_it_stays_with_the_data():
+    told = Preprocessing("anything", labels=("a", "b", "c"))
+    whole = examples(30)
+    data = split(whole.inputs, whole.labels, valid=5, test=5, preprocessing=told)
+    assert data.preprocessing is data.to("cpu").preprocessing is told
+    assert split(whole.inputs, whole.labels, valid=5, test=5).preprocessing is None
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"mean": (0.1, 0.2, 0.3)}, r"mean of the preprocessing has 3 numbers, .* shape \(2,\)"),
+        ({"std": [0.1]}, r"std of the preprocessing has 1 numbers, .* shape \(2,\)"),
+        ({"labels": ["a", "b"]}, "names 2 classes, there are 3"),
+        ({"std": 0}, "the std of a preprocessing must be finite and not 0, got 0"),
+        ({"std": (1.0, 0.0)}, "the std of a preprocessing must be finite and not 0, got 0"),
+        ({"scale": float("nan")}, "the scale of a preprocessing must be finite and not 0, got nan"),
+        ({"mean": float("inf")}, "the mean of a preprocessing must be finite, got inf"),
+    ],
+)
+def test_a_preprocessing_that_does_not_fit_is_refused(told, message):
+    with pytest.raises(ValueError, match=message):
+        Data(examples(), examples(), examples(), preprocessing=Preprocessing("raw", **told))

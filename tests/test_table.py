@@ -1,5 +1,6 @@
 """A table of architectures: what a file says is what a sampler is told, and bad files are named."""
 
+import importlib.util
 import math
 import pickle
 import sys
@@ -126,13 +127,91 @@ def test_the_kind_of_a_column_does_not_matter(frame, change):
         ([10, 9, -1], ("-1", "9", "10")),
         ([0.5, 2.0, 1e-7], ("1e-07", "0.5", "2.0")),
         (["10", "9", "9a"], ("10", "9", "9a")),
-        (["00", "0", "1"], ("0", "00", "1")),
+        (["1e-3", "0.2", "1"], ("1e-3", "0.2", "1")),
     ],
 )
 def test_options_are_text_numbers_in_order(values, options):
     frame = pd.DataFrame({"pick": values, "x": [1, 2, 3], "y": [1, 2, 3]})
     frame = frame.drop_duplicates("pick")
     assert Table.from_pandas(frame, ["pick"], ["x", "y"]).choices[0].options == options
+
+
+SPELLINGS = [
+    (["pool", "pool ", " pool", "\u00a0pool\u2003", "pool\u200b", "po\u00adol"], "pool"),
+    (["conv 3", "conv\u00a03", "conv  3", "conv\t3"], "conv 3"),
+    (["caf\u00e9", "cafe\u0301"], "caf\u00e9"),
+    (["8", "8.0", "08", "8e0", "+8", "80e-1", "8."], "8"),
+    (["0.001", "1e-3", ".001", "1E-03"], ".001"),
+    (["0", "-0", "0.0", "00"], "0"),
+    (["True", "true", "TRUE "], "TRUE"),
+    ([8, 8.0, "8", np.int64(8), np.float32(8)], "8"),
+    ([True, "true", np.True_], "True"),
+]
+
+
+@pytest.mark.parametrize(("spellings", "name"), SPELLINGS)
+@pytest.mark.parametrize("other", ["word", 9])
+def test_spellings_of_one_option_are_one_option(tmp_path, spellings, name, other):
+    """In a frame, a CSV and a parquet file, beside a word and beside a number."""
+    picks = [*spellings, *[other] * len(spellings)]
+    widths = [*range(len(spellings))] * 2
+    frame = pd.DataFrame({" pick": picks, "width\u00a0": widths, "ms": widths, "mJ": 1})
+    frame[" pick"] = pd.Series(picks, dtype=object)  # True is not 1 in here
+    named = (["pick", " width"], ["ms "], ["mJ\u00a0"])
+    tables = [Table.from_pandas(frame, *named)]
+    frame.to_csv(tmp_path / "mixed.csv", index=False)
+    tables.append(Table.read(tmp_path / "mixed.csv", *named))
+    if importlib.util.find_spec("pyarrow"):
+        frame.map(str).to_parquet(tmp_path / "mixed.parquet")
+        tables.append(Table.read(tmp_path / "mixed.parquet", *named))
+    for table in tables:
+        assert {*table.choices[0].options} == {name, str(other)} and table.complete
+        assert [choice.name for choice in table.choices] == ["pick", "width"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["a", "A"],
+        ["conv3", "conv 3"],
+        ["x\u00b2", "x2"],
+        ["3_3", "33"],
+        ["8", "8a", "-8"],
+        ["0.1", "0.10000000000000001", "0.1000000000000000055511151231257827"],
+        ["9007199254740992", "9007199254740993"],
+        ["1e400", "1e401", "1e-400", "0", "1e99999999999999999999"],
+        ["nan", "NaN", "inf", "Infinity"],
+        ["True", "T", "yes"],
+        ["True", "1", "2"],
+    ],
+)
+def test_options_that_differ_stay_apart(options):
+    frame = pd.DataFrame({"pick": options, "x": 1, "y": 2})
+    choice = Table.from_pandas(frame, ["pick"], ["x", "y"]).choices[0]
+    assert sorted(choice.options) == sorted(options)
+
+
+@pytest.mark.parametrize(
+    "options", [["True", "0"], [True, 1], ["true", "False", 1.0], [0, "FALSE"]]
+)
+def test_truth_in_words_beside_bits_is_refused(options):
+    frame = pd.DataFrame({"pick": pd.Series(options, dtype=object), "x": 1, "y": 2})
+    with pytest.raises(ValueError, match=r"'pick' must spell true and false in one way, found '"):
+        Table.from_pandas(frame, ["pick"], ["x", "y"])
+
+
+def test_two_spellings_of_one_column_are_refused_and_both_named(frame):
+    twice = pd.concat([frame, frame[["op"]].rename(columns={"op": " op"})], axis=1)
+    with pytest.raises(ValueError, match="2 columns called 'op', spelled ' op' and 'op'"):
+        table_of(twice)
+
+
+def test_one_option_in_two_spellings_with_two_values_is_refused(frame):
+    twice = pd.concat([frame, frame[:1].assign(op="conv 3 ", accuracy=7)])
+    with pytest.raises(
+        ValueError, match=r"both op=conv 3 width=2 \('conv 3' and 'conv 3 ' are one\), but acc"
+    ):
+        table_of(twice)
 
 
 def test_csv_and_parquet_say_the_same(frame, tmp_path):
@@ -156,7 +235,7 @@ def test_a_csv_file_from_a_spreadsheet(tmp_path):
     path = tmp_path / "sheet.CSV"
     path.write_bytes("\ufeffop, width,ms , mJ\r\na, 1, 1e1, 2\r\n\r\n'b, 2, 3,4\r\n".encode())
     table = Table.read(path, ["op", "width"], ["ms ", "mJ"])
-    assert table.choices[0].options == ("'b", "a")
+    assert table.choices[0].options == ("'b", "a") and table.columns == ("ms", "mJ")
     assert table.costs.tolist() == [[10, 2], [3, 4]]
 
 

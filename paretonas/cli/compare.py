@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table as Shown
+from rich.table import Column
 
 from paretonas.cli.display import console
 from paretonas.cli.find import find_any_space
+from paretonas.cli.fitted import FittedTable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.journal import Record, read_about
+from paretonas.compare.summary import disagreement
 from paretonas.compare.trained import trained_objectives
 from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import Exact
 from paretonas.report.comparison import write_comparison
+from paretonas.report.objectives import shown_objectives
 from paretonas.space import SearchSpace, encode, nearest
 from paretonas.table import Table
+from paretonas.table.spelling import tidy
 
 DEFAULTS: Mapping[str, Any] = {
     "methods": ["surgery", "nsga2", "tpe", "random"],
@@ -148,13 +152,12 @@ def _columns(
 ) -> tuple[str, ...]:
     """The columns that the user names; a maximized one by its name in the file."""
     columns = [objective.column for objective in objectives]
+    by_name = {shown.name: shown.column for shown in shown_objectives(objectives)}
     found = []
-    for name in names:
-        column = name if name in columns else f"minus_{name}"
-        if column not in columns:
-            known = [known.removeprefix("minus_") for known in columns]
-            raise ValueError(f"no objective is called {name!r}{nearest(name, known)}")
-        found.append(column)
+    for name in map(tidy, names):
+        if name not in {*columns, *by_name}:
+            raise ValueError(f"no objective is called {name!r}{nearest(name, [*by_name])}")
+        found.append(by_name.get(name, name))
     return tuple(found)
 
 
@@ -183,11 +186,11 @@ class _Watch:
 
     def __init__(self, runs: int) -> None:
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
             BarColumn(),
-            MofNCompleteColumn(),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("runs"),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
             console=console(),
             transient=True,
             disable=not sys.stdout.isatty(),
@@ -222,45 +225,46 @@ def _show(comparison: Comparison, out: Path) -> None:
     budget = comparison.budget
     value = {(r.method, r.measure, r.evaluations, r.statistic): r.value for r in comparison.summary}
     share = "hypervolume_fraction"
-    table = Shown(box=None, pad_edge=False, header_style="bold")
-    table.add_column("method")
     half = (budget + 1) // 2
-    titles = [f"at {half}", f"at {budget}", "95 % interval", "worst seed", "to 95 %", "to 99 %"]
-    for title in [*titles, "p (Holm)", "failed", "thinking"]:
-        table.add_column(title, justify="right")
+    titles = ["method", f"at {budget}", "quartiles", "worst seed", f"at {half}"]
+    titles += ["to 95 %", "to 99 %", "p (Holm)", "failed", "thinking"]
+    rows = []
     for method in comparison.methods:
-        if (method, share, budget, "iqm") not in value:
-            table.add_row(method, "no run finished")
-            continue
 
         def at(measure: str, statistic: str, number: int | None = None, form: str = ".4f") -> str:
             found = value.get((method, measure, number, statistic))  # noqa: B023
             return "" if found is None else format(found, form)
 
-        interval = f"{at(share, 'iqm_low', budget)} to {at(share, 'iqm_high', budget)}"
-        table.add_row(
+        if (method, share, budget, "median") not in value:
+            rows.append([f"{method}: no run finished", *[""] * (len(titles) - 1)])
+            continue
+        row = [
             method,
-            at(share, "iqm", half),
-            at(share, "iqm", budget),
-            interval,
+            at(share, "median", budget),
+            f"{at(share, 'q1', budget)} to {at(share, 'q3', budget)}",
             at(share, "min", budget),
+            at(share, "median", half),
             at("evaluations_to_95_percent", "median", form=".0f") or "-",
             at("evaluations_to_99_percent", "median", form=".0f") or "-",
             at(share, "p_holm", budget, ".3g"),
             at("failures", "median", form=".0f"),
             at("thinking_seconds_per_evaluation", "median", form=".3f") + " s",
-        )
+        ]
+        rows.append(row)
     screen = console()
-    screen.print(table)
+    screen.print(FittedTable(titles, rows))
     whose = (
         "the true front"
         if comparison.reference.true
         else "the best front of all methods together (the true one is not known)"
     )
     seeds = "one seed" if comparison.seeds == 1 else f"{comparison.seeds} seeds"
+    asked = ", ".join(f"{o.name} {o.sense}" for o in shown_objectives(comparison.task.objectives))
     screen.print(
-        f"Share of the hypervolume of {whose}: interquartile mean over {seeds}; "
-        "evaluations to reach a share and what failed: median; thinking: per evaluation; "
-        f"p: against {comparison.methods[0]}."
+        f"Share of the hypervolume of {whose} in {asked}: median and quartiles over {seeds}, and "
+        "the worst one; evaluations to reach a share and what failed: median; thinking: per "
+        f"evaluation; p: against {comparison.methods[0]}."
     )
-    screen.print(f"all of it is in {out}; look at {out / 'report.html'}")
+    if doubt := disagreement(comparison):
+        screen.print(doubt)
+    screen.print(f"all of it is in {out}; look at {out / 'report.html'}", soft_wrap=True)

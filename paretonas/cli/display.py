@@ -11,6 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
+
+from paretonas.cli.fitted import FittedTable
 
 if TYPE_CHECKING:
     from paretonas.front import Front
@@ -27,24 +30,21 @@ def watch(steps: Iterable[Step], stream: TextIO | None = None) -> Iterator[Step]
     return _live(steps, stream) if stream.isatty() else _lines(steps, stream)
 
 
-def front_table(front: Front) -> Table:
+def front_table(front: Front) -> FittedTable:
     """The front: name, errors in percent, latency in ms, memory, parameters, picks."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("point")
-    for title in ("error", "test error", "latency", "memory", "parameters"):
-        table.add_column(title, justify="right")
-    table.add_column("picks", overflow="fold")
-    for point in front:
-        table.add_row(point.id, *_measurements(point), str(point.architecture))
-    return table
+    titles = ("point", "error", "test error", "latency", "memory", "parameters", "picks")
+    rows = [(point.id, *_measurements(point), str(point.architecture)) for point in front]
+    return FittedTable(titles, rows, words=True)
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """A console on standard output; wide where it is no terminal, so that no row is broken."""
+    """A console on standard output; wide where it is no terminal, so that no row is broken.
+
+    What is printed is taken literally: names may hold brackets and colons.
+    """
     stream = stream or sys.stdout
-    return Console(
-        file=stream, width=None if stream.isatty() else _WIDE, highlight=False, soft_wrap=False
-    )
+    width = None if stream.isatty() else _WIDE
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _live(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
@@ -93,8 +93,9 @@ def _remembering(steps: Iterable[Step]) -> Iterator[tuple[Step, Step]]:
 def _picture(step: Step) -> RenderableType:
     phase, *rest = _words(step)
     head = Table.grid(padding=(0, 2))
-    done = ProgressBar(total=max(1, step.steps), completed=step.step, width=30)
-    head.add_row(f"[bold]{phase}", done)
+    head.add_column(no_wrap=True, min_width=len(phase))  # the bar gives way, not the count
+    head.add_column(max_width=30)
+    head.add_row(Text(phase, "bold"), ProgressBar(max(1, step.steps), step.step))
     return Group(head, *rest)
 
 

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from paretonas.cli.display import quantity
 from paretonas.cli.find import find_space
+from paretonas.data import Data
 from paretonas.devices import find_device, measure_latency
 from paretonas.export import FORMATS, export
+from paretonas.export.architecture import preparation
+from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.runs import Run
 from paretonas.space import nearest
@@ -51,6 +54,7 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None) -> None:
         images=data.test.inputs[:256],
         graph=network_graph(network, data.example) if format == "graphml" else None,
         space=space.name,
+        data=data,
     )
     print(f"{point} as {format}: {', '.join(str(file) for file in (path, *written.beside))}")
     if written.max_difference is not None:
@@ -59,7 +63,23 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None) -> None:
             f"read back and run on {count} test examples: outputs differ from the network's by "
             f"at most {written.max_difference:.2g}"
         )
+    print(_inputs(data))
+    guessing = Guessing.told(run.about)
+    if guessing and (doubt := guessing.remark_on(point)):
+        print(doubt)
     _compare_latency(run, point, network, path, format, data.example)
+
+
+def _inputs(data: Data) -> str:
+    """One line on how inputs are prepared."""
+    told, seen = data.preprocessing, preparation(data)["training_inputs"]
+    if told is None:
+        return (
+            "the space does not state how raw inputs are prepared; the network was trained on "
+            "inputs from {min:.4g} to {max:.4g}, mean {mean:.4g}, standard deviation {std:.4g}"
+        ).format_map(seen)
+    layout = f", {told.layout}" if told.layout else ""
+    return f"inputs are {told.formula} as {seen['dtype']}{layout}; raw: {told.raw}"
 
 
 def _compare_latency(

@@ -20,4 +20,4 @@ def write_costs(spec: str, device_name: str, threads: int, path: Path) -> None:
         supernet, space.data().example, device=str(device), threads=threads, cache=False
     )
     table.write(path)
-    out.print(f"{space.name}: {len(table.slots)} costs in {path}")
+    out.print(f"{space.name}: {len(table.slots)} costs in {path}", soft_wrap=True)

@@ -11,6 +11,7 @@ from paretonas.cli.display import clock, console, front_table, watch
 from paretonas.cli.find import find_solver, find_space
 from paretonas.constraint import Constraint
 from paretonas.devices import find_device
+from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.plan import Budget
 from paretonas.gradient_search.search import search
 from paretonas.objectives import CostTable, Latency, Memory
@@ -84,8 +85,15 @@ def _search(run: Run, arguments: Mapping[str, Any]) -> None:
     out.print(front_table(last.front))
     page = run.folder / "report.html"
     write_report(run, page)
-    out.print(f"{len(last.front)} points in {clock(last.seconds)}; all of it is in {run.folder}")
-    out.print(f"look at {page}, or take one: paretonas export {run.folder} --pick knee")
+    guessing = Guessing.told(run.about)
+    doubt = guessing.remark(last.front) if guessing else ""
+    if doubt:
+        out.print(doubt)
+    found = f"{len(last.front)} points in {clock(last.seconds)}; all of it is in {run.folder}"
+    out.print(found, soft_wrap=True)
+    pick = "most-accurate" if doubt else "knee"
+    take = f"look at {page}, or take one: paretonas export {run.folder} --pick {pick}"
+    out.print(take, soft_wrap=True)
 
 
 def _leave_no_empty_run(run: Run) -> None:

@@ -3,9 +3,10 @@
 ========================== ==================================================================
 measure                    statistics
 ========================== ==================================================================
-hypervolume_fraction,      mean, median, iqm (interquartile mean), iqm_low and iqm_high (its 95 %
-hypervolume_regret,        bootstrap interval over seeds) and the worst seed: min, for regret and
-igd_plus                   IGD+ max. `evaluations` says after how many.
+hypervolume_fraction,      median, q1 and q3 (the quartiles), mean, iqm (interquartile mean),
+hypervolume_regret,        iqm_low and iqm_high (its 95 % bootstrap interval over seeds) and the
+igd_plus                   worst seed: min, for regret and IGD+ max. `evaluations` says after how
+                           many.
 hypervolume_fraction       against the first method, on the same seeds: median_difference, p
                            (Wilcoxon's signed-rank test, two-sided, exact) and p_holm (corrected
                            for the number of methods)
@@ -94,6 +95,31 @@ def evaluations_to(fraction: Array, percent: float) -> float:
     return float(reached.argmax() + 1) if reached.any() else math.inf
 
 
+def disagreement(comparison: Comparison) -> str:
+    """Where seeds contradict the medians: the method that leads is not ahead with most seeds.
+
+    Returns:
+        A sentence, or nothing where the seeds agree or two methods share the lead.
+    """
+    last: dict[str, dict[int, float]] = {}
+    for (method, seed), curve in comparison.curves.items():
+        last.setdefault(method, {})[seed] = float(curve.fraction[-1])
+    middle = {method: float(np.median([*found.values()])) for method, found in last.items()}
+    leads = [method for method, value in middle.items() if value == max(middle.values())]
+    if len(leads) != 1:
+        return ""
+    (lead,) = leads
+    told = []
+    for method, found in last.items():
+        shared = [seed for seed in found if seed in last[lead] and method != lead]
+        ahead = sum(last[lead][seed] > found[seed] for seed in shared)
+        if shared and 2 * ahead <= len(shared):
+            told.append(f"of {method} with {ahead} of {len(shared)} seeds")
+    if not told:
+        return ""
+    return f"Seeds disagree: {lead} has the highest median, but is ahead {', '.join(told)} only."
+
+
 def _scores(comparison: Comparison, method: str) -> Iterator[Row]:
     curves = [curve for (name, _), curve in comparison.curves.items() if name == method]
     if not curves:
@@ -110,6 +136,8 @@ def _scores(comparison: Comparison, method: str) -> Iterator[Row]:
             statistics = {
                 "mean": now.mean(),
                 "median": np.median(now),
+                "q1": np.percentile(now, 25),
+                "q3": np.percentile(now, 75),
                 "iqm": interquartile_mean(now),
                 "iqm_low": low,
                 "iqm_high": high,

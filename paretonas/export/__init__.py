@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from paretonas.export.architecture import write_architecture
+from paretonas.data import Data
+from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
 from paretonas.point import Point
 from paretonas.space import nearest
@@ -32,6 +33,7 @@ def export(
     images: Tensor | None = None,
     graph: nx.DiGraph[str] | None = None,
     space: str = "",
+    data: Data | None = None,
 ) -> Exported:
     """Write a trained network, or the plan of it, to one file; no half file is ever left.
 
@@ -49,6 +51,7 @@ def export(
         images: real inputs, (batch, ...), to compare on; the example where there are none.
         graph: what ``graphml`` writes; its attributes become plain types.
         space: the search space that the choices belong to, kept beside the architecture.
+        data: what the network was trained on; how its inputs are prepared is kept likewise.
 
     Raises:
         ValueError: an unknown format, a place that cannot be written, an example without a batch,
@@ -59,8 +62,9 @@ def export(
     path = Path(out)
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
+    prepared = None if data is None else preparation(data)
     if format == "json":
-        return write_architecture(point, path, space)
+        return write_architecture(point, path, space, prepared)
     if format == "graphml":
         from paretonas.export.graphml import write_graphml
 
@@ -78,16 +82,17 @@ def export(
             f"the images must have the example's shape {tuple(example.shape[1:])}, "
             f"got {tuple(inputs.shape[1:])}"
         )
+    told = metadata(point, space, inputs.shape[1:], prepared)
     match format:
         case "onnx":
             from paretonas.export.onnx_file import write_onnx
 
-            return write_onnx(plain, point, inputs, path, space)
+            return write_onnx(plain, inputs, path, told)
         case "torch":
             from paretonas.export.program import write_program
 
-            return write_program(plain, point, inputs, path, space)
+            return write_program(plain, inputs, path, told)
         case _:
             from paretonas.export.weights import write_weights
 
-            return write_weights(plain, point, inputs, path, space)
+            return write_weights(plain, path, told)

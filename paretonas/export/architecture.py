@@ -3,23 +3,69 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from paretonas._atomic import replacing
+from paretonas.data import Data
 from paretonas.export.exported import Exported
 from paretonas.point import Point
 
 
-def write_architecture(point: Point, path: Path, space: str = "") -> Exported:
-    """Write the picks by name, and what was measured."""
+def write_architecture(
+    point: Point, path: Path, space: str = "", prepared: Mapping[str, Any] | None = None
+) -> Exported:
+    """Write the picks by name, what was measured, and how inputs are prepared."""
     with replacing(path) as draft:
-        draft.write_text(as_json(point, space) + "\n", encoding="utf-8")
+        draft.write_text(as_json(point, space, prepared=prepared) + "\n", encoding="utf-8")
     return Exported(path, path.stat().st_size)
 
 
-def as_json(point: Point, space: str = "", input_shape: Sequence[int] | None = None) -> str:
-    """The text of such a file; without the shape of one input where it is not known."""
+def metadata(
+    point: Point, space: str, input_shape: Sequence[int], prepared: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """What a model file carries: the architecture, and how inputs are prepared, each as JSON."""
+    told = {} if prepared is None else {"preprocessing": _as_text(prepared)}
+    return {"architecture": as_json(point, space, input_shape, prepared), **told}
+
+
+def preparation(data: Data) -> dict[str, Any]:
+    """How raw inputs are prepared, and what the training inputs were like after it.
+
+    Without a `Preprocessing` the range, mean and standard deviation are all that is known.
+    """
+    inputs = data.train.inputs
+    parts = inputs.split(1024)  # in double precision all at once would need much memory
+    mean = sum(float(part.double().sum()) for part in parts) / inputs.numel()
+    square = sum(float((part.double() - mean).square().sum()) for part in parts) / inputs.numel()
+    seen = {
+        "dtype": str(inputs.dtype).removeprefix("torch."),
+        "shape": list(inputs.shape[1:]),
+        "min": float(inputs.min()),
+        "max": float(inputs.max()),
+        "mean": mean,
+        "std": math.sqrt(square),
+    }
+    if data.preprocessing is None:
+        return {"stated": False, "training_inputs": seen}
+    return {
+        "stated": True,
+        "formula": "(raw * scale - mean) / std",
+        **asdict(data.preprocessing),
+        "training_inputs": seen,
+    }
+
+
+def as_json(
+    point: Point,
+    space: str = "",
+    input_shape: Sequence[int] | None = None,
+    prepared: Mapping[str, Any] | None = None,
+) -> str:
+    """The text of such a file; without what is not known of its inputs."""
     content: dict[str, object] = {
         "id": point.id,
         "architecture": dict(point.architecture),
@@ -30,4 +76,10 @@ def as_json(point: Point, space: str = "", input_shape: Sequence[int] | None = N
         content["space"] = space
     if input_shape is not None:
         content["input_shape"] = list(input_shape)
+    if prepared is not None:
+        content["preprocessing"] = dict(prepared)
+    return _as_text(content)
+
+
+def _as_text(content: object) -> str:
     return json.dumps(content, indent=1, allow_nan=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from paretonas._atomic import replacing
-from paretonas.export.architecture import as_json
 from paretonas.export.exported import Exported, difference
 from paretonas.export.program import program
-from paretonas.point import Point
 
 
 def write_onnx(
-    network: nn.Module, point: Point, inputs: Tensor, path: Path, space: str = ""
+    network: nn.Module, inputs: Tensor, path: Path, metadata: Mapping[str, str]
 ) -> Exported:
     """Write a model from ``images`` to ``logits`` for batches of any size.
 
-    The architecture is among the model's metadata.
+    Args:
+        network: on the CPU, in evaluation mode.
+        inputs: (batch, ...), to compare on.
+        path: where to write.
+        metadata: texts by name, which become the model's.
 
     Raises:
         ModuleNotFoundError: a package is missing; the message carries the pip line.
@@ -40,7 +42,7 @@ def write_onnx(
             verbose=False,
         )
     assert model is not None  # None only without dynamo
-    model.model.metadata_props["architecture"] = as_json(point, space, inputs.shape[1:])
+    model.model.metadata_props.update(metadata)
     with replacing(path) as draft:
         model.save(draft, external_data=False)
         options = runtime.SessionOptions()

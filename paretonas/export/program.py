@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from paretonas._atomic import replacing
-from paretonas.export.architecture import as_json
 from paretonas.export.exported import Exported, difference
-from paretonas.point import Point
 
 
 def write_program(
-    network: nn.Module, point: Point, inputs: Tensor, path: Path, space: str = ""
+    network: nn.Module, inputs: Tensor, path: Path, metadata: Mapping[str, str]
 ) -> Exported:
-    """Write a program for batches of any size; the architecture lies in it as an extra file.
+    """Write a program for batches of any size; each text of the metadata is an extra file in it.
 
-    Load it with ``torch.export.load(path).module()``.
+    Load it with ``torch.export.load(path).module()``; with ``extra_files={"NAME.json": ""}`` it
+    fills that dictionary.
 
     Raises:
         RuntimeError: the loaded program does not give the network's outputs.
     """
-    text = as_json(point, space, inputs.shape[1:])
+    extra = {f"{name}.json": text for name, text in metadata.items()}
     content = io.BytesIO()
-    torch.export.save(program(network, inputs), content, extra_files={"architecture.json": text})
+    torch.export.save(program(network, inputs), content, extra_files=extra)
     with replacing(path) as draft:
         draft.write_bytes(content.getvalue())
         # Through memory: by path torch insists on the suffix .pt2, which is the user's to choose.

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from paretonas._atomic import replacing
-from paretonas.export.architecture import as_json
 from paretonas.export.exported import Exported
-from paretonas.point import Point
 
 
-def write_weights(
-    network: nn.Module, point: Point, inputs: Tensor, path: Path, space: str = ""
-) -> Exported:
+def write_weights(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> Exported:
     """Write the state dict, and beside it NAME.json, which says what network the weights fit.
+
+    The metadata, texts by name, is in the file; its ``architecture`` is the other file.
 
     Raises:
         ValueError: the path itself ends in ``.json``.
@@ -29,9 +28,8 @@ def write_weights(
     # Cloned, since the format refuses tensors that share memory.
     state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
     with replacing(plan) as plan_draft, replacing(path) as draft:
-        text = as_json(point, space, inputs.shape[1:])
-        plan_draft.write_text(text + "\n", encoding="utf-8")
-        safetensors.torch.save_file(state, draft, metadata={"architecture": text})
+        plan_draft.write_text(metadata["architecture"] + "\n", encoding="utf-8")
+        safetensors.torch.save_file(state, draft, metadata=dict(metadata))
         back = safetensors.torch.load_file(draft)
         for name, value in state.items():
             if not torch.equal(back[name], value):

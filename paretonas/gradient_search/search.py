@@ -38,6 +38,7 @@ from ..training import Recipe
 from .afford import Affordable
 from .candidates import candidates
 from .finalists import Finalist, train_finalists
+from .guessing import Guessing
 from .knowledge import Knowledge, Level
 from .plan import Budget, Plan
 from .weights import WeightTraining, inherited_loss
@@ -169,6 +170,7 @@ class _Search:
         self.run, self.trainer = run, trainer
         self.saved: dict[str, Any] = (run.resume() if run else None) or {}
         self.data: Data = space.data().to(device)
+        self.guessing = Guessing.on(self.data.valid)
         self.supernet: Supernet = space.supernet(seed).to(device)
         _check_outputs(self.supernet, self.data)
         self.workers = _cores() if device.type == "cpu" else 1
@@ -183,6 +185,8 @@ class _Search:
 
     def tabulate(self) -> Iterator[Step]:
         """Phase 1: what each option costs, and with it the plan."""
+        if self.run:
+            self.run.tell(guessing=asdict(self.guessing))
         example = self.data.example.cpu()
         supernet = self.space.supernet(self.seed)  # on the CPU, where tables are made
         if self.costs is None:
@@ -287,7 +291,8 @@ class _Search:
         if self.run:
             self.run.write_front(self.front)
             self.run.save_weights("supernet", self.supernet.state_dict())
-        yield self._step("finalists", message=self._trust())
+        last_words = filter(None, [self.guessing.remark(self.front), self._trust()])
+        yield self._step("finalists", message="; ".join(last_words))
 
     # --- what they are made of ----------------------------------------------------------------
 

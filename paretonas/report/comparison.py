@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paretonas.compare import Comparison
-from paretonas.compare.summary import TARGETS
+from paretonas.compare.summary import TARGETS, disagreement
 from paretonas.report.comparison_figures import (
     distance_figure,
     fronts_figure,
@@ -16,7 +16,8 @@ from paretonas.report.comparison_figures import (
     targets_figure,
 )
 from paretonas.report.frame import section, write_page
-from paretonas.report.words import cell, title
+from paretonas.report.objectives import shown_objectives
+from paretonas.report.words import cell
 
 Values = Mapping[tuple[str, str, int | None, str], float | None]
 
@@ -99,10 +100,11 @@ def _scores_note(comparison: Comparison) -> str:
         "runs together, and would change with other methods or seeds."
     )
     seeds = f"{comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
+    doubt = disagreement(comparison)
     return (
-        f"Share of the hypervolume of {_best(comparison)} after {comparison.budget} evaluations: "
-        f"interquartile mean over {seeds} with its 95 % bootstrap interval, and the worst "
-        f"seed.{test}{unknown}"
+        f"Share of the hypervolume of {_best(comparison)}: median over {seeds}; after all "
+        f"{comparison.budget} evaluations also the quartiles and the worst seed."
+        f"{f' <b>{cell(doubt)}</b>' if doubt else ''}{test}{unknown}"
     )
 
 
@@ -112,7 +114,7 @@ def _scores(comparison: Comparison, values: Values) -> str:
     head = [
         "method",
         *(f"after {at}" for at in places),
-        "95 % interval",
+        "quartiles",
         "worst seed",
         f"p against {cell(comparison.methods[0])}",
         "front points",
@@ -124,11 +126,11 @@ def _scores(comparison: Comparison, values: Values) -> str:
         def get(measure: str, statistic: str, at: int | None = None) -> float | None:
             return values.get((method, measure, at, statistic))  # noqa: B023
 
-        low, high = get(share, "iqm_low", last), get(share, "iqm_high", last)
+        low, high = get(share, "q1", last), get(share, "q3", last)
         rows.append(
             [
                 method,
-                *(_digits(get(share, "iqm", at)) for at in places),
+                *(_digits(get(share, "median", at)) for at in places),
                 "" if low is None else f"{_digits(low)} to {_digits(high)}",
                 _digits(get(share, "min", last)),
                 _number(get(share, "p_holm", last), ".3g"),
@@ -161,7 +163,7 @@ def _bill_note(comparison: Comparison) -> str:
     free = comparison.task.free
     known = (
         f" Known without an evaluation to every method that can use it: "
-        f"{', '.join(map(title, free))}."
+        f"{', '.join(_titles(comparison, free))}."
         if free
         else ""
     )
@@ -205,28 +207,36 @@ def _bill(comparison: Comparison, values: Values) -> str:
 
 
 def _fronts_note(comparison: Comparison) -> str:
-    columns = comparison.task.columns
-    rest = ", ".join(map(title, columns[2:]))
-    also = f" Further objectives are not drawn: {rest}." if rest else ""
+    several = len(comparison.task.columns) > 2
+    also = " In one picture a point may look dominated: it is better in another." if several else ""
     return (
         "What each method found with all its seeds together, dominated points left out; gray: "
-        f"{_best(comparison)}. Down and left is better.{also}"
+        f"{_best(comparison)}. Each axis says which way is better.{also}"
     )
 
 
 def _facts(comparison: Comparison, asked: Mapping[str, Any]) -> str:
     task = comparison.task
+    objectives = [f"{shown.title} {shown.sense}" for shown in shown_objectives(task.objectives)]
     facts = {
-        "objectives, all minimized": [title(column) for column in task.columns],
-        "on a log scale": [title(column) for column in task.log] or "none",
-        "known at no charge": [title(column) for column in task.free] or "none",
-        "choices": len(task.choices),
-        "budget": comparison.budget,
-        "seeds": comparison.seeds,
-        **asked,
+        "objectives": ", ".join(objectives),
+        "on a log scale": ", ".join(_titles(comparison, task.log)) or "none",
+        "known at no charge": ", ".join(_titles(comparison, task.free)) or "none",
+        "choices": cell(len(task.choices)),
+        "budget": cell(comparison.budget),
+        "seeds": cell(comparison.seeds),
+        **{name: cell(value) for name, value in asked.items()},
     }
-    rows = "".join(f"<tr><th>{cell(k)}</th><td>{cell(v)}</td></tr>" for k, v in facts.items())
+    rows = "".join(
+        f"<tr><th>{cell(name)}</th><td>{value}</td></tr>" for name, value in facts.items()
+    )
     return f"<div class=wide><table class=facts>{rows}</table></div>"
+
+
+def _titles(comparison: Comparison, columns: Sequence[str]) -> list[str]:
+    """How the user calls these columns."""
+    known = {shown.column: shown.title for shown in shown_objectives(comparison.task.objectives)}
+    return [known[column] for column in columns]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

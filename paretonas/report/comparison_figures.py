@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from paretonas.compare import Comparison
 from paretonas.compare.anytime import Curve
 from paretonas.compare.summary import TARGETS
+from paretonas.point import Point
 from paretonas.report.figures import COLORS, GRAY, as_html
-from paretonas.report.words import cell, picks, title
+from paretonas.report.objectives import quality_first, shown_objectives
+from paretonas.report.words import cell, picks
+from paretonas.table import Table
 
 Array = NDArray[np.float64]
 
@@ -34,50 +37,51 @@ def distance_figure(comparison: Comparison) -> str:
 
 
 def fronts_figure(comparison: Comparison) -> str:
-    """What each method found with all its seeds, over the reference front, in two objectives."""
-    import plotly.graph_objects as go
+    """What each method found with all its seeds, over the reference front.
 
-    vertical, horizontal = comparison.task.columns[:2]
-    figure = go.Figure()
+    The quality is drawn against every other objective, one picture for each; what is maximized has
+    its own name and sign.
+    """
+    from plotly.subplots import make_subplots
+
+    quality, *others = quality_first(shown_objectives(comparison.task.objectives))
+    wide = min(2, len(others))
+    high = -(-len(others) // wide)
+    figure = make_subplots(high, wide, horizontal_spacing=0.12, vertical_spacing=0.18 / high)
     best = _in_their_units(comparison)
+    fronts = {method: list(comparison.front(method)) for method in comparison.methods}
     whose = "true front" if comparison.reference.true else "best front of all"
-    figure.add_scatter(
-        x=best[:, 1].tolist(),
-        y=best[:, 0].tolist(),
-        mode="markers",
-        name=whose,
-        marker={"color": GRAY, "size": 15},
-        hoverinfo="skip",
-    )
-    for number, (method, style) in enumerate(_styles(comparison)):
-        front = list(comparison.front(method))
+    for number, other in enumerate(others):
+        place = {"row": number // wide + 1, "col": number % wide + 1}
         figure.add_scatter(
-            x=[point.objectives[horizontal] for point in front],
-            y=[point.objectives[vertical] for point in front],
+            x=best[other.column].tolist(),
+            y=best[quality.column].tolist(),
             mode="markers",
-            name=escape(method),
-            marker={
-                "color": style["color"],
-                "symbol": f"{_SYMBOLS[number % len(_SYMBOLS)]}-open",
-                "size": 8 + 2 * (number % 3),
-                "line": {"width": 2},
-            },
-            hovertext=[
-                "<br>".join(
-                    [
-                        f"<b>{escape(method)}</b>",
-                        *(f"{title(name)}: {cell(value)}" for name, value in p.objectives.items()),
-                        *picks(p.architecture),
-                    ]
-                )
-                for p in front
-            ],
-            hoverinfo="text",
+            name=whose,
+            legendgroup=whose,
+            showlegend=number == 0,
+            marker={"color": GRAY, "size": 15},
+            hoverinfo="skip",
+            **place,
         )
-    for axis, column in ((figure.update_xaxes, horizontal), (figure.update_yaxes, vertical)):
-        positive = column in comparison.task.log and (best > 0).all()
-        axis(title=title(column), type="log" if positive else "linear")
-    return as_html(figure, "fronts", 520)
+        for method, style in _markers(comparison):
+            figure.add_scatter(
+                x=[other.value(point.objectives[other.column]) for point in fronts[method]],
+                y=[quality.value(point.objectives[quality.column]) for point in fronts[method]],
+                mode="markers",
+                name=escape(method),
+                legendgroup=method,
+                showlegend=number == 0,
+                marker=style,
+                hovertext=[_hover(comparison, method, point) for point in fronts[method]],
+                hoverinfo="text",
+                **place,
+            )
+        for axis, shown in ((figure.update_xaxes, other), (figure.update_yaxes, quality)):
+            positive = shown.column in comparison.task.log and (best[shown.column] > 0).all()
+            words = f"{shown.title}, {shown.better} is better"
+            axis(title=words, type="log" if positive else "linear", **place)
+    return as_html(figure, "fronts", 520 if len(others) == 1 else 100 + 400 * high)
 
 
 def targets_figure(comparison: Comparison) -> str:
@@ -176,12 +180,44 @@ def _styles(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
         yield method, {"color": COLORS[number % len(COLORS)], "dash": dash}
 
 
-def _in_their_units(comparison: Comparison) -> Array:
-    """The reference front as it was before logarithms and scaling."""
+def _markers(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, (method, style) in enumerate(_styles(comparison)):
+        yield (
+            method,
+            {
+                "color": style["color"],
+                "symbol": f"{_SYMBOLS[number % len(_SYMBOLS)]}-open",
+                "size": 8 + 2 * (number % 3),
+                "line": {"width": 2},
+            },
+        )
+
+
+def _hover(comparison: Comparison, method: str, point: Point) -> str:
+    found = (
+        f"{shown.title}: {cell(shown.value(point.objectives[shown.column]))}"
+        for shown in shown_objectives(comparison.task.objectives)
+    )
+    return "<br>".join([f"<b>{escape(method)}</b>", *found, *picks(point.architecture)])
+
+
+def _in_their_units(comparison: Comparison) -> dict[str, Array]:
+    """The reference front as the user measured it, before logarithms, scaling and signs."""
     task, reference = comparison.task, comparison.reference
     costs = reference.low + reference.front * (reference.high - reference.low)
-    for index, column in enumerate(task.columns):
-        if column in task.log:
-            negated = column.startswith("minus_")  # a gain: its cost was -log(gain)
-            costs[:, index] = -np.exp(-costs[:, index]) if negated else np.exp(costs[:, index])
-    return costs
+    measured = {}
+    for shown, column in zip(shown_objectives(task.objectives), costs.T, strict=True):
+        if shown.column in task.log:
+            negative = _is_negative(comparison, shown.column)  # its logarithm was -log(-cost)
+            column = -np.exp(-column) if negative else np.exp(column)
+        measured[shown.column] = 0.0 - column if shown.maximized else column
+    return measured
+
+
+def _is_negative(comparison: Comparison, column: str) -> bool:
+    """Whether a cost that has a logarithm is negative: it is so everywhere or nowhere."""
+    space = comparison.task.space
+    if isinstance(space, Table) and column in space.columns:
+        return bool((space.costs[space.allowed, space.columns.index(column)] < 0).all())
+    outcomes = (outcome for record in comparison.records.values() for outcome in record.outcomes)
+    return all(o.objectives[column] < 0 for o in outcomes if isinstance(o, Point))

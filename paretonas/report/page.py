@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paretonas.front import Front
+from paretonas.gradient_search.guessing import Guessing
 from paretonas.point import Cell
 from paretonas.report.figures import (
     between,
@@ -36,7 +37,7 @@ def write_report(run: Run, out: str | os.PathLike[str]) -> Path:
     front, history, measured = run.front(), run.history(), run.evaluations()
     space = cell(run.settings.get("space", "")) or "a search"
     sections = [
-        section("The front", front_figure(front, measured), _front_note(front, len(measured)))
+        section("The front", front_figure(front, measured), _front_note(run, front, len(measured)))
         if len(front)
         else section("The front", "", "The front is empty: no architecture was measured."),
         section("Its points", _front_table(front), "Export one by its id or by one of its names."),
@@ -58,12 +59,15 @@ def write_report(run: Run, out: str | os.PathLike[str]) -> Path:
     )
 
 
-def _front_note(front: Front, measured: int) -> str:
+def _front_note(run: Run, front: Front, measured: int) -> str:
     among = f" among {measured:,} measured architectures" if measured else ""
     count = "One trade-off" if len(front) == 1 else f"{len(front)} trade-offs"
+    guessing = Guessing.told(run.about)
+    doubt = guessing.remark(front) if guessing else ""
     return (
         f"{count}{among}; each is better than every other in something. "
         "Down and left is better. Point at one to see its picks."
+        f"{f' <b>{cell(doubt[0].upper() + doubt[1:])}.</b>' if doubt else ''}"
     )
 
 

@@ -105,14 +105,22 @@ class Task:
         """
         table = np.array([[float(point[c]) for c in self.columns] for point in points])
         table = table.reshape(len(points), len(self.columns))
-        for index, column in enumerate(self.columns):
-            if column in self.log:
-                table[:, index] = logarithm(table[:, index], column)
+        for index, objective in enumerate(self.objectives):
+            if objective.column in self.log:
+                gain = getattr(objective, "gain", None)
+                table[:, index] = logarithm(table[:, index], objective.column, gain)
         return table
 
 
-def logarithm(values: NDArray[np.float64], column: str) -> NDArray[np.float64]:
+def logarithm(
+    values: NDArray[np.float64], column: str, gain: str | None = None
+) -> NDArray[np.float64]:
     """Of positive costs their logarithm; of negated gains -log(gain), so that less stays better.
+
+    Args:
+        values: the costs.
+        column: what they are called.
+        gain: what the user calls it where the costs are a gain negated.
 
     Raises:
         ValueError: a value of 0, or values of both signs.
@@ -121,9 +129,11 @@ def logarithm(values: NDArray[np.float64], column: str) -> NDArray[np.float64]:
         return np.log(values)
     if (values < 0).all():
         return -np.log(-values)
+    low, high = values.min(), values.max()
+    low, high = (low, high) if gain is None else (0.0 - high, 0.0 - low)
     raise ValueError(
-        f"a logarithmic objective is positive throughout, but {column} goes from "
-        f"{values.min():g} to {values.max():g}"
+        f"a logarithmic objective is positive throughout, but {gain or column} goes from "
+        f"{low:g} to {high:g}"
     )
 
 

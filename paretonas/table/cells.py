@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,19 +11,29 @@ from numpy.typing import NDArray
 
 from paretonas.space import Choice
 
+from .spelling import meaning, name_of, tidy
+
 if TYPE_CHECKING:
     import pandas as pd
 
-_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_TRUTH = {"true": True, Decimal(1): True, "false": False, Decimal(0): False}
 
 
 def choice(column: pd.Series[Any], name: str) -> tuple[Choice, list[str]]:
     """The choice that a column holds, and the pick in each row.
 
     Raises:
-        ValueError: a row without a pick, or the same pick in all rows.
+        ValueError: a row without a pick, the same pick in all rows, or truth told both in words and
+            as 1 and 0, which may be one option or two.
     """
     options, codes = groups(column, name)
+    meant = {meaning(option): option for option in options}
+    words, bits = meant.keys() & {"true", "false"}, meant.keys() & {Decimal(1), Decimal(0)}
+    if words and bits and words | bits == meant.keys():
+        one, other = (min(meant[key] for key in kind) for kind in (words, bits))
+        raise ValueError(
+            f"choice {name!r} must spell true and false in one way, found {one!r} and {other!r}"
+        )
     if len(options) < 2:
         raise ValueError(
             f"choice {name!r} needs at least two options, every row has {options[0]!r}"
@@ -43,12 +54,12 @@ def truth(column: pd.Series[Any], name: str) -> NDArray[np.bool_]:
     """
     values, codes = groups(column, name)
     for code, value in enumerate(values):
-        if value.lower() not in _TRUTH:
+        if meaning(value) not in _TRUTH:
             raise ValueError(
                 f"column {name!r} says which rows are allowed, by true and false or 1 and 0; "
                 f"found {value!r} in {_rows(codes == code)}"
             )
-    return np.array([_TRUTH[value.lower()] for value in values])[codes]
+    return np.array([_TRUTH[meaning(value)] for value in values])[codes]
 
 
 def numbers(column: pd.Series[Any], name: str, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -73,24 +84,27 @@ def numbers(column: pd.Series[Any], name: str, allowed: NDArray[np.bool_]) -> ND
 def groups(column: pd.Series[Any], name: str) -> tuple[list[str], NDArray[np.intp]]:
     """The distinct values of a column as text, and which of them each row has.
 
+    Spellings of one value, such as 8, "8.0" and "8 ", are one; the shortest of them is its name.
+
     Raises:
         ValueError: a row without a value, or a list where one value belongs.
     """
-    import pandas as pd
-
+    cells = column.astype(object)
     try:
-        codes, values = pd.factorize(column.astype(object))
+        hash(tuple(cells))
     except TypeError as error:
         raise ValueError(f"column {name!r} must hold one value per row: {error}") from error
-    missing = codes < 0
-    texts = [str(value) for value in values]
-    if "" in texts:
-        missing |= codes == texts.index("")
+    texts = [tidy(str(cell)) for cell in cells]
+    missing = cells.isna().to_numpy() | np.array([text == "" for text in texts], dtype=bool)
     if missing.any():
         raise ValueError(f"column {name!r} has no value in {_rows(missing)}")
-    place: dict[str, int] = {}  # 1 and "1" are one
-    places = np.array([place.setdefault(text, len(place)) for text in texts], dtype=np.intp)
-    return list(place), places[codes]
+    key = {text: meaning(text) for text in dict.fromkeys(texts)}
+    spellings: dict[str | Decimal, list[str]] = {}
+    for text, meant in key.items():
+        spellings.setdefault(meant, []).append(text)
+    place = {meant: index for index, meant in enumerate(spellings)}
+    codes = np.array([place[key[text]] for text in texts], dtype=np.intp)
+    return [name_of(found) for found in spellings.values()], codes
 
 
 def number(cell: object) -> float:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paretonas.space import Architecture, nearest
 
-if TYPE_CHECKING:
-    import pandas as pd
+from .spelling import tidy
 
 MINUS = "minus_"  # before the name of what is to be maximized
 
 
 def check_names(
-    frame: pd.DataFrame,
+    columns: Sequence[str],
     choices: Sequence[str],
     minimize: Sequence[str],
     maximize: Sequence[str],
@@ -25,16 +23,20 @@ def check_names(
 ) -> None:
     """Refuse columns that are missing or stand for two things.
 
+    Args:
+        columns: as the file spells them.
+        choices: names, tidy as all that follow.
+        minimize: names of costs.
+        maximize: names of gains.
+        others: further names.
+
     Raises:
         ValueError: a column that is missing, there twice, or named twice, too few of them, or one
             whose name points or costs have already.
-        TypeError: something other than a sequence of names.
     """
     parts = {"choices": choices, "minimize": minimize, "maximize": maximize}
     role: dict[str, str] = {}
     for part, names in parts.items():
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise TypeError(f"{part} must be a sequence of column names, got {names!r}")
         for name in names:
             if name in role:
                 raise ValueError(f"column {name!r} is named twice, in {role[name]} and in {part}")
@@ -49,12 +51,28 @@ def check_names(
             raise ValueError(f"column {MINUS + name!r} is called as the cost of {name!r} would be")
     if "id" in role:
         raise ValueError("'id' can be no choice and no objective: points have ids of their own")
-    columns = [*frame.columns]
+    known = [tidy(column) for column in columns]
     for name in (*role, *(other for other in others if other is not None)):
-        if name not in columns:
-            raise ValueError(f"there is no column {name!r}{nearest(name, columns)}")
-        if columns.count(name) > 1:
-            raise ValueError(f"there are {columns.count(name)} columns called {name!r}")
+        if name not in known:
+            raise ValueError(f"there is no column {name!r}{nearest(name, known)}")
+        if known.count(name) > 1:
+            spelled = {column for column in columns if tidy(column) == name}
+            how = f", spelled {' and '.join(map(repr, sorted(spelled)))}"
+            raise ValueError(
+                f"there are {known.count(name)} columns called {name!r}"
+                f"{how if len(spelled) > 1 else ''}"
+            )
+
+
+def tidy_names(part: str, names: Sequence[str]) -> list[str]:
+    """The names without blanks that nobody sees.
+
+    Raises:
+        TypeError: something other than a sequence of names.
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{part} must be a sequence of column names, got {names!r}")
+    return [tidy(name) for name in names]
 
 
 def average_groups(
@@ -77,8 +95,16 @@ def distinct(
     columns: Sequence[str],
     values: NDArray[np.float64],
     allowed: NDArray[np.bool_],
+    cells: Sequence[Sequence[object]],
 ) -> dict[Architecture, int]:
     """The first row of each architecture.
+
+    Args:
+        architectures: of each row.
+        columns: the objectives.
+        values: (rows, m), what they are.
+        allowed: (rows,), which count.
+        cells: a column per choice, as the file spells the picks.
 
     Raises:
         ValueError: two rows of one architecture that disagree.
@@ -88,7 +114,10 @@ def distinct(
         first = rows.setdefault(architecture, row)
         if first == row:
             continue
-        found = f"rows {first + 1} and {row + 1} are both {architecture}, but"
+        pairs = [(str(column[first]), str(column[row])) for column in cells]
+        spelled = [f"{one!r} and {other!r} are one" for one, other in pairs if one != other]
+        names = f" ({', '.join(spelled)})" if spelled else ""
+        found = f"rows {first + 1} and {row + 1} are both {architecture}{names}, but"
         if allowed[first] != allowed[row]:
             raise ValueError(f"{found} only one of them is allowed")
         for column, one, other in zip(columns, values[first], values[row], strict=True):

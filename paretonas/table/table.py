@@ -18,7 +18,8 @@ from paretonas.space import Architecture, Choice, encode, size
 
 from .cells import choice, groups, numbers, truth
 from .file import read_frame
-from .rows import MINUS, average_groups, check_names, distinct
+from .rows import MINUS, average_groups, check_names, distinct, tidy_names
+from .spelling import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ class Table:
         costs: (k, m), a row per architecture; perhaps NaN where a row is not allowed.
         allowed: (k,), which rows count.
         structure: how the choices are wired, where their names tell.
+        gains: which columns were to be maximized, by the user's names.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Table:
     costs: Float[NDArray[np.float64], "k m"] = field(repr=False)
     allowed: Bool[NDArray[np.bool_], " k"] = field(repr=False)
     structure: Structure | None = field(default=None, repr=False)
+    gains: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name in ("costs", "allowed"):
@@ -117,15 +120,24 @@ class Table:
     ) -> Table:
         """Take a table from memory; the arguments are those of `read`.
 
+        Spellings that mean the same are one option, whose name is the shortest of them: numbers
+        that are equal (8, "8.0", "08"), truth ("True", "true"), and words that differ only in
+        blanks or in how their accents are encoded. The same holds for names of columns.
+
         Raises:
             ValueError: a column that is missing, there twice, named twice, or called ``id``; fewer
-                than two objectives; a choice with one option, or without a pick somewhere; text,
+                than two objectives; a choice with one option, or without a pick somewhere, or with
+                both "True" and "1" (one option or two?); text,
                 NaN or infinity as an objective of an allowed row; rows of one architecture that
                 disagree; no row that is allowed. Rows are counted from 1, the header not included.
             TypeError: one name where a sequence of names belongs.
         """
-        frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
-        check_names(frame, choices, minimize, maximize, [where, average])
+        choices = tidy_names("choices", choices)
+        minimize, maximize = tidy_names("minimize", minimize), tidy_names("maximize", maximize)
+        where, average = (None if name is None else tidy(name) for name in (where, average))
+        spelled = [str(column) for column in frame.columns]
+        check_names(spelled, choices, minimize, maximize, [where, average])
+        frame = frame.set_axis([tidy(column) for column in spelled], axis=1)
         if not len(frame):
             raise ValueError("there are no rows")
         picked = [choice(frame[column], column) for column in choices]
@@ -140,14 +152,17 @@ class Table:
             Architecture(dict(zip(choices, picks, strict=True)))
             for picks in zip(*(picks for _, picks in picked), strict=True)
         ]
-        rows = distinct(architectures, named, values, allowed)
+        cells = [frame[column].to_list() for column in choices]
+        rows = distinct(architectures, named, values, allowed, cells)
         first = np.array(list(rows.values()))
         costs = values[first]
         costs[:, len(minimize) :] = 0.0 - costs[:, len(minimize) :]  # (0 stays 0, not -0)
         columns = (*minimize, *(MINUS + column for column in maximize))
         decisions = tuple(decision for decision, _ in picked)
         structure = EdgeCell.infer(decisions)
-        return cls(name, decisions, columns, tuple(rows), costs, allowed[first], structure)
+        return cls(
+            name, decisions, columns, tuple(rows), costs, allowed[first], structure, tuple(maximize)
+        )
 
     @property
     def objectives(self) -> tuple[Column, ...]:
@@ -194,6 +209,12 @@ class Column:
     def column(self) -> str:
         """Its name."""
         return self.table.columns[self.index]
+
+    @property
+    def gain(self) -> str | None:
+        """What this is the negative of, where the user maximizes it; None for a cost."""
+        name = self.column.removeprefix(MINUS)
+        return name if name != self.column and name in self.table.gains else None
 
     def exact(self, architecture: Mapping[str, str]) -> float:
         """What the table says of one architecture.

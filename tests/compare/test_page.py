@@ -39,17 +39,73 @@ def test_the_true_front_is_drawn_in_its_own_units(found, page, frame):
     ok = frame[frame["ok"]]
     costs = ok[["latency_ms"]].assign(gain=-ok["accuracy"]).to_numpy()
     expected = {
-        tuple(row.round(6))
+        (round(row[0], 6), round(-row[1], 6))
         for row in costs
         if not any((other <= row).all() and (other < row).any() for other in costs)
     }
-    assert {
-        (round(y, 6), round(x, 6)) for x, y in zip(best["x"], best["y"], strict=True)
-    } == expected
+    drawn = {(round(x, 6), round(y, 6)) for x, y in zip(best["x"], best["y"], strict=True)}
+    assert drawn == expected  # the gain upright, in its own sign
     for method, trace in zip(found.methods, methods, strict=True):
         front = found.front(method)
         assert trace["name"] == method
-        assert trace["y"] == [point.objectives["latency_ms"] for point in front]
+        assert trace["x"] == [point.objectives["latency_ms"] for point in front]
+        assert trace["y"] == [-point.objectives["minus_accuracy"] for point in front]
+
+
+def words_of(page: str) -> str:
+    """The page without plotly's own code."""
+    return page.rpartition("<body>")[2].replace("sequentialminus", "")
+
+
+def test_a_gain_has_its_own_name_everywhere(page):
+    assert "minus" not in words_of(page)
+    assert "latency (ms) minimized, accuracy maximized" in page
+    assert "accuracy, higher is better" in page and "latency (ms), lower is better" in page
+
+
+@pytest.mark.parametrize(
+    ("minimize", "maximize", "quality"),
+    [
+        (["latency_ms", "params"], ["accuracy"], "accuracy"),
+        (["latency_ms", "params", "error"], [], "error"),
+        (["latency_ms", "params", "minus_word"], [], "latency (ms)"),
+        (["latency_ms"], ["params", "accuracy"], "params"),
+    ],
+)
+def test_the_quality_is_drawn_against_every_other(frame, tmp_path, minimize, maximize, quality):
+    more = frame.assign(params=frame.index + 1.0, minus_word=frame["accuracy"])
+    table = Table.from_pandas(more, CHOICES, minimize, maximize)
+    log = ["minus_word"] if "minus_word" in minimize else []
+    found = compare(table, table.objectives, ["random"], budget=20, seeds=2, log=log)
+    page = write_comparison(found, tmp_path / "report.html").read_text(encoding="utf-8")
+    names = {"latency_ms": "latency (ms)", "minus_word": "minus word"}
+    named = [names.get(name, name) for name in [*minimize, *maximize]]
+    layout = page[page.index("Plotly.newPlot(", page.index('id="fronts"')) :]
+    for name in {*named} - {quality}:
+        better = "higher" if name in maximize else "lower"
+        assert f'"text":"{name}, {better} is better"' in layout.replace('": "', '":"')
+    drawn = traces(page, "fronts")
+    assert len(drawn) == 2 * (len(named) - 1)
+    (column,) = (c for c in table.columns if names.get(c, c).removeprefix("minus_") == quality)
+    sign = -1 if quality in maximize else 1
+    heights = [sign * point.objectives[column] for point in found.front("random")]
+    best = sign * table.costs[:, table.columns.index(column)]
+    for best_front, front in zip(drawn[::2], drawn[1::2], strict=True):
+        assert front["y"] == heights
+        assert all(np.isclose(best, y).any() for y in best_front["y"])
+        assert f"{quality}: " in front["hovertext"][0]
+
+
+def test_one_statistic_throughout(found, page):
+    said = {(r.method, r.measure, r.evaluations, r.statistic): r.value for r in found.summary}
+    for method in found.methods:
+        now = [curve.fraction[-1] for (name, _), curve in found.curves.items() if name == method]
+        low, middle, high = np.percentile(now, [25, 50, 75])
+        key = (method, "hypervolume_fraction", found.budget)
+        assert [said[*key, name] for name in ("q1", "median", "q3")] == [low, middle, high]
+        row = page[page.index(f"<tr><td><b>{method}</b>") :].partition("</tr>")[0]
+        assert f">{middle:.4f}<" in row and f">{low:.4f} to {high:.4f}<" in row
+    assert "interquartile" not in words_of(page)
 
 
 def test_curves_are_medians_with_quartiles(found, page):

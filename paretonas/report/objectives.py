@@ -1,0 +1,71 @@
+"""Objectives as the user named them: a gain has its own name and sign; which is the quality."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from paretonas.objectives.base import Exact
+from paretonas.report.words import title
+
+
+@dataclass(frozen=True)
+class ShownObjective:
+    """How an objective is shown.
+
+    Attributes:
+        column: the cost's name, as in files and points.
+        name: the user's name; of the cost ``minus_accuracy``, ``accuracy``.
+        maximized: whether the cost is the negative of what the user named.
+    """
+
+    column: str
+    name: str
+    maximized: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name with its unit, for people, safe inside HTML."""
+        return title(self.name)
+
+    @property
+    def sense(self) -> str:
+        """Maximized or minimized."""
+        return "maximized" if self.maximized else "minimized"
+
+    @property
+    def better(self) -> str:
+        """Which values are better: higher or lower."""
+        return "higher" if self.maximized else "lower"
+
+    def value(self, cost: float) -> float:
+        """What the user measured, from the cost."""
+        return 0.0 - cost if self.maximized else cost  # (0 stays 0, not -0)
+
+
+def shown_objectives(objectives: Sequence[Exact]) -> tuple[ShownObjective, ...]:
+    """How each objective is shown, in their order; those with a ``gain`` under its name."""
+    return tuple(_shown(objective) for objective in objectives)
+
+
+def quality_first(objectives: Sequence[ShownObjective]) -> tuple[ShownObjective, ...]:
+    """The same, the quality first: the first that is maximized, else an error or a loss.
+
+    >>> [shown.name for shown in quality_first([ShownObjective("ms", "ms"),
+    ...     ShownObjective("test_error", "test_error")])]
+    ['test_error', 'ms']
+    """
+
+    def candidates() -> Iterator[ShownObjective]:
+        yield from (shown for shown in objectives if shown.maximized)
+        yield from (shown for shown in objectives if re.search("error|loss", shown.name.lower()))
+        yield from objectives
+
+    quality = next(candidates())
+    return quality, *(shown for shown in objectives if shown is not quality)
+
+
+def _shown(objective: Exact) -> ShownObjective:
+    gain = getattr(objective, "gain", None)
+    return ShownObjective(objective.column, gain or objective.column, gain is not None)

@@ -1,0 +1,139 @@
+"""A search says when what it found is no better than guessing, and only then."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from paretonas.cli import run as command
+from paretonas.data import Split, split
+from paretonas.front import Front
+from paretonas.gradient_search import Plan
+from paretonas.gradient_search.guessing import Guessing
+from paretonas.gradient_search.search import search
+from paretonas.nn import NetworkSpace
+from paretonas.point import Point
+from paretonas.report import write_report
+from paretonas.runs import Run
+from paretonas.training import Recipe, evaluate
+
+PLAN = Plan(supernet_steps=120, looks=12, finalists=5, recipe=Recipe(3, 20, 0.03))
+
+
+def labeled(labels) -> Split:
+    return Split(torch.zeros(len(labels), 2), torch.tensor(labels))
+
+
+def front_of(*errors: float) -> Front:
+    """The smaller the network, the larger its error."""
+    front = Front(["error_percent", "memory_kib"])
+    for place, error in enumerate(errors):
+        front.add(Point({"op": str(place)}, {"error_percent": error, "memory_kib": 9.0 - place}))
+    return front
+
+
+@pytest.mark.parametrize("labels", [[0], [1, 1, 1], [0, 1, 2, 2], [0, 1] * 7, [3, 1, 3, 0, 3]])
+def test_guessing_is_the_best_constant_answer(labels):
+    def always(answer: int):
+        return lambda x: torch.nn.functional.one_hot(torch.full((len(x),), answer), 4).float()
+
+    class Always(torch.nn.Module):
+        def __init__(self, answer: int) -> None:
+            super().__init__()
+            self.answer = always(answer)
+
+        def forward(self, x):
+            return self.answer(x)
+
+    errors = [evaluate(Always(answer), labeled(labels)).error_percent for answer in range(4)]
+    assert Guessing.on(labeled(labels)).error_percent == pytest.approx(min(errors))
+
+
+def test_the_sampling_error_is_that_of_many_splits():
+    generator = torch.Generator().manual_seed(0)
+    share, count = 0.3, 200
+    drawn = 100 * (torch.rand(4000, count, generator=generator) >= share).float().mean(dim=1)
+    guess = Guessing.on(labeled([0] * 60 + [1] * 50 + [2] * 50 + [3] * 40))
+    assert guess.error_percent == pytest.approx(70)
+    assert guess.sampling_error_percent == pytest.approx(float(drawn.std()), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ((91.9, 95.0), "no better than guessing: the best network errs in 91.9 %"),
+        ((87.0, 95.0), "no better than guessing: the best network errs in 87.0 %"),
+        ((85.0,), ""),
+        ((10.0, 40.0, 50.0), ""),
+        ((88.0, 89.0, 90.0), "no better than guessing: the best network errs in 88.0 %"),
+        ((40.0, 90.0), ""),  # two points: the knee is the first
+        ((80.0, 90.0, 91.0, 92.0), "the knee a04 is no better than guessing"),
+    ],
+)
+def test_the_remark_is_about_the_best_network_and_the_knee(errors, told):
+    guess = Guessing(89.0, 1.5)
+    front = front_of(*errors)
+    if "knee" in told:  # a network that costs next to nothing and knows nothing
+        front = Front(["error_percent", "latency_ms", "memory_kib"])
+        for place, error in enumerate(errors):
+            costs = {"latency_ms": 9.0 - 3 * place, "memory_kib": 9.0 - 3 * place}
+            front.add(Point({"op": str(place)}, {"error_percent": error, **costs}))
+    assert guess.remark(front).startswith(told) and bool(guess.remark(front)) == bool(told)
+
+
+def test_what_was_written_down_is_read_back_and_nothing_else():
+    assert Guessing.told({"guessing": {"error_percent": 9, "sampling_error_percent": 1}}) == (
+        Guessing(9.0, 1.0)
+    )
+    for bad in ({}, {"guessing": None}, {"guessing": {"x": 1}}, {"guessing": "no"}):
+        assert Guessing.told(bad) is None
+
+
+def no_sense(space) -> NetworkSpace:
+    """The same networks, on labels that have nothing to do with the inputs."""
+    data = space.data()
+    whole = [data.train, data.valid, data.test]
+    inputs = torch.cat([part.inputs for part in whole])
+    labels = torch.arange(len(inputs)) % 3
+    return replace(space, data=lambda: split(inputs, labels, valid=60, test=60, seed=1))
+
+
+def test_a_search_that_learned_nothing_says_so(tmp_path, space, costs):
+    run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
+    *_, last = search(no_sense(space), costs=costs, run=run, budget=PLAN, count=6)
+    assert last.message.startswith("no better than guessing: the best network errs in ")
+    assert last.message.count("give a larger budget") == 1
+    written = json.loads((run.folder / "run.json").read_text())
+    guess = Guessing.on(no_sense(space).data().valid)
+    assert Guessing.told(written) == guess
+    page = write_report(Run.open(run.folder), run.folder / "report.html").read_text()
+    assert "No better than guessing: the best network errs in" in page
+
+
+def test_a_search_that_learned_does_not(tmp_path, space, costs):
+    run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
+    *_, last = search(space, costs=costs, run=run, budget=PLAN, count=6)
+    assert not Guessing.on(space.data().valid).as_good_as(
+        min(point.objectives["error_percent"] for point in last.front)
+    )
+    assert not last.message.startswith("no better than guessing")
+
+
+def test_the_command_says_it_at_its_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lost.py").write_text(
+        "from dataclasses import replace\n"
+        "from paretonas import Recipe\n"
+        "from search_spaces import toy\n"
+        "space = replace(toy.space, recipe=Recipe(epochs=1, learning_rate=1e-9))\n"
+    )
+    asked = ["search", "--space", "lost.py:space", "--budget", "40steps", "--device", "cpu"]
+    assert command([*asked, "--out", "run"]) == 0
+    *_, told, found, take = capsys.readouterr().out.splitlines()
+    assert told.startswith("no better than guessing: the best network errs in ")
+    assert told.endswith("give a larger budget")
+    assert "points in" in found and "--pick most-accurate" in take
+    assert command(["export", "run", "--format", "json"]) == 0
+    *_, told = capsys.readouterr().out.splitlines()
+    assert "is no better than guessing: it errs in" in told
