@@ -26,10 +26,10 @@ class DamagedLineWarning(UserWarning):
 
 
 def encode(entry: Mapping[str, Any]) -> bytes:
-    """A line of JSON whose last key, ``crc32``, is the checksum of what stands before it.
+    r"""A line of JSON whose last key, ``crc32``, is the checksum of what stands before it.
 
     >>> encode({"id": "a01"})
-    b'{"id": "a01", "crc32": "90d3d61e"}\\n'
+    b'{"id": "a01", "crc32": "90d3d61e"}\n'
 
     Raises:
         ValueError: an entry that is empty, or a value that is not finite.
@@ -80,18 +80,18 @@ def whole_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Parsed], int]:
+def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Parsed], list[int]]:
     """Read what `encode` and `append` wrote, and lines without a checksum, as they were once.
 
     A torn last line is left out in silence. Any other line that is damaged, or that ``parse``
-    refuses, is left out and named in a warning. The file is not changed.
+    refuses, is left out and named. The file is not changed.
 
     Args:
         path: of the file; there may be none.
         parse: makes of an entry what is wanted; a ValueError, TypeError or KeyError refuses it.
 
     Returns:
-        What the whole lines hold, in order, and how many lines are damaged.
+        What the whole lines hold, in order, and the numbers of the damaged lines, from 1.
     """
     content = path.read_bytes() if path.exists() else b""
     *lines, torn = content.split(b"\n")
@@ -111,8 +111,7 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
                 read_all = False
         if not read_all:
             damaged.append(number)
-    warn_of(path, damaged)
-    return found, len(damaged)
+    return found, damaged
 
 
 def warn_of(path: Path, damaged: Sequence[int]) -> None:
@@ -123,7 +122,7 @@ def warn_of(path: Path, damaged: Sequence[int]) -> None:
     else:
         what = f"{len(damaged)} lines are damaged and were left out: {shown}"
     if damaged:
-        warnings.warn(f"{path}, {what}", DamagedLineWarning, stacklevel=4)
+        warnings.warn(f"{path}, {what}", DamagedLineWarning, stacklevel=3)
 
 
 def _entry(line: bytes, *, checked: bool = False) -> dict[str, Any] | None:

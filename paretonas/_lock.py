@@ -17,6 +17,11 @@ from pathlib import Path
 
 NAME = ".paretonas.lock"  # in the folder; it says who holds it
 
+
+class NoLockWarning(UserWarning):
+    """A file system has no locks."""
+
+
 _open: set[int] = set()  # the lock files of this process
 
 
@@ -130,6 +135,7 @@ else:
             warnings.warn(
                 f"this file system has no locks ({error.strerror}): let no other process work in "
                 "the same folder",
+                NoLockWarning,
                 stacklevel=2,
             )
         return True

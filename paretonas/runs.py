@@ -137,11 +137,13 @@ class Run:
 
         A damaged line is left out and named in a warning, a torn last one in silence.
         """
-        return _lines.read(self._evaluations, _point)[0]
+        points, damaged = _lines.read(self._evaluations, _point)
+        _lines.warn_of(self._evaluations, damaged)
+        return points
 
     def next_id(self) -> str:
         """An id for the next point, one that no recorded point has, nor one in a damaged line."""
-        taken = {point.id for point in self.evaluations()}
+        taken = {point.id for point in _lines.read(self._evaluations, _point)[0]}
         number = _lines.whole_lines(self._evaluations).count(b"\n") + 1
         while (name := f"a{number:02d}") in taken:
             number += 1

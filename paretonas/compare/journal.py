@@ -58,6 +58,7 @@ class Journal:
         found, damaged = _lines.read(self._path, _parse)
         if damaged and not found:
             raise ValueError(f"{self._path} is no record of a run; move it away to run this anew")
+        _lines.warn_of(self._path, damaged)
         evaluated = [pair for pair in found if not isinstance(pair, Ledger)]
         bill = found[-1] if found else None
         if not isinstance(bill, Ledger) or bill.evaluations != len(evaluated):
@@ -69,8 +70,12 @@ class Journal:
 
     def begun(self) -> dict[Architecture, tuple[Outcome, float]]:
         """What a run has evaluated that has not ended, and how many seconds each took."""
-        found = [*_lines.read(self._path, _parse)[0], *_lines.read(self._draft, _parse)[0]]
-        return {pair[0].architecture: pair for pair in found if not isinstance(pair, Ledger)}
+        ended, _ = _lines.read(self._path, _parse)  # if lines of it were damaged
+        found, damaged = _lines.read(self._draft, _parse)
+        _lines.warn_of(self._draft, damaged)
+        return {
+            pair[0].architecture: pair for pair in [*ended, *found] if not isinstance(pair, Ledger)
+        }
 
     def add(self, outcome: Outcome, seconds: float) -> None:
         """Append what an evaluation found; it is on disk when this returns."""
