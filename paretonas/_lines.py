@@ -16,9 +16,9 @@ from paretonas._atomic import sync_folder
 
 Parsed = TypeVar("Parsed")
 
-_CHECKSUM = re.compile(rb', "crc32": "([0-9a-f]{8})"\}')
-# Two lines whose newline was damaged stand as one, with one odd byte between or after them.
-_LOST_NEWLINE = re.compile(rb"(?<=\})[^]}](?=\{|\Z)", re.DOTALL)
+_CHECKSUM = re.compile(rb', "(.{5})": "([0-9a-f]{8})"\}', re.DOTALL)  # its name may be damaged
+# The byte after a checksum is a newline, or was one before it was damaged.
+_LOST_NEWLINE = re.compile(rb'(?<="crc32": "[0-9a-f]{8}"\}).', re.DOTALL)
 
 
 class DamagedLineWarning(UserWarning):
@@ -101,9 +101,9 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
     damaged: list[int] = []
     for number, line in enumerate(lines, start=1):
         entry = _entry(line)
-        parts = [entry] if entry is not None else map(_entry, _LOST_NEWLINE.split(line))
         read_all = entry is not None
-        for part in parts:
+        parts = [_entry(part, checked=True) for part in _LOST_NEWLINE.split(line)]
+        for part in [entry] if read_all else parts:
             try:
                 if part is not None:
                     found.append(parse(part))
@@ -127,14 +127,14 @@ def warn_of(path: Path, damaged: Sequence[int]) -> None:
 
 def _entry(line: bytes, *, checked: bool = False) -> dict[str, Any] | None:
     """What a line holds; None if it is damaged, or, where a checksum must be there, has none."""
-    mark = _CHECKSUM.search(line, max(0, len(line) - 22))
-    if mark is not None:
-        text = line[: mark.start()] + b"}"
-        if mark.end() != len(line) or zlib.crc32(text) != int(mark[1], 16):
-            return None
-        line = text
-    elif checked:
+    mark = _CHECKSUM.fullmatch(line, max(0, len(line) - 22))
+    text = line if mark is None else line[: mark.start()] + b"}"
+    right = mark is not None and zlib.crc32(text) == int(mark[2], 16)
+    named = mark is not None and mark[1] == b"crc32"
+    if right != named or (checked and not right):
         return None
+    if right:
+        line = text
     try:
         entry = json.loads(line)
     except ValueError:
