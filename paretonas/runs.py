@@ -173,7 +173,8 @@ class Run:
         """
         columns = self._columns()
         steps, damaged = [], []
-        for number, line in enumerate(_lines.whole_lines(self._history).splitlines(), start=1):
+        lines = _lines.whole_lines(self._history).split(b"\n")[:-1]
+        for number, line in enumerate(lines, start=1):
             cells = _cells(line)
             if not columns or len(cells) != len(columns):
                 damaged.append(number)
