@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; an error becomes one line on stderr and an exit code."""
-    plain = warnings.formatwarning
+    plain, said = warnings.formatwarning, set[str]()
 
     def in_one_line(
         message: Warning | str,
@@ -38,9 +38,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         lineno: int,
         line: str | None = None,
     ) -> str:
-        if issubclass(category, _WARNINGS):
-            return f"paretonas: {message}\n"
-        return plain(message, category, filename, lineno, line)
+        if not issubclass(category, _WARNINGS):
+            return plain(message, category, filename, lineno, line)
+        words = f"paretonas: {message}\n"
+        shown = "" if words in said else words  # several rooms may read the same file
+        said.add(words)
+        return shown
 
     with warnings.catch_warnings():
         for kind in _WARNINGS:
