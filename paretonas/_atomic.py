@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,8 +16,9 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Hand out a path to write to; what was written there becomes ``path`` when the block ends.
 
-    If the block raises, ``path`` is as it was. A reader never sees half a file. Folders on the way
-    to ``path`` are made.
+    If the block raises, ``path`` is as it was. A reader never sees half a file, and when the block
+    has ended the file is on disk, under its name. Folders on the way to ``path`` are made. A link
+    at ``path`` is replaced; what it leads to is not touched.
 
     Raises:
         ValueError: nothing can be written at ``path``.
@@ -33,6 +36,34 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         draft = Path(room) / target.name
         yield draft
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
         os.replace(draft, target)
+        sync_folder(target.parent)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether this is the room of a file that a killed process was about to write."""
+    name = re.fullmatch(r"\.(.+)-[a-z0-9_]{8}", path.name)
+    if name is None or path.is_symlink() or not path.is_dir():
+        return False
+    return all(file.name == name[1] and file.is_file() for file in path.iterdir())
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of the files in a folder on disk; Windows does so itself."""
+    if os.name == "nt":
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written in and not be read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every file system can
+            raise
+    finally:
+        os.close(descriptor)

@@ -15,7 +15,7 @@ import numpy as np
 
 from paretonas._front_file import Table, read_table, write_table
 from paretonas.constraint import Constraint, resolve
-from paretonas.point import Cell, Point
+from paretonas.point import NAME, Cell, Point, is_name
 from paretonas.space import Architecture
 
 if TYPE_CHECKING:
@@ -318,10 +318,9 @@ class Front:
             if point.id and other.id == point.id and other.architecture != point.architecture:
                 raise ValueError(f"the id of {point} is taken by {other}")
         # Ids name files too.
-        if point.id and (point.id in _NAMES or not re.fullmatch(r"\w[\w.\-]*", point.id)):
+        if point.id and (point.id in _NAMES or not is_name(point.id)):
             raise ValueError(
-                "an id is made of letters, digits, '_', '.' and '-', and is none of "
-                f"{', '.join(_NAMES)}; got {point.id!r}"
+                f"an id is {NAME}, and is none of {', '.join(_NAMES)}; got {point.id!r}"
             )
 
     def _check_not_empty(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from paretonas.space import Architecture
 
 Cell = str | int | float  # what a table of points holds
+NAME = "made of letters, digits, '_', '.' and '-'"  # what an id is; it names files, too
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ class Point:
         if not math.isfinite(value):
             raise ValueError(f"{name} of {self} must be finite, got {value}; leave it out instead")
         return int(value) if isinstance(value, Integral) else float(value)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be an id, which names files, too.
+
+    >>> is_name("a01"), is_name("../a01"), is_name("")
+    (True, False, False)
+    """
+    return re.fullmatch(r"\w[\w.\-]*", text) is not None
 
 
 def number_or_word(text: str) -> Cell:

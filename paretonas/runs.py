@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import pickle
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,9 +20,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from paretonas._atomic import replacing
+from paretonas import _lines, _lock
+from paretonas._atomic import is_draft, replacing
 from paretonas.front import Front
-from paretonas.point import Cell, Point, number_or_word
+from paretonas.point import NAME, Cell, Point, is_name, number_or_word
 from paretonas.space import Architecture
 
 ABOUT = "run.json"  # what was asked, in the folder of a run
@@ -31,7 +34,7 @@ class Run:
 
     A run may be killed at any moment: ``run.json``, the front, the checkpoint and the weights are
     whole or not there, and of the two files that grow by lines only the last line can be torn,
-    which reading forgives.
+    which reading forgives. Reading changes nothing, and runs no code from the folder.
 
     Attributes:
         folder: where the files are.
@@ -41,12 +44,14 @@ class Run:
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder = folder
         self.about = dict(about)
+        self._begun_here = False
+        self._made: tuple[Path, ...] = ()  # folders, the innermost first
 
     @classmethod
     def create(
         cls, folder: str | os.PathLike[str], settings: Mapping[str, Any], device: str, seed: int
     ) -> Run:
-        """Begin a run in a new or empty folder.
+        """Begin a run in a new or empty folder; of several processes that try, one succeeds.
 
         Args:
             folder: made, with its parents, if it is not there.
@@ -55,10 +60,12 @@ class Run:
             seed: what the random numbers start from.
 
         Raises:
-            ValueError: the folder is not empty or cannot be written; nothing was written then.
+            ValueError: the folder is not empty, in use or cannot be written; nothing was written
+                then.
         """
         place = Path(folder)
         _check_free(place)
+        made = tuple(path for path in (place, *place.parents) if not path.exists())
         about = {
             "settings": dict(settings),
             "device": device,
@@ -69,9 +76,17 @@ class Run:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         text = json.dumps(about, indent=1, allow_nan=False) + "\n"
-        with replacing(place / ABOUT) as draft:
-            draft.write_text(text, encoding="utf-8")
-        return cls(place, about)
+        try:
+            with _lock.held(place):
+                _check_free(place)  # another process may have begun one meanwhile
+                with replacing(place / ABOUT) as draft:
+                    draft.write_text(text, encoding="utf-8")
+        except BaseException:
+            _remove_empty(made)
+            raise
+        run = cls(place, about)
+        run._begun_here, run._made = True, made
+        return run
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
@@ -81,6 +96,17 @@ class Run:
             ValueError: this is not the folder of a run.
         """
         return cls(Path(folder), read_about(Path(folder) / ABOUT, "a run", {"settings"}))
+
+    def discard(self) -> None:
+        """Undo `create` if nothing came of the run; only what it made itself is removed."""
+        ours = {ABOUT, self._history.name}
+        if not self._begun_here or (self._history.exists() and self._history.stat().st_size):
+            return
+        with suppress(ValueError), _lock.held(self.folder):  # or somebody else has gone on with it
+            if is_empty(self.folder, apart_from=ours):
+                for name in ours:
+                    (self.folder / name).unlink(missing_ok=True)
+        _remove_empty(self._made)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -110,60 +136,62 @@ class Run:
             "reported": dict(point.reported),
         }
         try:
-            line = json.dumps(entry, allow_nan=False)
+            line = _lines.encode(entry)
         except ValueError as error:
             raise ValueError(f"{point} has a value that is not finite: {entry}") from error
-        _append(self._evaluations, line + "\n")
+        _lines.append(self._evaluations, line)
 
     def evaluations(self) -> list[Point]:
         """Every point that was recorded, in order; none if there is no journal yet.
 
-        Raises:
-            ValueError: a malformed line other than a torn last one.
+        A damaged line is left out and named in a warning, a torn last one in silence.
         """
-        points = []
-        for number, line in enumerate(_whole(self._evaluations).splitlines(), start=1):
-            try:
-                entry = json.loads(line)
-                points.append(
-                    Point(
-                        Architecture(entry["architecture"]),
-                        entry["objectives"],
-                        entry["reported"],
-                        entry["id"],
-                    )
-                )
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(
-                    f"{self._evaluations}, line {number}: not a measured point: {line[:80]!r}"
-                ) from error
+        points, damaged = _lines.read(self._evaluations, _point)
+        _lines.warn_of(self._evaluations, damaged)
         return points
+
+    def next_id(self) -> str:
+        """An id for the next point, one that no recorded point has, nor one in a damaged line."""
+        taken = {point.id for point in _lines.read(self._evaluations, _point)[0]}
+        number = _lines.whole_lines(self._evaluations).count(b"\n") + 1
+        while (name := f"a{number:02d}") in taken:
+            number += 1
+        return name
 
     def log(self, row: Mapping[str, Cell | None]) -> None:
         """Append a step to ``history.csv``; the first row names the columns.
 
         Raises:
-            ValueError: a later row has a column that the first did not have.
+            ValueError: a later row has a column that the first did not have, or a line break.
         """
-        before = _whole(self._history)
-        columns = next(csv.reader([before.partition("\n")[0]]), []) if before else list(row)
+        columns = self._columns() or list(row)
         unknown = [name for name in row if name not in columns]
         if unknown:
             raise ValueError(
                 f"history.csv has no column {unknown[0]!r}; "
                 f"its first row named {', '.join(columns)}"
             )
-        lines = io.StringIO()
-        writer = csv.writer(lines, lineterminator="\n")
-        if not before:
-            writer.writerow(columns)
-        writer.writerow(["" if row.get(name) is None else row[name] for name in columns])
-        _append(self._history, lines.getvalue())
+        lines = b"" if self._columns() else _csv(columns)
+        cells = ["" if row.get(name) is None else row[name] for name in columns]
+        _lines.append(self._history, lines + _csv(cells))
 
     def history(self) -> list[dict[str, Cell]]:
-        """The logged steps, in order; a value that was not known has no key."""
-        rows = csv.DictReader(io.StringIO(_whole(self._history)))
-        return [{name: number_or_word(cell) for name, cell in row.items() if cell} for row in rows]
+        """The logged steps, in order; a value that was not known has no key.
+
+        A damaged line is left out and named in a warning, a torn last one in silence.
+        """
+        columns = self._columns()
+        steps, damaged = [], []
+        lines = _lines.whole_lines(self._history).split(b"\n")[:-1]
+        for number, line in enumerate(lines, start=1):
+            cells = _cells(line)
+            if not columns or len(cells) != len(columns):
+                damaged.append(number)
+            elif number > 1:
+                row = zip(columns, cells, strict=True)
+                steps.append({name: number_or_word(cell) for name, cell in row if cell})
+        _lines.warn_of(self._history, damaged)
+        return steps
 
     def write_front(self, front: Front) -> None:
         """Replace ``front.json`` and ``front.csv``."""
@@ -192,7 +220,8 @@ class Run:
             ValueError: the state holds something else; the last checkpoint stays.
         """
         # How far the history had come: steps after the checkpoint will be made again.
-        content = {"state": state, "history": len(_whole(self._history).encode())}
+        history = _lines.whole_lines(self._history)
+        content = {"state": state, "history": len(history), "head": _head(history).decode()}
         with replacing(self._checkpoint) as draft:
             torch.save(content, draft)
             try:
@@ -207,18 +236,30 @@ class Run:
 
         Steps that were logged after the checkpoint are dropped from ``history.csv``, since they
         will be made again. The journal of measured points is never shortened.
+
+        Raises:
+            ValueError: the checkpoint is damaged, or of something else.
         """
         content = {"state": None, "history": 0}
         if self._checkpoint.exists():
-            content = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
-        kept = _whole(self._history).encode()[: content["history"]]
-        with replacing(self._history) as draft:
-            draft.write_bytes(kept)
+            content = _load(self._checkpoint)
+        kept = _lines.whole_lines(self._history)[: content["history"]]
+        head = str(content.get("head", "")).encode()
+        if head and kept:  # the names of the columns, without which no step could be logged
+            kept = head + b"\n" + kept[len(head) + 1 :]
+        if not self._history.exists() or kept != self._history.read_bytes():
+            with replacing(self._history) as draft:
+                draft.write_bytes(kept)
         return content["state"]
 
     def save_weights(self, name: str, state: Mapping[str, Tensor]) -> Path:
-        """Write a state dict to ``weights/NAME.safetensors``, NAME being a point's id."""
+        """Write a state dict to ``weights/NAME.safetensors``, NAME being a point's id.
+
+        Raises:
+            ValueError: the name is none, or ``weights`` leads out of the folder.
+        """
         path = self._weights(name)
+        check_inside(self.folder, path)
         # Cloned, since the format refuses tensors that share memory.
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
         with replacing(path) as draft:
@@ -229,7 +270,7 @@ class Run:
         """Read a state dict back.
 
         Raises:
-            ValueError: there are no weights of this name.
+            ValueError: there are no weights of this name, or it is none.
         """
         path = self._weights(name)
         if not path.exists():
@@ -252,8 +293,30 @@ class Run:
     def _checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
+    def _columns(self) -> list[str]:
+        """The names in the first line of the history."""
+        return _cells(_head(_lines.whole_lines(self._history)))
+
     def _weights(self, name: str) -> Path:
+        if not is_name(name):
+            raise ValueError(f"weights have the name of a point, {NAME}; got {name!r}")
         return self.folder / "weights" / f"{name}.safetensors"
+
+
+def is_empty(folder: Path, apart_from: Iterable[str] = ()) -> bool:
+    """Whether a folder holds nothing; what a killed process has left does not count."""
+    known = {_lock.NAME, *apart_from}
+    return all(path.name in known or is_draft(path) for path in folder.iterdir())
+
+
+def check_inside(folder: Path, path: Path) -> None:
+    """See that a file to be written in a folder would lie there.
+
+    Raises:
+        ValueError: a link on the way leads elsewhere.
+    """
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path.parent} is a link that leads out of {folder}")
 
 
 def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
@@ -285,7 +348,7 @@ def _check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a run needs a new or empty folder")
     try:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and not is_empty(folder):
             raise ValueError(f"{folder} is not empty; a run needs a new or empty folder")
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
@@ -302,22 +365,51 @@ def version_of(package: str) -> str:
         return "not installed"
 
 
-def _whole(path: Path) -> str:
-    """The lines of a growing file without a torn last one; empty if there is no file."""
-    if not path.exists():
-        return ""
-    text = path.read_bytes()
-    return text[: text.rfind(b"\n") + 1].decode()
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # something is in it
+            folder.rmdir()
 
 
-def _append(path: Path, lines: str) -> None:
-    """Append whole lines, first cutting off one that a killed process left torn."""
-    path.touch()
-    with path.open("r+b") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell():
-            file.seek(-1, os.SEEK_CUR)
-            if file.read(1) != b"\n":
-                file.truncate(len(_whole(path).encode()))
-        file.seek(0, os.SEEK_END)
-        file.write(lines.encode())
+def _point(entry: Mapping[str, Any]) -> Point:
+    """A recorded point."""
+    objectives, reported, name = entry["objectives"], entry["reported"], entry["id"]
+    if name and not is_name(name):
+        raise ValueError(f"an id is {NAME}; got {name!r}")
+    if not all(map(math.isfinite, objectives.values())):
+        raise ValueError(f"objectives must be finite, got {objectives}")
+    return Point(Architecture(entry["architecture"]), objectives, reported, name)
+
+
+def _csv(cells: Iterable[object]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    text = line.getvalue()
+    if "\n" in text[:-1] or "\r" in text:
+        raise ValueError(f"a step is one line of history.csv, got a line break in {text!r}")
+    return text.encode()
+
+
+def _cells(line: bytes) -> list[str]:
+    """The cells of a line; none if it is damaged."""
+    try:
+        return next(csv.reader([line.decode()], strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _head(lines: bytes) -> bytes:
+    return lines.partition(b"\n")[0]
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    except Exception as error:  # of whatever kind: torch names several for a damaged file
+        raise ValueError(
+            f"{checkpoint} is damaged or no checkpoint ({type(error).__name__}); without it a "
+            "search begins anew, and what was measured counts"
+        ) from error
+    if not isinstance(content, dict) or not {"state", "history"} <= {*content}:
+        raise ValueError(f"{checkpoint} is no checkpoint of a run")
+    return content

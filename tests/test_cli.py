@@ -4,15 +4,18 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 import torch
 
 import paretonas.cli.search as job
+from paretonas._lines import DamagedLineWarning
 from paretonas.cli import run
 from paretonas.cli.display import watch
 from paretonas.cli.find import find_any_space, find_solver, find_space
@@ -200,7 +203,7 @@ def test_where_the_space_does_not_state_it_export_says_what_the_network_saw(
 
     data = toy.space.data()
     silent = replace(toy.space, data=lambda: replace(data, preprocessing=None))
-    monkeypatch.setattr("paretonas.cli.export.find_space", lambda *_: silent)
+    monkeypatch.setattr("paretonas.cli.export.with_networks", lambda *_: silent)
     out = tmp_path / "net.json"
     assert run(["export", str(folder), "--format", "json", "--out", str(out)]) == 0
     inputs = data.train.inputs
@@ -218,6 +221,74 @@ def test_where_the_space_does_not_state_it_export_says_what_the_network_saw(
     assert [seen["mean"], seen["std"]] == pytest.approx(
         [float(inputs.double().mean()), float(inputs.double().std(correction=0))]
     )
+
+
+def test_a_file_that_nobody_named_is_never_replaced(folder, tmp_path, capsys):
+    """Whichever of the formats was written first; the plan beside weights is one of them."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    name = Run.open(copy).front().pick("knee").id
+    kinds = {"json": ".json", "safetensors": ".safetensors", "graphml": ".graphml"}
+    for first, second in [*permutations(kinds, 2), *zip(kinds, kinds, strict=True)]:
+        for suffix in kinds.values():
+            (copy / f"{name}{suffix}").unlink(missing_ok=True)
+        assert run(["export", str(copy), "--format", first]) == 0
+        before = {path: path.read_bytes() for path in copy.glob(f"{name}.*")}
+        code = run(["export", str(copy), "--format", second])
+        said = capsys.readouterr().err
+        assert all(path.read_bytes() == content for path, content in before.items())
+        taken = first == second or {first, second} == {"json", "safetensors"}
+        assert code == (2 if taken else 0), (first, second)
+        assert (f"{name}" in said and "exists" in said and "--out FILE" in said) == taken
+
+
+def test_a_file_that_was_named_is_replaced_and_none_beside_it(folder, tmp_path, capsys):
+    weights, plan = tmp_path / "net.safetensors", tmp_path / "net.json"
+    command = ["export", str(folder), "--out", str(weights), "--format", "safetensors"]
+    for wish in ("knee", "fastest"):
+        assert run([*command, "--pick", wish]) == 0, "the plan of the old weights goes with them"
+    plan.write_text("mine")
+    before = weights.read_bytes()
+    code, line = error_of(command, capsys)
+    assert code == 2
+    assert "net.json exists and is not of these weights" in line
+    assert (plan.read_text(), weights.read_bytes()) == ("mine", before)
+    weights.unlink()
+    plan.unlink()
+    plan.symlink_to("nowhere")
+    assert error_of(command, capsys)[0] == 2
+    assert not weights.exists() and plan.is_symlink()
+
+
+@pytest.mark.parametrize("format", ["json", "safetensors", "graphml", "torch"])
+def test_a_folder_is_no_place_for_a_file(folder, tmp_path, capsys, format):
+    code, line = error_of(
+        ["export", str(folder), "--format", format, "--out", str(tmp_path)], capsys
+    )
+    assert (code, "it is a folder" in line) == (2, True)
+    assert not list(tmp_path.iterdir())
+    code, line = error_of(["report", str(folder), "--out", str(tmp_path)], capsys)
+    assert (code, "it is a folder" in line) == (2, True)
+
+
+def test_a_run_with_a_damaged_line_goes_on_and_no_id_is_given_twice(folder, tmp_path):
+    for number in range(len(Run.open(folder).evaluations())):
+        copy = tmp_path / str(number)
+        shutil.copytree(folder, copy)
+        path = copy / "evaluations.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[number] = lines[number].replace(b"error_percent", b"error_qercent")
+        path.write_bytes(b"".join(lines))
+        weights = {file: file.read_bytes() for file in (copy / "weights").iterdir()}
+        with pytest.warns(DamagedLineWarning, match=f"line {number + 1} is damaged"):
+            assert run(["search", "--resume", str(copy)]) == 0
+        assert path.read_bytes().startswith(b"".join(lines))
+        with pytest.warns(DamagedLineWarning):
+            points = Run.open(copy).evaluations()
+        assert len(points) == len(lines), "another was evaluated in its place"
+        assert len({point.id for point in points}) == len(points)
+        for file, content in weights.items():
+            assert file.stem == "supernet" or file.read_bytes() == content
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A run can be killed anywhere, opened again, and goes on from whole files."""
 
+import errno
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from paretonas._lines import DamagedLineWarning
 from paretonas.front import Front, Point
 from paretonas.runs import Run
 
@@ -44,6 +46,12 @@ class TestFolder:
         with pytest.raises(ValueError, match="is not empty; a run needs a new or empty folder"):
             Run.create(tmp_path, {}, "cpu", 0)
         assert os.listdir(tmp_path) == ["mine.txt"]
+
+    def test_what_a_killed_process_left_does_not_make_a_folder_full(self, tmp_path):
+        (tmp_path / ".run.json-abc_1234").mkdir()
+        (tmp_path / ".run.json-abc_1234" / "run.json").write_text("{")
+        (tmp_path / ".paretonas.lock").write_text('{"pid": 1}')
+        assert Run.create(tmp_path, {"space": "toy"}, "cpu", 0).settings == {"space": "toy"}
 
     def test_create_refuses_a_file_and_a_place_below_one(self, tmp_path):
         (tmp_path / "file").write_text("")
@@ -96,13 +104,40 @@ class TestJournal:
         run.record(point(3))
         assert run.evaluations() == [point(1), point(3)]
 
-    def test_does_not_forgive_another_malformed_line(self, run):
-        run.record(point(1))
-        with (run.folder / "evaluations.jsonl").open("a") as file:
-            file.write("{}\n")
-        run.record(point(2))
-        with pytest.raises(ValueError, match=r"line 2: not a measured point: '\{\}'"):
-            run.evaluations()
+    @pytest.mark.parametrize("damage", [b"{}", b"\0" * 9, b"\xff", b'{"id": "../../x"}', b""])
+    def test_a_damaged_line_is_named_and_costs_itself_alone(self, run, damage):
+        for number in (1, 2, 3):
+            run.record(point(number, id=f"a0{number}"))
+        path = run.folder / "evaluations.jsonl"
+        lines = path.read_bytes().splitlines()
+        path.write_bytes(b"\n".join([lines[0], damage, lines[2], b""]))
+        before = path.read_bytes()
+        with pytest.warns(DamagedLineWarning, match=r"evaluations\.jsonl, line 2 is damaged"):
+            points = run.evaluations()
+        assert points == [point(1, id="a01"), point(3, id="a03")]
+        assert path.read_bytes() == before
+        assert run.next_id() == "a04"
+
+    def test_a_flipped_digit_is_damage_too(self, run):
+        run.record(Point({"op": "a"}, {"error": 12.5}, id="a01"))
+        path = run.folder / "evaluations.jsonl"
+        path.write_bytes(path.read_bytes().replace(b"12.5", b"12.7"))
+        with pytest.warns(DamagedLineWarning):
+            assert run.evaluations() == []
+        assert run.next_id() == "a02", "weights of that name may lie there"
+
+    def test_lines_of_older_folders_are_read(self, run):
+        old = '{"id": "a01", "architecture": {"op": "conv1"}, "objectives": {"error": 1.0, '
+        old += '"latency_ms": 0.3333333333333333}, "reported": {}}\n'
+        (run.folder / "evaluations.jsonl").write_text(old)
+        assert run.evaluations() == [point(1, id="a01")]
+        assert run.next_id() == "a02"
+
+    @pytest.mark.parametrize("ids", [["a05"], ["a01", "a04", "a02"], ["a03", "mine"], [""] * 3])
+    def test_the_next_id_is_one_that_is_free(self, run, ids):
+        for number, name in enumerate(ids):
+            run.record(point(number, id=name))
+        assert run.next_id() not in ids
 
     def test_refuses_values_that_are_not_finite(self, run):
         with pytest.raises(ValueError, match=r"point \(op=a\) has a value that is not finite"):
@@ -135,6 +170,50 @@ class TestHistory:
         path.write_bytes(path.read_bytes()[:-lost])
         run.log({"step": 3})
         assert [row["step"] for row in run.history()] == [1, 3]
+
+    @pytest.mark.parametrize("damage", [b'2,"alpha,,', b"2,\xff,,", b"2,alpha"])
+    def test_a_damaged_line_is_named_and_costs_itself_alone(self, run, damage):
+        for step in (1, 2, 3):
+            run.log({**STEP, "step": step})
+        path = run.folder / "history.csv"
+        lines = path.read_bytes().splitlines()
+        path.write_bytes(b"\n".join([*lines[:2], damage, lines[3], b""]))
+        before = path.read_bytes()
+        with pytest.warns(DamagedLineWarning, match=r"history\.csv, line 3 is damaged"):
+            assert [row["step"] for row in run.history()] == [1, 3]
+        assert path.read_bytes() == before
+
+    def test_the_names_of_the_columns_are_mended_from_the_checkpoint(self, run):
+        run.log(STEP)
+        run.save({"step": 1})
+        path = run.folder / "history.csv"
+        whole = path.read_bytes()
+        for damaged in (whole.replace(b"phase", b"qhase"), whole.replace(b"\n", b"\x0b", 1)):
+            path.write_bytes(damaged)
+            assert run.resume() == {"step": 1}
+            assert path.read_bytes() == whole
+        run.log({**STEP, "step": 2})
+
+    def test_a_full_disk_costs_no_step(self, run, monkeypatch):
+        run.log(STEP)
+        run.save({"step": 1})
+        run.log({**STEP, "step": 2})
+        before = (run.folder / "history.csv").read_bytes()
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", full)
+            for act in (run.resume, lambda: run.log({**STEP, "step": 3})):
+                with pytest.raises(OSError, match="No space"):
+                    act()
+                assert (run.folder / "history.csv").read_bytes() == before
+
+    def test_a_step_is_one_line(self, run):
+        with pytest.raises(ValueError, match="got a line break in"):
+            run.log({"phase": "one\ntwo"})
+        assert run.history() == []
 
 
 class TestCheckpoint:
@@ -181,6 +260,47 @@ class TestCheckpoint:
         assert run.resume() == {"step": 1}
         assert sorted(os.listdir(run.folder)) == ["checkpoint.pt", "history.csv", "run.json"]
 
+    def test_a_damaged_one_is_refused_by_name(self, run):
+        run.save({"step": 1})
+        path = run.folder / "checkpoint.pt"
+        for content in (path.read_bytes()[:-40], b"", b"no archive"):
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged or no checkpoint"):
+                run.resume()
+
+
+class TestDiscard:
+    """Only what this very process made is removed, and only if nothing came of it."""
+
+    def test_what_was_made_goes_with_its_folders(self, tmp_path):
+        run = Run.create(tmp_path / "a" / "b", {}, "cpu", 0)
+        run.resume()
+        run.discard()
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_that_was_there_stays(self, tmp_path):
+        Run.create(tmp_path, {}, "cpu", 0).discard()
+        assert tmp_path.is_dir() and not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("name", ["notes.txt", "weights", "front.json", ".hidden"])
+    def test_nothing_goes_where_something_else_is(self, run, name):
+        (run.folder / name).touch()
+        run.discard()
+        assert sorted(os.listdir(run.folder)) == sorted([name, "run.json"])
+
+    def test_a_run_of_which_something_came_stays(self, tmp_path):
+        acts = (lambda r: r.record(point(1)), lambda r: r.log(STEP), lambda r: r.save({}))
+        for number, act in enumerate(acts):
+            run = Run.create(tmp_path / str(number), {}, "cpu", 0)
+            act(run)
+            before = sorted(os.listdir(run.folder))
+            run.discard()
+            assert sorted(os.listdir(run.folder)) == before
+
+    def test_a_run_that_was_opened_stays(self, run):
+        Run.open(run.folder).discard()
+        assert os.listdir(run.folder) == ["run.json"]
+
 
 class TestFrontAndWeights:
     def test_the_front_is_written_twice_and_read_back(self, run):
@@ -207,3 +327,28 @@ class TestFrontAndWeights:
         run.save_weights("supernet", {"x": torch.zeros(1)})
         with pytest.raises(ValueError, match=r"a01\.safetensors does not exist.*of supernet"):
             run.weights("a01")
+
+    @pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "", "a/b", ".hidden", "a b"])
+    def test_weights_have_the_name_of_a_point(self, run, tmp_path, name):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match="weights have the name of a point, made of letters"):
+            run.save_weights(name, {"x": torch.zeros(1)})
+        with pytest.raises(ValueError, match="weights have the name of a point, made of letters"):
+            run.weights(name)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_weights_do_not_leave_the_folder_through_a_link(self, run, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        (run.folder / "weights").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ValueError, match="weights is a link that leads out of"):
+            run.save_weights("a01", {"x": torch.zeros(1)})
+        assert not list((tmp_path / "elsewhere").iterdir())
+
+    def test_ids_of_a_front_from_elsewhere_are_checked(self, run):
+        front = Front(["error", "latency_ms"])
+        front.add(point(1))
+        run.write_front(front)
+        path = run.folder / "front.json"
+        path.write_text(path.read_text().replace('"a01"', '"../../x"'))
+        with pytest.raises(ValueError, match=r"an id is made of letters.*got '\.\./\.\./x'"):
+            run.front()

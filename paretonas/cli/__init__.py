@@ -5,15 +5,19 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from typer.exceptions import TyperException
 
+from paretonas._lines import DamagedLineWarning
+from paretonas._lock import NoLockWarning
 from paretonas.cli.commands import app
 
 __all__ = ["main"]
 
+_WARNINGS = (DamagedLineWarning, NoLockWarning)  # in words that are meant for the user
 _INPUT_ERRORS = (ValueError, TypeError, KeyError)
 _SHOW_TRACEBACK = "PARETONAS_TRACEBACK"
 
@@ -25,6 +29,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; an error becomes one line on stderr and an exit code."""
+    plain, said = warnings.formatwarning, set[str]()
+
+    def in_one_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if not issubclass(category, _WARNINGS):
+            return plain(message, category, filename, lineno, line)
+        words = f"paretonas: {message}\n"
+        shown = "" if words in said else words  # several rooms may read the same file
+        said.add(words)
+        return shown
+
+    with warnings.catch_warnings():
+        for kind in _WARNINGS:
+            warnings.simplefilter("default", kind)
+        warnings.formatwarning = in_one_line
+        try:
+            return _run(arguments)
+        finally:
+            warnings.formatwarning = plain
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = app(
             None if arguments is None else list(arguments),

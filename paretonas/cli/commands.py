@@ -31,6 +31,19 @@ Device = Annotated[
     str | None,
     typer.Option("--device", metavar="auto|cpu|cuda", show_default="auto", help="Where to run."),
 ]
+OwnSpace = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="S",
+        show_default="that of DIR, if it is paretonas' own",
+        help="The space of DIR, if its code is not paretonas' own.",
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run the code of the space that DIR names, whoever wrote DIR."),
+]
 Threads = Annotated[
     int | None,
     typer.Option(
@@ -109,8 +122,10 @@ def search(
             help="Go on with the run in this folder, as it was begun.",
         ),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Search a space; without options the default one, on real images, in about two minutes."""
+    from paretonas.cli.find import Consent
     from paretonas.cli.search import begin, go_on
 
     asked = {
@@ -124,11 +139,11 @@ def search(
         "seed": seed,
         "costs": costs,
     }
-    given = _given(asked, out, resume, "run")
+    given = _given(asked, out, resume, trust, "run")
     if resume is None:
         begin(out, **given)
     else:
-        go_on(resume)
+        go_on(resume, Consent(space, trust))
 
 
 @app.command()
@@ -211,9 +226,11 @@ def compare(
             help="Go on with the comparison in this folder, as it was begun.",
         ),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Compare search methods on equal budgets, on a table of measurements or on a space."""
     from paretonas.cli.compare import begin, go_on
+    from paretonas.cli.find import Consent
 
     asked = {
         "space": space,
@@ -229,20 +246,23 @@ def compare(
         "budget": budget,
         "seeds": seeds,
     }
-    given = _given(asked, out, resume, "comparison")
+    given = _given(asked, out, resume, trust, "comparison")
     if resume is None:
         begin(out, jobs, **given)
     else:
-        go_on(resume, jobs)
+        go_on(resume, jobs, Consent(space, trust))
 
 
 def _given(
-    asked: Mapping[str, Any], out: Path | None, resume: Path | None, what: str
+    asked: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
 ) -> dict[str, Any]:
-    """The options that were given; none may be where something goes on as it was begun."""
+    """The options that were given; none but the space may be where something goes on."""
     given = {name: value for name, value in asked.items() if value is not None}
-    if resume is not None and (given or out):
-        also = ", ".join(f"--{name}" for name in [*given, *(["out"] if out else [])])
+    if trust and resume is None:
+        raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
+    more = [*(given.keys() - {"space"}), *(["out"] if out else [])]
+    if resume is not None and more:
+        also = ", ".join(f"--{name}" for name in [*asked, "out"] if name in more)
         raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
     return given
 
@@ -282,11 +302,14 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", show_default="in DIR", help="Where to write."),
     ] = None,
+    space: OwnSpace = None,
+    trust: Trust = False,
 ) -> None:
     """Write a point of the front as a trained network, its weights, its picks or its graph."""
     from paretonas.cli.export import export_pick
+    from paretonas.cli.find import Consent
 
-    export_pick(folder, pick, format, out)
+    export_pick(folder, pick, format, out, Consent(space, trust))
 
 
 @app.command()
@@ -294,7 +317,10 @@ def profile(
     space: Space = None,
     device: Device = None,
     threads: Threads = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write.")] = Path("costs.json"),
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default="costs.json", help="Where to write."),
+    ] = None,
 ) -> None:
     """Measure what each option of a space costs on a device, as a table to search with."""
     from paretonas.cli.profile import write_costs
@@ -311,8 +337,11 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", show_default="DIR/report.html", help="Where to write."),
     ] = None,
+    space: OwnSpace = None,
+    trust: Trust = False,
 ) -> None:
     """Draw a run as one HTML page, its front, conflict and hypervolume, or redraw a comparison."""
+    from paretonas.cli.find import Consent
     from paretonas.cli.report import write_page
 
-    write_page(folder, out)
+    write_page(folder, out, Consent(space, trust))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from paretonas.cli.display import console
-from paretonas.cli.find import find_any_space
+from paretonas.cli.find import Consent, find_any_space
 from paretonas.cli.fitted import FittedTable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.journal import Record, read_about
@@ -37,42 +37,67 @@ DEFAULTS: Mapping[str, Any] = {
 def begin(out: Path | None, jobs: int | None, **asked: Any) -> None:
     """Compare as asked; in a folder where the same was begun before, go on."""
     settings = {**DEFAULTS, **asked}
-    _compare(out or _free_folder(settings), jobs, settings, Path.cwd())
+    spec = settings.get("space")
+    space = None if spec is None else find_any_space(spec)
+    _compare(out or _free_folder(settings), jobs, settings, Path.cwd(), space, Consent(spec))
 
 
-def go_on(folder: Path, jobs: int | None) -> None:
+def go_on(folder: Path, jobs: int | None, consent: Consent) -> None:
     """Go on with a comparison as it was begun."""
-    about = read_about(folder)
-    _compare(folder, jobs, about["asked"], Path(about["folder"]))
+    asked, home = _recorded(folder)
+    _compare(folder, jobs, asked, home, _space(folder, asked, home, consent), consent)
 
 
-def redraw(folder: Path, page: Path) -> None:
+def redraw(folder: Path, page: Path, consent: Consent) -> None:
     """Draw the page of a comparison from the runs that have ended; none is run."""
-    about = read_about(folder)
-    asked = about["asked"]
-    space, objectives = _task(asked, Path(about["folder"]))
+    asked, home = _recorded(folder)
+    space, objectives = _task(asked, home, _space(folder, asked, home, consent))
     comparison = _compared(folder, asked, space, objectives, jobs=0)
-    write_comparison(comparison, page, asked, about["started"])
+    write_comparison(comparison, page, asked, read_about(folder)["started"])
 
 
-def _compare(out: Path, jobs: int | None, asked: Mapping[str, Any], folder: Path) -> None:
-    space, objectives = _task(asked, folder)
+def _recorded(folder: Path) -> tuple[dict[str, Any], Path]:
+    """What a comparison was asked for, and where."""
+    about = read_about(folder)
+    return about["asked"], Path(about["folder"])
+
+
+def _space(
+    folder: Path, asked: Mapping[str, Any], home: Path, consent: Consent
+) -> SearchSpace | None:
+    """The space of a comparison, if it is on one."""
+    if "space" not in asked and consent.space is None:
+        return None
+    return consent.find(folder, {"space": asked.get("space"), "folder": home})
+
+
+def _compare(
+    out: Path,
+    jobs: int | None,
+    asked: Mapping[str, Any],
+    home: Path,
+    named: SearchSpace | None,
+    consent: Consent,
+) -> None:
+    space, objectives = _task(asked, home, named)
+    again = f"paretonas compare --resume {out}{consent.words}"
     runs = max(1, len(asked["methods"]) * asked["seeds"])
     try:
         with _Watch(runs) as watch:
-            processes = _processes(asked, space, jobs, runs)
+            spec = consent.space or asked.get("space", "")
+            processes = _processes(spec, space, jobs, runs)
             comparison = _compared(out, asked, space, objectives, jobs=processes, watch=watch)
     except KeyboardInterrupt:
-        print(f"paretonas: stopped; to go on: paretonas compare --resume {out}", file=sys.stderr)
+        print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
         raise
-    again = f"to try these again: paretonas compare --resume {out}"
     if not comparison.records:
-        raise RuntimeError(f"all of {runs} runs failed; {again}")
+        raise RuntimeError(f"all of {runs} runs failed; to try these again: {again}")
     comparison.write(out)
     write_comparison(comparison, out / "report.html", asked, read_about(out)["started"])
     _show(comparison, out)
     if comparison.broken:
-        raise RuntimeError(f"{len(comparison.broken)} of {runs} runs failed; {again}")
+        failed = f"{len(comparison.broken)} of {runs} runs failed"
+        raise RuntimeError(f"{failed}; to try these again: {again}")
 
 
 def _compared(
@@ -99,9 +124,10 @@ def _compared(
     )
 
 
-def _task(asked: Mapping[str, Any], folder: Path) -> tuple[SearchSpace, Sequence[Exact]]:
-    """The space and the objectives that the options stand for."""
-    space = find_any_space(asked["space"], folder) if "space" in asked else None
+def _task(
+    asked: Mapping[str, Any], folder: Path, space: SearchSpace | None
+) -> tuple[SearchSpace, Sequence[Exact]]:
+    """The space and the objectives that the options stand for; files are found from a folder."""
     columns = ("minimize", "maximize", "where", "average", "choices")
     given = [f"--{name}" for name in columns if name in asked]
     if "table" in asked:
@@ -117,9 +143,7 @@ def _task(asked: Mapping[str, Any], folder: Path) -> tuple[SearchSpace, Sequence
         return space, objectives
     if isinstance(space, NetworkSpace):
         return space, trained_objectives(space)
-    raise ValueError(
-        f"{asked['space']} knows no objectives; give its measurements with --table FILE"
-    )
+    raise ValueError(f"{space.name} knows no objectives; give its measurements with --table FILE")
 
 
 def _table(
@@ -161,11 +185,9 @@ def _columns(
     return tuple(found)
 
 
-def _processes(
-    asked: Mapping[str, Any], space: SearchSpace, jobs: int | None, runs: int
-) -> int | None:
+def _processes(spec: str, space: SearchSpace, jobs: int | None, runs: int) -> int | None:
     """How many; None, this one alone, for code in a file that other processes cannot import."""
-    place = asked.get("space", "").partition(":")[0]
+    place = spec.partition(":")[0]
     if (place.endswith(".py") or "/" in place) and not isinstance(space, Table):
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

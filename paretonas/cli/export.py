@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paretonas.cli.display import quantity
-from paretonas.cli.find import find_space
+from paretonas.cli.find import Consent, with_networks
 from paretonas.data import Data
 from paretonas.devices import find_device, measure_latency
 from paretonas.export import FORMATS, export
@@ -19,7 +20,7 @@ from paretonas.export.architecture import preparation
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.runs import Run
-from paretonas.space import nearest
+from paretonas.space import encode, nearest
 
 if TYPE_CHECKING:
     from paretonas.point import Point
@@ -33,14 +34,20 @@ _SUFFIXES = {
 }
 
 
-def export_pick(folder: Path, wish: str, format: str, out: Path | None) -> None:
-    """Write the picked point and say what was written."""
+def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent: Consent) -> None:
+    """Write the picked point and say what was written.
+
+    A file whose name nobody typed is never replaced.
+    """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
     run = Run.open(folder)
     point = run.front().pick(wish)
     path = out or run.folder / f"{point.id}{_SUFFIXES[format]}"
-    space = find_space(run.settings["space"], Path(run.settings["folder"]))
+    if out is None and os.path.lexists(path):
+        raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
+    space = with_networks(consent.find(folder, run.settings), "--space")
+    encode(space.choices, point.architecture)  # refuses a point of another space
     network = space.supernet().extract(point.architecture)
     network.load_state_dict(run.weights(point.id))
     network.eval()
@@ -88,9 +95,9 @@ def _compare_latency(
     searched = point.objectives.get("latency_ms")
     if format in ("json", "graphml") or searched is None:
         return
-    threads = int(run.settings["threads"])
+    threads = int(run.settings.get("threads", 1))
     if format == "safetensors":  # weights do not run; the network that they fit does
-        runs, device = network, str(find_device(run.settings["device"]))
+        runs, device = network, str(find_device(run.settings.get("device", "auto")))
     else:
         runs, device = _File(_onnx(path, threads) if format == "onnx" else _program(path)), "cpu"
     measured = measure_latency(runs, example, threads=threads, device=device)

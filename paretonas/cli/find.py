@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,12 +32,65 @@ def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:
     Raises:
         ValueError: there is no such space; the message says what there is, or what was found.
     """
-    found = find_any_space(spec, folder)
-    if isinstance(found, NetworkSpace):
-        return found
+    return with_networks(find_any_space(spec, folder), spec)
+
+
+def with_networks(space: SearchSpace, spec: str) -> NetworkSpace:
+    """The space itself, if it has networks to train.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if isinstance(space, NetworkSpace):
+        return space
     raise ValueError(
         f"{spec} is a space without networks to train; paretonas compare can search it"
     )
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Whose code a command may run when it reads a folder that it did not write itself.
+
+    A folder may come from somebody else. By its word alone only spaces of the package are found;
+    other code must be named by whoever types the command.
+
+    Attributes:
+        space: the space that was named in this command, in the place of the folder's.
+        trust: whether the code that the folder names may run.
+    """
+
+    space: str | None = None
+    trust: bool = False
+
+    def find(self, folder: Path, settings: Mapping[str, Any]) -> SearchSpace:
+        """The space of a folder.
+
+        Args:
+            folder: of a run or a comparison.
+            settings: what it says: ``space``, and the ``folder`` where that was found.
+
+        Raises:
+            ValueError: the folder names other code than the package's, and nobody allowed it.
+        """
+        if self.space is not None:
+            return find_any_space(self.space)
+        spec, home = settings.get("space"), settings.get("folder")
+        if not isinstance(spec, str):
+            raise ValueError(f"{folder} does not say what space it is of; name it with --space S")
+        if _own(spec) is None and not self.trust:
+            raise ValueError(
+                f"{folder} names code that is not of paretonas: {spec!r} in {str(home)!r}; it was "
+                "not run. Name the space yourself with --space S, or allow that one with --trust"
+            )
+        return find_any_space(spec, Path(str(home)) if home else None)
+
+    @property
+    def words(self) -> str:
+        """What to add to the next command on the folder."""
+        if self.space is not None and _own(self.space) is None:
+            return f" --space {shlex.quote(self.space)}"
+        return " --trust" if self.trust else ""
 
 
 def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
@@ -44,7 +98,8 @@ def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
 
     Args:
         spec: a bare name is a module of ``search_spaces``, also before a colon, as in
-            ``nas_bench_graph:cora``; without an attribute, ``space``.
+            ``nas_bench_graph:cora``; without an attribute, ``space``. Other code is imported, so
+            never pass what a folder says: that is for `Consent`.
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
 
@@ -54,10 +109,11 @@ def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
     folder = folder or Path.cwd()
     place, _, attribute = spec.partition(":")
     attribute = attribute or "space"
-    if place.endswith(".py") or "/" in place:
+    own = _own(spec)
+    if own is not None:
+        module = _of_the_house(own)
+    elif place.endswith(".py") or "/" in place:
         module = _from_file(folder / place)
-    elif place in _names_of_the_house() or not (":" in spec or "." in place):
-        module = _of_the_house(place)
     else:
         module = _from_module(place, folder)
     if not hasattr(module, attribute):
@@ -115,6 +171,16 @@ def _spaces_in(module: ModuleType) -> list[str]:
 
 def _made_when_asked(module: ModuleType) -> list[str]:
     return [name for name in dir(module) if name not in vars(module)]
+
+
+def _own(spec: str) -> str | None:
+    """The module of ``search_spaces`` that a name stands for; None for anybody else's code."""
+    place = spec.partition(":")[0]
+    if place.endswith(".py") or "/" in place:
+        return None
+    name = place.removeprefix("search_spaces.")
+    bare = not (":" in spec or "." in place)
+    return name if bare or name in _names_of_the_house() else None
 
 
 def _names_of_the_house() -> list[str]:

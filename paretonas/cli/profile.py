@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from paretonas.cli.display import console
@@ -10,14 +11,19 @@ from paretonas.devices import find_device
 from paretonas.objectives import profile
 
 
-def write_costs(spec: str, device_name: str, threads: int, path: Path) -> None:
+def write_costs(spec: str, device_name: str, threads: int, out: Path | None) -> None:
     """Measure, write, and say what was found."""
+    path = out or Path("costs.json")
+    if out is None and os.path.lexists(path):
+        raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder")
     device = find_device(device_name)
     space = find_space(spec)
     supernet = space.supernet()
-    out = console()
+    screen = console()
     table = profile(
         supernet, space.data().example, device=str(device), threads=threads, cache=False
     )
     table.write(path)
-    out.print(f"{space.name}: {len(table.slots)} costs in {path}", soft_wrap=True)
+    screen.print(f"{space.name}: {len(table.slots)} costs in {path}", soft_wrap=True)

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from paretonas import runs
 from paretonas.cli.compare import redraw
+from paretonas.cli.find import Consent
 from paretonas.compare import journal
 from paretonas.report import write_report
 from paretonas.runs import Run
 
 
-def write_page(folder: Path, out: Path | None) -> None:
+def write_page(folder: Path, out: Path | None, consent: Consent) -> None:
     """Draw the page and say where it is."""
     page = out or folder / "report.html"
     if (folder / journal.ABOUT).exists():
-        redraw(folder, page)
+        redraw(folder, page, consent)
     elif (folder / runs.ABOUT).exists():
         write_report(Run.open(folder), page)
     else:

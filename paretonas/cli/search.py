@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from paretonas.cli.display import clock, console, front_table, watch
-from paretonas.cli.find import find_solver, find_space
+from paretonas.cli.find import Consent, find_solver, find_space, with_networks
 from paretonas.constraint import Constraint
 from paretonas.devices import find_device
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.plan import Budget
 from paretonas.gradient_search.search import search
+from paretonas.nn import NetworkSpace
 from paretonas.objectives import CostTable, Latency, Memory
 from paretonas.report import write_report
-from paretonas.runs import ABOUT, Run
+from paretonas.runs import Run
+from paretonas.space import encode
 
 _DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
 _OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")
@@ -28,21 +30,24 @@ def begin(out: Path | None, **given: Any) -> None:
     if "costs" in settings:
         settings["costs"] = str(Path(settings["costs"]).resolve())
     settings["folder"] = str(Path.cwd())  # where a space of the user's own was found
-    arguments = _arguments(settings)  # refuses what it cannot read before a folder is made
+    # What cannot be read is refused before a folder is made.
+    arguments = _arguments(settings, find_space(settings["space"]))
     folder = out or _free_folder(arguments["space"].name)
     run = Run.create(folder, settings, device=arguments["device"], seed=settings["seed"])
-    _search(run, arguments)
+    _search(run, arguments, Consent(settings["space"]))
 
 
-def go_on(folder: Path) -> None:
+def go_on(folder: Path, consent: Consent) -> None:
     """Search on from the last checkpoint of a run, with the settings that it was begun with."""
     run = Run.open(folder)
-    _search(run, _arguments(run.settings))
+    space = with_networks(consent.find(folder, run.settings), "--space")
+    for point in run.evaluations():
+        encode(space.choices, point.architecture)  # refuses those of another space
+    _search(run, _arguments(run.settings, space), consent)
 
 
-def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(settings: Mapping[str, Any], space: NetworkSpace) -> dict[str, Any]:
     """The arguments of `search` that settings of plain values stand for."""
-    space = find_space(settings["space"], Path(settings["folder"]))
     arguments: dict[str, Any] = {
         "space": space,
         "device": str(find_device(settings["device"])),
@@ -64,17 +69,17 @@ def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _search(run: Run, arguments: Mapping[str, Any]) -> None:
+def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     last = None
     try:
         for step in watch(search(**arguments, run=run)):
             last = step
     except KeyboardInterrupt:
-        again = f"paretonas search --resume {run.folder}"
+        again = f"paretonas search --resume {run.folder}{consent.words}"
         print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
         raise
     except Exception:
-        _leave_no_empty_run(run)
+        run.discard()  # what was refused before it began need not keep a folder that was made here
         raise
     if last is None:
         raise ValueError("the budget made no step possible; give more with --budget")
@@ -92,17 +97,8 @@ def _search(run: Run, arguments: Mapping[str, Any]) -> None:
     found = f"{len(last.front)} points in {clock(last.seconds)}; all of it is in {run.folder}"
     out.print(found, soft_wrap=True)
     pick = "most-accurate" if doubt else "knee"
-    take = f"look at {page}, or take one: paretonas export {run.folder} --pick {pick}"
-    out.print(take, soft_wrap=True)
-
-
-def _leave_no_empty_run(run: Run) -> None:
-    """What was refused before it began need not keep its folder."""
-    files = list(run.folder.iterdir())
-    if all(file.name == ABOUT or file.stat().st_size == 0 for file in files):
-        for file in files:
-            file.unlink()
-        run.folder.rmdir()
+    take = f"paretonas export {run.folder}{consent.words} --pick {pick}"
+    out.print(f"look at {page}, or take one: {take}", soft_wrap=True)
 
 
 def _free_folder(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from paretonas._atomic import replacing
 from paretonas.compare.anytime import Array, Curve, Reference
-from paretonas.compare.journal import Record, begin_or_go_on, check_writable
+from paretonas.compare.journal import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, Maker, run_all
 from paretonas.front import Front
@@ -75,14 +76,16 @@ def compare(
             your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
             ended in the folder is scored.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
-            with the same settings.
+            with the same settings. One process at a time can work there; with ``jobs=0`` it is
+            only read.
         asked: the settings in the user's own words, plain values, kept beside them.
         watch: is called with each run that ends.
 
     Raises:
         ValueError: a method that is unknown or named twice; a budget that is not positive or larger
             than the space; no seed; fewer than two objectives; a folder that holds something else,
-            or the same with other settings; a logarithm of what is not positive.
+            or the same with other settings, or that another process is at work in; a logarithm of
+            what is not positive.
     """
     task = Task(space, tuple(objectives), tuple(log), tuple(free))
     makers = _makers(methods)
@@ -90,6 +93,7 @@ def compare(
     table = space if isinstance(space, Table) and {*task.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, task)
     job = Job(task, makers, budget, folder)
+    room: AbstractContextManager[None] = nullcontext()
     if folder is not None:
         settings = {
             "space": space.name,
@@ -102,19 +106,21 @@ def compare(
             "seeds": seeds,
             "content": _fingerprint(task, table),
         }
-        begin_or_go_on(folder, settings, asked or {})
-        if jobs != 0:
-            check_writable(folder)
+        if jobs == 0:
+            check_begun(folder, settings, asked or {})
+        else:
+            room = at_work(folder, settings, asked or {})
     pairs = [(method, seed) for seed in range(seeds) for method in makers]
     records: dict[tuple[str, int], Record] = {}
     broken: dict[tuple[str, int], Broken] = {}
-    for ended in run_all(job, pairs, jobs):
-        if isinstance(ended, Broken):
-            broken[ended.method, ended.seed] = ended
-        else:
-            records[ended.method, ended.seed] = ended
-        if watch is not None:
-            watch(ended)
+    with room:
+        for ended in run_all(job, pairs, jobs):
+            if isinstance(ended, Broken):
+                broken[ended.method, ended.seed] = ended
+            else:
+                records[ended.method, ended.seed] = ended
+            if watch is not None:
+                watch(ended)
     order = [(method, seed) for method in makers for seed in range(seeds)]
     return Comparison(
         task,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from paretonas import runs
+from paretonas import _lines, _lock, runs
 from paretonas._atomic import replacing
 from paretonas.point import Point
 from paretonas.samplers import Failure, Ledger, Outcome
@@ -33,6 +36,9 @@ class Record:
 class Journal:
     """One run's file. It is whole or not there; while the run goes on, a second file grows.
 
+    No line is ever changed. A damaged one is named in a warning and costs itself alone: what it
+    held is evaluated again.
+
     Attributes:
         folder: of the comparison.
         method: which one runs.
@@ -44,49 +50,48 @@ class Journal:
     seed: int
 
     def finished(self) -> Record | None:
-        """The record of the run if it has ended.
+        """The record of the run if it has ended; one that has lost a line has only begun.
 
         Raises:
             ValueError: the file was written by something else.
         """
-        if not self._path.exists():
+        found, damaged = _lines.read(self._path, _parse)
+        if damaged and not found:
+            raise ValueError(f"{self._path} is no record of a run; move it away to run this anew")
+        _lines.warn_of(self._path, damaged)
+        evaluated = [pair for pair in found if not isinstance(pair, Ledger)]
+        bill = found[-1] if found else None
+        if not isinstance(bill, Ledger) or bill.evaluations != len(evaluated):
+            if self._path.exists() and not damaged:
+                lacking = f"{self._path} lacks a line; what it held is evaluated again"
+                warnings.warn(lacking, _lines.DamagedLineWarning, stacklevel=2)
             return None
-        try:
-            *lines, last = self._path.read_text(encoding="utf-8").splitlines()
-            outcomes = tuple(_outcome(json.loads(line)) for line in lines)
-            return Record(self.method, self.seed, outcomes, Ledger(**json.loads(last)["ledger"]))
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{self._path} is no record of a run: {error}") from error
+        return Record(self.method, self.seed, tuple(outcome for outcome, _ in evaluated), bill)
 
     def begun(self) -> dict[Architecture, tuple[Outcome, float]]:
-        """What an interrupted run has evaluated, and how many seconds each took."""
-        if not self._draft.exists():
-            return {}
-        found: dict[Architecture, tuple[Outcome, float]] = {}
-        whole = 0
-        text = self._draft.read_bytes()
-        for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
-            try:
-                entry = json.loads(line)
-                outcome, seconds = _outcome(entry), float(entry["seconds"])
-            except (ValueError, TypeError, KeyError):  # what a crash has torn is evaluated again
-                break
-            found[outcome.architecture] = outcome, seconds
-            whole += len(line)
-        self._draft.write_bytes(text[:whole])
-        return found
+        """What a run has evaluated that has not ended, and how many seconds each took."""
+        ended, _ = _lines.read(self._path, _parse)  # if lines of it were damaged
+        found, damaged = _lines.read(self._draft, _parse)
+        _lines.warn_of(self._draft, damaged)
+        return {
+            pair[0].architecture: pair for pair in [*ended, *found] if not isinstance(pair, Ledger)
+        }
 
     def add(self, outcome: Outcome, seconds: float) -> None:
         """Append what an evaluation found; it is on disk when this returns."""
+        runs.check_inside(self.folder, self._draft)
         self._draft.parent.mkdir(parents=True, exist_ok=True)
-        with self._draft.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**_entry(outcome), "seconds": seconds}) + "\n")
+        _lines.append(self._draft, _lines.encode({**_entry(outcome), "seconds": seconds}))
 
-    def finish(self, outcomes: Sequence[Outcome], ledger: Ledger) -> Record:
-        """Write the whole run."""
-        lines = [*map(_entry, outcomes), {"ledger": asdict(ledger)}]
+    def finish(
+        self, outcomes: Sequence[Outcome], seconds: Sequence[float], ledger: Ledger
+    ) -> Record:
+        """Write the whole run, with the seconds of each evaluation."""
+        runs.check_inside(self.folder, self._path)
+        pairs = zip(outcomes, seconds, strict=True)
+        lines = [{**_entry(outcome), "seconds": each} for outcome, each in pairs]
         with replacing(self._path) as draft:
-            draft.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            draft.write_bytes(b"".join(map(_lines.encode, [*lines, {"ledger": asdict(ledger)}])))
         self._draft.unlink(missing_ok=True)
         return Record(self.method, self.seed, tuple(outcomes), ledger)
 
@@ -99,11 +104,11 @@ class Journal:
         return self.folder / "runs" / f"{self.method}-{self.seed}.unfinished.jsonl"
 
 
-def begin_or_go_on(folder: Path, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Make the folder of a comparison, or see that the one there was asked for the same.
+def check_begun(folder: Path, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether the folder holds the same comparison; otherwise one can begin there.
 
     Args:
-        folder: made, with its parents, if it is not there.
+        folder: of a comparison, or one that is empty or not there.
         settings: plain values by name; a comparison goes on only with equal ones.
         asked: the same in the user's own words, of which an error speaks first.
 
@@ -119,30 +124,35 @@ def begin_or_go_on(folder: Path, settings: Mapping[str, Any], asked: Mapping[str
         told = _difference(about["asked"], asked) or _difference(about["settings"], settings)
         if told:
             raise ValueError(f"{folder} holds a comparison with other settings: {told}")
-    elif folder.is_dir() and any(folder.iterdir()):
+        return True
+    if folder.is_dir() and not runs.is_empty(folder):
         raise ValueError(
             f"{folder} is not empty and holds no comparison; give --out a new or empty folder"
         )
-    else:
-        about = {
-            "settings": settings,
-            "asked": asked,
-            "folder": str(Path.cwd()),
-            "paretonas": runs.version_of("paretonas"),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with replacing(folder / ABOUT) as draft:
-            draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return False
 
 
-def check_writable(folder: Path) -> None:
-    """See that runs can be kept in the folder of a comparison.
+@contextmanager
+def at_work(folder: Path, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[None]:
+    """Begin a comparison in a folder or go on with it there, while no other process does.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: as `check_begun`, and if the folder is in use or cannot be written.
     """
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if check_begun(folder, settings, asked) and not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: no permission")
+    with _lock.held(folder):
+        if not check_begun(folder, settings, asked):  # nor has another process meanwhile
+            about = {
+                "settings": dict(settings),
+                "asked": dict(asked),
+                "folder": str(Path.cwd()),
+                "paretonas": runs.version_of("paretonas"),
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            with replacing(folder / ABOUT) as draft:
+                draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        yield
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -161,11 +171,17 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     return {**found, "objectives": dict(outcome.objectives)}
 
 
-def _outcome(entry: Mapping[str, Any]) -> Outcome:
+def _parse(entry: Mapping[str, Any]) -> tuple[Outcome, float] | Ledger:
+    """An outcome and its seconds, or the bill."""
+    if "ledger" in entry:
+        return Ledger(**entry["ledger"])
     architecture = Architecture(entry["architecture"])
+    seconds = float(entry.get("seconds", 0.0))  # older records have none
     if "failure" in entry:
-        return Failure(architecture, entry["failure"])
-    return Point(architecture, entry["objectives"])
+        return Failure(architecture, str(entry["failure"])), seconds
+    if not all(map(math.isfinite, entry["objectives"].values())):
+        raise ValueError(f"objectives must be finite, got {entry['objectives']}")
+    return Point(architecture, entry["objectives"]), seconds
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

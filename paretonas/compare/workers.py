@@ -17,9 +17,11 @@ import torch
 
 from paretonas.compare.journal import Journal, Record
 from paretonas.front import Front
-from paretonas.samplers import Ledger, Outcome, Sampler, Task, sample
+from paretonas.samplers import Failure, Ledger, Outcome, Sampler, Task, sample
+from paretonas.space import Architecture
 
 Maker = Callable[[Task, int], Sampler]
+Begun = Mapping[Architecture, tuple[Outcome, float]]  # what is known, and its seconds
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -52,20 +54,28 @@ class Job:
         """What is written of a run that has ended before."""
         return None if self.folder is None else Journal(self.folder, method, seed).finished()
 
-    def run(self, method: str, seed: int) -> Record | Broken:
-        """One run, as far as it is not on disk; an exception breaks it."""
+    def begun(self, method: str, seed: int) -> Begun:
+        """What is written of a run that has not ended."""
+        return {} if self.folder is None else Journal(self.folder, method, seed).begun()
+
+    def run(self, method: str, seed: int, begun: Begun) -> Record | Broken:
+        """One run, as far as it has not begun before; an exception breaks it."""
         try:
-            return self._run(method, seed)
+            return self._run(method, seed, begun)
         except Exception as error:  # of whatever kind: the other runs go on
             return Broken(method, seed, f"{type(error).__name__}: {error}")
 
-    def _run(self, method: str, seed: int) -> Record:
+    def _run(self, method: str, seed: int, begun: Begun) -> Record:
         journal = None if self.folder is None else Journal(self.folder, method, seed)
-        begun = {} if journal is None else journal.begun()
-        known = {architecture: outcome for architecture, (outcome, _) in begun.items()}
+        columns = {*self.task.columns}
+        known = {
+            architecture: outcome
+            for architecture, (outcome, _) in begun.items()
+            if isinstance(outcome, Failure) or {*outcome.objectives} == columns
+        }
         ledger = Ledger()
         outcomes: list[Outcome] = []
-        earlier = 0.0  # seconds of the evaluations that need not be made again
+        seconds: list[float] = []
         spent = 0.0
         for outcome in sample(
             self.task.space,
@@ -77,14 +87,15 @@ class Job:
             known=known,
         ):
             outcomes.append(outcome)
-            if outcome.architecture in begun:
-                earlier += begun[outcome.architecture][1]
-            elif journal is not None:
-                journal.add(outcome, ledger.evaluation_seconds - spent)
+            seconds.append(ledger.evaluation_seconds - spent)
             spent = ledger.evaluation_seconds
-        ledger.evaluation_seconds += earlier
+            if outcome.architecture in known:
+                seconds[-1] = begun[outcome.architecture][1]
+            elif journal is not None:
+                journal.add(outcome, seconds[-1])
+        ledger.evaluation_seconds = sum(seconds)
         if journal is not None:
-            return journal.finish(outcomes, ledger)
+            return journal.finish(outcomes, seconds, ledger)
         return Record(method, seed, tuple(outcomes), ledger)
 
 
@@ -101,11 +112,11 @@ def run_all(
         pairs: methods and seeds.
         jobs: how many processes; None runs all in this one, 0 none.
     """
-    waiting = []
+    waiting: dict[tuple[str, int], Begun] = {}
     for pair in pairs:
         record = job.finished(*pair)
         if record is None:
-            waiting.append(pair)
+            waiting[pair] = job.begun(*pair)  # read here, where a damaged line is named
         else:
             yield record
     if not waiting or jobs == 0:
@@ -114,8 +125,8 @@ def run_all(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            for pair in waiting:
-                yield job.run(*pair)
+            for pair, begun in waiting.items():
+                yield job.run(*pair, begun)
         finally:
             torch.set_num_threads(threads)
         return
@@ -128,7 +139,7 @@ def run_all(
             initargs=(job,),
         )
         try:
-            futures = {pool.submit(_work, *pair): pair for pair in waiting}
+            futures = {pool.submit(_work, *pair, begun): pair for pair, begun in waiting.items()}
             yield from _as_they_end(futures)
         except BaseException:
             for process in multiprocessing.active_children():
@@ -171,9 +182,9 @@ def _end_with_the_parent() -> None:
         os._exit(1)
 
 
-def _work(method: str, seed: int) -> Record | Broken:
+def _work(method: str, seed: int, begun: Begun) -> Record | Broken:
     assert _job is not None
-    return _job.run(method, seed)
+    return _job.run(method, seed, begun)
 
 
 @contextmanager

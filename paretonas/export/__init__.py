@@ -47,15 +47,15 @@ def export(
         point: the architecture and its measurements.
         example: one or more inputs, (batch, ...), for the shape.
         format: one of `FORMATS`.
-        out: where to write; an old file is replaced.
+        out: where to write; an old file is replaced, but no other JSON file beside weights.
         images: real inputs, (batch, ...), to compare on; the example where there are none.
         graph: what ``graphml`` writes; its attributes become plain types.
         space: the search space that the choices belong to, kept beside the architecture.
         data: what the network was trained on; how its inputs are prepared is kept likewise.
 
     Raises:
-        ValueError: an unknown format, a place that cannot be written, an example without a batch,
-            or ``graphml`` without a graph.
+        ValueError: an unknown format, a place that cannot be written, another JSON file beside
+            weights, an example without a batch, or ``graphml`` without a graph.
         ModuleNotFoundError: ``onnx`` without its packages; the message carries the pip line.
         RuntimeError: the written file does not give the network's outputs; the file is not kept.
     """

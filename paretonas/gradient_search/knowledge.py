@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
 
 import moocore
@@ -125,6 +125,10 @@ class Knowledge:
         self.inherited = {decode(self.choices, picks): loss for picks, loss in state["inherited"]}
         self.trained = {decode(self.choices, picks): error for picks, error in state["trained"]}
         self._hyper = state["hyper"]
+
+    def keep(self, trained: Set[Architecture]) -> None:
+        """Forget the trainings of all other architectures."""
+        self.trained = {a: error for a, error in self.trained.items() if a in trained}
 
     def _row(self, architecture: Architecture) -> tuple[int, ...]:
         return encode(self.choices, architecture)

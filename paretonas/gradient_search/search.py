@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._lock import held
 from ..alpha import AlphaStep, Scale, aimed, drive, rays
 from ..constraint import Constraint
 from ..data import Data
@@ -109,41 +111,43 @@ def search(
         device: auto, cpu or cuda.
         threads: that latency is measured with.
         count: of rays, at least.
-        run: where to write; continued if it has a checkpoint.
+        run: where to write; continued if it has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`.
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
             the tables. (A limit on the error is not known before: then the front stays empty.)
+            Another process, or another search of this one, is at work in the run's folder.
 
     References:
         Smooth Tchebycheff: Lin et al. 2024 (arXiv 2402.19078). Single-path supernet: Guo et al.
         2020 (arXiv 1904.00420). See `Surrogate`, `acquire` and `fair_paths` for the other parts.
     """
-    threads_before = torch.get_num_threads()
-    job = _Search(
-        space,
-        costs=costs,
-        solver=solver or SmoothTchebycheff(),
-        constraint=constraint or Constraint({}),
-        budget=budget or Budget(),
-        seed=seed,
-        device=find_device(device),
-        threads=threads,
-        count=count,
-        run=run,
-        trainer=trainer,
-    )
-    # Operations are small here: several threads would wait for each other more than they work.
-    # The cores are used by training finalists side by side.
-    torch.set_num_threads(1)
-    try:
-        yield from job.tabulate()
-        yield from job.train_weights()
-        yield from job.look_around()
-        yield from job.train_finalists()
-    finally:
-        torch.set_num_threads(threads_before)
+    with held(run.folder) if run else nullcontext():
+        threads_before = torch.get_num_threads()
+        job = _Search(
+            space,
+            costs=costs,
+            solver=solver or SmoothTchebycheff(),
+            constraint=constraint or Constraint({}),
+            budget=budget or Budget(),
+            seed=seed,
+            device=find_device(device),
+            threads=threads,
+            count=count,
+            run=run,
+            trainer=trainer,
+        )
+        # Operations are small here: several threads would wait for each other more than they work.
+        # The cores are used by training finalists side by side.
+        torch.set_num_threads(1)
+        try:
+            yield from job.tabulate()
+            yield from job.train_weights()
+            yield from job.look_around()
+            yield from job.train_finalists()
+        finally:
+            torch.set_num_threads(threads_before)
 
 
 class _Search:
@@ -266,6 +270,8 @@ class _Search:
         """Phase 4: train and measure the most promising, correct the surrogate, and again."""
         assert self.plan is not None
         recorded = self.run.evaluations() if self.run else []
+        if self.run:  # what a damaged line held is not known any more, and may be trained again
+            self.knowledge.keep({point.architecture for point in recorded})
         # What was measured after the checkpoint is part of a batch that is chosen once more.
         later = [p for p in recorded if p.architecture not in self.knowledge.trained]
         for point in recorded:
@@ -435,7 +441,8 @@ class _Search:
                 objectives[cost.column] = measured.median_ms
         reported["origin"] = "search"
         reported = {name: value for name, value in reported.items() if name not in objectives}
-        return Point(architecture, objectives, reported, id=f"a{len(self.points) + 1:02d}")
+        name = self.run.next_id() if self.run else f"a{len(self.points) + 1:02d}"
+        return Point(architecture, objectives, reported, id=name)
 
     def _enter(self, point: Point) -> bool:
         self.points.append(point)

@@ -1,5 +1,6 @@
 """Comparisons as a whole: equal bills, runs that go on, and sums that a plain reading confirms."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -9,10 +10,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from paretonas._lines import DamagedLineWarning
 from paretonas.compare import compare
+from paretonas.compare.journal import Journal
 from paretonas.compare.summary import checkpoints, evaluations_to
 from paretonas.point import Point
-from paretonas.samplers import Failure
+from paretonas.samplers import Failure, Ledger
 from paretonas.samplers.random import Random
 from paretonas.space import every
 from paretonas.table import Table
@@ -290,9 +293,10 @@ def test_a_run_goes_on_from_what_a_crash_has_left_readable(table, tmp_path, dama
     draft = tmp_path / "runs" / "random-0.unfinished.jsonl"
     lines = draft.read_bytes().splitlines()
     draft.write_bytes(b"\n".join([*lines[:12], damage, *lines[13:], b""]))
-    again = compare(table, [counting, latency], ["random"], budget=30, seeds=1, folder=tmp_path)
+    with pytest.warns(DamagedLineWarning, match=r"unfinished\.jsonl, line 13 is damaged"):
+        again = compare(table, [counting, latency], ["random"], budget=30, seeds=1, folder=tmp_path)
     assert not again.broken
-    assert counting.asked == 30 - 12
+    assert counting.asked == 30 - 18
     whole = compare(table, table.objectives, ["random"], budget=30, seeds=1)
     pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
 
@@ -303,6 +307,85 @@ def test_finished_runs_are_read_not_run(table, tmp_path):
     again = compare(table, counting, ["random"], budget=9, seeds=3, folder=tmp_path)
     assert [objective.asked for objective in counting] == [0, 0]
     assert again.records == first.records
+
+
+def test_a_bit_flipped_in_any_line_costs_that_evaluation_alone(table, tmp_path):
+    """Also in the bill, and in a number, where JSON would not notice."""
+    settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": tmp_path}
+    whole = compare(table, table.objectives, **settings)
+    path = tmp_path / "runs" / "random-0.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        for place in (0, len(line) // 2, line.rindex(b"."), len(line) - 2):
+            damaged = bytearray(line)
+            damaged[place] ^= 1
+            path.write_bytes(b"".join([*lines[:number], damaged, *lines[number + 1 :]]))
+            counting = Counting(table.objectives[0])
+            with pytest.warns(DamagedLineWarning, match=rf"random-0\.jsonl, line {number + 1} is"):
+                again = compare(table, [counting, table.objectives[1]], **settings)
+            assert counting.asked == (1 if number < 9 else 0), (number, place)
+            pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
+            seconds = again.records["random", 0].ledger.evaluation_seconds
+            assert seconds >= sum(json.loads(line)["seconds"] for line in lines[:-1]) / 2
+
+
+def test_a_run_that_lost_a_line_has_not_ended_for_a_reader(table, tmp_path):
+    settings = {"methods": ["random"], "budget": 9, "seeds": 2, "folder": tmp_path}
+    compare(table, table.objectives, **settings)
+    path = tmp_path / "runs" / "random-1.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[1:]))
+    with pytest.warns(DamagedLineWarning, match=r"random-1\.jsonl lacks a line"):
+        found = compare(table, table.objectives, **settings, jobs=0)
+    assert [*found.records] == [("random", 0)]
+    assert path.read_bytes() == b"".join(lines[1:])
+
+
+def test_records_without_checksums_are_read(table, tmp_path):
+    settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": tmp_path}
+    first = compare(table, table.objectives, **settings)
+    path = tmp_path / "runs" / "random-0.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    old = [{k: v for k, v in line.items() if k not in ("crc32", "seconds")} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert compare(table, table.objectives, **settings, jobs=0).records == first.records
+
+
+def test_what_is_asked_for_without_runs_makes_no_folder(table, tmp_path):
+    found = compare(
+        table, table.objectives, ["random"], budget=9, seeds=1, folder=tmp_path / "new", jobs=0
+    )
+    assert not found.records
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_killed_process_left_does_not_make_a_folder_full(table, tmp_path):
+    (tmp_path / ".compare.json-abc_1234").mkdir()
+    (tmp_path / ".paretonas.lock").write_text("")
+    assert compare(table, table.objectives, ["random"], budget=9, seeds=1, folder=tmp_path).records
+
+
+def test_a_full_disk_breaks_the_run_and_loses_nothing(table, tmp_path, monkeypatch):
+    settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": tmp_path}
+    error, latency = table.objectives
+    with pytest.raises(KeyboardInterrupt):
+        compare(table, [Counting(error, stop_at=6), latency], **settings)
+    draft = tmp_path / "runs" / "random-0.unfinished.jsonl"
+    before = draft.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("paretonas._lines.os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            Journal(tmp_path, "random", 0).finish([], [], Ledger())
+        broken = compare(table, table.objectives, **settings).broken
+    assert "No space left" in broken[0].reason
+    assert draft.read_bytes() == before
+    counting = Counting(error)
+    assert compare(table, [counting, latency], **settings).records
+    assert counting.asked == 9 - 5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""One process at a time works in a folder; the lock ends with the process that holds it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import socket
+import stat
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+NAME = ".paretonas.lock"  # in the folder; it says who holds it
+
+
+class NoLockWarning(UserWarning):
+    """A file system has no locks."""
+
+
+_open: set[int] = set()  # the lock files of this process
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Work in a folder, made if it is not there, while no other process does.
+
+    The system drops the lock when the process ends, however it ends: no stale lock is left. Reading
+    the folder needs none.
+
+    Raises:
+        ValueError: another process works there, or another search of this one; or the folder
+            cannot be written.
+    """
+    path = folder / NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _take(path)
+    except OSError as error:
+        raise ValueError(f"cannot write {folder}: {error.strerror}") from error
+    if file is None:
+        raise ValueError(f"{folder} is in use by {_holder(path)}; wait until that has ended")
+    try:
+        yield
+    finally:
+        if file in _open:  # not in a child that has left it to its parent
+            with suppress(OSError):  # Windows keeps a file that somebody has open
+                path.unlink()
+            _open.remove(file)
+            os.close(file)
+
+
+def _take(path: Path) -> int | None:
+    """The open lock file, locked; None if somebody else has it.
+
+    Raises:
+        OSError: it cannot be opened or written.
+    """
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OSError(errno.EINVAL, f"{path.name} is no plain file")
+            if not _lock(file):
+                os.close(file)
+                return None
+            if _is_at(path, file):
+                about = {
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "since": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "command": shlex.join(sys.argv),
+                }
+                os.ftruncate(file, 0)
+                os.write(file, json.dumps(about).encode() + b"\n")
+                _open.add(file)
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # its holder has just removed it; whoever comes next makes another
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, in the words of its file."""
+    try:
+        about = json.loads(path.read_bytes())
+        words = " ".join(str(about["command"]).split())
+        shown = words if len(words) <= 200 else f"{words[:197]}..."
+        whose = "this process" if _is_this_process(about) else f"process {about['pid']}"
+        return f"{whose} on {about['host']} since {about['since']}: {shown}"
+    except (OSError, ValueError, TypeError, KeyError):  # it is just being written or removed
+        return "another process"
+
+
+def _is_this_process(about: dict[str, object]) -> bool:
+    return about["pid"] == os.getpid() and about["host"] == socket.gethostname()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: int) -> bool:
+        # Of a byte far behind the text, since nobody else may read what is locked.
+        os.lseek(file, 1 << 30, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        os.lseek(file, 0, os.SEEK_SET)
+        return True
+
+else:
+    import fcntl
+
+    def _lock(file: int) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
+                raise
+            warnings.warn(
+                f"this file system has no locks ({error.strerror}): let no other process work in "
+                "the same folder",
+                NoLockWarning,
+                stacklevel=2,
+            )
+        return True
+
+    def _forget() -> None:
+        for file in _open:
+            os.close(file)
+        _open.clear()
+
+    # A forked child shares the lock, and would keep it when its parent is killed.
+    os.register_at_fork(after_in_child=_forget)

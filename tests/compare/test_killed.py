@@ -1,0 +1,78 @@
+"""A comparison may be killed at any moment, also while it goes on: nothing found is lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# One process forks another for each kill, which spares the imports.
+PROGRAM = """
+import os, random, signal, sys, time
+from pathlib import Path
+import pandas as pd
+import torch
+from paretonas.compare import compare
+from paretonas.table import Table
+
+torch.set_num_threads(1)
+room = Path(sys.argv[1])
+rows = [
+    {"a": a, "b": b, "c": c, "error": (a * 7 + b * 3 + c * 5) % 13 + a, "ms": a + b + c + a * b % 3}
+    for a in range(5) for b in range(5) for c in range(5)
+]
+table = Table.from_pandas(pd.DataFrame(rows), ["a", "b", "c"], ["error", "ms"])
+
+class Slow:
+    column = "error"
+
+    def exact(self, architecture):
+        time.sleep(0.002)
+        return table.objectives[0].exact(architecture)
+
+def go(folder):
+    objectives = [Slow(), table.objectives[1]]
+    found = compare(table, objectives, ["random", "local"], budget=60, seeds=1, folder=folder)
+    found.evaluations().to_csv(f"{folder}.csv", index=False)
+
+def known():
+    texts = [path.read_bytes() for path in room.glob("out/runs/*.jsonl")]
+    return sum(text[: text.rfind(b"\\n") + 1].count(b'"architecture"') for text in texts)
+
+rng, most, kills = random.Random(0), 0, 0
+while True:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            go(room / "out")
+            code = 0
+        finally:
+            os._exit(code)
+    time.sleep(rng.uniform(0, 0.03))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0, status
+    assert known() >= most, (known(), most)
+    most = known()
+    kills += os.WIFSIGNALED(status)
+    if not os.WIFSIGNALED(status):
+        break
+    if kills == 200:
+        go(room / "out")
+        break
+go(room / "whole")
+assert (room / "out.csv").read_bytes() == (room / "whole.csv").read_bytes()
+print(kills)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_no_line_is_lost_however_often_it_is_killed(tmp_path):
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", PROGRAM]
+    result = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) >= 10
+    left = {path.name for path in Path(tmp_path / "out").iterdir() if path.name[0] != "."}
+    assert left == {"compare.json", "runs"}
