@@ -59,6 +59,7 @@ def backward_by_values(
         vector = vector / scale.to(vector.device)
     elif not vector.sum().isfinite() and not vector.isfinite().all():  # a sum may overflow
         raise ValueError("the gradient of the weighted losses must be finite, got NaN or infinity")
+    weighting, vector = solver.fitted(weighting, vector)
     add_direction(parts.shared, vector, scale, [gradient is not None for gradient in row])
     for parameter, gradient in own.items():
         if gradient is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem, Sum
 
 
 class Wrapper(WeightingSolver):
@@ -18,6 +22,35 @@ class Wrapper(WeightingSolver):
     def needs_gradients(self) -> bool:  # type: ignore[override]
         """Whether the inner solver does."""
         return self.inner.needs_gradients
+
+    def total_weight(self, m: int) -> float:
+        """Return that of the inner solver."""
+        return self.inner.total_weight(m)
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return that of the inner solver."""
+        return self.inner.longest(problem)
+
+    def rescale(
+        self,
+        problem: Problem | Sum,
+        weights: Float[np.ndarray, "r m"],
+        limit: Float[np.ndarray, " r"],
+    ) -> Float[np.ndarray, " r"]:
+        """Let the inner solver fit them."""
+        return self.inner.rescale(problem, weights, limit)
+
+
+def limit_of(
+    inner: WeightingSolver, problem: Problem, answer: Answer
+) -> Float[np.ndarray, " r"] | None:
+    """Return the longest direction where an answer was found; None where weights need no limit."""
+    if answer.limit is not None or not problem.known:
+        return answer.limit
+    if inner.total_weight(problem.m) < math.inf:
+        return None
+    limit: np.ndarray = np.minimum(inner.longest(problem), sys.float_info.max)
+    return limit  # finite, as all that a state holds
 
 
 def check_inner(inner: object) -> None:
