@@ -44,13 +44,25 @@ class Wrapper(WeightingSolver):
 def limit_of(
     inner: WeightingSolver, problem: Problem, answer: Answer
 ) -> Float[np.ndarray, " r"] | None:
-    """Return the longest direction where an answer was found; None where weights need no limit."""
-    if answer.limit is not None or not problem.known:
+    """Return the longest direction where an answer was found; None where gradients set no limit."""
+    if answer.limit is not None or not (problem.known and inner.needs_gradients):
         return answer.limit
     if inner.total_weight(problem.m) < math.inf:
         return None
     limit: np.ndarray = np.minimum(inner.longest(problem), sys.float_info.max)
     return limit  # finite, as all that a state holds
+
+
+def fit(
+    inner: WeightingSolver, problem: Problem, weights: Float[np.ndarray, "r m"]
+) -> Float[np.ndarray, "r m"]:
+    """Fit weights of the inner solver, found on other gradients, to what is at hand."""
+    bounded = inner.total_weight(problem.m) < math.inf
+    if bounded or (inner.needs_gradients and not problem.known):
+        return weights
+    factors = inner.rescale(problem, weights, np.full(problem.r, math.inf))
+    fitted: np.ndarray = weights * factors[:, None]
+    return fitted
 
 
 def check_inner(inner: object) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from paretonas.solvers._learned import Kind, array, recalled
-from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state, limit_of
+from paretonas.solvers._wrapper import Wrapper, check_inner, fit, inner_state, limit_of
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
@@ -89,8 +89,11 @@ class EveryKSteps(Wrapper):
                 after["limit"] = torch.from_numpy(wide.copy())
             return answer._replace(state=after)
         older = {**known, "age": _age(known["age"]) + 1}
+        weights = array(known["weights"]).copy()
+        if not self.inner.needs_gradients:
+            weights = fit(self.inner, problem, weights)
         limit = None if known["limit"] is None else array(known["limit"])[:, 0]
-        return Answer(array(known["weights"]).copy(), branch="reused", state=older, limit=limit)
+        return Answer(weights, branch="reused", state=older, limit=limit)
 
 
 def _age(entry: object) -> int:

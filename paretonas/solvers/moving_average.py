@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from paretonas.solvers._learned import Kind, array, recalled
-from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state, limit_of
+from paretonas.solvers._wrapper import Wrapper, check_inner, fit, inner_state
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
@@ -72,9 +72,8 @@ class MovingAverage(Wrapper):
         weights = answer.weights
         if known is not None and self.momentum > 0:
             before = array(known["weights"])
-            limit = limit_of(self.inner, problem, answer)
-            if limit is not None and answer.limit is None:
-                before = before * self.inner.rescale(problem, before, limit)[:, None]
+            if answer.limit is None:
+                before = fit(self.inner, problem, before)
             weights = self.momentum * before + (1 - self.momentum) * weights
         after = {"inner": answer.state, "weights": torch.from_numpy(weights.copy())}
         return answer._replace(weights=weights, state=after)

@@ -87,7 +87,10 @@ class Normalized(Wrapper):
         if isinstance(problem, Sum):
             return shortened(problem.length(weights), limit)
         factors = self._factors(problem)
-        return self.inner.rescale(problem.scaled(factors), weights / factors, limit)
+        if self.needs_gradients:
+            return self.inner.rescale(problem.scaled(factors), weights / factors, limit)
+        total = self.inner.total_weight(problem.m)
+        return shortened(np.abs(weights / factors).sum(-1), np.full(problem.r, total))
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve for the divided rows."""

@@ -93,7 +93,9 @@ class Preconditioned(Wrapper):
         limit: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, " r"]:
         """Let the inner solver fit them in the metric."""
-        return self.inner.rescale(problem.with_metric(self._metric(problem.n)), weights, limit)
+        if self.inner.needs_gradients:
+            problem = problem.with_metric(self._metric(problem.n))
+        return self.inner.rescale(problem, weights, limit)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve in the metric."""

@@ -189,9 +189,10 @@ class Problem:
             by = torch.from_numpy(factors).to(dense.device, dense.dtype).unsqueeze(-1)
             return Rows(dense * by if self.batched else (dense * by).squeeze(0))
 
-        problem = self._derived(
-            rows, lambda: Gram(self.gram.cosines, self.gram.norms * factors), values
-        )
+        def gram() -> Gram:
+            return Gram(self.gram.cosines, self.gram.norms * factors)
+
+        problem = self._derived(rows, gram if self.known else _no_gram, values)
         problem._unscaled = (self, factors)
         return problem
 
@@ -281,10 +282,6 @@ class Sum:
         sizes: Tensor = torch.linalg.vector_norm(self._vector, dim=-1, dtype=torch.float64)
         lengths: np.ndarray = sizes.numpy(force=True)
         return lengths
-
-    def scaled(self, factors: Float[np.ndarray, "r m"]) -> Sum:
-        """Return what remains the same sum, by weights divided by the factors."""
-        return self
 
     def with_metric(self, metric: Float[Tensor, " n"]) -> Sum:
         """Measure by a'diag(metric)b instead of a'b."""

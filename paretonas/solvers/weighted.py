@@ -98,7 +98,7 @@ class Weighted(WeightingSolver):
 
     def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
         """Return that of the inner solver on the scaled rows."""
-        return self._weighing().longest(problem.scaled(problem.spread(self.preference)))
+        return self._weighing().longest(self._seen(problem))
 
     def rescale(
         self,
@@ -109,7 +109,8 @@ class Weighted(WeightingSolver):
         """Let the inner solver fit them to the scaled rows."""
         preference = self.preference.detach().to("cpu", torch.float64).numpy()
         spread = np.broadcast_to(preference, weights.shape)
-        return self._weighing().rescale(problem.scaled(spread), weights / spread, limit)
+        seen = self._seen(problem) if isinstance(problem, Problem) else problem
+        return self._weighing().rescale(seen, weights / spread, limit)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve for the scaled rows.
@@ -117,11 +118,12 @@ class Weighted(WeightingSolver):
         Raises:
             TypeError: the inner solver does not weigh rows.
         """
-        inner = self._weighing()
-        preference = problem.spread(self.preference)
-        values = problem.given_values
-        seen = None if values is None else values * preference
-        return referred_back(inner.weigh(problem.scaled(preference, seen), state), preference)
+        answer = self._weighing().weigh(self._seen(problem), state)
+        return referred_back(answer, problem.spread(self.preference))
+
+    def _seen(self, problem: Problem) -> Problem:
+        preference, values = problem.spread(self.preference), problem.given_values
+        return problem.scaled(preference, None if values is None else values * preference)
 
     def _weighing(self) -> WeightingSolver:
         if not (isinstance(self.inner, WeightingSolver) and self.weighs_rows):
