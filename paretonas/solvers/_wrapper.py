@@ -71,6 +71,8 @@ def check_inner(inner: object) -> None:
     Raises:
         TypeError: it is no WeightingSolver.
     """
+    if isinstance(inner, type):
+        raise TypeError(f"inner must be an object, got a class: write {inner.__name__}()")
     if not isinstance(inner, WeightingSolver):
         raise TypeError(f"inner must be a WeightingSolver, got {type(inner).__name__}")
     if not inner.weighs_rows:

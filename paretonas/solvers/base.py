@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import mul
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -33,8 +33,8 @@ class Weighting:
         weights: (m,) or (r, m).
         certificate: smallest cosine, KKT residual, stationarity gap, rank, branch.
         state: plain values to hand back on the next call; None for a solver without memory.
-        limit: (r,), where the weights were kept from other gradients: hand the sum of the
-            gradients by these weights to ``fitted``, which heeds it. None where nothing is to fit.
+        limit: (r,), where the weights were kept from other gradients: multiply them, and the sum
+            of the gradients by them, by ``length_factor``. None where nothing is to fit.
     """
 
     weights: Float[Tensor, "*r m"]
@@ -182,26 +182,23 @@ class WeightingSolver(ABC):
         """Say whether the next call, with this state, looks at gradients."""
         return self.needs_gradients
 
-    def fitted(
+    def length_factor(
         self, weighting: Weighting, vector: Float[Tensor, "*r n"]
-    ) -> tuple[Weighting, Float[Tensor, "*r n"]]:
-        """Bring the sum of the gradients by kept weights to the length that the method allows.
+    ) -> Float[Tensor, "*r 1"]:
+        """Factor that brings a sum by kept weights, and these, to the length the method allows.
 
         Args:
             weighting: what ``from_values`` returned.
             vector: the gradients summed by its weights, after one backward pass.
         """
+        given = weighting.weights.to("cpu", torch.float64)
         if weighting.limit is None:
-            return weighting, vector
-        weights = weighting.weights.to("cpu", torch.float64).numpy()
+            return torch.ones_like(given[..., :1])
         summed = Sum(vector if vector.ndim == 2 else vector.unsqueeze(0))
+        weights = given.numpy().reshape(-1, given.shape[-1])
         with np.errstate(invalid="ignore"):  # under a scaler the vector may be infinite
-            factors = self.rescale(
-                summed, weights.reshape(-1, weights.shape[-1]), weighting.limit
-            ).reshape(*weights.shape[:-1], 1)
-        by = torch.from_numpy(factors)
-        shown = weighting.weights * by.to(weighting.weights)
-        return replace(weighting, weights=shown, limit=None), vector * by.to(vector)
+            factors = self.rescale(summed, weights, weighting.limit)
+        return torch.from_numpy(factors).view_as(given[..., :1])
 
     def total_weight(self, m: int) -> float:
         """Sum of the absolute weights that is never exceeded, whatever the gradients are.

@@ -316,16 +316,16 @@ def test_where_lengths_are_unknown_the_limit_is_that_of_the_last_solved_call():
     first = solver(rows)
     limit = lengths(rows).mean()
     kept = solver.from_values(torch.ones(2), first.state)
-    _, vector = solver.fitted(kept, kept.weights @ torch.ones(2, 2))
-    torch.testing.assert_close(vector.norm(), limit)
-    unfit = solver.fitted(kept, torch.tensor([1e-3, 0.0]))
-    assert torch.equal(unfit[1], torch.tensor([1e-3, 0.0]))
+    vector = kept.weights @ torch.ones(2, 2)
+    factor = solver.length_factor(kept, vector)
+    torch.testing.assert_close((factor * vector).norm(), limit.double(), check_dtype=False)
+    assert solver.length_factor(kept, torch.tensor([1e-3, 0.0])) == 1
 
 
 def test_nothing_is_fitted_where_nothing_is_kept():
     weighting = LinearScalarization().from_values(torch.ones(2))
-    vector = torch.tensor([1e9])
-    assert LinearScalarization().fitted(weighting, vector) == (weighting, vector)
+    assert weighting.limit is None
+    assert LinearScalarization().length_factor(weighting, torch.tensor([1e9])) == 1
 
 
 class Plain(WeightingSolver):
