@@ -54,13 +54,26 @@ def limit_of(
 
 
 def fit(
-    inner: WeightingSolver, problem: Problem, weights: Float[np.ndarray, "r m"]
+    inner: WeightingSolver,
+    problem: Problem,
+    weights: Float[np.ndarray, "r m"],
+    fresh: Answer | None = None,
 ) -> Float[np.ndarray, "r m"]:
-    """Fit weights of the inner solver, found on other gradients, to what is at hand."""
+    """Fit weights of the inner solver, found on other gradients, to what is at hand.
+
+    Args:
+        inner: the solver.
+        problem: what is at hand; the gradients, or only values for a solver that needs no more.
+        weights: the weights found before.
+        fresh: what the solver answers here, if it was asked.
+    """
     bounded = inner.total_weight(problem.m) < math.inf
     if bounded or (inner.needs_gradients and not problem.known):
         return weights
-    factors = inner.rescale(problem, weights, np.full(problem.r, math.inf))
+    limit = np.full(problem.r, math.inf)
+    if fresh is not None and inner.needs_gradients:
+        limit = (fresh.problem or problem).length(fresh.weights)
+    factors = inner.rescale(problem, weights, limit)
     fitted: np.ndarray = weights * factors[:, None]
     return fitted
 

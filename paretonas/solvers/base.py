@@ -230,8 +230,8 @@ class WeightingSolver(ABC):
         Args:
             problem: the gradients at hand, or only their sum by the weights.
             weights: in the proportions that stay.
-            limit: what ``longest`` was where they were found; in its place stands what it is for
-                the gradients at hand, where these are known.
+            limit: what ``longest`` was where the method was last asked; in its place stands what
+                it is for the gradients at hand, where these are known and it needs no solution.
         """
         if isinstance(problem, Problem):
             limit = self.longest(problem)

@@ -35,8 +35,8 @@ class FairGrad(WeightingSolver):
     differ by more than float64 resolves; the certificate's KKT residual then says so.
 
     Where a wrapper uses weights again on other gradients, it keeps their proportions, and the
-    length is the one that the equation gives to these on the gradients at hand: for alpha >= 1 at
-    most that of the solution.
+    length is the one that the equation gives to these on the gradients at hand, for alpha >= 1 at
+    most that of the solution; and at most that of the last solution.
 
     The weights are the optimum of a strictly convex program, found by Newton's method on unit
     gradients; the published code hands the equation to a least-squares solver.
@@ -89,11 +89,13 @@ class FairGrad(WeightingSolver):
 
         It is where 1/2 |sum_i x_i g_i|^2 - sum_i integral of x_i^(-1/alpha), whose minimum the
         solution is, is least along x: |d|^2 = sum_i x_i^(1 - 1/alpha). For alpha > 1 that minimum
-        is where |d| is largest, so no proportions give a longer direction than the solution's.
+        is where |d| is largest, so no proportions give a longer direction than the solution's;
+        where the sum of the gradients cancels, ``limit`` still ends its growth.
         """
         length = problem.length(weights)
         if isinstance(problem, Problem):
-            limit = self.longest(problem) if self.alpha <= 1.0 else limit
+            if self.alpha <= 1.0:
+                limit = self.longest(problem)
             noise = RESOLUTION * (weights * problem.gram.norms).sum(-1)
             moves = length > noise  # else it is rounding, and the point is stationary
         else:
@@ -105,9 +107,7 @@ class FairGrad(WeightingSolver):
         powers = held * np.where(held, shares, 1.0) ** (1.0 - 1.0 / self.alpha)
         square = powers.sum(-1) * (top / length) ** 2
         factors: np.ndarray = square ** (self.alpha / (1.0 + self.alpha)) / top
-        if self.alpha <= 1.0:
-            factors = np.minimum(factors, limit / length)
-        return np.where(moves, factors, 0.0)
+        return np.where(moves, np.minimum(factors, limit / length), 0.0)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Balance unit gradients, then put their lengths back.

@@ -73,7 +73,7 @@ class MovingAverage(Wrapper):
         if known is not None and self.momentum > 0:
             before = array(known["weights"])
             if answer.limit is None:
-                before = fit(self.inner, problem, before)
+                before = fit(self.inner, problem, before, answer)
             weights = self.momentum * before + (1 - self.momentum) * weights
         after = {"inner": answer.state, "weights": torch.from_numpy(weights.copy())}
         return answer._replace(weights=weights, state=after)
