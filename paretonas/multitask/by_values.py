@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paretonas.jacobian import flatten
 from paretonas.multitask.differentiate import Row, dense
-from paretonas.multitask.parts import Parts, check_losses
+from paretonas.multitask.parts import Parts, Tensors, check_losses, check_visible
 from paretonas.multitask.processes import average, average_rows
 from paretonas.multitask.solve import add_direction, add_to_grad, scale_of, skipped, values_of
 from paretonas.solvers.base import Direction, WeightingSolver
@@ -24,10 +24,10 @@ SAFE = 2.0**-10  # weights from here to the inverse can be divided out of a grad
 
 def backward_by_values(
     losses: Sequence[Tensor],
-    shared: Iterable[Tensor],
+    shared: Tensors,
     solver: WeightingSolver,
     *,
-    heads: Sequence[Iterable[Tensor]] | None,
+    heads: Sequence[Tensors] | None,
     state: object,
     retain_graph: bool,
     scaler: GradScaler | None,
@@ -36,7 +36,7 @@ def backward_by_values(
     """Do what `backward` does, where the solver needs no gradients."""
     parts = Parts(shared, heads, group)
     losses = check_losses(losses)
-    owns = parts.heads(losses)
+    owns, inputs = parts.heads(losses)
     scale = scale_of(scaler, losses[0])
     values = values_of(losses)
     if group is not None:
@@ -46,8 +46,11 @@ def backward_by_values(
         add_direction(parts.shared, direction.vector, None, [True] * len(parts.shared))
         return direction
     weighting = solver.from_values(values, state)
-    weights = weighting.weights.tolist()
-    row, own = _weighted(losses, weights, parts.shared, owns, scale, retain_graph)
+    weights, count = weighting.weights.tolist(), len(parts.shared)
+    whole, own = _weighted(losses, weights, [*parts.shared, *inputs], owns, scale, retain_graph)
+    row, of_inputs = whole[:count], whole[count:]
+    if any(weights) and any(gradient is None for gradient in [*row, *own.values()]):
+        check_visible(losses)
     if group is not None:
         (row,) = average_rows([row], parts.shared, group)
         (averaged,) = average_rows([list(own.values())], list(own), group) if own else ([],)
@@ -59,12 +62,15 @@ def backward_by_values(
         vector = vector / scale.to(vector.device)
     elif not vector.sum().isfinite() and not vector.isfinite().all():  # a sum may overflow
         raise ValueError("the gradient of the weighted losses must be finite, got NaN or infinity")
+    shown = weighting.weights.to(vector.device, torch.promote_types(vector.dtype, torch.float32))
+    if weighting.limit is not None:
+        factor = solver.length_factor(weighting, vector)
+        vector, shown = vector * factor.to(vector), shown * factor.to(shown)
+        of_inputs = [None if g is None else g * factor.to(g) for g in of_inputs]
     add_direction(parts.shared, vector, scale, [gradient is not None for gradient in row])
-    for parameter, gradient in own.items():
+    for parameter, gradient in [*own.items(), *zip(inputs, of_inputs, strict=True)]:
         if gradient is not None:
             add_to_grad(parameter, gradient)
-    dtype = torch.promote_types(vector.dtype, torch.float32)  # as for any direction
-    shown = weighting.weights.to(vector.device, dtype)
     return Direction(vector, shown, weighting.certificate, weighting.state)
 
 

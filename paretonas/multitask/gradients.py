@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.multitask.differentiate import Row, differentiate
-from paretonas.multitask.parts import Parts, check_losses
+from paretonas.multitask.parts import Parts, Tensors, check_losses, check_visible
 from paretonas.multitask.processes import average, average_rows
-from paretonas.multitask.solve import add_direction, add_to_grad, scale_of, solve, values_of
+from paretonas.multitask.solve import (
+    add_direction,
+    add_to_grad,
+    check_solver,
+    scale_of,
+    solve,
+    values_of,
+)
 from paretonas.solvers.base import Direction, Solver
 
 if TYPE_CHECKING:
@@ -58,13 +65,14 @@ class TaskGradients:
     rows: list[Row]
     values: Float[Tensor, " m"]
     _own: dict[Tensor, Tensor | None]
+    _inputs: dict[Tensor, Row]  # for each, a gradient per loss
     _scale: Tensor | None
 
     def __init__(
         self,
-        shared: Iterable[Tensor],
+        shared: Tensors,
         *,
-        heads: Sequence[Iterable[Tensor]] | None = None,
+        heads: Sequence[Tensors] | None = None,
         vectorize: bool | None = None,
         scaler: GradScaler | None = None,
         group: ProcessGroup | None = None,
@@ -93,16 +101,24 @@ class TaskGradients:
                 f"all micro-batches must have the same m losses, got {len(self.rows)} and then "
                 f"{len(losses)}"
             )
-        heads = self._parts.heads(losses)
+        heads, inputs = self._parts.heads(losses)
         self._scale = scale_of(self._scaler, losses[0])
-        rows, own_rows = differentiate(
+        shared = self._parts.shared
+        whole, own_rows = differentiate(
             losses,
-            self._parts.shared,
+            [*shared, *inputs],
             heads,
             scale=self._scale,
             retain_graph=retain_graph,
             vectorize=self._vectorize,
         )
+        rows = [row[: len(shared)] for row in whole]
+        reached = all(any(row[k] is not None for row in rows) for k in range(len(shared)))
+        if not reached or any(gradient is None for own_row in own_rows for gradient in own_row):
+            check_visible(losses)
+        for k, leaf in enumerate(inputs, len(shared)):
+            before = self._inputs.get(leaf, [None] * len(whole))
+            self._inputs[leaf] = _sums(before, [row[k] for row in whole])
         values = values_of(losses)
         if self.rows:
             rows = [_sums(*pair) for pair in zip(self.rows, rows, strict=True)]
@@ -123,9 +139,11 @@ class TaskGradients:
             ValueError: nothing was added, no loss reaches a shared parameter, or what the solver
                 refuses; ``.grad`` is then as it was.
         """
+        check_solver(solver)
         if not self.rows:
             raise ValueError("there are no gradients to resolve: add losses first")
         rows, values, own, scale = self.rows, self.values, self._own, self._scale
+        inputs = self._inputs
         shared = self._parts.shared
         self._clear()
         if self._group is not None:
@@ -137,8 +155,9 @@ class TaskGradients:
         if not any(reached):
             raise ValueError(f"none of {len(rows)} losses reaches a shared parameter")
         direction = solve(solver, rows, shared, values, state, scale)
+        weighted = _weighted(inputs, direction)
         add_direction(shared, direction.vector, scale, reached)
-        for parameter, gradient in own.items():
+        for parameter, gradient in [*own.items(), *weighted.items()]:
             if gradient is not None:
                 add_to_grad(parameter, gradient)
         return direction
@@ -146,7 +165,26 @@ class TaskGradients:
     def _clear(self) -> None:
         self.rows = []
         self._own = {}
+        self._inputs = {}
         self._scale = None
+
+
+def _weighted(inputs: dict[Tensor, Row], direction: Direction) -> dict[Tensor, Tensor | None]:
+    # What an input gets: the gradient of the losses in the weights that the solver gave them.
+    if inputs and direction.weights is None:
+        leaf, column = next(iter(inputs.items()))
+        raise ValueError(
+            f"several losses reach a tensor that requires grad, of shape {tuple(leaf.shape)}, and "
+            "this solver gives no weights for the sum of its gradients: if it is trained, add it "
+            f"to shared; if it is an input, pass heads, one list for each of {len(column)} losses"
+        )
+    summed: dict[Tensor, Tensor | None] = {}
+    for leaf, column in inputs.items():
+        assert direction.weights is not None
+        pairs = zip(direction.weights.tolist(), column, strict=True)
+        terms = [weight * gradient for weight, gradient in pairs if gradient is not None]
+        summed[leaf] = sum(terms[1:], terms[0]) if terms else None
+    return summed
 
 
 def _sums(old: Row, new: Row) -> Row:

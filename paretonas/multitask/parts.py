@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Edge = tuple[Any, int]  # a node of the graph, and which of its outputs
+Tensors = Iterable[Tensor] | nn.Module
+"""Several tensors, or a module, which stands for its parameters."""
+HIDES = "CheckpointFunctionBackward"  # of reentrant checkpointing: no graph beneath its inputs
 
 
 class Parts:
@@ -19,8 +22,8 @@ class Parts:
 
     def __init__(
         self,
-        shared: Iterable[Tensor],
-        heads: Sequence[Iterable[Tensor]] | None,
+        shared: Tensors,
+        heads: Sequence[Tensors] | None,
         group: object = None,
     ) -> None:
         """Check that each parameter is in one place.
@@ -39,17 +42,20 @@ class Parts:
             )
         self._heads = None if heads is None else given_heads(heads, self.shared)
 
-    def heads(self, losses: list[Tensor]) -> list[list[Tensor]]:
+    def heads(self, losses: list[Tensor]) -> tuple[list[list[Tensor]], list[Tensor]]:
         """Return the parameters of each loss alone: those given, or what its graph reaches.
 
+        And, of a walk through the graph, the inputs: tensors that require grad without being an
+        ``nn.Parameter``, outside of the shared ones, that several losses reach.
+
         Raises:
-            ValueError: not as many heads as losses, or a parameter outside of the shared ones that
-                several losses reach.
+            ValueError: not as many heads as losses, a parameter outside of the shared ones that
+                several losses reach, or reentrant checkpointing.
         """
         if self._heads is None:
             return _found_heads(losses, self.shared)
         one_each(losses, self._heads)
-        return self._heads
+        return self._heads, []
 
 
 def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
@@ -59,6 +65,8 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
         TypeError: a loss is not a tensor.
         ValueError: no loss, or one that is no scalar or has no graph.
     """
+    if isinstance(losses, Tensor) and losses.ndim == 0:
+        raise TypeError("losses must be several scalars, got one tensor: wrap it in a list")
     losses = list(losses)
     if not losses:
         raise ValueError("losses must hold at least one loss, got none")
@@ -72,9 +80,7 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
     return losses
 
 
-def given_heads(
-    heads: Sequence[Iterable[Tensor]], shared: Iterable[Tensor] = ()
-) -> list[list[Tensor]]:
+def given_heads(heads: Sequence[Tensors], shared: Iterable[Tensor] = ()) -> list[list[Tensor]]:
     """Check that no parameter belongs to two of them, or to one and to ``shared``.
 
     Raises:
@@ -113,6 +119,15 @@ def one_each(losses: list[Tensor], heads: list[list[Tensor]]) -> None:
         )
 
 
+def check_visible(losses: list[Tensor]) -> None:
+    """Refuse losses of which a reentrant checkpoint hides parameters, which would not learn.
+
+    Raises:
+        ValueError: there is one in the graph of a loss.
+    """
+    _check_nothing_hides(_walk([_edge(loss) for loss in losses], set())[2])
+
+
 def heads_above(losses: list[Tensor], representation: list[Tensor]) -> list[list[Tensor]]:
     """Walk the graph of each loss down to the representation.
 
@@ -125,23 +140,26 @@ def heads_above(losses: list[Tensor], representation: list[Tensor]) -> list[list
     owner: dict[int, int] = {}
     heads = []
     for i, loss in enumerate(losses):
-        own, *_ = _walk([_edge(loss)], set(edges))
+        own, _, way = _walk([_edge(loss)], set(edges))
+        _check_nothing_hides(way)
         for leaf in own:
             if id(leaf) in encoder:
                 raise ValueError(
-                    f"loss {i} reaches a parameter of shape {tuple(leaf.shape)} both through the "
-                    "representation and around it: add the tensor on the other way to it"
+                    f"loss {i} reaches {_named(leaf)} both through the representation and around "
+                    f"it: add the tensor on the other way to it{_or_heads(leaf, losses)}"
                 )
             if (j := owner.setdefault(id(leaf), i)) != i:
                 raise ValueError(
-                    f"losses {j} and {i} both reach a parameter of shape {tuple(leaf.shape)} above "
-                    "the representation: take a later one, or freeze it"
+                    f"losses {j} and {i} both reach {_named(leaf)} above the representation: take "
+                    f"a later one, or freeze it{_or_heads(leaf, losses)}"
                 )
         heads.append(own)
     return heads
 
 
-def _found_heads(losses: list[Tensor], shared: list[Tensor]) -> list[list[Tensor]]:
+def _found_heads(
+    losses: list[Tensor], shared: list[Tensor]
+) -> tuple[list[list[Tensor]], list[Tensor]]:
     # Walk the graph of each loss to the parameters that it alone reaches.
     common = {id(p) for p in shared}
     heads, seen, beneath = [], set[Edge](), list[Edge]()
@@ -152,19 +170,81 @@ def _found_heads(losses: list[Tensor], shared: list[Tensor]) -> list[list[Tensor
         heads.append([leaf for leaf in own if id(leaf) not in common])
         beneath += met
         seen |= way
-    meeting, *_ = _walk(beneath, set())
+    meeting, _, way = _walk(beneath, set())
+    for checked in (seen, way):
+        _check_nothing_hides(checked)
     stray = [leaf for leaf in meeting if id(leaf) not in common]
-    if stray:
-        leaf = stray[0]
+    # Among shared tensors that are no parameters, to be none says nothing.
+    modules = all(isinstance(p, nn.Parameter) for p in shared)
+    refused = [leaf for leaf in stray if isinstance(leaf, nn.Parameter) or not modules]
+    if refused:
+        leaf = refused[0]
         i, j, *_ = (k for k, loss in enumerate(losses) if _reaches(loss, leaf))
+        joint = _joint(losses[i], losses[j])
+        if joint is not None:
+            raise ValueError(
+                f"losses {i} and {j} come out of {joint}, so it cannot be seen which of them "
+                f"reaches {_named(leaf)}: add it to shared if both do, else {_pass_heads(losses)}"
+            )
         raise ValueError(
-            f"losses {i} and {j} both reach a parameter of shape {tuple(leaf.shape)} that is not "
-            "in shared: add it there, or freeze it"
+            f"losses {i} and {j} both reach {_named(leaf)} that is not in shared: add it there, or "
+            f"freeze it{_or_heads(leaf, losses)}"
         )
-    return heads
+    inputs = {id(leaf) for leaf in stray}
+    return [[leaf for leaf in head if id(leaf) not in inputs] for head in heads], stray
 
 
-def _trainable(name: str, parameters: Iterable[Tensor]) -> list[Tensor]:
+def _named(leaf: Tensor) -> str:
+    kind = "a parameter" if isinstance(leaf, nn.Parameter) else "a tensor that requires grad"
+    return f"{kind} of shape {tuple(leaf.shape)}"
+
+
+def _or_heads(leaf: Tensor, losses: list[Tensor]) -> str:
+    if isinstance(leaf, nn.Parameter):
+        return f"; to leave it alone, {_pass_heads(losses)}"
+    return f"; if it is an input, which is not trained, {_pass_heads(losses)}"
+
+
+def _pass_heads(losses: list[Tensor]) -> str:
+    none = ", ".join(["[]"] * len(losses))
+    return f"pass heads, the parameters that each loss alone reaches (heads=[{none}] if none)"
+
+
+def _joint(one: Tensor, other: Tensor) -> str | None:
+    # Losses that part only above the node that made both: all beneath it looks like everyone's.
+    first, second = ({node for node, _ in _walk([_edge(loss)], set())[2]} for loss in (one, other))
+    if any(type(node).__name__.startswith("CompiledFunction") for node in first & second):
+        return "one compiled graph (torch.compile)"
+    if _is_entry(one) or _is_entry(other):
+        return "one tensor, such as a stack of losses"
+    return None
+
+
+def _is_entry(loss: Tensor) -> bool:
+    # Whether it is a number out of a vector, and what was done to that since.
+    node: Any = loss.grad_fn
+    while node is not None:
+        name = type(node).__name__
+        if name.startswith("Unbind"):
+            return True
+        if name.startswith("Select") and len(node._saved_self_sym_sizes) == 1:
+            return True
+        below = [edge[0] for edge in node.next_functions if edge[0] is not None]
+        node = below[0] if len(below) == 1 else None
+    return False
+
+
+def _check_nothing_hides(way: set[Edge]) -> None:
+    if any(type(node).__name__ == HIDES for node, _ in way):
+        raise ValueError(
+            "checkpoint(..., use_reentrant=True) hides its parameters from backward, which would "
+            "not train them: pass use_reentrant=False"
+        )
+
+
+def _trainable(name: str, parameters: Tensors) -> list[Tensor]:
+    if isinstance(parameters, nn.Module):
+        parameters = parameters.parameters()
     if isinstance(parameters, Tensor):
         raise TypeError(f"{name} must be several parameters, got one tensor: wrap it in a list")
     found = {}

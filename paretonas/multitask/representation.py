@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from paretonas.jacobian import split
 from paretonas.multitask.differentiate import differentiate
-from paretonas.multitask.parts import check_losses, given_heads, heads_above, one_each
-from paretonas.multitask.solve import add_to_grad, scale_of, solve, values_of
+from paretonas.multitask.parts import Tensors, check_losses, given_heads, heads_above, one_each
+from paretonas.multitask.solve import add_to_grad, check_solver, scale_of, solve, values_of
 from paretonas.solvers.base import Direction, Solver
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def backward_through(
     representation: Tensor | Sequence[Tensor],
     *,
     solver: Solver,
-    heads: Sequence[Iterable[Tensor]] | None = None,
+    heads: Sequence[Tensors] | None = None,
     state: object = None,
     retain_graph: bool = False,
     scaler: GradScaler | None = None,
@@ -74,6 +74,7 @@ def backward_through(
     >>> backward_through(losses, features, solver=MGDA()).vector.shape
     torch.Size([10])
     """
+    check_solver(solver)
     losses = check_losses(losses)
     features = _checked(representation)
     owns = heads_above(losses, features) if heads is None else given_heads(heads)

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from torch.amp import GradScaler
 
 
+def check_solver(solver: Solver) -> None:
+    """Refuse what is no solver, such as its class or its name.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(solver, type):
+        raise TypeError(f"solver must be an object, got a class: write {solver.__name__}()")
+    if not callable(solver):
+        raise TypeError(f"solver must be an object such as MGDA(), got {solver!r}")
+
+
 def scale_of(scaler: GradScaler | None, loss: Tensor) -> Tensor | None:
     """Return the scale, shape (), where the loss is; None without a scaler that is enabled."""
     if scaler is None or not scaler.is_enabled():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from paretonas.multitask.by_values import backward_by_values
 from paretonas.multitask.gradients import TaskGradients
+from paretonas.multitask.parts import Tensors
+from paretonas.multitask.solve import check_solver
 from paretonas.solvers.base import Direction, Solver, WeightingSolver
 
 if TYPE_CHECKING:
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
 
 def backward(
     losses: Sequence[Float[Tensor, ""]],
-    shared: Iterable[Tensor],
+    shared: Tensors,
     *,
     solver: Solver,
-    heads: Sequence[Iterable[Tensor]] | None = None,
+    heads: Sequence[Tensors] | None = None,
     state: object = None,
     retain_graph: bool = False,
     vectorize: bool | None = None,
@@ -39,17 +41,26 @@ def backward(
     reach some shared parameter has zeros there; one that reaches none of them is a row of zeros.
     Where an error is raised, every ``.grad`` is as it was.
 
+    An input that requires grad (of a physics-informed loss, a gradient penalty, an adversarial
+    example) is no one's head and has no part in the conflict: where several losses reach a tensor
+    that is no ``nn.Parameter`` and not in ``shared``, its ``.grad`` gets the gradient of the losses
+    in the weights that the solver gave them, as ``loss.backward()`` would with their sum. With
+    ``heads`` given it is left alone. Where tensors in ``shared`` are no parameters themselves, it
+    cannot be told from one that was forgotten, and is refused.
+
     Where a solver weighs the losses without their gradients (``needs_gradients`` is false, or
     ``EveryKSteps`` is between two of its steps), the step costs one backward pass instead of m,
     and its certificate has no numbers about gradients.
 
     Args:
         losses: m scalars, each with a graph; under a scaler too, as they are.
-        shared: the parameters over which the losses compete.
+        shared: the parameters over which the losses compete; or a module, for all of its own.
         solver: turns their gradients into one direction; it is also given the values.
-        heads: m collections of parameters, one per loss; None finds for each loss what it alone
-            reaches, by a walk through the graph. What is neither in here nor in ``shared`` is left
-            alone.
+        heads: m collections of parameters or modules, one per loss, ``[]`` for one without; None
+            finds for each loss what it alone reaches, by a walk through the graph. What is neither
+            in here nor in ``shared`` is left alone. Needed where the walk cannot tell: for losses
+            that are entries of one tensor (a stack, or weights times a stack), or that come out of
+            one compiled graph.
         state: ``state`` of the direction that the previous call returned.
         retain_graph: whether to keep the graph for another pass.
         vectorize: all backward passes at once by ``torch.vmap``, in m times the memory, with a
@@ -63,11 +74,13 @@ def backward(
             Hooks of ``DistributedDataParallel`` do not run: call the model under ``no_sync()``.
 
     Raises:
-        TypeError: a loss or a parameter is not a tensor.
+        TypeError: a loss or a parameter is not a tensor, losses are one scalar, or the solver is a
+            class or a name.
         ValueError: losses or parameters that do not fit (no loss, no shared parameter, one in two
             places, a loss that is no scalar or has no graph, no loss that reaches a shared
-            parameter, and, without ``heads``, a parameter outside of ``shared`` that several
-            losses reach), or what the solver refuses, such as gradients that are not finite.
+            parameter, one beneath a reentrant checkpoint, which hides it, and, without ``heads``, a
+            parameter outside of ``shared`` that several losses reach), or what the solver refuses,
+            such as gradients that are not finite.
 
     >>> import torch
     >>> from paretonas.solvers import MGDA
@@ -76,6 +89,7 @@ def backward(
     >>> w.grad
     tensor([1., 1.])
     """
+    check_solver(solver)
     if isinstance(solver, WeightingSolver) and not solver.due(state):
         return backward_by_values(
             losses,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.problem import Problem, Sum
 
 
 class Wrapper(WeightingSolver):
@@ -19,6 +23,60 @@ class Wrapper(WeightingSolver):
         """Whether the inner solver does."""
         return self.inner.needs_gradients
 
+    def total_weight(self, m: int) -> float:
+        """Return that of the inner solver."""
+        return self.inner.total_weight(m)
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return that of the inner solver."""
+        return self.inner.longest(problem)
+
+    def rescale(
+        self,
+        problem: Problem | Sum,
+        weights: Float[np.ndarray, "r m"],
+        limit: Float[np.ndarray, " r"],
+    ) -> Float[np.ndarray, " r"]:
+        """Let the inner solver fit them."""
+        return self.inner.rescale(problem, weights, limit)
+
+
+def limit_of(
+    inner: WeightingSolver, problem: Problem, answer: Answer
+) -> Float[np.ndarray, " r"] | None:
+    """Return the longest direction where an answer was found; None where gradients set no limit."""
+    if answer.limit is not None or not (problem.known and inner.needs_gradients):
+        return answer.limit
+    if inner.total_weight(problem.m) < math.inf:
+        return None
+    limit: np.ndarray = np.minimum(inner.longest(problem), sys.float_info.max)
+    return limit  # finite, as all that a state holds
+
+
+def fit(
+    inner: WeightingSolver,
+    problem: Problem,
+    weights: Float[np.ndarray, "r m"],
+    fresh: Answer | None = None,
+) -> Float[np.ndarray, "r m"]:
+    """Fit weights of the inner solver, found on other gradients, to what is at hand.
+
+    Args:
+        inner: the solver.
+        problem: what is at hand; the gradients, or only values for a solver that needs no more.
+        weights: the weights found before.
+        fresh: what the solver answers here, if it was asked.
+    """
+    bounded = inner.total_weight(problem.m) < math.inf
+    if bounded or (inner.needs_gradients and not problem.known):
+        return weights
+    limit = np.full(problem.r, math.inf)
+    if fresh is not None and inner.needs_gradients:
+        limit = (fresh.problem or problem).length(fresh.weights)
+    factors = inner.rescale(problem, weights, limit)
+    fitted: np.ndarray = weights * factors[:, None]
+    return fitted
+
 
 def check_inner(inner: object) -> None:
     """Refuse what does not weigh rows.
@@ -26,6 +84,8 @@ def check_inner(inner: object) -> None:
     Raises:
         TypeError: it is no WeightingSolver.
     """
+    if isinstance(inner, type):
+        raise TypeError(f"inner must be an object, got a class: write {inner.__name__}()")
     if not isinstance(inner, WeightingSolver):
         raise TypeError(f"inner must be a WeightingSolver, got {type(inner).__name__}")
     if not inner.weighs_rows:

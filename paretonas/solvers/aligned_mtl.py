@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -57,6 +58,16 @@ class AlignedMTL(WeightingSolver):
         if self.scale not in get_args(Scale):
             raise ValueError(f"scale must be one of {get_args(Scale)}, got {self.scale!r}")
         check_preference(self.preference)
+
+    def total_weight(self, m: int) -> float:
+        """Return sqrt(m) if no gradient is made longer; else there is no such sum."""
+        return math.sqrt(m) if self.scale == "min" else math.inf
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the root of the sum of squares, which no singular value exceeds, by preference."""
+        wanted, norms = problem.spread(self.preference), problem.gram.norms
+        longest: Array = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(norms, axis=-1)
+        return longest
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the spectrum of the gradients, and even it out."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from paretonas.solvers._gram import FEW, Gram, dot
 from paretonas.solvers._rows import Jacobian, like, weighted_sum, weights_like
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import Problem, Sum
 
 Looks = tuple[list[float], list[float]]
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
@@ -33,11 +33,14 @@ class Weighting:
         weights: (m,) or (r, m).
         certificate: smallest cosine, KKT residual, stationarity gap, rank, branch.
         state: plain values to hand back on the next call; None for a solver without memory.
+        limit: (r,), where the weights were kept from other gradients: multiply them, and the sum
+            of the gradients by them, by ``length_factor``. None where nothing is to fit.
     """
 
     weights: Float[Tensor, "*r m"]
     certificate: Certificate
     state: object = None
+    limit: Float[np.ndarray, " r"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,8 @@ class Answer(NamedTuple):
         branch: the way taken, or a function that names it for each ray.
         state: handed to the caller.
         problem: what the certificate refers to, if not the problem as given.
+        limit: for weights that were kept from other gradients, and are now to be fitted to these:
+            the longest direction where they were found; None for weights of these gradients.
     """
 
     weights: Float[np.ndarray, "r m"]
@@ -97,6 +102,7 @@ class Answer(NamedTuple):
     branch: str | Callable[[], tuple[str, ...]] = "closed form"
     state: object = None
     problem: Problem | None = None
+    limit: Float[np.ndarray, " r"] | None = None
 
 
 class WeightingSolver(ABC):
@@ -176,6 +182,63 @@ class WeightingSolver(ABC):
         """Say whether the next call, with this state, looks at gradients."""
         return self.needs_gradients
 
+    def length_factor(
+        self, weighting: Weighting, vector: Float[Tensor, "*r n"]
+    ) -> Float[Tensor, "*r 1"]:
+        """Factor that brings a sum by kept weights, and these, to the length the method allows.
+
+        Args:
+            weighting: what ``from_values`` returned.
+            vector: the gradients summed by its weights, after one backward pass.
+        """
+        given = weighting.weights.to("cpu", torch.float64)
+        if weighting.limit is None:
+            return torch.ones_like(given[..., :1])
+        summed = Sum(vector if vector.ndim == 2 else vector.unsqueeze(0))
+        weights = given.numpy().reshape(-1, given.shape[-1])
+        with np.errstate(invalid="ignore"):  # under a scaler the vector may be infinite
+            factors = self.rescale(summed, weights, weighting.limit)
+        return torch.from_numpy(factors).view_as(given[..., :1])
+
+    def total_weight(self, m: int) -> float:
+        """Sum of the absolute weights that is never exceeded, whatever the gradients are.
+
+        With a finite one the direction is at most so many times as long as the longest gradient,
+        also where the weights are used again on other gradients. Infinite, as by default, where
+        weights have ratios or inverses of lengths in them: used again they need ``rescale``.
+
+        Args:
+            m: objectives.
+        """
+        return math.inf
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Length that no direction of this method exceeds on gradients of these lengths."""
+        total = self.total_weight(problem.m)
+        return total * problem.gram.norms.max(-1) if total < math.inf else np.full(problem.r, total)
+
+    def rescale(
+        self,
+        problem: Problem | Sum,
+        weights: Float[np.ndarray, "r m"],
+        limit: Float[np.ndarray, " r"],
+    ) -> Float[np.ndarray, " r"]:
+        """Factor that fits weights found on other gradients to these, for wrappers that keep some.
+
+        Without it, weights found on short gradients make an endless direction of long ones.
+
+        Args:
+            problem: the gradients at hand, or only their sum by the weights.
+            weights: in the proportions that stay.
+            limit: what ``longest`` was where the method was last asked; in its place stands what
+                it is for the gradients at hand, where these are known and it needs no solution.
+        """
+        if isinstance(problem, Problem):
+            limit = self.longest(problem)
+            if np.isinf(limit).all():  # no need to look at the gradients
+                return np.ones(problem.r)
+        return shortened(problem.length(weights), limit)
+
     @abstractmethod
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the weights of the rows, for all rays at once."""
@@ -183,6 +246,9 @@ class WeightingSolver(ABC):
     def _answer(self, problem: Problem, state: object) -> tuple[Answer, Looks | None]:
         # With how the direction lies to the rows, where a promise depends on it.
         answer = self.weigh(problem, state)
+        if answer.limit is not None and problem.known:
+            factors = self.rescale(problem, answer.weights, answer.limit)
+            answer = answer._replace(weights=answer.weights * factors[:, None], limit=None)
         if not self.non_conflicting:
             return answer, None
         seen = answer.problem or problem
@@ -210,7 +276,7 @@ class WeightingSolver(ABC):
         )
         dtype = torch.promote_types(like.dtype, torch.float32)  # as for a direction
         weights = problem.shaped(answer.weights).to(like.device, dtype)
-        return Weighting(weights, certificate, answer.state)
+        return Weighting(weights, certificate, answer.state, answer.limit)
 
     def _combined(
         self, problem: Problem, answer: Answer, looks: Looks | None, out: Tensor | None
@@ -269,6 +335,15 @@ class WeightingSolver(ABC):
             for size, least in zip(length, cosine, strict=True)
         ]
         return weights if all(moves) else np.where(np.array(moves)[:, None], weights, 0.0)
+
+
+def shortened(
+    length: Float[np.ndarray, " r"], limit: Float[np.ndarray, " r"]
+) -> Float[np.ndarray, " r"]:
+    """Factors that bring lengths down to a limit."""
+    over = length > limit
+    factors: np.ndarray = np.where(over, limit / np.where(over, length, 1.0), 1.0)
+    return factors
 
 
 def _look(gram: Gram, weights: np.ndarray) -> Looks:

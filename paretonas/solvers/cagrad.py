@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers._simplex_qp import raise_floor, raised_residual
 from paretonas.solvers.base import Answer, WeightingSolver
@@ -52,6 +53,11 @@ class CAGrad(WeightingSolver):
         """Check the radius."""
         if not 0.0 <= self.c < math.inf:
             raise ValueError(f"c must be non-negative and finite, got {self.c}")
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return 1 + c lengths of the mean gradient."""
+        equal = problem.spread(None)
+        return (1.0 + self.c) * problem.length(equal)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Raise the floor on unit gradients, at a scale where the longest has length 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers._gram import dot, plain
@@ -49,6 +50,11 @@ class ConFIG(WeightingSolver):
     def __post_init__(self) -> None:
         """Check the preference."""
         check_preference(self.preference)
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the sum of the lengths, of which the projections on the direction are parts."""
+        longest: np.ndarray = problem.gram.norms.sum(-1)
+        return longest
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve on unit gradients, and put the lengths back."""

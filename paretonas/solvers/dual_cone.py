@@ -41,6 +41,11 @@ class UPGrad(WeightingSolver):
 
     non_conflicting: ClassVar[bool] = True
 
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the mean length: no projection is longer than its gradient."""
+        longest: np.ndarray = problem.gram.norms.mean(-1)
+        return longest
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Project all rows in one call; lengths come back afterwards."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
@@ -91,6 +96,12 @@ class DualProj(WeightingSolver):
     def __post_init__(self) -> None:
         """Refuse a preference that is none."""
         check_preference(self.preference)
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the weighted mean of the lengths: a projection is no longer."""
+        wanted = problem.spread(self.preference)
+        longest: np.ndarray = (wanted * problem.gram.norms).sum(-1)
+        return longest
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Project the weighted sum."""

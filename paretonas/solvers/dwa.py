@@ -61,6 +61,10 @@ class DynamicWeightAverage(WeightingSolver):
             )
         positive("temperature", self.temperature)
 
+    def total_weight(self, m: int) -> float:
+        """Return m: weights are positive and sum to it."""
+        return float(m)
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Weigh by the two epochs before this one, and add the values to this one's mean."""
         values = problem.values

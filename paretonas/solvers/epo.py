@@ -57,6 +57,10 @@ class EPO(WeightingSolver):
         if not 0 <= self.tolerance < float("inf"):
             raise ValueError(f"tolerance must be non-negative and finite, got {self.tolerance}")
 
+    def total_weight(self, m: int) -> float:
+        """Return 1: weights are convex."""
+        return 1.0
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Set up one program per ray and solve them together."""
         preference = problem.spread(self.preference)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from paretonas.solvers._learned import Kind, array, recalled
-from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state
+from paretonas.solvers._wrapper import Wrapper, check_inner, fit, inner_state, limit_of
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
-STATE: dict[str, Kind] = {"inner": "inner", "weights": "numbers", "age": "count"}
+STATE: dict[str, Kind] = {
+    "inner": "inner",
+    "weights": "numbers",
+    "limit": "sizes or None",
+    "age": "count",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +26,22 @@ class EveryKSteps(Wrapper):
 
     Weights change little from step to step, and without new ones a step costs one backward pass
     instead of m: ``due`` tells whether the next call needs gradients. On a call in between, the
-    inner solver's guarantees do not hold, and it does not see the values.
+    inner solver's guarantees about angles do not hold, and it does not see the values.
+
+    What it says about length does hold, on the gradients at hand: those of `NashMTL` and `FairGrad`
+    go by the inverse of the gradients' lengths, those of `UPGrad` by their ratios, and kept as they
+    are such weights would make an endless direction where a short gradient grows. So a direction
+    in between is shortened to the longest that the method could give on these gradients
+    (``longest``), or brought to the length that its equation asks for (`FairGrad`). After one
+    backward pass only the sum of the gradients is known: where the limit depends on each length,
+    it is then that of the last solved call. Convex weights, as of `MGDA`, are kept as they are.
 
     Attributes:
         inner: the solver to ask.
         k: calls that one answer serves; 1 is the inner solver.
 
-    The state is the weights, how many calls they have served, and the inner state.
+    The state is the weights, the longest direction where they were found, how many calls they have
+    served, and the inner state.
 
     Raises:
         TypeError: inner does not weigh rows.
@@ -67,9 +82,18 @@ class EveryKSteps(Wrapper):
         if known is None or _age(known["age"]) >= self.k:
             answer = self.inner.weigh(problem, inner_state(known))
             kept = torch.from_numpy(answer.weights.copy())
-            return answer._replace(state={"inner": answer.state, "weights": kept, "age": 1})
+            limit = limit_of(self.inner, problem, answer)
+            after = {"inner": answer.state, "weights": kept, "limit": None, "age": 1}
+            if limit is not None:  # as wide as the weights, as every entry of a state is
+                wide = np.broadcast_to(limit[:, None], kept.shape)
+                after["limit"] = torch.from_numpy(wide.copy())
+            return answer._replace(state=after)
         older = {**known, "age": _age(known["age"]) + 1}
-        return Answer(array(known["weights"]).copy(), branch="reused", state=older)
+        weights = array(known["weights"]).copy()
+        if not self.inner.needs_gradients:
+            weights = fit(self.inner, problem, weights)
+        limit = None if known["limit"] is None else array(known["limit"])[:, 0]
+        return Answer(weights, branch="reused", state=older, limit=limit)
 
 
 def _age(entry: object) -> int:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers._newton import balance, balance_residual
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.certificate import RESOLUTION
+from paretonas.solvers.problem import Problem, Sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,10 @@ class FairGrad(WeightingSolver):
     exist, the direction is 0 and the branch "stationary". A zero gradient is left out, with weight
     0. With alpha far from 1, or nearly dependent gradients 1e6 apart in length, the weights can
     differ by more than float64 resolves; the certificate's KKT residual then says so.
+
+    Where a wrapper uses weights again on other gradients, it keeps their proportions, and the
+    length is the one that the equation gives to these on the gradients at hand, for alpha >= 1 at
+    most that of the solution; and at most that of the last solution.
 
     The weights are the optimum of a strictly convex program, found by Newton's method on unit
     gradients; the published code hands the equation to a least-squares solver.
@@ -60,6 +66,48 @@ class FairGrad(WeightingSolver):
                 f"alpha must be positive and finite (0 would be LinearScalarization), "
                 f"got {self.alpha}"
             )
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the solution's length; up to alpha = 1 a bound that needs no solution.
+
+        |d|^2 = sum_i x_i g_i . d = sum_i (g_i . d)^(1 - alpha), and g_i . d <= |g_i| |d|.
+        """
+        if self.alpha > 1.0:
+            return problem.length(self.weigh(problem, None).weights)
+        lit = problem.gram.norms > 0
+        powers = np.where(lit, problem.gram.norms, 1.0) ** (1.0 - self.alpha)
+        longest: np.ndarray = (lit * powers).sum(-1) ** (1.0 / (1.0 + self.alpha))
+        return longest
+
+    def rescale(
+        self,
+        problem: Problem | Sum,
+        weights: Float[np.ndarray, "r m"],
+        limit: Float[np.ndarray, " r"],
+    ) -> Float[np.ndarray, " r"]:
+        """Give weights x in fixed proportions the length that the equation asks for.
+
+        It is where 1/2 |sum_i x_i g_i|^2 - sum_i integral of x_i^(-1/alpha), whose minimum the
+        solution is, is least along x: |d|^2 = sum_i x_i^(1 - 1/alpha). For alpha > 1 that minimum
+        is where |d| is largest, so no proportions give a longer direction than the solution's;
+        where the sum of the gradients cancels, ``limit`` still ends its growth.
+        """
+        length = problem.length(weights)
+        if isinstance(problem, Problem):
+            if self.alpha <= 1.0:
+                limit = self.longest(problem)
+            noise = RESOLUTION * (weights * problem.gram.norms).sum(-1)
+            moves = length > noise  # else it is rounding, and the point is stationary
+        else:
+            moves = length > 0
+        length = np.where(moves, length, 1.0)
+        top = np.maximum(weights.max(-1), 1e-300)  # taken out, so that no power overflows
+        shares = weights / top[:, None]
+        held = shares > 0
+        powers = held * np.where(held, shares, 1.0) ** (1.0 - 1.0 / self.alpha)
+        square = powers.sum(-1) * (top / length) ** 2
+        factors: np.ndarray = square ** (self.alpha / (1.0 + self.alpha)) / top
+        return np.where(moves, np.minimum(factors, limit / length), 0.0)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Balance unit gradients, then put their lengths back.

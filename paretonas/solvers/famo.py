@@ -69,6 +69,10 @@ class FAMO(WeightingSolver):
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
         check_point("min_losses", self.min_losses)
 
+    def total_weight(self, m: int) -> float:
+        """Return 1: weights are convex."""
+        return 1.0
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Learn from the last step, if nobody has yet, and weigh."""
         now = self._above(problem)

@@ -63,6 +63,10 @@ class GradNorm(WeightingSolver):
             raise ValueError(f"alpha must be at least 0 and finite, got {self.alpha}")
         positive("lr", self.lr)
 
+    def total_weight(self, m: int) -> float:
+        """Return m: weights are positive and sum to it."""
+        return float(m)
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Weigh by the weights so far, then learn from lengths and values."""
         values, norms = problem.values, problem.gram.norms

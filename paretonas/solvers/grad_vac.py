@@ -70,6 +70,11 @@ class GradVac(WeightingSolver):
         if not 0.0 < self.beta <= 1.0:
             raise ValueError(f"beta must be in (0, 1], got {self.beta}")
 
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the sum of the lengths, which is beyond reach where no target is above 0."""
+        longest: np.ndarray = problem.gram.norms.sum(-1)
+        return longest
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Correct in the space of weights: only angles between rows are needed."""
         cosines, norms = problem.gram.cosines, problem.gram.norms

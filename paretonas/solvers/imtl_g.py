@@ -39,6 +39,10 @@ class IMTLG(WeightingSolver):
     tensor([0.7500, 0.7500])
     """
 
+    def total_weight(self, m: int) -> float:
+        """Return 1: the absolute weights sum to it."""
+        return 1.0
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve on unit gradients, whose lengths do not turn the direction."""
         if (few := _few(problem)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
@@ -27,6 +28,10 @@ class InverseMagnitude(WeightingSolver):
     >>> InverseMagnitude()(torch.tensor([[3.0, 0.0], [0.0, 0.1]])).vector
     tensor([1., 1.])
     """
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return m: the terms are unit vectors."""
+        return np.full(problem.r, float(problem.m))
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Invert the lengths."""

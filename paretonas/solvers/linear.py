@@ -42,6 +42,10 @@ class LinearScalarization(WeightingSolver):
         """Refuse a preference that is none."""
         check_preference(self.preference)
 
+    def total_weight(self, m: int) -> float:
+        """Return 1: weights are convex."""
+        return 1.0
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Take the preference as it is."""
         return Answer(problem.spread(self.preference), state=state)
@@ -73,6 +77,10 @@ class RandomWeights(WeightingSolver):
     def __post_init__(self) -> None:
         """Refuse a generator that is none."""
         check_generator(self.generator)
+
+    def total_weight(self, m: int) -> float:
+        """Return 1: weights are convex."""
+        return 1.0
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Draw on the generator's device and bring the weights to the host."""

@@ -34,6 +34,10 @@ class MGDA(WeightingSolver):
 
     non_conflicting: ClassVar[bool] = True
 
+    def total_weight(self, m: int) -> float:
+        """Return 1: weights are convex."""
+        return 1.0
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the convex weights of the shortest vector."""
         weights = problem.shortest

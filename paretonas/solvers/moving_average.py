@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from paretonas.solvers._learned import Kind, array, recalled
-from paretonas.solvers._wrapper import Wrapper, check_inner, inner_state
+from paretonas.solvers._wrapper import Wrapper, check_inner, fit, inner_state
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 
@@ -21,7 +21,12 @@ class MovingAverage(Wrapper):
     Weights found on one minibatch depend on its noise, and so does the product of both: the
     expected direction is biased, and the inner solver may not converge. Averaged weights are nearly
     independent of the batch. Convex weights stay convex; what the inner solver guarantees for each
-    single call, non-conflict among it, no longer holds.
+    single call about angles, non-conflict among it, no longer holds.
+
+    What it says about length does: weights that go by the lengths of gradients, as those of
+    `NashMTL` or `UPGrad`, are first fitted to the gradients at hand (``rescale``), and then
+    averaged with the new ones. No call can so outweigh the others because its gradients were short,
+    and the direction is no longer than the longest that the method could give on these gradients.
 
     Attributes:
         inner: the solver whose weights are averaged.
@@ -66,6 +71,9 @@ class MovingAverage(Wrapper):
         answer = self.inner.weigh(problem, inner_state(known))
         weights = answer.weights
         if known is not None and self.momentum > 0:
-            weights = self.momentum * array(known["weights"]) + (1 - self.momentum) * weights
+            before = array(known["weights"])
+            if answer.limit is None:
+                before = fit(self.inner, problem, before, answer)
+            weights = self.momentum * before + (1 - self.momentum) * weights
         after = {"inner": answer.state, "weights": torch.from_numpy(weights.copy())}
         return answer._replace(weights=weights, state=after)

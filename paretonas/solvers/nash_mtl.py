@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers._newton import Balance, balance, balance_residual
 from paretonas.solvers.base import Answer, WeightingSolver
@@ -25,7 +27,8 @@ class NashMTL(WeightingSolver):
     So the direction has a length of its own: sqrt(m), and 1 once clipped as published. Near a
     Pareto stationary point it does not shrink; where the convex hull of the gradients contains 0
     (to 3e-8 of their lengths), no such weights exist, the direction is 0 and the branch
-    "stationary". A zero gradient is left out of the bargain, with weight 0.
+    "stationary". A zero gradient is left out of the bargain, with weight 0. Where a wrapper uses
+    the weights again on other gradients, the direction is clipped on these, as published.
 
     The bargain is the optimum of 1/2 |sum_i a_i g_i|^2 - sum_i log a_i, which Newton's method
     finds exactly (for two objectives there is a formula), where the published code takes 20 steps
@@ -53,6 +56,11 @@ class NashMTL(WeightingSolver):
         """Check the length."""
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"max_norm must be positive or None, got {self.max_norm}")
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return max_norm, or the sqrt(m) that it would clip; the gradients do not matter."""
+        own = math.sqrt(problem.m)
+        return np.full(problem.r, own if self.max_norm is None else min(own, self.max_norm))
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Bargain over unit gradients, whose lengths do not matter."""

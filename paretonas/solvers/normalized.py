@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers._aim import refuse
 from paretonas.solvers._wrapper import Wrapper, check_inner, referred_back
-from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.base import Answer, WeightingSolver, shortened
+from paretonas.solvers.problem import Problem, Sum
 
 SHORTEST = 1e-300  # length whose inverse is still far from overflow
 
@@ -66,6 +68,29 @@ class Normalized(Wrapper):
     def needs_gradients(self) -> bool:  # type: ignore[override]
         """Whether lengths or the inner solver ask for them."""
         return self.by != "loss" or self.inner.needs_gradients
+
+    def total_weight(self, m: int) -> float:
+        """Return infinity: a gradient may be short, or a value small."""
+        return math.inf
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return that of the inner solver on the divided rows."""
+        return self.inner.longest(problem.scaled(self._factors(problem)))
+
+    def rescale(
+        self,
+        problem: Problem | Sum,
+        weights: Float[np.ndarray, "r m"],
+        limit: Float[np.ndarray, " r"],
+    ) -> Float[np.ndarray, " r"]:
+        """Let the inner solver fit them to the divided rows; shorten where these are unknown."""
+        if isinstance(problem, Sum):
+            return shortened(problem.length(weights), limit)
+        factors = self._factors(problem)
+        if self.needs_gradients:
+            return self.inner.rescale(problem.scaled(factors), weights / factors, limit)
+        total = self.inner.total_weight(problem.m)
+        return shortened(np.abs(weights / factors).sum(-1), np.full(problem.r, total))
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve for the divided rows."""

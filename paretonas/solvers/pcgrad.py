@@ -56,6 +56,11 @@ class PCGrad(WeightingSolver):
         """Refuse a generator that is none."""
         check_generator(self.generator)
 
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the sum of the lengths: no projection makes a gradient longer."""
+        longest: np.ndarray = problem.gram.norms.sum(-1)
+        return longest
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Project in the space of weights: only angles between rows are needed."""
         cosines, norms = problem.gram.cosines, problem.gram.norms

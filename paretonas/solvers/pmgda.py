@@ -75,6 +75,11 @@ class PMGDA(WeightingSolver):
         if not 0 < self.sigma <= 1:
             raise ValueError(f"sigma must be in (0, 1], got {self.sigma}")
 
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the mean length: a correction is no longer, nor is a shortest vector."""
+        longest: np.ndarray = problem.gram.norms.mean(-1)
+        return longest
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Descend where the ray is met, correct where it is not."""
         ray = aim(problem.spread(self.preference))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,10 @@ class PMTL(WeightingSolver):
             raise ValueError(f"others must have shape (K, m), got {tuple(self.others.shape)}")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance must be in [0, 1), got {self.tolerance}")
+
+    def total_weight(self, m: int) -> float:
+        """Return 2 sqrt(m): rows and borders weigh 1 together, and a border is at most 2 long."""
+        return 2.0 * math.sqrt(m)
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Find the borders in play, then the shortest vector."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from paretonas.solvers._kind import check_kind
 from paretonas.solvers._wrapper import Wrapper, check_inner
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import Problem, Sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,9 @@ class Preconditioned(Wrapper):
 
     The certificate refers to the metric: its cosines, a' P^-1 b / (|a| |b|) with lengths in the
     metric too, have the signs of the changes that the step makes. Where one is 0 up to rounding,
-    the plain cosine between gradient and step can be larger by up to sqrt(max P / min P). Needs
-    the gradients themselves, not only their Gram matrix.
+    the plain cosine between gradient and step can be larger by up to sqrt(max P / min P). What the
+    inner solver says about length, it says about the length in the metric. Needs the gradients
+    themselves, not only their Gram matrix.
 
     Raises:
         TypeError: inner does not weigh rows, or the divisor is neither tensor nor function.
@@ -80,23 +82,38 @@ class Preconditioned(Wrapper):
         """Say whether the next call of the inner solver looks at gradients."""
         return self.inner.due(state)
 
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return that of the inner solver, in the metric."""
+        return self.inner.longest(problem.with_metric(self._metric(problem.n)))
+
+    def rescale(
+        self,
+        problem: Problem | Sum,
+        weights: Float[np.ndarray, "r m"],
+        limit: Float[np.ndarray, " r"],
+    ) -> Float[np.ndarray, " r"]:
+        """Let the inner solver fit them in the metric."""
+        if self.inner.needs_gradients:
+            problem = problem.with_metric(self._metric(problem.n))
+        return self.inner.rescale(problem, weights, limit)
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve in the metric."""
         if not self.inner.due(state):
             return self.inner.weigh(problem, state)
-        divisor = self.divisor if isinstance(self.divisor, Tensor) else self.divisor()
-        check_kind("divisor", divisor)
-        divides = divisor.shape == (problem.rows.n,) and bool(
-            (divisor.isfinite() & (divisor > 0)).all()
-        )
-        if not divides:
-            raise ValueError(
-                f"divisor must have shape (n,) = ({problem.rows.n},) with positive, finite "
-                f"entries, got shape {tuple(divisor.shape)}"
-            )
-        metric = problem.with_metric(1.0 / divisor.detach().double())
+        metric = problem.with_metric(self._metric(problem.n))
         answer = self.inner.weigh(metric, state)
         return answer if answer.problem is not None else answer._replace(problem=metric)
+
+    def _metric(self, n: int) -> Float[Tensor, " n"]:
+        divisor = self.divisor if isinstance(self.divisor, Tensor) else self.divisor()
+        check_kind("divisor", divisor)
+        if divisor.shape != (n,) or not bool((divisor.isfinite() & (divisor > 0)).all()):
+            raise ValueError(
+                f"divisor must have shape (n,) = ({n},) with positive, finite "
+                f"entries, got shape {tuple(divisor.shape)}"
+            )
+        return 1.0 / divisor.detach().double()
 
 
 def divisor_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Float[Tensor, " n"]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.dual_cone import project
@@ -36,6 +37,10 @@ class PriorityProjection(WeightingSolver):
     """
 
     non_conflicting: ClassVar[bool] = True
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return the length of the first gradient, which is projected."""
+        return problem.gram.norms[:, 0]
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Project the first row alone."""

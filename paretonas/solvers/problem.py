@@ -120,6 +120,20 @@ class Problem:
         return min_norm(self.gram)
 
     @property
+    def n(self) -> int:
+        """Parameters."""
+        return self.rows.n if self._unscaled is None else self._unscaled[0].n
+
+    def length(self, weights: Float[np.ndarray, "r m"]) -> Float[np.ndarray, " r"]:
+        """Length of the weighted sum of the rows."""
+        terms = weights * self.gram.norms
+        total = np.maximum(np.abs(terms).sum(-1), 1e-300)  # so that no square overflows
+        terms = terms / total[:, None]
+        square = np.vecdot(terms, np.matvec(self.gram.cosines, terms))
+        lengths: Float[np.ndarray, " r"] = total * np.sqrt(np.maximum(square, 0.0))
+        return lengths
+
+    @property
     def given_values(self) -> Float[np.ndarray, "r m"] | None:
         """The values of the objectives, or None."""
         return self._values
@@ -175,9 +189,10 @@ class Problem:
             by = torch.from_numpy(factors).to(dense.device, dense.dtype).unsqueeze(-1)
             return Rows(dense * by if self.batched else (dense * by).squeeze(0))
 
-        problem = self._derived(
-            rows, lambda: Gram(self.gram.cosines, self.gram.norms * factors), values
-        )
+        def gram() -> Gram:
+            return Gram(self.gram.cosines, self.gram.norms * factors)
+
+        problem = self._derived(rows, gram if self.known else _no_gram, values)
         problem._unscaled = (self, factors)
         return problem
 
@@ -248,6 +263,29 @@ class Problem:
                 + (f" of ray {at[0]}" if self.batched else "")
             )
         return wide if self.batched else wide[None]
+
+
+class Sum:
+    """Gradients of which only the weighted sum is known, as it comes from one backward pass.
+
+    Attributes:
+        n: parameters.
+    """
+
+    def __init__(self, vector: Float[Tensor, "r n"]) -> None:
+        """Take the sum of each ray."""
+        self._vector = vector
+        self.n = vector.shape[-1]
+
+    def length(self, weights: Float[np.ndarray, "r m"]) -> Float[np.ndarray, " r"]:
+        """Length of the sum, which was made by these weights."""
+        sizes: Tensor = torch.linalg.vector_norm(self._vector, dim=-1, dtype=torch.float64)
+        lengths: np.ndarray = sizes.numpy(force=True)
+        return lengths
+
+    def with_metric(self, metric: Float[Tensor, " n"]) -> Sum:
+        """Measure by a'diag(metric)b instead of a'b."""
+        return Sum(self._vector.double() * metric.to(self._vector.device, torch.float64).sqrt())
 
 
 def _possible(products: np.ndarray, slack: float) -> Gram:

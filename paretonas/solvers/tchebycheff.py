@@ -58,6 +58,10 @@ class SmoothTchebycheff(WeightingSolver):
         if not 0 < self.mu < float("inf"):
             raise ValueError(f"mu must be positive and finite, got {self.mu}")
 
+    def total_weight(self, m: int) -> float:
+        """Return 1: weights are shares of the preference."""
+        return 1.0
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Differentiate the smooth maximum."""
         preference = problem.spread(self.preference)
@@ -95,6 +99,10 @@ class Tchebycheff(WeightingSolver):
         """Refuse what cannot be a preference or an ideal."""
         check_preference(self.preference)
         check_point("ideal", self.ideal)
+
+    def total_weight(self, m: int) -> float:
+        """Return 1: weights are shares of the preference."""
+        return 1.0
 
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Share the weight among the worst."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers._rows import Jacobian
 from paretonas.solvers._wrapper import referred_back
 from paretonas.solvers.base import Answer, Direction, Solver, WeightingSolver
-from paretonas.solvers.problem import Problem, check_preference
+from paretonas.solvers.problem import Problem, Sum, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,17 +92,42 @@ class Weighted(WeightingSolver):
         """Say whether the next call of the inner solver looks at gradients."""
         return self.inner.due(state) if isinstance(self.inner, WeightingSolver) else True
 
+    def total_weight(self, m: int) -> float:
+        """Return that of the inner solver: no entry of the preference is above 1."""
+        return self.inner.total_weight(m) if isinstance(self.inner, WeightingSolver) else math.inf
+
+    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+        """Return that of the inner solver on the scaled rows."""
+        return self._weighing().longest(self._seen(problem))
+
+    def rescale(
+        self,
+        problem: Problem | Sum,
+        weights: Float[np.ndarray, "r m"],
+        limit: Float[np.ndarray, " r"],
+    ) -> Float[np.ndarray, " r"]:
+        """Let the inner solver fit them to the scaled rows."""
+        preference = self.preference.detach().to("cpu", torch.float64).numpy()
+        spread = np.broadcast_to(preference, weights.shape)
+        seen = self._seen(problem) if isinstance(problem, Problem) else problem
+        return self._weighing().rescale(seen, weights / spread, limit)
+
     def weigh(self, problem: Problem, state: object) -> Answer:
         """Solve for the scaled rows.
 
         Raises:
             TypeError: the inner solver does not weigh rows.
         """
+        answer = self._weighing().weigh(self._seen(problem), state)
+        return referred_back(answer, problem.spread(self.preference))
+
+    def _seen(self, problem: Problem) -> Problem:
+        preference, values = problem.spread(self.preference), problem.given_values
+        return problem.scaled(preference, None if values is None else values * preference)
+
+    def _weighing(self) -> WeightingSolver:
         if not (isinstance(self.inner, WeightingSolver) and self.weighs_rows):
             raise TypeError(
                 f"{type(self.inner).__name__} does not weigh rows: call with a jacobian"
             )
-        preference = problem.spread(self.preference)
-        values = problem.given_values
-        seen = None if values is None else values * preference
-        return referred_back(self.inner.weigh(problem.scaled(preference, seen), state), preference)
+        return self.inner

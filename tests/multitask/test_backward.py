@@ -508,7 +508,7 @@ def test_unlisted_parameter_that_two_losses_reach_is_refused():
     with pytest.raises(
         ValueError, match=r"losses 1 and 2 both reach a parameter of shape \(3, 4\)"
     ):
-        odd = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+        odd = nn.Parameter(torch.randn(3, 4, dtype=torch.float64))
         losses = net.losses(inputs)
         backward(
             [losses[0], losses[1] + odd.sum(), losses[2] * odd.sum()],

@@ -13,11 +13,13 @@ from paretonas.solvers.base import Direction, WeightingSolver
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.dual_cone import UPGrad
 from paretonas.solvers.every import EveryKSteps
+from paretonas.solvers.fair_grad import FairGrad
 from paretonas.solvers.famo import FAMO
 from paretonas.solvers.inverse_magnitude import InverseMagnitude
 from paretonas.solvers.linear import LinearScalarization
 from paretonas.solvers.mgda import MGDA
 from paretonas.solvers.moving_average import MovingAverage
+from paretonas.solvers.nash_mtl import NashMTL
 from paretonas.solvers.normalized import Normalized
 from paretonas.solvers.preconditioned import Preconditioned, divisor_of
 from paretonas.solvers.problem import Problem
@@ -383,9 +385,10 @@ def test_what_divides_unknown_is_refused():
 # all of them
 
 
-def test_a_state_survives_the_disk(around, jacobians):
+@pytest.mark.parametrize("inner", [FAMO(), NashMTL(), FairGrad()])
+def test_a_state_survives_the_disk(around, inner, jacobians):
     values = torch.rand(10, 3, dtype=torch.float64)
-    solver = around(FAMO())
+    solver = around(inner)
     expected, _ = _calls(solver, jacobians, values)
     state, found = None, []
     for jacobian, now in zip(jacobians, values, strict=True):
