@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas.data import Split
-from paretonas.training import Recipe, batches, evaluate, reset, train, warmup_cosine
+from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
 from search_spaces import toy
 
 ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}
@@ -37,16 +37,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
 
 
 def test_training_changes_no_global_state():
-    network = nn.Linear(2, 2)
     before = torch.get_rng_state()
     trained(0)
-    reset(network, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_training_learns_what_a_line_can_tell():
     network = nn.Linear(2, 2)
-    reset(network, seed=0)
     losses = list(train(network, blobs(), Recipe(epochs=30, batch_size=16, learning_rate=0.1)))
     assert len(losses) == 30
     assert losses[-1] < 0.1 * losses[0]
@@ -121,18 +118,6 @@ def test_scoring_is_in_evaluation_mode_and_leaves_the_network_as_it_was(training
     assert evaluate(network, blobs()) == evaluate(network, blobs())
     assert network.training is training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
-def test_reset_gives_fresh_weights_by_seed_and_an_empty_memory():
-    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    network(torch.randn(8, 2))
-    reset(network, seed=1)
-    one = copy.deepcopy(network.state_dict())
-    assert one["1.num_batches_tracked"] == 0
-    reset(network, seed=2)
-    assert not torch.equal(network.state_dict()["0.weight"], one["0.weight"])
-    reset(network, seed=1)
-    assert all(torch.equal(one[name], value) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._forward import evaluating, handed, seeded
 from ..alpha import AlphaStep, Scale, aimed, drive, rays
 from ..constraint import Constraint
 from ..data import Data
@@ -518,10 +519,10 @@ def _check_outputs(supernet: Supernet, data: Data) -> None:
     Raises:
         ValueError: options of different shapes, or outputs that are not one score per class.
     """
-    x = data.train.inputs[:2]
+    x = handed(supernet, data.train.inputs[:2])
     gates = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
-    with torch.no_grad():
-        y = supernet.eval()(x, gates)
+    with evaluating(supernet), seeded(0), torch.no_grad():
+        y = supernet(x, gates)
     if y.ndim != 2 or y.shape[1] < data.classes:
         raise ValueError(
             f"the network must give a score for each of {data.classes} classes, "

@@ -7,7 +7,7 @@ from torch import nn
 from paretonas.data import Data
 from paretonas.nn import Linear, OneOf, Supernet, Width
 from paretonas.space import Architecture, decode
-from paretonas.training import Recipe, evaluate, reset, train
+from paretonas.training import Recipe, evaluate, train
 
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.03)
 
@@ -32,8 +32,7 @@ def test_the_result_is_that_of_training_each_alone(
     assert torch.equal(torch.get_rng_state(), before)
     assert [f.architecture for f in found] == architectures
     for finalist in found:
-        network = supernet.extract(finalist.architecture)
-        reset(network, seed=3)
+        network = supernet.fresh(finalist.architecture, seed=3)
         list(train(network, data.train, RECIPE, seed=3))
         assert same(network, finalist.network)
         assert finalist.valid == evaluate(network, data.valid)
