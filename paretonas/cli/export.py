@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from paretonas._forward import handed
 from paretonas.cli.display import quantity
 from paretonas.cli.find import find_space
 from paretonas.devices import find_device, measure_latency
@@ -59,7 +60,7 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None) -> None:
             f"read back and run on {count} test examples: outputs differ from the network's by "
             f"at most {written.max_difference:.2g}"
         )
-    _compare_latency(run, point, network, path, format, data.example)
+    _compare_latency(run, point, network, path, format, handed(network, data.example))
 
 
 def _compare_latency(
