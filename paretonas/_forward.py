@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 from collections.abc import Iterator
@@ -25,6 +26,19 @@ def handed(network: nn.Module, inputs: Tensor) -> Tensor:
     return inputs.detach().to(dtype, copy=True)
 
 
+def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
+    """A deep copy, with the results of earlier forward passes that a network keeps detached.
+
+    Python's own refuses these: activations that are looked at later, weights under a weight norm.
+    """
+    memo = {} if memo is None else memo
+    for module in network.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(network, memo)
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """The evaluation mode; every module gets its own mode back afterwards."""
@@ -46,9 +60,9 @@ def seeded(seed: int) -> Iterator[None]:
     """
     before = Generators.now()
     # Not torch.manual_seed, which also decides what CUDA will draw once it is in use.
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed % 2**63)
     if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
+        torch.cuda.manual_seed_all(seed % 2**63)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from paretonas._forward import handed, seeded
+from paretonas._forward import copied, handed, seeded
 from paretonas.export.architecture import write_architecture
 from paretonas.export.exported import Exported
 from paretonas.point import Point
@@ -73,7 +72,7 @@ def export(
         raise ValueError(
             f"the example needs a batch of inputs, (batch, ...), got shape {tuple(example.shape)}"
         )
-    plain = copy.deepcopy(network).eval().cpu()
+    plain = copied(network).eval().cpu()
     inputs = handed(plain, (example if images is None else images).cpu())
     if inputs.shape[1:] != example.shape[1:]:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .._forward import Generators, evaluating, handed, seeded
+from .._forward import Generators, copied, evaluating, handed, seeded
 from ..data import Data
 from ..nn import Supernet
 from ..space import Architecture
@@ -61,7 +60,7 @@ def train_finalists(
     torch.set_num_threads(1)
     try:
         fresh = {a: network(a) for a in architectures if workers > 1}
-        quiet = {a: n for a, n in fresh.items() if not _draws(copy.deepcopy(n), data, recipe)}
+        quiet = {a: n for a, n in fresh.items() if not _draws(copied(n), data, recipe)}
         found = _side_by_side(quiet, data, recipe, seed=seed, workers=workers)
         return [found[a] if a in found else alone(a) for a in architectures]
     finally:

@@ -8,13 +8,16 @@ their own, and of all other modules nothing need be known.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from functools import partial
 from itertools import chain
-from types import CellType, FunctionType
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .._forward import copied
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARTS = ("weight", "bias", "_like", "options", "blocks")  # that modules of this package hold
@@ -35,10 +38,6 @@ class Extraction(dict[int, Any]):
         self._pieces: dict[tuple[int, torch.Size], nn.Parameter] = {}
         held = chain(network.modules(), network.parameters(), network.buffers())
         self._held = {id(part) for part in held}
-        for module in network.modules():
-            for value in vars(module).values():
-                if isinstance(value, Tensor) and not value.is_leaf:  # of an earlier forward pass
-                    self[id(value)] = value.detach().clone()
 
     def plain(self) -> nn.Module:
         """The architecture, with copies of the weights.
@@ -46,7 +45,7 @@ class Extraction(dict[int, Any]):
         Raises:
             ValueError: parameters are shared that this architecture takes different pieces of.
         """
-        plain: nn.Module = copy.deepcopy(self._network, self)
+        plain: nn.Module = copied(self._network, self)
         for module in self._network.modules():
             twin = self.get(id(module))
             if type(twin) is type(module):  # no numbers of channels among the children
@@ -93,11 +92,11 @@ class Extraction(dict[int, Any]):
                 )
 
     def _anew(self, value: Any) -> Any:
-        """A function that has closed over a part of the network, with the copy of the part.
+        """A function that has closed over parts of the network, with the copies of these parts.
 
         Python's deep copy leaves functions alone: a hook would go on with the old weights.
         """
-        if id(value) in self._held:
+        if id(value) in self._held or any(id(part) in self._held for part in _parts(value)):
             return copy.deepcopy(value, self)
         if not isinstance(value, FunctionType) or not value.__closure__ or id(value) in self:
             return self.get(id(value), value)
@@ -117,6 +116,20 @@ class Extraction(dict[int, Any]):
         bound.__dict__.update(value.__dict__)
         self[id(value)] = bound
         return bound
+
+
+def _parts(value: object) -> Iterable[object]:
+    match value:
+        case MethodType():
+            return (value.__self__,)
+        case partial():
+            return (*value.args, *value.keywords.values())
+        case dict():
+            return value.values()
+        case list() | tuple():
+            return value
+        case _:
+            return ()
 
 
 def _content(cell: CellType) -> object:
@@ -158,7 +171,7 @@ class Extracted(nn.Module):
         found += [f"further {name}" for name in held if name not in _PARTS]
         if found:
             raise ValueError(
-                f"the {own.__name__} at {path!r} has {', '.join(found)}, which the networks that "
-                f"come out would lose, as they hold torch's own module in its place; put the "
-                f"{own.__name__} into a module of your own that does the rest"
+                f"the {own.__name__} at {path!r} has {', '.join(found)}, which would be lost in "
+                f"the networks that come out: put the {own.__name__} unchanged into a module of "
+                "your own that does the rest"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from itertools import chain
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from .._forward import seeded
+from .._forward import copied, seeded
 from ..cell import Structure
 from ..data import Data
 from ..space import Architecture, Choice, encode
@@ -54,7 +53,7 @@ class Supernet(nn.Module):
         self, network: nn.Module, constructor: Callable[[], nn.Module] | None = None
     ) -> None:
         super().__init__()
-        self._constructor = constructor or partial(copy.deepcopy, copy.deepcopy(network))
+        self._constructor = constructor or partial(copied, copied(network))
         self.network = network
         self._places = tuple(_places(network))
         self.choices = tuple(
@@ -197,7 +196,7 @@ def built(constructor: Callable[[], nn.Module], seed: int) -> Supernet:
     """The supernet over a network built under a seed; no global state changes."""
     with seeded(seed):
         # A copy, since a constructor may give the same network each time.
-        return Supernet(copy.deepcopy(constructor()), constructor)
+        return Supernet(copied(constructor()), constructor)
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
