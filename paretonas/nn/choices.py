@@ -57,7 +57,8 @@ class OneOf(Chooser):
         gate = self.gated()
         if isinstance(gate, int):
             return self._run(self.option_names[gate], x)
-        outputs = [self._run(name, x) for name in self.option_names]
+        # Each gets a copy, since one that works in place would change the input of the others.
+        outputs = [self._run(name, x.clone()) for name in self.option_names]
         shapes = {name: tuple(y.shape) for name, y in zip(self.option_names, outputs, strict=True)}
         if len(set(shapes.values())) > 1:
             listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -93,12 +94,13 @@ class Depth(Chooser):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gated()
-        last = self.at_least + gate if isinstance(gate, int) else len(self.blocks)
-        outputs = [x]
-        for block in self.blocks[:last]:
-            outputs.append(block(outputs[-1]))
         if isinstance(gate, int):
-            return outputs[-1]
+            for block in self.blocks[: self.at_least + gate]:
+                x = block(x)
+            return x
+        outputs = [x]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1].clone()))  # it may work in place
         ends = outputs[self.at_least :]
         shapes = {tuple(y.shape) for y in ends}
         if len(shapes) > 1:
