@@ -2,12 +2,15 @@
 
 import copy
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from paretonas._forward import Generators
 from paretonas.data import Split
 from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
 from search_spaces import toy
@@ -108,6 +111,41 @@ def test_a_score_is_the_mean_over_all_examples_whatever_the_batch():
     assert cut.loss == pytest.approx(whole.loss)
     wrong = (logits.argmax(1) != split.labels).double().mean().item()
     assert whole.error_percent == cut.error_percent == pytest.approx(100 * wrong)
+
+
+class Drawing(nn.Linear):
+    """Draws in its forward pass, from all generators there are, in training and in evaluation."""
+
+    def forward(self, x):
+        noise = torch.rand(2) + random.random() + float(np.random.rand())
+        return super().forward(functional.dropout(x + noise))
+
+
+def test_a_network_that_draws_is_trained_and_scored_the_same_each_time():
+    found = []
+    for state in (1, 2):
+        for seeder in (torch.manual_seed, random.seed, np.random.seed):
+            seeder(state)
+        network = Drawing(2, 2)
+        nn.init.constant_(network.weight, 0.1)
+        nn.init.zeros_(network.bias)
+        before = Generators.now()
+        losses = list(train(network, blobs(), Recipe(epochs=3), seed=4))
+        found.append((losses, evaluate(network, blobs())))
+        assert not before.moved()
+    assert found[0] == found[1]
+    assert len(set(found[0][0])) == 3
+
+
+def test_parts_that_rest_in_evaluation_mode_are_trained_in_it():
+    frozen = nn.BatchNorm1d(2).eval()
+    network = nn.Sequential(frozen, nn.Linear(2, 2))
+    list(train(network, blobs(), Recipe(epochs=2)))
+    evaluate(network, blobs())
+    assert [module.training for module in network.modules()] == [True, False, True]
+    assert frozen.num_batches_tracked == 0
+    list(train(network.eval(), blobs(), Recipe(epochs=1)))
+    assert all(module.training for module in network.modules())
 
 
 @pytest.mark.parametrize("training", [True, False])
