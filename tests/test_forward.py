@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas import NetworkSpace, Point, Recipe, search
-from paretonas._forward import Generators, copied, evaluating, handed, seeded
 from paretonas.data import Data, Split
 from paretonas.devices import measure_latency
 from paretonas.export import export
@@ -21,6 +20,7 @@ from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import Memory, Parameters, profile
 from paretonas.objectives.error import GatedError
 from paretonas.training import evaluate, train
+from paretonas.training.forward import Generators, copied, evaluating, handed, seeded
 
 ARCHITECTURE = {"op": "relu", "last": "six"}
 POINT = Point(ARCHITECTURE, {"error_percent": 1.0}, id="a01")

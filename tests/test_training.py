@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from paretonas._forward import Generators
 from paretonas.data import Split
 from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
+from paretonas.training.forward import Generators
 from search_spaces import toy
 
 ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}

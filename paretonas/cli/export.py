@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from paretonas._forward import handed
 from paretonas.cli.display import quantity
 from paretonas.cli.find import find_space
 from paretonas.devices import find_device, measure_latency
@@ -18,6 +17,7 @@ from paretonas.export import FORMATS, export
 from paretonas.graph import network_graph
 from paretonas.runs import Run
 from paretonas.space import nearest
+from paretonas.training.forward import handed
 
 if TYPE_CHECKING:
     from paretonas.point import Point

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .._forward import evaluating, handed, seeded
+from ..training.forward import evaluating, handed, seeded
 
 WARM_UP_SECONDS = 0.05
 BLOCK_SECONDS = 3e-4  # short, so that few blocks are interrupted on a machine that does other work

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from paretonas._forward import copied, handed, seeded
 from paretonas.export.architecture import write_architecture
 from paretonas.export.exported import Exported
 from paretonas.point import Point
 from paretonas.space import nearest
+from paretonas.training.forward import copied, handed, seeded
 
 if TYPE_CHECKING:
     import networkx as nx

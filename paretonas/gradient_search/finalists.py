@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .._forward import Generators, copied, evaluating, handed, seeded
 from ..data import Data
 from ..nn import Supernet
 from ..space import Architecture
 from ..training import Recipe, Score, epochs, evaluate, score, train
+from ..training.forward import Generators, copied, evaluating, handed, seeded
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._forward import evaluating, handed, seeded
 from ..alpha import AlphaStep, Scale, aimed, drive, rays
 from ..constraint import Constraint
 from ..data import Data
@@ -36,6 +35,7 @@ from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..space import Architecture, size
 from ..training import Recipe
+from ..training.forward import evaluating, handed, seeded
 from .afford import Affordable
 from .candidates import candidates
 from .finalists import Finalist, train_finalists

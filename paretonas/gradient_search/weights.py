@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from .._forward import evaluating, handed, seeded
 from ..data import Split
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
 from ..training import Recipe, warmup_cosine_factor
+from ..training.forward import evaluating, handed, seeded
 
 
 def fair_paths(choices: Sequence[Choice], rng: Random) -> Iterator[Architecture]:

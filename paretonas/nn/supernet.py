@@ -11,11 +11,11 @@ from itertools import chain
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from .._forward import copied, seeded
 from ..cell import Structure
 from ..data import Data
 from ..space import Architecture, Choice, encode
 from ..training import Recipe
+from ..training.forward import copied, seeded
 from .choices import Chooser, Depth, OneOf, Width
 from .extraction import Extracted, Extraction
 from .layers import Elastic

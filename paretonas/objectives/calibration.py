@@ -11,10 +11,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .._forward import handed
 from ..devices.timer import measure_in_turn, repeated
 from ..nn import Supernet
 from ..space import draw
+from ..training.forward import handed
 from .cost_table import CostTable
 
 ARCHITECTURES = 12  # spread over the range of the table

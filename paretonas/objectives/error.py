@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from .._forward import handed, seeded
 from ..data import Split
 from ..nn import Supernet
 from ..relaxation import Gates, sizes_of, softmax
+from ..training.forward import handed, seeded
 
 
 @dataclass(frozen=True, eq=False)

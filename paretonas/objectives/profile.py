@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._forward import handed, seeded
 from ..devices import device_name, find_device
 from ..devices.timer import measure_in_turn, repeated
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
+from ..training.forward import handed, seeded
 from .calibration import Calibration, calibrate, rank_correlation
 from .cost_table import CostTable, Slot
 from .parts import Run, observer, part_paths

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from paretonas._forward import Generators, seeded
 from paretonas.nn import Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.space import Architecture, decode, every
 from paretonas.training import Recipe, evaluate, train
+from paretonas.training.forward import Generators, seeded
 
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.03)
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from paretonas._forward import Generators, seeded
 from paretonas.data import Split
 from paretonas.gradient_search.weights import WeightTraining, fair_paths, inherited_loss
 from paretonas.nn import BatchNorm1d, Linear, OneOf, Supernet, Width
 from paretonas.space import Choice, decode
 from paretonas.training import Recipe, evaluate, train
+from paretonas.training.forward import Generators, seeded
 
 RECIPE = Recipe(batch_size=20, learning_rate=0.03)
 

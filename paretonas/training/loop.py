@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._forward import evaluating, handed, seeded
-from .data import Split
+from ..data import Split
+from .forward import evaluating, handed, seeded
 
 
 @dataclass(frozen=True)
