@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .extraction import Extracted, Extraction
 
@@ -58,7 +60,7 @@ class OneOf(Chooser):
         if isinstance(gate, int):
             return self._run(self.option_names[gate], x)
         # Each gets a copy, since one that works in place would change the input of the others.
-        outputs = [self._run(name, x.clone()) for name in self.option_names]
+        outputs = [self._run(name, _copy(x)) for name in self.option_names]
         shapes = {name: tuple(y.shape) for name, y in zip(self.option_names, outputs, strict=True)}
         if len(set(shapes.values())) > 1:
             listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -100,7 +102,7 @@ class Depth(Chooser):
             return x
         outputs = [x]
         for block in self.blocks:
-            outputs.append(block(outputs[-1].clone()))  # it may work in place
+            outputs.append(block(_copy(outputs[-1])))  # it may work in place
         ends = outputs[self.at_least :]
         shapes = {tuple(y.shape) for y in ends}
         if len(shapes) > 1:
@@ -120,8 +122,9 @@ class Depth(Chooser):
 class Width(Chooser):
     """A choice among numbers of channels, shared by every layer that is given this object.
 
+    >>> import paretonas
     >>> width = Width(8, 16)
-    >>> stem = Conv2d(1, width, 3)
+    >>> stem = paretonas.nn.Conv2d(1, width, 3)
 
     Under a mixture all channels run, each weighted by the probability that it exists.
     """
@@ -152,3 +155,7 @@ class Width(Chooser):
 
     def extracted(self, memo: Extraction) -> None:
         """Nothing: the layers have numbers of channels."""
+
+
+def _copy(x: Any) -> Any:
+    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, x)
