@@ -48,12 +48,10 @@ class Extraction(dict[int, Any]):
         plain: nn.Module = copied(self._network, self)
         for module in self._network.modules():
             twin = self.get(id(module))
-            if type(twin) is type(module):  # no numbers of channels among the children
-                twin._modules = {
-                    name: child
-                    for name, child in twin._modules.items()
-                    if child is not None or module._modules[name] is None
-                }
+            if type(twin) is type(module):
+                for name, child in module._modules.items():
+                    if child is not None and twin._modules[name] is None:  # of a Width is no copy
+                        del twin._modules[name]
         for module in plain.modules():
             for owner in (vars(module), *(vars(module)[hooks] for hooks in _HOOKS)):
                 owner.update({name: self._anew(value) for name, value in owner.items()})
