@@ -25,7 +25,7 @@ import torch
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import Latency, Memory, Parameters
 from paretonas.space import Architecture, every
-from paretonas.training import evaluate, reset, train
+from paretonas.training import evaluate, train
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent / "runs"
@@ -71,8 +71,7 @@ def complete(space: NetworkSpace, seeds: Sequence[int], rows: Rows, journal: Pat
             for architecture in every(space.choices):
                 if (seed, architecture) in rows:
                     continue
-                network = supernet.extract(architecture)
-                reset(network, seed=seed)
+                network = supernet.fresh(architecture, seed=seed)
                 start = time.process_time()
                 for _ in train(network, data.train, space.recipe, seed=seed):
                     pass

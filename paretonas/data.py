@@ -80,6 +80,8 @@ class Preprocessing:
 class Split:
     """Examples of one split: inputs (n, ...) of a floating type and labels (n,) of integers.
 
+    Any floating type will do: a network is given the inputs in its own. Labels are kept as int64.
+
     Raises:
         ValueError: no examples, lengths that differ, NaN or infinity, a negative label.
         TypeError: inputs that are not floating, or labels that are not integers.
@@ -91,8 +93,10 @@ class Split:
     def __post_init__(self) -> None:
         if not self.inputs.is_floating_point():
             raise TypeError(f"inputs must be of a floating type, got {self.inputs.dtype}")
-        if self.labels.is_floating_point() or self.labels.dtype is torch.bool:
-            raise TypeError(f"labels must be integers, got {self.labels.dtype}")
+        dtype = self.labels.dtype
+        if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
+            raise TypeError(f"labels must be integers, got {dtype}")
+        object.__setattr__(self, "labels", self.labels.long())  # the type that torch's losses take
         if self.labels.ndim != 1 or len(self.inputs) != len(self.labels):
             raise ValueError(
                 "one label per example: inputs have shape "
@@ -158,8 +162,8 @@ class Data:
 
     @property
     def example(self) -> Tensor:
-        """One example as a batch of one, (1, ...)."""
-        return self.train.inputs[:1]
+        """A copy of one example as a batch of one, (1, ...)."""
+        return self.train.inputs[:1].clone()
 
     def to(self, device: torch.device | str) -> Data:
         """The same data on another device."""
@@ -204,6 +208,6 @@ def split(
         )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     first, second, third = (
-        Split(inputs[rows], labels[rows]) for rows in order.split([rest, valid, test])
+        Split(whole.inputs[rows], whole.labels[rows]) for rows in order.split([rest, valid, test])
     )
-    return Data(first, second, third, int(labels.max()) + 1, preprocessing)
+    return Data(first, second, third, int(whole.labels.max()) + 1, preprocessing)

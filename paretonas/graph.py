@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .training.forward import evaluating, handed, seeded
+
 INPUT = 0  # the node that stands for the network's input
 
 
@@ -135,7 +137,7 @@ def record(network: nn.Module, example: Tensor) -> Recording:
     The pass is a real one. At the batch size of a latency measurement that is faster than running
     on torch's meta device, whose kernels are written in Python (1.5 ms against 21 ms for the
     default space), and it takes the very path through the network that a measurement takes.
-    The network's mode is put back afterwards.
+    The network's mode and torch's generators are put back afterwards; the example is copied.
 
     Raises:
         TypeError: `example` is no tensor.
@@ -143,15 +145,10 @@ def record(network: nn.Module, example: Tensor) -> Recording:
     if not isinstance(example, Tensor):
         raise TypeError(f"the example must be a tensor, got {type(example).__name__}")
     tensors = [*network.parameters(), *network.buffers()]
-    modes = {module: module.training for module in network.modules()}
-    recorder = _Recorder(tensors, example)
-    network.eval()
-    try:
-        with torch.no_grad(), _paths(network, recorder.stack), recorder:
-            output = network(example)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    x = handed(network, example)
+    recorder = _Recorder(tensors, x)
+    with evaluating(network), seeded(0), torch.no_grad(), _paths(network, recorder.stack), recorder:
+        output = network(x)
     recorder.held.update(recorder.storage(t) for t in _tensors([output]))
     reads = Counter(storage for op in recorder.ops for storage in op.uses)
     for storage in recorder.extra - recorder.held:
@@ -176,7 +173,6 @@ class _Recorder(TorchDispatchMode):
         self.ids: dict[int, int] = {}  # of a storage in memory -> our number
         self.parameters = {self.storage(p) for p in parameters}
         source = self.storage(example)
-        # The example may be a view of a whole dataset: count what it shows.
         self.bytes = {source: example.numel() * example.element_size()}
         self.held = {source}
         self.extra: set[int] = set()  # new storages that are not an operation's first result

@@ -34,6 +34,25 @@ def test_split_depends_on_the_seed_only():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8, torch.uint16])
+def test_labels_of_any_integer_type_are_kept_as_the_one_that_losses_take(dtype):
+    whole = examples(50)
+    labels = whole.labels.to(dtype)
+    expected = split(whole.inputs, whole.labels, valid=10, test=10)
+    data = split(whole.inputs, labels, valid=10, test=10)
+    assert labels.dtype == dtype
+    assert data.classes == expected.classes
+    assert data.train.labels.dtype == torch.int64
+    assert torch.equal(data.train.labels, expected.train.labels)
+
+
+def test_the_example_is_a_copy():
+    data = Data(examples(), examples(), examples())
+    before = data.train.inputs.clone()
+    data.example.zero_()
+    assert torch.equal(data.train.inputs, before)
+
+
 def test_classes_are_counted_from_the_training_labels_unless_given():
     assert Data(examples(), examples(), examples()).classes == 3
     assert Data(examples(), examples(), examples(), classes=5).classes == 5
@@ -65,6 +84,7 @@ def test_values_that_are_not_finite_are_refused_by_example(bad):
         (torch.zeros(2, 1, dtype=torch.uint8), torch.tensor([0, 1]), TypeError, "floating"),
         (torch.zeros(2, 1), torch.tensor([0.0, 1.0]), TypeError, "labels must be integers"),
         (torch.zeros(2, 1), torch.tensor([True, False]), TypeError, "labels must be integers"),
+        (torch.zeros(2, 1), torch.tensor([0j, 1j]), TypeError, "labels must be integers"),
         (torch.zeros(2, 1), torch.tensor([0, 1, 1]), ValueError, "one label per example"),
         (torch.zeros(2, 1), torch.tensor([[0], [1]]), ValueError, "one label per example"),
         (torch.zeros(0, 1), torch.zeros(0, dtype=torch.long), ValueError, "at least one example"),

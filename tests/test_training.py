@@ -2,14 +2,17 @@
 
 import copy
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from paretonas.data import Split
-from paretonas.training import Recipe, batches, evaluate, reset, train, warmup_cosine
+from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
+from paretonas.training.forward import Generators
 from search_spaces import toy
 
 ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}
@@ -37,16 +40,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
 
 
 def test_training_changes_no_global_state():
-    network = nn.Linear(2, 2)
     before = torch.get_rng_state()
     trained(0)
-    reset(network, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_training_learns_what_a_line_can_tell():
     network = nn.Linear(2, 2)
-    reset(network, seed=0)
     losses = list(train(network, blobs(), Recipe(epochs=30, batch_size=16, learning_rate=0.1)))
     assert len(losses) == 30
     assert losses[-1] < 0.1 * losses[0]
@@ -113,6 +113,41 @@ def test_a_score_is_the_mean_over_all_examples_whatever_the_batch():
     assert whole.error_percent == cut.error_percent == pytest.approx(100 * wrong)
 
 
+class Drawing(nn.Linear):
+    """Draws in its forward pass, from all generators there are, in training and in evaluation."""
+
+    def forward(self, x):
+        noise = torch.rand(2) + random.random() + float(np.random.rand())
+        return super().forward(functional.dropout(x + noise))
+
+
+def test_a_network_that_draws_is_trained_and_scored_the_same_each_time():
+    found = []
+    for state in (1, 2):
+        for seeder in (torch.manual_seed, random.seed, np.random.seed):
+            seeder(state)
+        network = Drawing(2, 2)
+        nn.init.constant_(network.weight, 0.1)
+        nn.init.zeros_(network.bias)
+        before = Generators.now()
+        losses = list(train(network, blobs(), Recipe(epochs=3), seed=4))
+        found.append((losses, evaluate(network, blobs())))
+        assert not before.moved()
+    assert found[0] == found[1]
+    assert len(set(found[0][0])) == 3
+
+
+def test_parts_that_rest_in_evaluation_mode_are_trained_in_it():
+    frozen = nn.BatchNorm1d(2).eval()
+    network = nn.Sequential(frozen, nn.Linear(2, 2))
+    list(train(network, blobs(), Recipe(epochs=2)))
+    evaluate(network, blobs())
+    assert [module.training for module in network.modules()] == [True, False, True]
+    assert frozen.num_batches_tracked == 0
+    list(train(network.eval(), blobs(), Recipe(epochs=1)))
+    assert all(module.training for module in network.modules())
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_scoring_is_in_evaluation_mode_and_leaves_the_network_as_it_was(training):
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(2, 2))
@@ -121,18 +156,6 @@ def test_scoring_is_in_evaluation_mode_and_leaves_the_network_as_it_was(training
     assert evaluate(network, blobs()) == evaluate(network, blobs())
     assert network.training is training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
-def test_reset_gives_fresh_weights_by_seed_and_an_empty_memory():
-    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    network(torch.randn(8, 2))
-    reset(network, seed=1)
-    one = copy.deepcopy(network.state_dict())
-    assert one["1.num_batches_tracked"] == 0
-    reset(network, seed=2)
-    assert not torch.equal(network.state_dict()["0.weight"], one["0.weight"])
-    reset(network, seed=1)
-    assert all(torch.equal(one[name], value) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

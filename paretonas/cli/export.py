@@ -21,6 +21,7 @@ from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.runs import Run
 from paretonas.space import encode, nearest
+from paretonas.training.forward import handed
 
 if TYPE_CHECKING:
     from paretonas.point import Point
@@ -74,7 +75,7 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):
         print(doubt)
-    _compare_latency(run, point, network, path, format, data.example)
+    _compare_latency(run, point, network, path, format, handed(network, data.example))
 
 
 def _inputs(data: Data) -> str:

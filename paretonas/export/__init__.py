@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from paretonas.export.architecture import metadata, preparation, write_architect
 from paretonas.export.exported import Exported
 from paretonas.point import Point
 from paretonas.space import nearest
+from paretonas.training.forward import copied, handed, seeded
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -40,7 +40,8 @@ def export(
     ``onnx`` and ``torch`` (a `torch.export` program) run without paretonas, on batches of any size;
     each is loaded again from its file and must give the network's outputs. ``safetensors`` holds
     the weights, with a JSON file of the architecture beside it; ``json`` that file alone;
-    ``graphml`` the graph of operations. The network is not changed.
+    ``graphml`` the graph of operations. Neither the network nor the inputs are changed; the network
+    is given copies of them, in its own floating type.
 
     Args:
         network: the trained network; exported in evaluation mode, on the CPU.
@@ -75,24 +76,25 @@ def export(
         raise ValueError(
             f"the example needs a batch of inputs, (batch, ...), got shape {tuple(example.shape)}"
         )
-    plain = copy.deepcopy(network).eval().cpu()
-    inputs = (example if images is None else images).detach().cpu()
+    plain = copied(network).eval().cpu()
+    inputs = handed(plain, (example if images is None else images).cpu())
     if inputs.shape[1:] != example.shape[1:]:
         raise ValueError(
             f"the images must have the example's shape {tuple(example.shape[1:])}, "
             f"got {tuple(inputs.shape[1:])}"
         )
     told = metadata(point, space, inputs.shape[1:], prepared)
-    match format:
-        case "onnx":
-            from paretonas.export.onnx_file import write_onnx
+    with seeded(0):  # should the network draw numbers
+        match format:
+            case "onnx":
+                from paretonas.export.onnx_file import write_onnx
 
-            return write_onnx(plain, inputs, path, told)
-        case "torch":
-            from paretonas.export.program import write_program
+                return write_onnx(plain, inputs, path, told)
+            case "torch":
+                from paretonas.export.program import write_program
 
-            return write_program(plain, inputs, path, told)
-        case _:
-            from paretonas.export.weights import write_weights
+                return write_program(plain, inputs, path, told)
+            case _:
+                from paretonas.export.weights import write_weights
 
-            return write_weights(plain, path, told)
+                return write_weights(plain, path, told)

@@ -31,19 +31,34 @@ class Exported:
 
 
 def difference(expected: Tensor, found: Tensor, what: str) -> float:
-    """The largest absolute difference.
+    """The largest absolute difference; equal infinities do not differ.
 
     Raises:
-        RuntimeError: it is more than rounding, or the shapes differ.
+        RuntimeError: it is more than rounding, the shapes differ, an infinity or NaN stands on one
+            side only, or the network gives NaN, with which nothing can be compared.
     """
     if expected.shape != found.shape:
         raise RuntimeError(
             f"{what} gives outputs of shape {tuple(found.shape)}, "
             f"the network of shape {tuple(expected.shape)}"
         )
-    largest = float((expected.double() - found.double()).abs().max())
-    allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
-    if not largest <= allowed:  # also where it is NaN
+    expected, found = expected.double(), found.double()
+    if expected.isnan().any():
+        raise RuntimeError(
+            f"the network gives NaN in {int(expected.isnan().sum())} of {expected.numel()} "
+            f"outputs, with which {what} cannot be compared"
+        )
+    finite = expected.isfinite() & found.isfinite()
+    unlike = ~finite & (expected != found)
+    if unlike.any():
+        raise RuntimeError(
+            f"{what} does not give the network's outputs: {float(found[unlike][0])} where the "
+            f"network gives {float(expected[unlike][0])}"
+        )
+    apart = (expected - found)[finite].abs()
+    largest = float(apart.max()) if len(apart) else 0.0
+    allowed = _TOLERANCE * max(1.0, float(expected[finite].abs().max()) if len(apart) else 0.0)
+    if largest > allowed:
         raise RuntimeError(
             f"{what} does not give the network's outputs: they differ by {largest:.3g}, "
             f"rounding explains {allowed:.3g}"

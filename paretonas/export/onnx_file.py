@@ -50,9 +50,9 @@ def write_onnx(
         session = runtime.InferenceSession(draft, options, providers=["CPUExecutionProvider"])
         largest = 0.0
         for batch in (inputs, inputs[:1]):
-            (logits,) = session.run(None, {"images": batch.numpy()})
+            (logits,) = session.run(None, {"images": batch.clone().numpy()})
             with torch.no_grad():
-                found = difference(network(batch), torch.from_numpy(logits), str(path))
+                found = difference(network(batch.clone()), torch.from_numpy(logits), str(path))
             largest = max(largest, found)
     return Exported(path, path.stat().st_size, largest)
 

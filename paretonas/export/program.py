@@ -33,7 +33,7 @@ def write_program(
         loaded = torch.export.load(io.BytesIO(draft.read_bytes())).module()
         with torch.no_grad():
             largest = max(
-                difference(network(batch), loaded(batch), str(path))
+                difference(network(batch.clone()), loaded(batch.clone()), str(path))
                 for batch in (inputs, inputs[:1])
             )
     return Exported(path, path.stat().st_size, largest)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from ..data import Data
 from ..nn import Supernet
 from ..space import Architecture
-from ..training import Recipe, Score, evaluate, reset, train
+from ..training import Recipe, Score, epochs, evaluate, score, train
+from ..training.forward import Generators, copied, evaluating, handed, seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,43 +38,75 @@ def train_finalists(
 ) -> list[Finalist]:
     """Train architectures from fresh weights, `workers` at a time, each on one thread.
 
-    Every one starts from the same seed, so that the result does not depend on who else trains.
-    An interruption ends the trainings at their next epoch. Networks with dropout are trained one
-    after the other, since all of torch's dropout draws from one generator.
+    Every one starts from `Supernet.fresh`, so that the result does not depend on who else trains.
+    An interruption ends the trainings at their next epoch. Networks that draw random numbers are
+    trained one after the other, since threads share the global generators; these are put back.
 
     Raises:
         FloatingPointError: a loss became NaN or infinite.
     """
-    networks = []
-    for architecture in architectures:
-        network = supernet.extract(architecture)
-        reset(network, seed=seed)
-        networks.append(network)
-    drops_out = any(isinstance(m, _DropoutNd) for n in networks for m in n.modules())
-    stop = threading.Event()
 
-    def work(index: int) -> Finalist | None:
-        torch.set_num_threads(1)
-        network = networks[index]
-        with _own_chance(seed) if drops_out else nullcontext():
-            for _ in train(network, data.train, recipe, seed=seed):
-                if stop.is_set():
-                    return None
-        valid, test = evaluate(network, data.valid), evaluate(network, data.test)
-        return Finalist(architectures[index], network, valid, test)
+    def network(architecture: Architecture) -> nn.Module:
+        return supernet.fresh(architecture, seed=seed)
+
+    def alone(architecture: Architecture) -> Finalist:
+        trained = network(architecture)
+        for _ in train(trained, data.train, recipe, seed=seed):
+            pass
+        valid, test = evaluate(trained, data.valid), evaluate(trained, data.test)
+        return Finalist(architecture, trained, valid, test)
 
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(max_workers=1 if drops_out else max(1, workers)) as pool:
+    torch.set_num_threads(1)
+    try:
+        fresh = {a: network(a) for a in architectures if workers > 1}
+        quiet = {a: n for a, n in fresh.items() if not _draws(copied(n), data, recipe)}
+        found = _side_by_side(quiet, data, recipe, seed=seed, workers=workers)
+        return [found[a] if a in found else alone(a) for a in architectures]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _side_by_side(
+    networks: Mapping[Architecture, nn.Module],
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    workers: int,
+) -> dict[Architecture, Finalist]:
+    """Train networks in threads; nothing is found if one of them drew after all."""
+    stop = threading.Event()
+
+    def work(architecture: Architecture) -> Finalist | None:
+        torch.set_num_threads(1)
+        network = networks[architecture]
+        for _ in epochs(network, data.train, recipe, seed=seed):
+            if stop.is_set():
+                return None
+        valid, test = score(network, data.valid), score(network, data.test)
+        return Finalist(architecture, network, valid, test)
+
+    with seeded(0), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        before = Generators.now()
         try:
-            found = list(pool.map(work, range(len(networks))))
+            found = list(pool.map(work, networks))
         finally:
             stop.set()
-            torch.set_num_threads(threads)
-    return [finalist for finalist in found if finalist is not None]
+        if before.moved():
+            return {}
+    return {one.architecture: one for one in found if one is not None}
 
 
-@contextmanager
-def _own_chance(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
+def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:
+    """Whether a forward pass draws random numbers, in training or in evaluation mode."""
+    inputs = data.train.inputs[: recipe.batch_size]
+    with seeded(0), torch.no_grad():
+        before = Generators.now()
+        try:
+            network(handed(network, inputs))
+            with evaluating(network):
+                network(handed(network, inputs))
+        except Exception:  # it will be heard of where the network is trained, alone
+            return True
+        return before.moved()

@@ -37,6 +37,7 @@ from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..space import Architecture, size
 from ..training import Recipe
+from ..training.forward import evaluating, handed, seeded
 from .afford import Affordable
 from .candidates import candidates
 from .finalists import Finalist, train_finalists
@@ -530,10 +531,10 @@ def _check_outputs(supernet: Supernet, data: Data) -> None:
     Raises:
         ValueError: options of different shapes, or outputs that are not one score per class.
     """
-    x = data.train.inputs[:2]
+    x = handed(supernet, data.train.inputs[:2])
     gates = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
-    with torch.no_grad():
-        y = supernet.eval()(x, gates)
+    with evaluating(supernet), seeded(0), torch.no_grad():
+        y = supernet(x, gates)
     if y.ndim != 2 or y.shape[1] < data.classes:
         raise ValueError(
             f"the network must give a score for each of {data.classes} classes, "

@@ -14,6 +14,7 @@ from ..data import Split
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
 from ..training import Recipe, warmup_cosine_factor
+from ..training.forward import evaluating, handed, seeded
 
 
 def fair_paths(choices: Sequence[Choice], rng: Random) -> Iterator[Architecture]:
@@ -81,13 +82,13 @@ class WeightTraining:
             factor = warmup_cosine_factor(self.done, self.steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
-            with torch.random.fork_rng(devices=[]):  # for dropout
-                torch.default_generator.manual_seed(self.seed * 1_000_003 + self.done)
-                logits = self.supernet(self.split.inputs[rows], next(paths))
-            loss = functional.cross_entropy(logits, self.split.labels[rows])
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self._optimizer.step()
+            inputs = handed(self.supernet, self.split.inputs[rows])
+            with seeded(self.seed * 1_000_003 + self.done):  # for dropout and its like
+                logits = self.supernet(inputs, next(paths))
+                loss = functional.cross_entropy(logits, self.split.labels[rows])
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self._optimizer.step()
             self.done += 1
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -114,7 +115,8 @@ def inherited_loss(supernet: Supernet, split: Split, architecture: Architecture)
     """The mean cross-entropy of an architecture on a split, with the supernet's weights.
 
     Batch norms use the statistics of the split, in one batch of all its examples; nothing is
-    dropped out.
+    dropped out. The loss is always the same, whatever the network draws.
     """
-    supernet.eval()
-    return float(functional.cross_entropy(supernet(split.inputs, architecture), split.labels))
+    with evaluating(supernet), seeded(0):
+        logits = supernet(handed(supernet, split.inputs), architecture)
+    return float(functional.cross_entropy(logits, split.labels))

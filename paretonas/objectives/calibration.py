@@ -9,11 +9,12 @@ from random import Random
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..devices.timer import measure_in_turn
+from ..devices.timer import measure_in_turn, repeated
 from ..nn import Supernet
 from ..space import draw
+from ..training.forward import handed
 from .cost_table import CostTable
 
 ARCHITECTURES = 12  # spread over the range of the table
@@ -52,10 +53,9 @@ def calibrate(
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
     spread = np.linspace(0, len(ranked) - 1, min(ARCHITECTURES, len(ranked))).round().astype(int)
     chosen = [ranked[index] for index in spread]
-    x = example.to(device)
     networks = [supernet.extract(a).to(device).eval() for a in chosen]
     times = measure_in_turn(
-        [_pass(network, x) for network in networks],
+        [repeated(n, handed(n, example).to(device)) for n in networks],
         threads=threads,
         device=device,
         seconds=SECONDS,
@@ -102,7 +102,3 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     below = (values[None, :] < values[:, None]).sum(axis=1)
     equal = (values[None, :] == values[:, None]).sum(axis=1)
     return np.asarray(below + (equal - 1) / 2)
-
-
-def _pass(network: nn.Module, x: Tensor) -> Callable[[], object]:
-    return lambda: network(x)

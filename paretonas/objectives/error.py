@@ -12,6 +12,7 @@ from torch.nn import functional
 from ..data import Split
 from ..nn import Supernet
 from ..relaxation import Gates, sizes_of, softmax
+from ..training.forward import handed, seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +45,20 @@ class GatedError:
         """The log loss of each row's mixture, on one batch drawn anew at each call."""
         rows = torch.randperm(len(self.split), generator=self.generator)[: self.batch_size]
         rows = rows.to(self.split.labels.device)
-        inputs, labels = self.split.inputs[rows], self.split.labels[rows]
+        labels = self.split.labels[rows]
         sizes = sizes_of(self.supernet.choices)
         losses = []
         for row in probabilities:
             # Softmax undoes the logarithm, so the gates see the distribution itself.
             logits = row.clamp_min(1e-9).log()
             gates = self.gates(logits, sizes, self.temperature, self.generator)
+            inputs = handed(self.supernet, self.split.inputs[rows])
             parts = gates.to(inputs).split(list(sizes))
-            losses.append(functional.cross_entropy(self.supernet(inputs, parts), labels))
+            with seeded(self._chance()):
+                losses.append(functional.cross_entropy(self.supernet(inputs, parts), labels))
         return torch.stack(losses).log().to(probabilities)
+
+    def _chance(self) -> int:
+        """A seed for what the network draws, which follows from the generator and spares it."""
+        twin = torch.Generator().set_state(self.generator.get_state())
+        return int(torch.randint(2**62, (), generator=twin))

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from math import prod
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
 from ..graph import Op, Recording, record
 from ..nn import Depth, OneOf, Supernet, Width
+from ..nn.layers import Elastic
 from ..space import Architecture
 
 MOST_COMBINATIONS = 64  # of picks inside one part, unless it is a single layer
@@ -88,10 +88,9 @@ class Run:
         example: Tensor,
         paths: frozenset[str],
     ) -> Run:
-        """Extract an architecture and run it on the example; torch's global generator rests."""
+        """Extract an architecture and run it on the example."""
         network = supernet.extract(architecture)
-        with torch.random.fork_rng(devices=[]):  # should the network draw numbers
-            recording = record(network, example)
+        recording = record(network, example)
         places = dict(extracted_paths(supernet.network, architecture))
         owners = {
             path: _owner(places.get(path, path), paths) for path, _ in network.named_modules()
@@ -144,8 +143,8 @@ def _held(module: nn.Module) -> tuple[set[OneOf | Depth], set[Width]]:
             choosers.add(inner)
         if isinstance(inner, Width):
             widths.add(inner)
-        channels = getattr(inner, "_channels", ())
-        widths.update(c for c in channels if isinstance(c, Width))
+        if isinstance(inner, Elastic):
+            widths.update(c for c in inner.channels if isinstance(c, Width))
     return choosers, {width for width in widths if len(width.option_names) > 1}
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..devices import device_name, find_device
-from ..devices.timer import measure_in_turn
+from ..devices.timer import measure_in_turn, repeated
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
+from ..training.forward import handed, seeded
 from .calibration import Calibration, calibrate, rank_correlation
 from .cost_table import CostTable, Slot
 from .parts import Run, observer, part_paths
@@ -121,28 +122,26 @@ def _measure_parts(
 def _call(run: Run, part: str, example: Tensor, device: torch.device) -> Callable[[], object]:
     """Run a part alone, on inputs like those that reach it in its network."""
     path = next((plain for plain, owner in run.owners.items() if owner == part), None)
-    inputs: list[tuple[Any, Any]] = []
+    calls: list[Callable[[], object]] = []
     if path is not None:
         module = run.network.get_submodule(path)
 
         def keep(_: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs.append((args, kwargs))
+            inputs.append(_like((args, kwargs), device))  # before a module overwrites them
 
+        inputs: list[tuple[Any, Any]] = []
         hook = module.register_forward_pre_hook(keep, with_kwargs=True)
         run.network.eval()
-        with torch.inference_mode():
-            run.network(example)
+        with torch.inference_mode(), seeded(0):
+            run.network(handed(run.network, example))
         hook.remove()
         module.to(device)
-    if not inputs:  # nobody calls it as a module: run its operations
+        calls = [repeated(module, *args, **kwargs) for args, kwargs in inputs]
+    if not calls:  # nobody calls it as a module: run its operations
         own = [op.call for name, op, _ in run.ops() if name == part]
         replay = [(f, _like(args, device), _like(kwargs, device)) for f, args, kwargs in own]
         return lambda: [f(*args, **kwargs) for f, args, kwargs in replay]
-    if len(inputs) == 1:
-        args, kwargs = _like(inputs[0], device)
-        return lambda: module(*args, **kwargs)
-    moved = [_like(pair, device) for pair in inputs]
-    return lambda: [module(*args, **kwargs) for args, kwargs in moved]
+    return calls[0] if len(calls) == 1 else lambda: [call() for call in calls]
 
 
 def _like(value: Any, device: torch.device) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from paretonas.compare.trained import TrainedError, trained_objectives
 from paretonas.objectives import Memory
 from paretonas.space import every
-from paretonas.training import Recipe, evaluate, reset, train
+from paretonas.training import Recipe, evaluate, train
 from search_spaces import toy
 
 
@@ -20,8 +20,7 @@ def space():
 def test_the_error_is_that_of_the_spaces_own_recipe(space):
     supernet, data = space.supernet(), space.data()
     architecture = next(every(supernet.choices))
-    network = supernet.extract(architecture)
-    reset(network, seed=0)
+    network = supernet.fresh(architecture, seed=0)
     for _ in train(network, data.train, space.recipe, seed=0):
         pass
     expected = evaluate(network, data.valid).error_percent

@@ -249,6 +249,22 @@ class TestFailure:
         with pytest.raises(RuntimeError, match=r"of shape \(3,\), the network of shape \(2, 3\)"):
             difference(ones, ones[0], "file")
 
+    def test_equal_infinities_do_not_differ_and_hide_no_difference(self):
+        masked = torch.tensor([[1.0, -torch.inf, torch.inf]])
+        assert difference(masked, masked, "file") == 0
+        assert difference(masked[:, 1:], masked[:, 1:], "file") == 0
+        assert difference(masked, masked + torch.tensor([1e-6, 0, 0]), "file") > 0
+        with pytest.raises(RuntimeError, match="differ by 1, rounding explains 0.0001"):
+            difference(masked, masked + torch.tensor([1.0, 0, 0]), "file")
+        for other in (-masked, torch.ones(1, 3), torch.tensor([[1.0, torch.nan, torch.inf]])):
+            with pytest.raises(RuntimeError, match="where the network gives -inf"):
+                difference(masked, other, "file")
+            with pytest.raises(RuntimeError, match="file"):
+                difference(other, masked, "file")
+        nan = torch.tensor([[0.0, torch.nan]])
+        with pytest.raises(RuntimeError, match="the network gives NaN in 1 of 2 outputs"):
+            difference(nan, nan, "file")
+
 
 def test_onnx_is_quiet_and_leaves_the_logger_as_it_was(written, said):
     assert [record.getMessage() for record in said] == []

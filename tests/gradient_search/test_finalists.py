@@ -1,13 +1,19 @@
 """Finalists: trained from fresh weights, the same whoever else trains, stopped when asked."""
 
+import copy
+import random
+import threading
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from paretonas.data import Data
-from paretonas.nn import Linear, OneOf, Supernet, Width
-from paretonas.space import Architecture, decode
-from paretonas.training import Recipe, evaluate, reset, train
+from paretonas.nn import Linear, NetworkSpace, OneOf, Supernet, Width
+from paretonas.space import Architecture, decode, every
+from paretonas.training import Recipe, evaluate, train
+from paretonas.training.forward import Generators, seeded
 
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.03)
 
@@ -32,8 +38,7 @@ def test_the_result_is_that_of_training_each_alone(
     assert torch.equal(torch.get_rng_state(), before)
     assert [f.architecture for f in found] == architectures
     for finalist in found:
-        network = supernet.extract(finalist.architecture)
-        reset(network, seed=3)
+        network = supernet.fresh(finalist.architecture, seed=3)
         list(train(network, data.train, RECIPE, seed=3))
         assert same(network, finalist.network)
         assert finalist.valid == evaluate(network, data.valid)
@@ -78,26 +83,209 @@ def test_a_training_that_fails_is_heard_of(supernet, space, architectures, train
     assert trainer(supernet, space.data(), RECIPE, [], seed=0, workers=2) == []
 
 
-class Dropping(nn.Module):
-    def __init__(self) -> None:
+def dropout(network, x):
+    return functional.dropout(x, 0.3, network.training)
+
+
+def dropout_in_evaluation_too(network, x):
+    return functional.dropout(x, 0.3)
+
+
+def drop_path(network, x):
+    return x * (torch.rand(len(x), 1) < 0.7) if network.training else x
+
+
+def python_random(network, x):
+    return x * random.random()
+
+
+def numpy_random(network, x):
+    return x + float(np.random.randn())
+
+
+def late(network, x):
+    """Begins to draw when it has been trained for a while."""
+    network.calls = getattr(network, "calls", 0) + 1
+    return dropout(network, x) if network.calls > 5 else x
+
+
+def attention(network, x):
+    y: torch.Tensor = network.attention(x, x, x)[0]
+    return y
+
+
+def nothing(network, x):
+    return x
+
+
+class Drawing(nn.Module):
+    def __init__(self, draw) -> None:
         super().__init__()
         self.width = Width(2, 6)
         self.stem = Linear(2, self.width)
+        self.plain = nn.Linear(2, 4)
+        self.attention = nn.MultiheadAttention(4, 2, dropout=0.3)
         self.op = OneOf({"drop": nn.Dropout(0.3), "relu": nn.ReLU()})
+        self.head, self.out = Linear(self.width, 3), nn.Linear(4, 3)
+        self.draw = draw
+
+    def forward(self, x):
+        return self.head(self.op(self.stem(x))) + self.out(self.draw(self, self.plain(x)))
+
+
+DRAWS = [
+    dropout,
+    dropout_in_evaluation_too,
+    drop_path,
+    python_random,
+    numpy_random,
+    late,
+    attention,
+    nothing,
+]
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_what_a_network_draws_is_the_same_each_time_and_leaves_no_trace(space, trainer, draw):
+    drawing = NetworkSpace("drawing", lambda: Drawing(draw), space.data, RECIPE)
+    supernet, architectures = drawing.supernet(), list(every(drawing.choices))
+    found = []
+    for workers in (1, 4, 3):
+        for seeder in (torch.manual_seed, random.seed, np.random.seed):
+            seeder(workers)
+        before = Generators.now()
+        order = architectures[:: 1 if workers < 4 else -1]
+        trained = trainer(supernet, space.data(), RECIPE, order, seed=0, workers=workers)
+        assert not before.moved()
+        found.append({one.architecture: one for one in trained})
+    for architecture in architectures:
+        one, *others = (result[architecture] for result in found)
+        for other in others:
+            assert same(one.network, other.network)
+            assert (one.valid, one.test) == (other.valid, other.test)
+
+
+def test_networks_that_draw_nothing_are_trained_side_by_side(space, trainer):
+    threads = set()
+
+    def watched(network, x):
+        threads.add(threading.get_ident())
+        return x
+
+    for draw, alone in ((watched, False), (lambda n, x: watched(n, dropout(n, x)), True)):
+        drawing = NetworkSpace("drawing", lambda draw=draw: Drawing(draw), space.data, RECIPE)
+        quiet = [a for a in every(drawing.choices) if a["op"] == "relu"]
+        threads.clear()
+        trainer(drawing.supernet(), space.data(), RECIPE, quiet, seed=0, workers=2)
+        assert (threads == {threading.get_ident()}) is alone
+
+
+class Given(nn.Module):
+    """Weights of all kinds that a constructor may set, and a layer that it leaves to torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = Width(2, 6)
+        self.backbone = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
+        nn.init.constant_(self.backbone[0].weight, 0.5)
+        nn.init.constant_(self.backbone[1].running_mean, 3.0)
+        self.backbone.requires_grad_(False).eval()
+        self.token = nn.Parameter(torch.zeros(1, 4))
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.chance = nn.Parameter(torch.tensor([random.random(), np.random.rand()]))
+        self.own, self.torchs = Linear(4, self.width), Linear(4, self.width)
+        self.own.weight.data.normal_(mean=9.0)
+        self.op = OneOf({"relu": nn.ReLU(), "tanh": nn.Tanh()})
         self.head = Linear(self.width, 3)
 
     def forward(self, x):
-        return self.head(self.op(self.stem(x)))
+        x = self.backbone(x) + self.token + self.chance.sum()
+        x = self.attention(x, x, x)[0]
+        return self.head(self.op(self.own(x) + self.torchs(x)))
 
 
-def test_dropout_repeats_too(space, trainer):
-    supernet = Supernet(Dropping())
-    wide = [Architecture({"width": w, "op": op}) for w in ("6", "2") for op in ("drop", "relu")]
-    data: Data = space.data()
-    before = torch.get_rng_state()
-    one = trainer(supernet, data, RECIPE, wide, seed=0, workers=4)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(123)
-    other = trainer(supernet, data, RECIPE, wide[::-1], seed=0, workers=2)
-    for a, b in zip(one, other[::-1], strict=True):
-        assert same(a.network, b.network)
+def constructor_of(kind):
+    if kind == "new":
+        return Given
+    made = Given()
+    return lambda: made
+
+
+@pytest.mark.parametrize("kind", ["new", "the same"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_finalists_start_from_what_the_constructor_gives(space, trainer, kind, workers):
+    constructor = constructor_of(kind)
+    given = NetworkSpace("given", constructor, space.data)
+    with seeded(5):
+        expected = copy.deepcopy(constructor().state_dict())
+    supernet = given.supernet()
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter.fill_(123.0)
+    still = Recipe(epochs=1, batch_size=20, learning_rate=1e-12, weight_decay=0)
+    architectures = list(every(given.choices))
+    trained = trainer(supernet, space.data(), still, architectures, seed=5, workers=workers)
+    for finalist in trained:
+        network = finalist.network
+        for name, value in network.state_dict().items():
+            if value.shape == expected[name].shape and not name.startswith("head.bias"):
+                torch.testing.assert_close(value, expected[name])
+        count = int(finalist.architecture["width"])
+        torch.testing.assert_close(network.own.weight, expected["own.weight"][:count])
+        assert 0.5 < network.torchs.weight.abs().max() / 4**-0.5 <= 1  # torch's bound
+        assert not any(p.requires_grad for p in network.backbone.parameters())
+        assert network.training
+        assert not network.backbone.training
+
+
+def test_a_layer_that_is_left_to_torch_is_drawn_for_its_own_size():
+    """A slice of the largest would have the bound of 400 inputs."""
+
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.width = Width(4, 400)
+            self.layer = Linear(self.width, 50)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    supernet = Supernet(Wide())
+    layer = supernet.fresh({"width": "4"}, seed=0).layer
+    for parameter in layer.parameters():
+        assert 0.8 * 4**-0.5 < parameter.abs().max() <= 4**-0.5
+    assert torch.equal(supernet.fresh({"width": "4"}, seed=0).layer.weight, layer.weight)
+    assert not torch.equal(supernet.fresh({"width": "4"}, seed=1).layer.weight, layer.weight)
+    inherited = supernet.extract({"width": "4"}).layer
+    assert torch.equal(inherited.weight, supernet.network.layer.weight[:, :4])
+
+
+def test_a_supernet_without_a_constructor_goes_back_to_its_network_as_it_was(space, trainer):
+    network = Given()
+    before = copy.deepcopy(network.state_dict())
+    supernet = Supernet(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(123.0)
+    fresh = supernet.fresh({"width": "6", "op": "tanh"}, seed=0)
+    assert all(torch.equal(before[name], value) for name, value in fresh.state_dict().items())
+    again = Supernet(network).fresh({"width": "2", "op": "tanh"}, seed=0)
+    assert all((parameter == 123.0).all() for parameter in again.parameters())
+
+
+def test_a_fresh_network_has_the_type_that_the_supernet_was_given():
+    supernet = Supernet(Given()).double()
+    fresh = supernet.fresh({"width": "2", "op": "tanh"}, seed=0)
+    assert {t.dtype for t in fresh.parameters()} == {torch.float64}
+
+
+def test_a_constructor_that_builds_another_network_is_refused():
+    widths = iter([(2, 6), (2, 7)])
+
+    def network():
+        width = Width(*next(widths))
+        return nn.ModuleDict({"width": width, "layer": Linear(2, width)})
+
+    supernet = NetworkSpace("restless", network, dict).supernet()
+    with pytest.raises(ValueError, match="must give the same choices each time"):
+        supernet.fresh({"width": "2"}, seed=0)

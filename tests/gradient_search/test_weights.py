@@ -3,9 +3,11 @@
 import copy
 import itertools
 import math
+import random
 from collections import Counter
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,6 +20,7 @@ from paretonas.gradient_search.weights import WeightTraining, fair_paths, inheri
 from paretonas.nn import BatchNorm1d, Linear, OneOf, Supernet, Width
 from paretonas.space import Choice, decode
 from paretonas.training import Recipe, evaluate, train
+from paretonas.training.forward import Generators, seeded
 
 RECIPE = Recipe(batch_size=20, learning_rate=0.03)
 
@@ -162,6 +165,32 @@ def test_dropout_repeats_and_goes_on_bit_for_bit():
     torch.manual_seed(6)
     assert head + list(rest.run()) == losses
     assert same(rest, whole)
+
+
+class Drawing(Noisy):
+    def forward(self, x):
+        return super().forward(x * random.random() + float(np.random.randn()) + torch.rand(2))
+
+
+def drawing() -> WeightTraining:
+    job = noisy()
+    with seeded(0):
+        supernet = Supernet(Drawing())
+    return WeightTraining(supernet, job.split, job.recipe, steps=12, seed=0)
+
+
+def test_whatever_the_network_draws_repeats_and_goes_on_bit_for_bit():
+    whole, first, rest = drawing(), drawing(), drawing()
+    before = Generators.now()
+    losses = list(whole.run())
+    assert not before.moved()
+    draws = [random.random(), np.random.rand(), torch.rand(1)]  # another state of the generators
+    head = list(itertools.islice(first.run(), len(draws)))
+    rest.resume(copy.deepcopy(first.state()))
+    assert head + list(rest.run()) == losses
+    path = {"width": "6", "op": "drop"}
+    scores = {inherited_loss(rest.supernet, rest.split, path) for _ in draws}
+    assert scores == {inherited_loss(whole.supernet, whole.split, path)}
 
 
 def test_batch_norm_meets_no_batch_of_one():

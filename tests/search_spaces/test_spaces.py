@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paretonas.space import Architecture, draw, every, size
-from paretonas.training import Recipe, evaluate, reset, train
+from paretonas.training import Recipe, evaluate, train
 from search_spaces import digits, images, signals, toy
 
 SPACES = {
@@ -102,8 +102,7 @@ def test_the_tradeoffs_of_the_toy_are_real():
     errors = []
     for architecture in (min, max):
         picks = {c.name: architecture(c.options, key=c.options.index) for c in toy.space.choices}
-        network = toy.space.supernet().extract(picks)
-        reset(network, seed=0)
+        network = toy.space.supernet().fresh(picks, seed=0)
         for _ in train(network, data.train, Recipe(epochs=3, learning_rate=1e-2)):
             pass
         errors.append(evaluate(network, data.valid).error_percent)

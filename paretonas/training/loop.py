@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .data import Split
+from ..data import Split
+from .forward import evaluating, handed, seeded
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,33 @@ class Score:
 def train(network: nn.Module, split: Split, recipe: Recipe, *, seed: int = 0) -> Iterator[float]:
     """Train in place, yielding the mean loss of each epoch; the same seed gives the same bits.
 
+    That holds whatever the network draws in its forward pass, and no global state changes. Parts
+    that are in evaluation mode, while the network is in training mode, stay in it.
+
     Raises:
         FloatingPointError: the loss is NaN or infinite.
     """
+    losses = epochs(network, split, recipe, seed=seed)
+    for epoch in range(recipe.epochs):
+        with seeded(seed * 1_000_003 + epoch):
+            mean = next(losses)
+        yield mean
+
+
+def epochs(network: nn.Module, split: Split, recipe: Recipe, *, seed: int) -> Iterator[float]:
+    """As `train`, but what the network draws comes from the global generators as they are."""
     steps = math.ceil(len(split) / recipe.batch_size) * recipe.epochs
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     schedule = warmup_cosine(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
-    network.train()
+    if not network.training:
+        network.train()
     for _ in range(recipe.epochs):
         total = torch.zeros((), device=split.inputs.device)
         for inputs, labels in batches(split, recipe.batch_size, generator):
-            loss = functional.cross_entropy(network(inputs), labels)
+            loss = functional.cross_entropy(network(handed(network, inputs)), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -103,28 +117,24 @@ def warmup_cosine_factor(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-@torch.no_grad()
 def evaluate(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
-    """Score a network in its evaluation mode; its mode is put back afterwards."""
-    was_training = network.training
-    network.eval()
+    """Score a network in its evaluation mode; its mode is put back afterwards.
+
+    The score is always the same, whatever the network draws, and no global state changes.
+    """
+    with seeded(0):
+        return score(network, split, batch_size)
+
+
+@torch.no_grad()
+def score(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
+    """As `evaluate`, but what the network draws comes from the global generators as they are."""
     loss = torch.zeros((), device=split.inputs.device)
     wrong = torch.zeros((), device=split.inputs.device)
-    for inputs, labels in zip(
-        split.inputs.split(batch_size), split.labels.split(batch_size), strict=True
-    ):
-        logits = network(inputs)
-        loss += functional.cross_entropy(logits, labels, reduction="sum")
-        wrong += (logits.argmax(dim=1) != labels).sum()
-    network.train(was_training)
+    parts = (split.inputs.split(batch_size), split.labels.split(batch_size))
+    with evaluating(network):
+        for inputs, labels in zip(*parts, strict=True):
+            logits = network(handed(network, inputs))
+            loss += functional.cross_entropy(logits, labels, reduction="sum")
+            wrong += (logits.argmax(dim=1) != labels).sum()
     return Score(float(loss) / len(split), 100 * float(wrong) / len(split))
-
-
-def reset(network: nn.Module, *, seed: int) -> None:
-    """Give every layer fresh weights, the same for the same seed; no global state changes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in network.modules():
-            fresh = getattr(module, "reset_parameters", None)
-            if fresh is not None:
-                fresh()

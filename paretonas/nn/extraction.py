@@ -1,0 +1,175 @@
+"""One architecture taken out of a network with choices: a deep copy in which choices are decided.
+
+Python's own deep copy keeps what is shared shared: tied parameters, a module used in two places, an
+attribute that refers to another module. So only choices and elastic layers are copied in a way of
+their own, and of all other modules nothing need be known.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable
+from functools import partial
+from itertools import chain
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..training.forward import copied
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PARTS = ("weight", "bias", "_like", "options", "blocks")  # that modules of this package hold
+
+
+class Extraction(dict[int, Any]):
+    """The memo of a deep copy that takes an architecture out of a network.
+
+    Args:
+        network: what is copied, its choices decided by their gates.
+        untouched: parameters, by id, of which a smaller piece is not cut out but drawn anew.
+    """
+
+    def __init__(self, network: nn.Module, untouched: Collection[int] = ()) -> None:
+        super().__init__()
+        self._network = network
+        self._untouched = untouched
+        self._pieces: dict[tuple[int, torch.Size], nn.Parameter] = {}
+        held = chain(network.modules(), network.parameters(), network.buffers())
+        self._held = {id(part) for part in held}
+
+    def plain(self) -> nn.Module:
+        """The architecture, with copies of the weights.
+
+        Raises:
+            ValueError: parameters are shared that this architecture takes different pieces of.
+        """
+        plain: nn.Module = copied(self._network, self)
+        for module in self._network.modules():
+            twin = self.get(id(module))
+            if type(twin) is type(module):
+                for name, child in module._modules.items():
+                    if child is not None and twin._modules[name] is None:  # of a Width is no copy
+                        del twin._modules[name]
+        for module in plain.modules():
+            for owner in (vars(module), *(vars(module)[hooks] for hooks in _HOOKS)):
+                owner.update({name: self._anew(value) for name, value in owner.items()})
+        self._refuse_torn_parameters()
+        return plain
+
+    def piece(self, whole: nn.Parameter, piece: Tensor, drawn: Tensor | None) -> nn.Parameter:
+        """The copy of a piece of a parameter, one for all layers that take the same piece.
+
+        Args:
+            whole: the parameter.
+            piece: of its values.
+            drawn: values of the piece's shape, for what is untouched.
+        """
+        if drawn is None or id(whole) not in self._untouched:
+            drawn = piece
+        if drawn is piece and piece.shape == whole.shape:
+            full: nn.Parameter = copy.deepcopy(whole, self)
+            return full
+        key = (id(whole), piece.shape)
+        if key not in self._pieces:
+            value = drawn.detach().clone()
+            self._pieces[key] = nn.Parameter(value, requires_grad=whole.requires_grad)
+        return self._pieces[key]
+
+    def _refuse_torn_parameters(self) -> None:
+        for whole in {whole for whole, _ in self._pieces}:
+            count = sum(key[0] == whole for key in self._pieces)
+            if count + (whole in self) > 1:
+                named = self._network.named_parameters(remove_duplicate=False)
+                names = [repr(name) for name, p in named if id(p) == whole]
+                raise ValueError(
+                    "layers that share a parameter must take the same of it, but this "
+                    f"architecture takes different pieces of {' = '.join(names)}: give the layers "
+                    "the same Width, or a parameter each"
+                )
+
+    def _anew(self, value: Any) -> Any:
+        """A function that has closed over parts of the network, with the copies of these parts.
+
+        Python's deep copy leaves functions alone: a hook would go on with the old weights.
+        """
+        if id(value) in self._held or any(id(part) in self._held for part in _parts(value)):
+            return copy.deepcopy(value, self)
+        if not isinstance(value, FunctionType) or not value.__closure__ or id(value) in self:
+            return self.get(id(value), value)
+        self[id(value)] = value  # for a function that has closed over itself
+        old = [_content(cell) for cell in value.__closure__]
+        new = [self._anew(content) for content in old]
+        if all(a is b for a, b in zip(old, new, strict=True)):
+            return value
+        cells = [
+            cell if a is b else CellType(b)
+            for cell, a, b in zip(value.__closure__, old, new, strict=True)
+        ]
+        bound = FunctionType(
+            value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells)
+        )
+        bound.__kwdefaults__ = value.__kwdefaults__
+        bound.__dict__.update(value.__dict__)
+        self[id(value)] = bound
+        return bound
+
+
+def _parts(value: object) -> Iterable[object]:
+    match value:
+        case MethodType():
+            return (value.__self__,)
+        case partial():
+            return (*value.args, *value.keywords.values())
+        case dict():
+            return value.values()
+        case list() | tuple():
+            return value
+        case _:
+            return ()
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty
+        return None
+
+
+class Extracted(nn.Module):
+    """A module that an extraction replaces: what its classes share."""
+
+    def extracted(self, memo: Extraction) -> nn.Module | None:
+        """What stands in its place, by the present picks."""
+        raise NotImplementedError
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module | None:
+        if isinstance(memo, Extraction):
+            return self.extracted(memo)
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
+
+    def refuse_changes(self, path: str) -> None:
+        """Make sure that nothing is added to the class that an extraction would lose.
+
+        Raises:
+            ValueError: a subclass with another forward pass, hooks, or further parameters.
+        """
+        own = next(c for c in type(self).__mro__ if c.__module__.startswith(f"{__package__}."))
+        above = type(self).__mro__[: type(self).__mro__.index(own)]
+        changed = {n for c in above for n in vars(c) if hasattr(own, n) or n in _PARTS}
+        changed = {n for n in changed if n == "__call__" or not n.startswith("__")}
+        changed |= {"forward"} & vars(self).keys()
+        found = [f"its own {name}" for name in sorted(changed - {"extra_repr"})]
+        found += ["hooks"] if any(vars(self)[hooks] for hooks in _HOOKS) else []
+        held = {**self._parameters, **self._buffers, **self._modules}
+        found += [f"further {name}" for name in held if name not in _PARTS]
+        if found:
+            raise ValueError(
+                f"the {own.__name__} at {path!r} has {', '.join(found)}, which would be lost in "
+                f"the networks that come out: put the {own.__name__} unchanged into a module of "
+                "your own that does the rest"
+            )

@@ -1,0 +1,262 @@
+"""The supernet over the choices of a network, and the search space that builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import chain
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ..cell import Structure
+from ..data import Data
+from ..space import Architecture, Choice, encode
+from ..training import Recipe
+from ..training.forward import copied, seeded
+from .choices import Chooser, Depth, OneOf, Width
+from .extraction import Extracted, Extraction
+from .layers import Elastic
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a choice sits: its module's path, and the picks without which it is not reached."""
+
+    path: str
+    needs: tuple[tuple[int, frozenset[int]], ...]  # (choice, the picks that keep it in use)
+
+
+class Supernet(nn.Module):
+    """A network with choices in it, run as one architecture or as a mixture of all.
+
+    Modules that the network holds in evaluation mode, while it is in training mode itself, stay in
+    evaluation mode. All other batch norms normalize by the batch at hand: running statistics of
+    one path mean nothing to another. What they hold stays as it is, for the networks that come out.
+
+    Args:
+        network: any module that holds `OneOf`, `Width` or `Depth` modules. It is not copied.
+        constructor: builds such a network; asked by `fresh`, which otherwise goes back to a copy of
+            what `network` is now.
+
+    Attributes:
+        choices: one per choosing module, in the order of `network.named_modules()`.
+
+    Raises:
+        ValueError: no choice in the network, or a choice or an elastic layer that was changed so
+            that a plain network could not do the same.
+    """
+
+    def __init__(
+        self, network: nn.Module, constructor: Callable[[], nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        self._constructor = constructor or partial(copied, copied(network))
+        self.network = network
+        self._places = tuple(_places(network))
+        self.choices = tuple(
+            Choice(place.path, self._chooser(place).option_names) for place in self._places
+        )
+        if not self.choices:
+            raise ValueError(
+                "a search space needs a choice: put a paretonas.nn OneOf, Width or Depth with at "
+                f"least two options into the network, found none in {type(network).__name__}"
+            )
+        known = set(network.modules())
+        untouched = []
+        for path, module in network.named_modules():
+            if isinstance(module, Extracted):
+                module.refuse_changes(path)
+            if isinstance(module, Elastic):
+                if not known.issuperset(c for c in module.channels if isinstance(c, Width)):
+                    raise ValueError(
+                        f"the Width of {path!r} is not part of the network: make it an attribute, "
+                        "as in self.width = Width(8, 16)"
+                    )
+                untouched += [f"{path}.{name}".lstrip(".") for name in module.untouched()]
+        self._untouched = frozenset(untouched)
+        self._resting = tuple(m for m in known if network.training and not m.training)
+        self._norms = tuple(m for m in known - set(self._resting) if isinstance(m, _NormBase))
+
+    def _chooser(self, place: _Place) -> Chooser:
+        module = self.network.get_submodule(place.path)
+        assert isinstance(module, Chooser)
+        return module
+
+    def train(self, mode: bool = True) -> Supernet:
+        """Set the mode of all modules but of those that rest in evaluation mode."""
+        super().train(mode)
+        for module in self._resting:
+            module.training = False
+        return self
+
+    def forward(self, x: Tensor, gates: Mapping[str, str] | Sequence[Tensor]) -> Tensor:
+        """Run one architecture, or the mixture that `gates` (one (options,) a choice) describes."""
+        with self._set(gates), self._batch_at_hand():
+            y: Tensor = self.network(x)
+        return y
+
+    @contextmanager
+    def _set(self, gates: Mapping[str, str] | Sequence[Tensor]) -> Iterator[None]:
+        values: Sequence[int | Tensor] = (
+            encode(self.choices, gates) if isinstance(gates, Mapping) else gates
+        )
+        if len(values) != len(self.choices):
+            raise ValueError(
+                f"gates are one tensor per choice: {len(self.choices)} choices, got {len(values)}"
+            )
+        choosers = [self._chooser(place) for place in self._places]
+        for chooser, value in zip(choosers, values, strict=True):
+            chooser.gate = value
+        try:
+            yield
+        finally:
+            for chooser in choosers:
+                chooser.gate = None
+
+    @contextmanager
+    def _batch_at_hand(self) -> Iterator[None]:
+        """Let batch norms know nothing of other batches, and forget nothing that they know."""
+        held = [(n, n.running_mean, n.running_var, n.track_running_stats) for n in self._norms]
+        for norm in self._norms:
+            norm.running_mean = norm.running_var = None
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm, mean, var, tracks in held:
+                norm.running_mean, norm.running_var, norm.track_running_stats = mean, var, tracks
+
+    def extract(self, architecture: Mapping[str, str]) -> nn.Module:
+        """The architecture as a plain network of torch's own layers, with copies of the weights.
+
+        What layers share they go on sharing. The running statistics of batch norms are those that
+        the network was made with, in the place of an elastic one those that torch starts with:
+        train the network, or run some batches through it in training mode, before its evaluation
+        mode is of use.
+
+        Raises:
+            ValueError: a module was changed since the supernet was made so that a plain network
+                could not do the same, or layers that share a parameter take different parts of it.
+        """
+        return self._extract(architecture, seed=0)  # nothing of what torch draws is kept
+
+    def fresh(self, architecture: Mapping[str, str], *, seed: int) -> nn.Module:
+        """The architecture as a plain network that was never trained; no global state changes.
+
+        It holds what the constructor gives under the seed: pretrained and frozen weights, an
+        initialization of its own, buffers, the modes of modules. Only where an elastic layer is
+        smaller than the largest, parameters that the constructor left as torch drew them are drawn
+        by torch anew, for the layer's own size.
+
+        A supernet without a constructor gives the weights of its network as it was made; then the
+        seed decides only what is drawn anew.
+
+        Raises:
+            ValueError: as `extract`, or the constructor builds a network with other choices.
+        """
+        supernet = built(self._constructor, seed)
+        if supernet.choices != self.choices:
+            raise ValueError(
+                "the constructor of the network must give the same choices each time, got "
+                f"{[c.name for c in supernet.choices]}, before {[c.name for c in self.choices]}"
+            )
+        tensors = zip(_tensors(supernet), _tensors(self), strict=True)
+        for own, like in tensors:  # the device and the type that this supernet was moved to
+            own.data = own.data.to(like.device, like.dtype)
+        named = dict(supernet.network.named_parameters())
+        untouched = {id(p) for name, p in named.items() if name in supernet._untouched}
+        return supernet._extract(architecture, seed=seed * 1_000_003 + 1, untouched=untouched)
+
+    def _extract(
+        self, architecture: Mapping[str, str], *, seed: int, untouched: Collection[int] = ()
+    ) -> nn.Module:
+        for path, module in self.network.named_modules():
+            if isinstance(module, Extracted):
+                module.refuse_changes(path)
+        with self._set(architecture), seeded(seed):  # torch draws for every layer that is made
+            return Extraction(self.network, untouched).plain()
+
+    def canonical(self, architecture: Mapping[str, str]) -> Architecture:
+        """The architecture with every pick that its network never reaches set to the first option.
+
+        Two architectures that differ only inside an option that is not taken are one network.
+        """
+        picks = list(encode(self.choices, architecture))
+        for index, place in enumerate(self._places):
+            if any(picks[choice] not in allowed for choice, allowed in place.needs):
+                picks[index] = 0
+        names = [choice.options[pick] for choice, pick in zip(self.choices, picks, strict=True)]
+        return Architecture(dict(zip((c.name for c in self.choices), names, strict=True)))
+
+
+def built(constructor: Callable[[], nn.Module], seed: int) -> Supernet:
+    """The supernet over a network built under a seed; no global state changes."""
+    with seeded(seed):
+        # A copy, since a constructor may give the same network each time.
+        return Supernet(copied(constructor()), constructor)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
+
+
+def _places(network: nn.Module) -> Iterator[_Place]:
+    """Every choosing module with two options or more, outer ones before those inside them."""
+    index_of: dict[str, int] = {}
+    paths: dict[nn.Module, list[str]] = {}
+    for path, module in network.named_modules(remove_duplicate=False):
+        if isinstance(module, Chooser) and len(module.option_names) > 1:
+            paths.setdefault(module, []).append(path)
+    for found in paths.values():
+        # What stands in several places is out of use only where it is so in all of them.
+        needs = [set(_needs(network, path, index_of)) for path in found]
+        yield _Place(found[0], tuple(sorted(set.intersection(*needs), key=lambda need: need[0])))
+        index_of |= dict.fromkeys(found, len(set(index_of.values())))
+
+
+def _needs(
+    network: nn.Module, path: str, index_of: Mapping[str, int]
+) -> Iterator[tuple[int, frozenset[int]]]:
+    """The choices around a path, and the picks of each that keep the path in use."""
+    for outer, choice in index_of.items():
+        inner = path.removeprefix(f"{outer}.").split(".") if path != outer else []
+        if not path.startswith(f"{outer}.") or len(inner) < 2:
+            continue
+        chooser = network.get_submodule(outer)
+        if isinstance(chooser, OneOf):
+            yield choice, frozenset({chooser.option_names.index(inner[1])})
+        elif isinstance(chooser, Depth):
+            first = max(0, int(inner[1]) + 1 - chooser.at_least)
+            yield choice, frozenset(range(first, len(chooser.option_names)))
+
+
+@dataclass(frozen=True)
+class NetworkSpace:
+    """A search space made of a network with choices, the data to search on, and a recipe.
+
+    Attributes:
+        name: what files and tables call the space.
+        network: builds the network that holds the choices. What it sets is where finalists start:
+            pretrained and frozen weights, an initialization of its own.
+        data: loads the examples.
+        recipe: how an architecture of this space is trained properly.
+        structure: how the choices are wired, if that is known.
+    """
+
+    name: str
+    network: Callable[[], nn.Module]
+    data: Callable[[], Data]
+    recipe: Recipe = field(default_factory=Recipe)
+    structure: Structure | None = None
+
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """The choices in the network, which is built once to find them."""
+        return self.supernet().choices
+
+    def supernet(self, seed: int = 0) -> Supernet:
+        """A supernet with fresh weights, the same for the same seed; no global state changes."""
+        return built(self.network, seed)

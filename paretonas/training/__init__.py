@@ -1,0 +1,25 @@
+"""Training and scoring a plain network, and running any network without a trace."""
+
+from .loop import (
+    Recipe,
+    Score,
+    batches,
+    epochs,
+    evaluate,
+    score,
+    train,
+    warmup_cosine,
+    warmup_cosine_factor,
+)
+
+__all__ = [
+    "Recipe",
+    "Score",
+    "batches",
+    "epochs",
+    "evaluate",
+    "score",
+    "train",
+    "warmup_cosine",
+    "warmup_cosine_factor",
+]

@@ -1,0 +1,238 @@
+"""A network runs without a trace: inputs, modes and generators are as they were."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from paretonas import NetworkSpace, Point, Recipe, search
+from paretonas.data import Data, Split
+from paretonas.devices import measure_latency
+from paretonas.export import export
+from paretonas.gradient_search import Plan
+from paretonas.gradient_search.weights import WeightTraining, inherited_loss
+from paretonas.graph import network_graph
+from paretonas.nn import OneOf, Supernet
+from paretonas.objectives import Memory, Parameters, profile
+from paretonas.objectives.error import GatedError
+from paretonas.training import evaluate, train
+from paretonas.training.forward import Generators, copied, evaluating, handed, seeded
+
+ARCHITECTURE = {"op": "relu", "last": "six"}
+POINT = Point(ARCHITECTURE, {"error_percent": 1.0}, id="a01")
+
+
+class Shift(nn.Module):
+    def forward(self, x):
+        return x.sub_(0.5).div_(0.25)
+
+
+def options() -> OneOf:
+    return OneOf({"relu": nn.ReLU(inplace=True), "six": nn.ReLU6(inplace=True)})
+
+
+class InPlace(nn.Module):
+    """Normalizes its input in place, or begins with an activation that works in place."""
+
+    def __init__(self, first: nn.Module) -> None:
+        super().__init__()
+        self.first, self.op, self.last = first, options(), options()
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = functional.dropout(self.last(self.op(self.first(x))).flatten(1), 0.1)
+        return self.head(x) + random.random() + float(np.random.rand())
+
+
+FIRST = {"shift": Shift(), "activation": nn.LeakyReLU(0.1, inplace=True), "choice": nn.Identity()}
+
+
+def data(dtype: torch.dtype = torch.float32, labels: torch.dtype = torch.int64) -> Data:
+    """Views of one tensor, as after a cut by hand."""
+    inputs = torch.randn(90, 1, 4, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    targets = (torch.arange(90) % 4).to(labels)
+    splits = [Split(inputs[i : i + 30], targets[i : i + 30]) for i in (0, 30, 60)]
+    return Data(*splits)
+
+
+def quick(space: NetworkSpace) -> None:
+    plan = Plan(supernet_steps=4, looks=4, finalists=2, recipe=space.recipe)
+    for _ in search(space, budget=plan):
+        pass
+
+
+def runs(supernet: Supernet, network: nn.Module, data: Data, space: NetworkSpace, folder):
+    """Everything that runs a network."""
+    example, generator = data.valid.inputs[:1], torch.Generator().manual_seed(0)
+    gated = GatedError(supernet, data.valid, generator)
+    return {
+        "evaluate": lambda: evaluate(network, data.valid),
+        "train": lambda: list(train(network, data.train, Recipe(epochs=1))),
+        "weights": lambda: list(
+            WeightTraining(supernet, data.train, Recipe(), steps=3, seed=0).run()
+        ),
+        "inherited loss": lambda: inherited_loss(supernet, data.valid, ARCHITECTURE),
+        "gated error": lambda: gated.relaxed(torch.full((2, 4), 0.5)),
+        "graph": lambda: network_graph(network, example),
+        "memory": lambda: Memory.of(supernet, example),
+        "parameters": lambda: Parameters.of(supernet, example),
+        "profile": lambda: profile(supernet, example, cache=False),
+        "latency": lambda: measure_latency(network, example, blocks=2),
+        "onnx": lambda: export_quietly(network, example, "onnx", folder, data),
+        "torch": lambda: export_quietly(network, example, "torch", folder, data),
+        "search": lambda: quick(space),
+    }
+
+
+def export_quietly(network, example, format, folder, data):
+    # What draws cannot be exported: the drawing is left out.
+    layers = nn.Sequential(network.first, network.op, network.last, nn.Flatten(), network.head)
+    export(layers, POINT, example, format, folder / "file", images=data.test.inputs)
+
+
+@pytest.fixture(autouse=True)
+def short_timing(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in ("profile", "calibration"):
+        monkeypatch.setattr(sys.modules[f"paretonas.objectives.{module}"], "SECONDS", 0.01)
+    monkeypatch.setattr("paretonas.devices.timer.WARM_UP_SECONDS", 0.001)
+    monkeypatch.setattr(sys.modules["paretonas.gradient_search.search"], "ALPHA_STEPS", 4)
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_nothing_that_runs_a_network_changes_its_input_or_a_generator(first, tmp_path):
+    examples = data()
+    whole = examples.train.inputs._base
+    before, generators = whole.clone(), Generators.now()
+    space = NetworkSpace("mine", lambda: InPlace(FIRST[first]), lambda: examples, Recipe(epochs=1))
+    supernet = space.supernet()
+    network = supernet.extract(ARCHITECTURE)
+    for name, run in runs(supernet, network, examples, space, tmp_path).items():
+        run()
+        assert torch.equal(whole, before), name
+        assert not generators.moved(), name
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_the_same_network_has_the_same_score_each_time(first):
+    examples = data()
+    supernet = NetworkSpace("mine", lambda: InPlace(FIRST[first]), lambda: examples).supernet()
+    network = supernet.extract(ARCHITECTURE)
+    scores, losses = set(), set()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        scores.add(evaluate(network, examples.valid))
+        losses.add(inherited_loss(supernet, examples.valid, ARCHITECTURE))
+    assert len(scores) == len(losses) == 1
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_a_pass_is_timed_on_the_same_input_each_time(first):
+    seen = []
+
+    class Watched(InPlace):
+        def forward(self, x):
+            seen.append(x.clone())
+            return super().forward(x)
+
+    supernet = Supernet(Watched(FIRST[first]))
+    example = torch.randn(2, 1, 4, 4)
+    measure_latency(supernet.extract(ARCHITECTURE), example, blocks=2)
+    assert all(torch.equal(x, example) for x in seen)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "labels"), [(torch.float64, torch.int32), (torch.float16, torch.uint8)]
+)
+def test_inputs_of_any_floating_type_and_labels_of_any_integer_type_will_do(
+    dtype, labels, tmp_path
+):
+    examples = data(dtype, labels)
+    space = NetworkSpace("mine", lambda: InPlace(nn.Identity()), lambda: examples, Recipe(epochs=1))
+    supernet = space.supernet()
+    network = supernet.extract(ARCHITECTURE)
+    for run in runs(supernet, network, examples, space, tmp_path).values():
+        run()
+    assert examples.train.inputs.dtype == dtype
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    converted = Split(examples.valid.inputs.float(), examples.valid.labels)
+    assert evaluate(network, examples.valid) == evaluate(network, converted)
+
+
+def test_a_network_in_double_precision_gets_double_precision():
+    seen = set()
+
+    class Double(InPlace):
+        def __init__(self) -> None:
+            super().__init__(nn.Identity())
+            self.double()
+
+        def forward(self, x):
+            seen.add(x.dtype)
+            return super().forward(x)
+
+    for dtype in (torch.float64, torch.float32):
+        examples = data(dtype)
+        quick(NetworkSpace("mine", Double, lambda x=examples: x, Recipe(epochs=1)))
+    assert seen == {torch.float64}
+
+
+def test_a_network_without_parameters_gets_the_type_that_there_is():
+    x = torch.zeros(2, dtype=torch.float16, requires_grad=True)
+    given = handed(nn.Identity(), x)
+    assert given.dtype == torch.float16
+    assert not given.requires_grad
+    assert given.data_ptr() != x.data_ptr()
+    buffered = nn.BatchNorm1d(2, affine=False).double()
+    assert handed(buffered, x).dtype == torch.float64
+
+
+def test_every_module_gets_its_own_mode_back():
+    network = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5).eval())
+    with pytest.raises(RuntimeError), evaluating(network):
+        assert not any(module.training for module in network.modules())
+        raise RuntimeError
+    assert [module.training for module in network.modules()] == [True, True, False]
+
+
+def draws() -> tuple[float, float, float]:
+    return float(torch.rand(())), random.random(), float(np.random.rand())
+
+
+def test_a_seed_decides_what_all_generators_draw_and_they_go_on_as_if_nothing_was():
+    for seeder in (torch.manual_seed, random.seed, np.random.seed):
+        seeder(1)
+    with seeded(2**70):
+        one = draws()
+    first = draws()
+    for seeder in (torch.manual_seed, random.seed, np.random.seed):
+        seeder(1)
+    with pytest.raises(RuntimeError), seeded(2**70):
+        assert draws() == one
+        raise RuntimeError
+    assert draws() == first
+    with seeded(3):
+        assert not set(draws()) & set(one)
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(1), random.random, lambda: np.random.rand()])
+def test_what_was_drawn_is_noticed(draw):
+    before = Generators.now()
+    assert not before.moved()
+    draw()
+    assert before.moved()
+    before.put_back()
+    assert not before.moved()
+
+
+def test_a_network_is_copied_with_what_it_has_kept_of_a_pass():
+    network = nn.Linear(2, 2)
+    network.last = network(torch.ones(1, 2))
+    twin = copied(network)
+    assert torch.equal(twin.last, network.last)
+    assert twin.last.grad_fn is None
+    assert network.last.grad_fn is not None
