@@ -22,6 +22,7 @@ __all__ = ["FORMATS", "Exported", "export"]
 FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
 
 
+@seeded(0)  # should the network draw random numbers
 def export(
     network: nn.Module,
     point: Point,
@@ -79,17 +80,16 @@ def export(
             f"the images must have the example's shape {tuple(example.shape[1:])}, "
             f"got {tuple(inputs.shape[1:])}"
         )
-    with seeded(0):  # should the network draw numbers
-        match format:
-            case "onnx":
-                from paretonas.export.onnx_file import write_onnx
+    match format:
+        case "onnx":
+            from paretonas.export.onnx_file import write_onnx
 
-                return write_onnx(plain, point, inputs, path, space)
-            case "torch":
-                from paretonas.export.program import write_program
+            return write_onnx(plain, point, inputs, path, space)
+        case "torch":
+            from paretonas.export.program import write_program
 
-                return write_program(plain, point, inputs, path, space)
-            case _:
-                from paretonas.export.weights import write_weights
+            return write_program(plain, point, inputs, path, space)
+        case _:
+            from paretonas.export.weights import write_weights
 
-                return write_weights(plain, point, inputs, path, space)
+            return write_weights(plain, point, inputs, path, space)
