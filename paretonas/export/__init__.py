@@ -23,6 +23,7 @@ __all__ = ["FORMATS", "Exported", "export"]
 FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
 
 
+@seeded(0)  # should the network draw random numbers
 def export(
     network: nn.Module,
     point: Point,
@@ -84,17 +85,16 @@ def export(
             f"got {tuple(inputs.shape[1:])}"
         )
     told = metadata(point, space, inputs.shape[1:], prepared)
-    with seeded(0):  # should the network draw numbers
-        match format:
-            case "onnx":
-                from paretonas.export.onnx_file import write_onnx
+    match format:
+        case "onnx":
+            from paretonas.export.onnx_file import write_onnx
 
-                return write_onnx(plain, inputs, path, told)
-            case "torch":
-                from paretonas.export.program import write_program
+            return write_onnx(plain, inputs, path, told)
+        case "torch":
+            from paretonas.export.program import write_program
 
-                return write_program(plain, inputs, path, told)
-            case _:
-                from paretonas.export.weights import write_weights
+            return write_program(plain, inputs, path, told)
+        case _:
+            from paretonas.export.weights import write_weights
 
-                return write_weights(plain, path, told)
+            return write_weights(plain, path, told)
