@@ -1,4 +1,4 @@
-"""A measured architecture."""
+"""A measured architecture, and one that could not be measured."""
 
 from __future__ import annotations
 
@@ -71,6 +71,22 @@ class Point:
         if not math.isfinite(value):
             raise ValueError(f"{name} of {self} must be finite, got {value}; leave it out instead")
         return int(value) if isinstance(value, Integral) else float(value)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be evaluated, and why: an architecture, or the one pick that is to blame."""
+
+    architecture: Architecture
+    reason: str
+
+    @classmethod
+    def of(cls, architecture: Architecture, error: Exception) -> Failure:
+        """The failure that an exception tells of, in one line."""
+        return cls(architecture, " ".join(f"{type(error).__name__}: {error}".split()))
+
+    def __str__(self) -> str:
+        return f"{self.architecture}: {self.reason}"
 
 
 def number_or_word(text: str) -> Cell:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from paretonas._atomic import replacing
 from paretonas.front import Front
-from paretonas.point import Cell, Point, number_or_word
+from paretonas.point import Cell, Failure, Point, number_or_word
 from paretonas.space import Architecture
 
 ABOUT = "run.json"  # what was asked, in the folder of a run
@@ -88,12 +88,16 @@ class Run:
         settings: Mapping[str, Any] = self.about["settings"]
         return settings
 
-    def record(self, point: Point) -> None:
-        """Append a measured point to ``evaluations.jsonl``; it is on disk when this returns.
+    def record(self, point: Point | Failure) -> None:
+        """Append a point or a failure to ``evaluations.jsonl``; it is on disk when this returns.
 
         Raises:
             ValueError: a value that is not finite.
         """
+        if isinstance(point, Failure):
+            failed = {"architecture": dict(point.architecture), "failure": point.reason}
+            _append(self._evaluations, json.dumps(failed) + "\n")
+            return
         entry = {
             "id": point.id,
             "architecture": dict(point.architecture),
@@ -112,11 +116,30 @@ class Run:
         Raises:
             ValueError: a malformed line other than a torn last one.
         """
-        points = []
+        return [outcome for outcome in self.outcomes() if isinstance(outcome, Point)]
+
+    def failures(self) -> list[Failure]:
+        """What was set aside, in order: whole architectures, and single picks.
+
+        Raises:
+            ValueError: a malformed line other than a torn last one.
+        """
+        return [outcome for outcome in self.outcomes() if isinstance(outcome, Failure)]
+
+    def outcomes(self) -> list[Point | Failure]:
+        """Everything that was recorded, in order.
+
+        Raises:
+            ValueError: a malformed line other than a torn last one.
+        """
+        found: list[Point | Failure] = []
         for number, line in enumerate(_whole(self._evaluations).splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                points.append(
+                if "failure" in entry:
+                    found.append(Failure(Architecture(entry["architecture"]), entry["failure"]))
+                    continue
+                found.append(
                     Point(
                         Architecture(entry["architecture"]),
                         entry["objectives"],
@@ -128,7 +151,7 @@ class Run:
                 raise ValueError(
                     f"{self._evaluations}, line {number}: not a measured point: {line[:80]!r}"
                 ) from error
-        return points
+        return found
 
     def log(self, row: Mapping[str, Cell | None]) -> None:
         """Append a step to ``history.csv``; the first row names the columns.
