@@ -83,7 +83,8 @@ class Failure:
     @classmethod
     def of(cls, architecture: Architecture, error: Exception) -> Failure:
         """The failure that an exception tells of, in one line."""
-        return cls(architecture, " ".join(f"{type(error).__name__}: {error}".split()))
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return cls(architecture, words.removesuffix(":"))
 
     def __str__(self) -> str:
         return f"{self.architecture}: {self.reason}"

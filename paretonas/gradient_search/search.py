@@ -205,6 +205,13 @@ class _Search:
             latency = Latency.profile(supernet, example, device=self.device, threads=self.threads)
             self.costs = (latency, Memory.of(supernet, example))
         self.parameters = Parameters.of(supernet, example)
+        for (index, pick), reason in supernet.aside.items():
+            if (index, pick) not in self.supernet.aside:  # what does not run on the example
+                choice = supernet.choices[index]
+                self.supernet.set_aside(choice.name, choice.options[pick], reason)
+                failure = Failure(Architecture({choice.name: choice.options[pick]}), reason)
+                self.aside.append(failure)
+                yield self._set_aside("costs", failure)
         self.columns = ("error_percent", *(cost.column for cost in self.costs))
         self.constraint.satisfied(dict.fromkeys(self.columns, 0.0))  # refuses other names
         self.front = Front(self.columns)

@@ -130,13 +130,20 @@ class WeightTraining:
                 torch.default_generator.manual_seed(self.seed * 1_000_003 + self.done)
                 return differentiate(self.supernet, inputs, labels, architecture)
 
-        buffers = [buffer.clone() for buffer in self.supernet.buffers()]
+        kept = {name: buffer.detach().clone() for name, buffer in self.supernet.named_buffers()}
+
+        def attempt_in_vain(architecture: Architecture) -> None:
+            try:
+                attempt(architecture)
+            finally:
+                for name, buffer in kept.items():
+                    self.supernet.get_buffer(name).detach().copy_(buffer)
+
         try:
             value = attempt(path)
         except Exception as error:
-            self.failures += [(self.done, f) for f in self._blame(attempt, same, recent, error)]
-            for buffer, kept in zip(self.supernet.buffers(), buffers, strict=True):
-                buffer.copy_(kept)
+            found = self._blame(attempt_in_vain, same, recent, error)
+            self.failures += [(self.done, failure) for failure in found]
             self._optimizer.zero_grad(set_to_none=True)
             return math.nan
         self._optimizer.step()
@@ -144,7 +151,7 @@ class WeightTraining:
 
     def _blame(
         self,
-        attempt: Callable[[Architecture], float],
+        attempt: Callable[[Architecture], None],
         path: Architecture,
         recent: Sequence[Architecture],
         error: Exception,

@@ -7,6 +7,7 @@ runs in the extracted network; operations that the Python code of a larger modul
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from ..graph import Op, Recording, record
 from ..nn import Depth, OneOf, Supernet, Width
+from ..probe import Probe
 from ..space import Architecture
 
 MOST_COMBINATIONS = 64  # of picks inside one part, unless it is a single layer
@@ -49,7 +51,8 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
     """A function that runs an architecture once on the example and remembers what it saw.
 
     Only structure is seen, so that the weights may change in between; all observers of the same
-    supernet and shape of example share one memory.
+    supernet and shape of example share one memory. An option that does not run on the example is
+    set aside in the supernet, with a warning: its costs will be those of the option in its place.
     """
     key = (tuple(example.shape), example.dtype, example.device)
     seen = _seen.setdefault(supernet, {}).setdefault(key, {})
@@ -58,8 +61,21 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
     def observe(architecture: Architecture) -> Parts:
         same = supernet.canonical(architecture)
         if same not in seen:
-            seen[same] = _parts(Run.of(supernet, same, example, paths))
+            try:
+                seen[same] = _parts(run(same))
+            except Exception:
+                failures = Probe(supernet, run).blame(same)
+                if not failures:
+                    raise
+                for failure in failures:
+                    warnings.warn(f"set aside {failure}", stacklevel=2)
+                    ((choice, option),) = failure.architecture.items()
+                    supernet.set_aside(choice, option, failure.reason)
+                return observe(architecture)
         return seen[same]
+
+    def run(architecture: Architecture) -> Run:
+        return Run.of(supernet, architecture, example, paths)
 
     return observe
 
