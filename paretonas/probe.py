@@ -57,7 +57,7 @@ class Probe:
                 found.add(start)
                 yield start
         for start in [start for start in self.starts if start not in found][:CLIMBS]:
-            end = self._climb(start, range(len(self.supernet.choices)))
+            end = self.near(start)
             if end is not None and end not in found:
                 found.add(end)
                 yield end
@@ -71,6 +71,10 @@ class Probe:
         """The picks of an architecture that are to blame each by itself; perhaps none."""
         picks = encode(self.supernet.choices, architecture)
         return self._blamed([(i, picks[i]) for i in self.supernet.reached(architecture)])
+
+    def near(self, architecture: Architecture) -> Architecture | None:
+        """An architecture that works, a few exchanges of picks away; None if none is found."""
+        return self._climb(architecture, range(len(self.supernet.choices)))
 
     def _blamed(self, options: Sequence[tuple[int, int]]) -> list[Failure]:
         found = []

@@ -334,20 +334,19 @@ class _Search:
         """What does not run, before anything is trained; a network that cannot run is refused."""
         if "aside" in self.saved:
             return [Failure(Architecture(picks), why) for picks, why in self.saved["aside"]]
-        error = _check_outputs(self.supernet, self.data)
+        _check_outputs(self.supernet, self.data)
         network = self.space.supernet(self.seed).to(self.device)
         probe = trial(network, self.data.train, seed=self.seed)
-        if next(probe.working(), None) is None:
+        works = next(probe.working(), None)
+        if works is None:
             first = probe.starts[0]
             try:
                 probe.attempt(first)
-            except Exception as own:
-                own.add_note(f"(no architecture runs; this is of {first})")
+            except Exception as error:
+                error.add_note(f"(no architecture runs; this is of {first})")
                 raise
-        found = probe.options()
-        if error is not None and not found:
-            raise error
-        return found
+        _check_outputs(network, self.data, works)
+        return probe.options()
 
     def _leave_out(self, supernet: Supernet) -> None:
         for failure in self.aside:
@@ -568,7 +567,8 @@ class _Search:
         chance = 100 * (1 - 1 / self.data.classes)
         seen = self.knowledge.costs_of(list(self.knowledge.inherited)).max(axis=0)
         reference = [chance, *seen]
-        return self.front.hypervolume(reference) / float(np.prod(reference))
+        box = float(np.prod(reference))
+        return self.front.hypervolume(reference) / box if box > 0 else None  # what costs nothing
 
     def _step(self, phase: str, **known: Any) -> Step:
         plan = self.plan
@@ -621,30 +621,27 @@ def _row(
     }
 
 
-def _check_outputs(supernet: Supernet, data: Data) -> Exception | None:
-    """Run a mixture once, so that what cannot be searched is refused before anything is trained.
-
-    Returns:
-        What the network raised, of which one option may be to blame.
+def _check_outputs(supernet: Supernet, data: Data, gates: Architecture | None = None) -> None:
+    """Run an architecture or a mixture once: what cannot be searched is refused before training.
 
     Raises:
-        ValueError: options of different shapes, or outputs that are not one score per class.
+        ValueError: outputs that are not one score per class.
+        ShapeError: options of different shapes, in a mixture.
     """
     x = data.train.inputs[:2]
-    gates = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
+    mixture = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
     try:
         with torch.no_grad():
-            y = supernet.eval()(x, gates)
+            y = supernet.eval()(x, mixture if gates is None else gates)
     except ShapeError:
         raise
-    except Exception as error:
-        return error
+    except Exception:  # one option may be to blame; the probe finds out
+        return
     if y.ndim != 2 or y.shape[1] < data.classes:
         raise ValueError(
             f"the network must give a score for each of {data.classes} classes, "
             f"got shape {tuple(y.shape)} for two examples"
         )
-    return None
 
 
 def _cores() -> int:

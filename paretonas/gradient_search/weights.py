@@ -229,7 +229,7 @@ def differentiate(
 
 
 def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
-    """A probe that runs each option on a few examples: a training step and an evaluation.
+    """A probe that runs each option on a few examples: trained, evaluated and extracted.
 
     Args:
         supernet: its weights stay as they are; gradients and buffers do not.
@@ -244,6 +244,7 @@ def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
             supernet.train()
             differentiate(supernet, few.inputs.clone(), few.labels, architecture)
             inherited_loss(supernet, Split(few.inputs.clone(), few.labels), architecture)
+            supernet.extract(architecture)
 
     return Probe(supernet, attempt, seed=seed)
 

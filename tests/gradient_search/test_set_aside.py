@@ -2,18 +2,26 @@
 
 import itertools
 import json
+import math
+from functools import partial
 from random import Random
 
 import pytest
 import torch
 from torch import nn
 
-from paretonas.data import Data, Split, split
+import paretonas.cli.search as command
+import paretonas.gradient_search.search as search_module
+from paretonas import objectives
+from paretonas.cli import run as cli
+from paretonas.data import Data, split
+from paretonas.devices.timer import Measurement
 from paretonas.gradient_search import Plan
+from paretonas.gradient_search.finalists import train_finalists
 from paretonas.gradient_search.search import search
 from paretonas.gradient_search.weights import WeightTraining, fair_paths, trial
 from paretonas.nn import Depth, Linear, NetworkSpace, OneOf, Supernet, Width
-from paretonas.objectives import Memory, Parameters
+from paretonas.objectives import CostTable, Memory, Parameters, profile
 from paretonas.point import Failure
 from paretonas.runs import Run
 from paretonas.space import Architecture, every
@@ -431,7 +439,76 @@ def test_finalists_that_fail_are_failures_and_the_others_are_trained(trainer):
     assert good.valid == alone.valid
 
 
+def test_a_finalist_that_cannot_be_measured_is_a_failure(tmp_path, monkeypatch):
+    measured = []
+
+    def measure(network, example, **settings):
+        measured.append(network)
+        if len(measured) == 2:
+            raise RuntimeError("the device is gone")
+        return Measurement(1.0 if len(measured) != 3 else math.nan, 0.1, 5)
+
+    monkeypatch.setattr(search_module, "measure_latency", measure)
+
+    def network():
+        return Cells(nn.ELU)
+
+    table = objectives.Latency(CostTable(space(network).choices, [], unit="ms"))
+    steps, run = searched(network, tmp_path / "run", costs=(table,))
+    reasons = [failure.reason for failure in run.failures()]
+    assert reasons == ["RuntimeError: the device is gone", "latency_ms is nan"]
+    assert len(run.evaluations()) == PLAN.finalists - 2
+    assert len(steps[-1].front)
+
+
 # --- cost tables ----------------------------------------------------------------------------------
+
+
+class OddGroups(nn.Module):
+    """Channels that groups do not divide: each width and each group works with others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = Width(4, 6)
+        self.stem, self.head = Linear(4, self.width), Linear(self.width, 3)
+        self.groups = OneOf({str(count): Groups(count) for count in (1, 3, 4)})
+
+    def forward(self, x):
+        return self.head(self.groups(self.stem(x)))
+
+
+class Groups(nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x):
+        return x.unflatten(1, (self.count, -1)).sigmoid().flatten(1)
+
+
+def test_picks_that_do_not_fit_together_end_neither_tables_nor_search(tmp_path):
+    supernet = space(OddGroups).supernet()
+    with pytest.warns(UserWarning, match="do not run mean nothing"):
+        costs = Parameters.of(supernet, DATA.example), Memory.of(supernet, DATA.example)
+    assert not supernet.aside
+    for width, count in (("4", 4 * 4 + 4 + 4 * 3 + 3), ("6", 4 * 6 + 6 + 6 * 3 + 3)):
+        assert costs[0].exact({"width": width, "groups": "1"}) == count
+    with pytest.warns(UserWarning, match="do not run mean nothing"):
+        _, run = searched(OddGroups, tmp_path / "run", costs=costs, budget=LONG)
+    assert {str(p.architecture) for p in run.evaluations()} == {
+        f"width={width} groups={groups}"
+        for width, groups in (("4", "1"), ("4", "4"), ("6", "1"), ("6", "3"))
+    }
+    assert {str(f.architecture) for f in run.failures()} == {"width=4 groups=3", "width=6 groups=4"}
+
+
+def test_latency_is_profiled_without_what_does_not_run():
+    for network, picks in ((lambda: Cells(Raises), 3), (OddGroups, 0)):
+        supernet = space(network).supernet()
+        with pytest.warns(UserWarning, match="do not run mean nothing|set aside"):
+            table = profile(supernet, DATA.example, cache=False)
+        assert len(supernet.aside) == picks
+        assert all(table.total_at(a) > 0 for a in runs_in(network, set()))
 
 
 def test_a_cost_table_warns_of_an_option_that_does_not_run_and_goes_on():
@@ -473,7 +550,28 @@ def test_failures_are_lines_of_the_journal(tmp_path):
     assert run.failures() == run.outcomes() == [failure]
 
 
-def test_all_examples_of_a_split_are_left_as_they_were():
-    copy = Split(DATA.train.inputs.clone(), DATA.train.labels.clone())
-    trial(space(lambda: Cells(nn.Identity)).supernet(), DATA.train, seed=0).options()
-    assert torch.equal(copy.inputs, DATA.train.inputs)
+def test_the_page_and_the_command_line_say_what_was_set_aside(tmp_path, monkeypatch, capsys):
+    """With a word in the reason that HTML would take for a tag."""
+
+    def run_command(name: str, trainer) -> tuple[int, str, str]:
+        searching = partial(search, costs=costs(OddWidth), count=3, trainer=trainer)
+        monkeypatch.setattr(
+            command, "search", lambda run, **_: searching(space(OddWidth), budget=PLAN, run=run)
+        )
+        code = cli(["search", "--space", "toy", "--out", str(tmp_path / name)])
+        return code, *capsys.readouterr()
+
+    def failing(supernet, data, recipe, architectures, **settings):
+        return [Failure(a, "ValueError: <b>") for a in architectures]
+
+    code, out, _ = run_command("good", train_finalists)
+    assert code == 0
+    line = "width=3: RuntimeError: an even number of channels is needed"
+    assert out.splitlines().count(f"set aside {line}") == 1
+    page = (tmp_path / "good" / "report.html").read_text()
+    assert "<td>width=3</td><td>RuntimeError: an even number of channels is needed</td>" in page
+    code, out, err = run_command("bad", failing)
+    assert code == 1
+    assert err.startswith("paretonas: all finalists failed: ValueError: <b>; what was tried is in")
+    assert "set aside width=2: ValueError: <b>" in out
+    assert (tmp_path / "bad" / "checkpoint.pt").exists()
