@@ -73,6 +73,10 @@ class Point:
         return int(value) if isinstance(value, Integral) else float(value)
 
 
+class EvaluationError(RuntimeError):
+    """Says in its own words why an architecture could not be evaluated."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """What could not be evaluated, and why: an architecture, or the one pick that is to blame."""
@@ -83,8 +87,8 @@ class Failure:
     @classmethod
     def of(cls, architecture: Architecture, error: Exception) -> Failure:
         """The failure that an exception tells of, in one line."""
-        words = " ".join(f"{type(error).__name__}: {error}".split())
-        return cls(architecture, words.removesuffix(":"))
+        kind = "" if isinstance(error, EvaluationError) else f"{type(error).__name__}: "
+        return cls(architecture, " ".join(f"{kind}{error}".split()).removesuffix(":"))
 
     def __str__(self) -> str:
         return f"{self.architecture}: {self.reason}"

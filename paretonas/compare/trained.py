@@ -10,7 +10,7 @@ from paretonas.gradient_search.finalists import train_finalists
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import Latency, Memory
 from paretonas.objectives.base import Exact
-from paretonas.point import Failure
+from paretonas.point import EvaluationError, Failure
 from paretonas.space import Architecture
 
 
@@ -42,7 +42,7 @@ class TrainedError:
         """Train it; a matter of seconds or of hours.
 
         Raises:
-            RuntimeError: the training failed; the message says how.
+            EvaluationError: the training failed; the message says how.
         """
         (trained,) = train_finalists(
             self._supernet,
@@ -53,7 +53,7 @@ class TrainedError:
             workers=1,
         )
         if isinstance(trained, Failure):
-            raise RuntimeError(trained.reason)
+            raise EvaluationError(trained.reason)
         return trained.valid.error_percent
 
     @cached_property

@@ -66,11 +66,8 @@ class Affordable:
 
     def _descend(self) -> Architecture:
         """The best of some draws, improved pick by pick as long as that helps."""
-        choices, canonical, rng = (
-            self._supernet.choices,
-            self._supernet.canonical,
-            Random(self._seed),
-        )
+        choices, rng = self._supernet.choices, Random(self._seed)
+        canonical = self._supernet.canonical
 
         def excess(architecture: Architecture) -> tuple[float, float]:
             return self._excess(canonical(architecture))  # without what was set aside

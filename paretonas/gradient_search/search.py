@@ -117,7 +117,8 @@ def search(
         threads: that latency is measured with.
         count: of rays, at least.
         run: where to write; continued if it has a checkpoint.
-        trainer: trains and scores finalists; see `train_finalists`.
+        trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
+            they are handed to it one by one.
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
@@ -478,14 +479,19 @@ class _Search:
         assert self.plan is not None
         if not architectures:
             return []
-        return self.trainer(
-            self.supernet,
-            self.data,
-            self.plan.recipe,
-            architectures,
-            seed=self.seed,
-            workers=self.workers,
-        )
+        try:
+            return self.trainer(
+                self.supernet,
+                self.data,
+                self.plan.recipe,
+                architectures,
+                seed=self.seed,
+                workers=self.workers,
+            )
+        except Exception as error:  # a trainer that raises for one of them
+            if len(architectures) == 1:
+                return [Failure.of(architectures[0], error)]
+            return [found for each in architectures for found in self._train([each])]
 
     def _judge(self, finalist: Finalist | Failure) -> Step:
         """Measure a finalist, write it down, and show it."""

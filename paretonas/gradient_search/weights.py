@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from random import Random
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -142,6 +143,7 @@ class WeightTraining:
         try:
             value = attempt(path)
         except Exception as error:
+            clear_frames(error.__traceback__)  # they hold what the path computed: memory may lack
             found = self._blame(attempt_in_vain, same, recent, error)
             self.failures += [(self.done, failure) for failure in found]
             self._optimizer.zero_grad(set_to_none=True)

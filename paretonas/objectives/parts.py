@@ -67,7 +67,6 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
             try:
                 seen[same] = _parts(run(same), same)
             except Exception:
-                probe = Probe(supernet, run)
                 failures, near = probe.blame(same), probe.near(same)
                 for failure in failures:
                     warnings.warn(f"set aside {failure}", stacklevel=2)
@@ -86,6 +85,7 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
     def run(architecture: Architecture) -> Run:
         return Run.of(supernet, architecture, example, paths)
 
+    probe = Probe(supernet, run)
     return observe
 
 

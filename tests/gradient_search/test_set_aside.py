@@ -14,6 +14,7 @@ import paretonas.cli.search as command
 import paretonas.gradient_search.search as search_module
 from paretonas import objectives
 from paretonas.cli import run as cli
+from paretonas.compare.trained import TrainedError
 from paretonas.data import Data, split
 from paretonas.devices.timer import Measurement
 from paretonas.gradient_search import Plan
@@ -24,6 +25,7 @@ from paretonas.nn import Depth, Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.objectives import CostTable, Memory, Parameters, profile
 from paretonas.point import Failure
 from paretonas.runs import Run
+from paretonas.samplers.base import evaluate
 from paretonas.space import Architecture, every
 from paretonas.training import Recipe
 
@@ -366,9 +368,21 @@ def flaky(trainer, bad: str):
     return train
 
 
-def test_a_finalist_that_fails_is_billed_and_the_others_are_kept(tmp_path, trainer):
+def raising(trainer, bad: str):
+    """A trainer that ends with the first architecture that has an option."""
+
+    def train(supernet, data, recipe, architectures, **settings):
+        if any(bad in a.values() for a in architectures):
+            raise FloatingPointError("the training loss became nan")
+        return trainer(supernet, data, recipe, architectures, **settings)
+
+    return train
+
+
+@pytest.mark.parametrize("wrap", [flaky, raising])
+def test_a_finalist_that_fails_is_billed_and_the_others_are_kept(tmp_path, trainer, wrap):
     steps, run = searched(
-        lambda: Cells(nn.ELU), tmp_path / "run", trainer=flaky(trainer, "bad"), budget=LONG
+        lambda: Cells(nn.ELU), tmp_path / "run", trainer=wrap(trainer, "bad"), budget=LONG
     )
     failures = run.failures()
     assert failures
@@ -575,3 +589,10 @@ def test_the_page_and_the_command_line_say_what_was_set_aside(tmp_path, monkeypa
     assert err.startswith("paretonas: all finalists failed: ValueError: <b>; what was tried is in")
     assert "set aside width=2: ValueError: <b>" in out
     assert (tmp_path / "bad" / "checkpoint.pt").exists()
+
+
+def test_a_comparison_bills_a_failure_in_the_words_of_the_training():
+    error = TrainedError(space(lambda: Cells(Raises)))
+    bad, good = (Architecture({f"cells.{i}": op for i in (0, 2, 4)}) for op in ("bad", "relu"))
+    assert evaluate(bad, [error]) == Failure(bad, "RuntimeError: no kernel for this")
+    assert 0 <= evaluate(good, [error]).objectives["error_percent"] <= 100
