@@ -88,7 +88,8 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
 
     Args:
         path: of the file; there may be none.
-        parse: makes of an entry what is wanted; a ValueError, TypeError or KeyError refuses it.
+        parse: makes of an entry what is wanted; a ValueError, TypeError, KeyError or AttributeError
+            refuses it.
 
     Returns:
         What the whole lines hold, in order, and the numbers of the damaged lines, from 1.
@@ -107,7 +108,7 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
             try:
                 if part is not None:
                     found.append(parse(part))
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 read_all = False
         if not read_all:
             damaged.append(number)

@@ -1,4 +1,4 @@
-"""A measured architecture."""
+"""A measured architecture, and one that could not be measured."""
 
 from __future__ import annotations
 
@@ -82,6 +82,27 @@ def is_name(text: str) -> bool:
     (True, False, False)
     """
     return re.fullmatch(r"\w[\w.\-]*", text) is not None
+
+
+class EvaluationError(RuntimeError):
+    """Says in its own words why an architecture could not be evaluated."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be evaluated, and why: an architecture, or the one pick that is to blame."""
+
+    architecture: Architecture
+    reason: str
+
+    @classmethod
+    def of(cls, architecture: Architecture, error: Exception) -> Failure:
+        """The failure that an exception tells of, in one line."""
+        kind = "" if isinstance(error, EvaluationError) else f"{type(error).__name__}: "
+        return cls(architecture, " ".join(f"{kind}{error}".split()).removesuffix(":"))
+
+    def __str__(self) -> str:
+        return f"{self.architecture}: {self.reason}"
 
 
 def number_or_word(text: str) -> Cell:

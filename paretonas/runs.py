@@ -23,7 +23,7 @@ from torch import Tensor
 from paretonas import _lines, _lock
 from paretonas._atomic import is_draft, replacing
 from paretonas.front import Front
-from paretonas.point import NAME, Cell, Point, is_name, number_or_word
+from paretonas.point import NAME, Cell, Failure, Point, is_name, number_or_word
 from paretonas.space import Architecture
 
 ABOUT = "run.json"  # what was asked, in the folder of a run
@@ -123,18 +123,22 @@ class Run:
         with replacing(self.folder / ABOUT) as draft:
             draft.write_text(text, encoding="utf-8")
 
-    def record(self, point: Point) -> None:
-        """Append a measured point to ``evaluations.jsonl``; it is on disk when this returns.
+    def record(self, point: Point | Failure) -> None:
+        """Append a point or a failure to ``evaluations.jsonl``; it is on disk when this returns.
 
         Raises:
             ValueError: a value that is not finite.
         """
-        entry = {
-            "id": point.id,
-            "architecture": dict(point.architecture),
-            "objectives": dict(point.objectives),
-            "reported": dict(point.reported),
-        }
+        entry: dict[str, Any]
+        if isinstance(point, Failure):
+            entry = {"architecture": dict(point.architecture), "failure": point.reason}
+        else:
+            entry = {
+                "id": point.id,
+                "architecture": dict(point.architecture),
+                "objectives": dict(point.objectives),
+                "reported": dict(point.reported),
+            }
         try:
             line = _lines.encode(entry)
         except ValueError as error:
@@ -146,14 +150,26 @@ class Run:
 
         A damaged line is left out and named in a warning, a torn last one in silence.
         """
-        points, damaged = _lines.read(self._evaluations, _point)
+        return [outcome for outcome in self.outcomes() if isinstance(outcome, Point)]
+
+    def failures(self) -> list[Failure]:
+        """What was set aside, in order: whole architectures, and single picks."""
+        return [outcome for outcome in self.outcomes() if isinstance(outcome, Failure)]
+
+    def outcomes(self) -> list[Point | Failure]:
+        """Everything that was recorded, in order.
+
+        A damaged line is left out and named in a warning, a torn last one in silence.
+        """
+        found, damaged = _lines.read(self._evaluations, _outcome)
         _lines.warn_of(self._evaluations, damaged)
-        return points
+        return found
 
     def next_id(self) -> str:
         """An id for the next point, one that no recorded point has, nor one in a damaged line."""
-        taken = {point.id for point in _lines.read(self._evaluations, _point)[0]}
-        number = _lines.whole_lines(self._evaluations).count(b"\n") + 1
+        found, damaged = _lines.read(self._evaluations, _outcome)
+        taken = {outcome.id for outcome in found if isinstance(outcome, Point)}
+        number = len(taken) + len(damaged) + 1
         while (name := f"a{number:02d}") in taken:
             number += 1
         return name
@@ -371,8 +387,10 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _point(entry: Mapping[str, Any]) -> Point:
-    """A recorded point."""
+def _outcome(entry: Mapping[str, Any]) -> Point | Failure:
+    """What was recorded: a point, or a failure."""
+    if "failure" in entry:
+        return Failure(Architecture(entry["architecture"]), str(entry["failure"]))
     objectives, reported, name = entry["objectives"], entry["reported"], entry["id"]
     if name and not is_name(name):
         raise ValueError(f"an id is {NAME}; got {name!r}")

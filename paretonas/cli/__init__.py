@@ -92,7 +92,7 @@ def _raised_by_us(error: Exception) -> bool:
 def _words(error: Exception) -> str:
     # A KeyError shows its argument in quotes, as a name; here it may be a sentence.
     shown = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return str(shown)
+    return " ".join([str(shown), *getattr(error, "__notes__", ())])
 
 
 def _fail(code: int, what: str) -> int:

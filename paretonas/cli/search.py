@@ -83,7 +83,12 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
         raise
     if last is None:
         raise ValueError("the budget made no step possible; give more with --budget")
+    failures = run.failures()
+    for failure in failures:
+        print(f"set aside {failure}")
     if not len(last.front):
+        if failures and not run.evaluations():
+            raise RuntimeError(f"{last.message}; what was tried is in {run.folder}")
         limits = arguments.get("constraint", "the budget")
         raise ValueError(f"no trained network meets {limits}; what was tried is in {run.folder}")
     out = console()

@@ -10,6 +10,7 @@ from paretonas.gradient_search.finalists import train_finalists
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import Latency, Memory
 from paretonas.objectives.base import Exact
+from paretonas.point import EvaluationError, Failure
 from paretonas.space import Architecture
 
 
@@ -41,7 +42,7 @@ class TrainedError:
         """Train it; a matter of seconds or of hours.
 
         Raises:
-            FloatingPointError: the loss became NaN or infinite.
+            EvaluationError: the training failed; the message says how.
         """
         (trained,) = train_finalists(
             self._supernet,
@@ -51,6 +52,8 @@ class TrainedError:
             seed=0,
             workers=1,
         )
+        if isinstance(trained, Failure):
+            raise EvaluationError(trained.reason)
         return trained.valid.error_percent
 
     @cached_property

@@ -67,9 +67,12 @@ class Affordable:
     def _descend(self) -> Architecture:
         """The best of some draws, improved pick by pick as long as that helps."""
         choices, rng = self._supernet.choices, Random(self._seed)
-        best = min((draw(choices, rng) for _ in range(100)), key=self._excess)
-        while self._excess(near := min(neighbors(choices, best), key=self._excess)) < self._excess(
-            best
-        ):
+        canonical = self._supernet.canonical
+
+        def excess(architecture: Architecture) -> tuple[float, float]:
+            return self._excess(canonical(architecture))  # without what was set aside
+
+        best = min((draw(choices, rng) for _ in range(100)), key=excess)
+        while excess(near := min(neighbors(choices, best), key=excess)) < excess(best):
             best = near
-        return self._supernet.canonical(best)
+        return canonical(best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from torch import nn
 
 from ..data import Data
 from ..nn import Supernet
+from ..point import Failure
 from ..space import Architecture
 from ..training import Recipe, Score, epochs, evaluate, score, train
 from ..training.forward import Generators, copied, evaluating, handed, seeded
@@ -35,32 +37,42 @@ def train_finalists(
     *,
     seed: int,
     workers: int,
-) -> list[Finalist]:
+) -> list[Finalist | Failure]:
     """Train architectures from fresh weights, `workers` at a time, each on one thread.
 
     Every one starts from `Supernet.fresh`, so that the result does not depend on who else trains.
     An interruption ends the trainings at their next epoch. Networks that draw random numbers are
-    trained one after the other, since threads share the global generators; these are put back.
-
-    Raises:
-        FloatingPointError: a loss became NaN or infinite.
+    trained one after the other, since threads share the global generators; these are put back. One
+    that raises, or whose loss is not finite, is a `Failure`; the others are trained all the same.
     """
 
-    def network(architecture: Architecture) -> nn.Module:
-        return supernet.fresh(architecture, seed=seed)
+    def network(architecture: Architecture) -> nn.Module | Failure:
+        try:
+            return supernet.fresh(architecture, seed=seed)
+        except Exception as error:
+            return Failure.of(architecture, error)
 
-    def alone(architecture: Architecture) -> Finalist:
+    def alone(architecture: Architecture) -> Finalist | Failure:
         trained = network(architecture)
-        for _ in train(trained, data.train, recipe, seed=seed):
-            pass
-        valid, test = evaluate(trained, data.valid), evaluate(trained, data.test)
-        return Finalist(architecture, trained, valid, test)
+        if isinstance(trained, Failure):
+            return trained
+        try:
+            for _ in train(trained, data.train, recipe, seed=seed):
+                pass
+            valid, test = evaluate(trained, data.valid), evaluate(trained, data.test)
+        except Exception as error:
+            return Failure.of(architecture, error)
+        return _judged(Finalist(architecture, trained, valid, test))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         fresh = {a: network(a) for a in architectures if workers > 1}
-        quiet = {a: n for a, n in fresh.items() if not _draws(copied(n), data, recipe)}
+        quiet = {
+            a: n
+            for a, n in fresh.items()
+            if isinstance(n, nn.Module) and not _draws(copied(n), data, recipe)
+        }
         found = _side_by_side(quiet, data, recipe, seed=seed, workers=workers)
         return [found[a] if a in found else alone(a) for a in architectures]
     finally:
@@ -74,18 +86,21 @@ def _side_by_side(
     *,
     seed: int,
     workers: int,
-) -> dict[Architecture, Finalist]:
+) -> dict[Architecture, Finalist | Failure]:
     """Train networks in threads; nothing is found if one of them drew after all."""
     stop = threading.Event()
 
-    def work(architecture: Architecture) -> Finalist | None:
+    def work(architecture: Architecture) -> Finalist | Failure | None:
         torch.set_num_threads(1)
         network = networks[architecture]
-        for _ in epochs(network, data.train, recipe, seed=seed):
-            if stop.is_set():
-                return None
-        valid, test = score(network, data.valid), score(network, data.test)
-        return Finalist(architecture, network, valid, test)
+        try:
+            for _ in epochs(network, data.train, recipe, seed=seed):
+                if stop.is_set():
+                    return None
+            valid, test = score(network, data.valid), score(network, data.test)
+        except Exception as error:
+            return Failure.of(architecture, error)
+        return _judged(Finalist(architecture, network, valid, test))
 
     with seeded(0), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         before = Generators.now()
@@ -96,6 +111,14 @@ def _side_by_side(
         if before.moved():
             return {}
     return {one.architecture: one for one in found if one is not None}
+
+
+def _judged(finalist: Finalist) -> Finalist | Failure:
+    for split, scored in (("valid", finalist.valid), ("test", finalist.test)):
+        if not math.isfinite(scored.loss):
+            reason = f"the loss on the {split} split is {scored.loss}"
+            return Failure(finalist.architecture, reason)
+    return finalist
 
 
 def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:

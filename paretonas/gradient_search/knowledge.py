@@ -34,6 +34,7 @@ class Knowledge:
     Attributes:
         inherited: the loss of each architecture looked at, in nats.
         trained: the error of each finalist, in percent.
+        failed: why architectures could not be scored, by the level at which it was tried.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Knowledge:
         self.choices, self.costs, self.resolution = tuple(choices), tuple(costs), resolution
         self.inherited: dict[Architecture, float] = {}
         self.trained: dict[Architecture, float] = {}
+        self.failed: dict[Level, dict[Architecture, str]] = {"inherited": {}, "trained": {}}
         self._surrogate: Surrogate | None = None
         self._hyper: Tensor | None = None
 
@@ -117,6 +119,10 @@ class Knowledge:
         return {
             "inherited": [(list(self._row(a)), loss) for a, loss in self.inherited.items()],
             "trained": [(list(self._row(a)), error) for a, error in self.trained.items()],
+            "failed": {
+                level: [(list(self._row(a)), reason) for a, reason in failed.items()]
+                for level, failed in self.failed.items()
+            },
             "hyper": self._hyper,
         }
 
@@ -124,6 +130,8 @@ class Knowledge:
         """Go on from a `state`."""
         self.inherited = {decode(self.choices, picks): loss for picks, loss in state["inherited"]}
         self.trained = {decode(self.choices, picks): error for picks, error in state["trained"]}
+        for level, failed in state.get("failed", {}).items():  # older ones have none
+            self.failed[level] = {decode(self.choices, picks): reason for picks, reason in failed}
         self._hyper = state["hyper"]
 
     def keep(self, trained: Set[Architecture]) -> None:

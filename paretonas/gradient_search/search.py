@@ -1,12 +1,14 @@
 """The gradient search on one page: from a space to a front of measured networks.
 
-1. Costs: latency is tabulated on this device, memory by liveness.
+1. Costs: every option is tried once; latency is tabulated on this device, memory by liveness.
 2. Weights: the supernet is trained on fairly drawn single paths.
 3. Alpha: a surrogate is fitted to scores with inherited weights; a solver drives one distribution
    per ray down all objectives at once, through the surrogate and the cost tables; what the
    distributions lead to is scored next, and so on.
 4. Finalists: the architectures expected to add most to the front are trained from fresh weights
    and measured; each result corrects the surrogate, and alpha is driven again.
+
+What cannot run is set aside by name, an option or an architecture, and the search goes on.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from ..constraint import Constraint
 from ..data import Data
 from ..devices import find_device, measure_latency
 from ..front import Front, Point
-from ..nn import NetworkSpace, Supernet
+from ..nn import NetworkSpace, ShapeError, Supernet
 from ..objectives import Latency, Memory, Objective, Parameters
 from ..objectives.calibration import rank_correlation
+from ..point import Failure
 from ..relaxation import sizes_of
 from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
@@ -44,11 +47,12 @@ from .finalists import Finalist, train_finalists
 from .guessing import Guessing
 from .knowledge import Knowledge, Level
 from .plan import Budget, Plan
-from .weights import WeightTraining, inherited_loss
+from .weights import WeightTraining, inherited_loss, trial
 
 ROUNDS = 3  # of looking with inherited weights, after the first fair design
 ALPHA_STEPS = 80  # each time alpha is driven
 RAYS = 28
+NEVER = -1e4  # alpha of an option that was set aside: its probability is 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +97,16 @@ def search(
     threads: int = 1,
     count: int = RAYS,
     run: Run | None = None,
-    trainer: Callable[..., list[Finalist]] = train_finalists,
+    trainer: Callable[..., Sequence[Finalist | Failure]] = train_finalists,
 ) -> Iterator[Step]:
     """Search a space for its front of error, latency and memory: one run, one supernet.
 
     Every step is yielded; the last one carries the front of measured points. Stop at any time: what
     is on the front stays there, and with a `run` the search goes on from its last checkpoint.
+
+    An option that raises, or gives what is not finite, is set aside and never taken again; so is an
+    architecture that fails alone. A step's message tells it, and `Run.failures` lists it. A
+    finalist that fails is billed like any other.
 
     Args:
         space: the network with its choices, the data and the recipe.
@@ -113,12 +121,16 @@ def search(
         threads: that latency is measured with.
         count: of rays, at least.
         run: where to write; continued if it has a checkpoint. One search at a time can.
-        trainer: trains and scores finalists; see `train_finalists`.
+        trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
+            they are handed to it one by one.
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
-            the tables. (A limit on the error is not known before: then the front stays empty.)
-            Another process, or another search of this one, is at work in the run's folder.
+            the tables. (A limit on the error is not known before: then the front stays empty.) A
+            choice has no option left that runs. Another process, or another search of this one, is
+            at work in the run's folder.
+        FloatingPointError: the supernet diverges whatever the path.
+        Exception: what the network raises, if it does so in every architecture.
 
     References:
         Smooth Tchebycheff: Lin et al. 2024 (arXiv 2402.19078). Single-path supernet: Guo et al.
@@ -167,7 +179,7 @@ class _Search:
         threads: int,
         count: int,
         run: Run | None,
-        trainer: Callable[..., list[Finalist]],
+        trainer: Callable[..., Sequence[Finalist | Failure]],
     ) -> None:
         self.start = time.perf_counter()
         self.space, self.solver, self.constraint, self.budget = space, solver, constraint, budget
@@ -177,7 +189,8 @@ class _Search:
         self.data: Data = space.data().to(device)
         self.guessing = Guessing.on(self.data.valid)
         self.supernet: Supernet = space.supernet(seed).to(device)
-        _check_outputs(self.supernet, self.data)
+        self.aside = self._try_options()
+        self._leave_out(self.supernet)
         self.workers = _cores() if device.type == "cpu" else 1
         self.costs = None if costs is None else tuple(costs)
         self.plan: Plan | None = None
@@ -194,11 +207,21 @@ class _Search:
             self.run.tell(guessing=asdict(self.guessing))
         example = self.data.example.cpu()
         supernet = self.space.supernet(self.seed)  # on the CPU, where tables are made
+        self._leave_out(supernet)
+        for failure in self.aside:
+            yield self._set_aside("costs", failure)
         if self.costs is None:
             yield self._step("costs", message="measuring what each option costs on this device")
             latency = Latency.profile(supernet, example, device=self.device, threads=self.threads)
             self.costs = (latency, Memory.of(supernet, example))
         self.parameters = Parameters.of(supernet, example)
+        for (index, pick), reason in supernet.aside.items():
+            if (index, pick) not in self.supernet.aside:  # what does not run on the example
+                choice = supernet.choices[index]
+                self.supernet.set_aside(choice.name, choice.options[pick], reason)
+                failure = Failure(Architecture({choice.name: choice.options[pick]}), reason)
+                self.aside.append(failure)
+                yield self._set_aside("costs", failure)
         self.columns = ("error_percent", *(cost.column for cost in self.costs))
         self.constraint.satisfied(dict.fromkeys(self.columns, 0.0))  # refuses other names
         self.front = Front(self.columns)
@@ -229,10 +252,15 @@ class _Search:
         if self.saved:
             self.training.resume(self.saved["weights"])
         losses: list[float] = []
+        told = len(self.training.failures)
         for loss in self.training.run():
-            losses.append(loss)
+            losses += [loss] if math.isfinite(loss) else []
             self.steps_done = self.training.done
-            if self.training.done % 25 == 0 or self.training.done == self.training.steps:
+            for _, failure in self.training.failures[told:]:
+                yield self._set_aside("weights", failure)
+            told = len(self.training.failures)
+            due = self.training.done % 25 == 0 or self.training.done == self.training.steps
+            if due and losses:
                 mean = sum(losses) / len(losses)
                 losses.clear()
                 yield self._step("weights", message=f"loss on single paths {mean:.3f}")
@@ -249,19 +277,22 @@ class _Search:
         known = self.knowledge.inherited
         before, design = len(known), self.plan.looks // 2
         for architecture in self.affordable.design(design):
-            if len(known) >= design:
+            if self._looked() >= design:
                 break
-            if architecture not in known:
-                known[architecture] = self._look(architecture)
+            if architecture not in known and architecture not in self._failed():
+                yield from self._look(architecture)
+        if not known:
+            first = next(iter(self.knowledge.failed["inherited"].values()), "none was found")
+            raise RuntimeError(f"no architecture could be scored with inherited weights: {first}")
         if len(known) > before:
             yield self._step("alpha", message=f"{len(known)} scored with inherited weights")
         for turn in range(self.turns + 1, ROUNDS + 1):
             due = design + math.ceil((self.plan.looks - design) * turn / ROUNDS)
-            if len(known) >= due or self._late():
+            if self._looked() >= due or self._late():
                 continue
             yield from self._drive()
-            for architecture in self._choose(due - len(known), "inherited"):
-                known[architecture] = self._look(architecture)
+            for architecture in self._choose(due - self._looked(), "inherited"):
+                yield from self._look(architecture)
             self.turns = turn
             step = self._step("alpha", message=f"{len(known)} scored with inherited weights")
             self._save()
@@ -270,38 +301,86 @@ class _Search:
     def train_finalists(self) -> Iterator[Step]:
         """Phase 4: train and measure the most promising, correct the surrogate, and again."""
         assert self.plan is not None
-        recorded = self.run.evaluations() if self.run else []
+        recorded = self.run.outcomes() if self.run else []
         if self.run:  # what a damaged line held is not known any more, and may be trained again
-            self.knowledge.keep({point.architecture for point in recorded})
+            self.knowledge.keep({outcome.architecture for outcome in recorded})
         # What was measured after the checkpoint is part of a batch that is chosen once more.
-        later = [p for p in recorded if p.architecture not in self.knowledge.trained]
-        for point in recorded:
-            if point not in later:
-                self._enter(point)
+        later: list[Point | Failure] = []
+        for outcome in recorded:
+            if outcome.architecture in self.knowledge.failed["trained"]:
+                self.steps_done += self._steps_each()
+            elif outcome.architecture in self._failed():
+                continue
+            elif isinstance(outcome, Point) and outcome.architecture in self.knowledge.trained:
+                self._enter(outcome)
+            else:
+                later.append(outcome)
         batch = self.workers * max(1, math.ceil(self.plan.finalists / 6 / self.workers))
         # However late it is, one batch is trained: without it there is no front at all.
-        while (due := self.plan.finalists - len(self.points)) > 0 and not (
+        while (due := self.plan.finalists - self._tried()) > 0 and not (
             self.points and self._late()
         ):
             yield from self._drive()
             chosen = self._choose(min(batch, due), "trained")
             if not chosen and not later:
                 break
-            for point in later:
-                yield self._show(point)
+            for outcome in later:
+                yield self._show(outcome)
             later.clear()
-            left = self.plan.finalists - len(self.points)
-            chosen = [a for a in chosen if a not in self.knowledge.trained][:left]
+            known = self.knowledge.trained.keys() | self._failed()
+            chosen = [a for a in chosen if a not in known][: self.plan.finalists - self._tried()]
             for finalist in self._train(chosen):
                 yield self._judge(finalist)
             self._save()
         if self.run:
             self.run.write_front(self.front)
             self.run.save_weights("supernet", self.supernet.state_dict())
-        last_words = filter(None, [self.guessing.remark(self.front), self._trust()])
+        failed = [*self.knowledge.failed["trained"].values()]
+        trust = self._trust() if self.points or not failed else f"all finalists failed: {failed[0]}"
+        last_words = filter(None, [self.guessing.remark(self.front), trust])
         yield self._step("finalists", message="; ".join(last_words))
 
     # --- what they are made of ----------------------------------------------------------------
+
+    def _try_options(self) -> list[Failure]:
+        """What does not run, before anything is trained; a network that cannot run is refused."""
+        if "aside" in self.saved:
+            return [Failure(Architecture(picks), why) for picks, why in self.saved["aside"]]
+        _check_outputs(self.supernet, self.data)
+        network = self.space.supernet(self.seed).to(self.device)
+        probe = trial(network, self.data.train, seed=self.seed)
+        works = next(probe.working(), None)
+        if works is None:
+            first = probe.starts[0]
+            try:
+                probe.attempt(first)
+            except Exception as error:
+                error.add_note(f"(no architecture runs; this is of {first})")
+                raise
+        _check_outputs(network, self.data, works)
+        return probe.options()
+
+    def _leave_out(self, supernet: Supernet) -> None:
+        for failure in self.aside:
+            ((choice, option),) = failure.architecture.items()
+            supernet.set_aside(choice, option, failure.reason)
+
+    def _set_aside(self, phase: str, failure: Failure) -> Step:
+        """Write a failure down, if it is not there already, and show it."""
+        if self.run and failure not in self.run.failures():
+            self.run.record(failure)
+        return self._step(phase, message=f"set aside {failure}")
+
+    def _failed(self) -> set[Architecture]:
+        """What was set aside."""
+        told = [*self.aside, *(failure for _, failure in self.training.failures)]
+        return {failure.architecture for failure in told}.union(*self.knowledge.failed.values())
+
+    def _looked(self) -> int:
+        return len(self.knowledge.inherited) + len(self.knowledge.failed["inherited"])
+
+    def _tried(self) -> int:
+        return len(self.points) + len(self.knowledge.failed["trained"])
 
     def _make_plan(self) -> Plan:
         if self.saved:
@@ -317,9 +396,10 @@ class _Search:
 
     def _seconds_per_step(self) -> float:
         """Of wall time a weight step, everything else spread over the weight steps."""
-        trial = self.space.supernet(self.seed).to(self.device)
+        supernet = self.space.supernet(self.seed).to(self.device)
+        self._leave_out(supernet)
         training = WeightTraining(
-            trial, self.data.train, self.space.recipe, steps=24, seed=self.seed
+            supernet, self.data.train, self.space.recipe, steps=24, seed=self.seed
         )
         clocks = [time.perf_counter() for _ in training.run()]
         step = (clocks[-1] - clocks[3]) / (len(clocks) - 4)
@@ -331,8 +411,15 @@ class _Search:
         seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
         return seconds is not None and time.perf_counter() - self.start > seconds
 
-    def _look(self, architecture: Architecture) -> float:
-        return inherited_loss(self.supernet, self.data.valid, architecture)
+    def _look(self, architecture: Architecture) -> Iterator[Step]:
+        """Score with inherited weights; shows only what fails."""
+        try:
+            loss = inherited_loss(self.supernet, self.data.valid, architecture)
+            self.knowledge.inherited[architecture] = loss
+        except Exception as error:
+            failure = Failure.of(architecture, error)
+            self.knowledge.failed["inherited"][architecture] = failure.reason
+            yield self._set_aside("alpha", failure)
 
     def _choose(self, count: int, level: Level) -> list[Architecture]:
         known = self.knowledge.trained if level == "trained" else self.knowledge.inherited
@@ -342,7 +429,8 @@ class _Search:
             self.knowledge.leaders(),
             seed=self.seed * 7919 + len(known),
         )
-        pool = [a for a in pool if self.affordable(a)]
+        failed = self._failed()
+        pool = [a for a in pool if a not in failed and self.affordable(a)]
         return self.knowledge.choose(pool, count, level, seed=self.seed)
 
     @property
@@ -353,6 +441,9 @@ class _Search:
     def _drive(self) -> Iterator[Step]:
         """Fit the surrogate anew and drive alpha through it."""
         self.knowledge.fit()
+        sizes = sizes_of(self.supernet.choices)
+        for index, pick in self.supernet.aside:
+            self.alpha[:, sum(sizes[:index]) + pick] = NEVER
         scale = Scale.of(self.knowledge.values())
         surrogate = self.knowledge.surrogate
         shown = torch.zeros(len(self.columns))  # without what is added for going beyond a limit
@@ -368,7 +459,7 @@ class _Search:
         known = len(self.knowledge.inherited) + len(self.knowledge.trained)
         steps = drive(
             self.alpha,
-            sizes_of(self.supernet.choices),
+            sizes,
             relaxed,
             self.solver,
             steps=ALPHA_STEPS,
@@ -395,36 +486,57 @@ class _Search:
         numbered = [(name, index) for index, name in enumerate(names)]
         return [(a, b) for b in numbered for a in numbered[: b[1]]]
 
-    def _train(self, architectures: Sequence[Architecture]) -> list[Finalist]:
+    def _train(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
         assert self.plan is not None
         if not architectures:
             return []
-        return self.trainer(
-            self.supernet,
-            self.data,
-            self.plan.recipe,
-            architectures,
-            seed=self.seed,
-            workers=self.workers,
-        )
+        try:
+            return self.trainer(
+                self.supernet,
+                self.data,
+                self.plan.recipe,
+                architectures,
+                seed=self.seed,
+                workers=self.workers,
+            )
+        except Exception as error:  # a trainer that raises for one of them
+            if len(architectures) == 1:
+                return [Failure.of(architectures[0], error)]
+            return [found for each in architectures for found in self._train([each])]
 
-    def _judge(self, finalist: Finalist) -> Step:
+    def _judge(self, finalist: Finalist | Failure) -> Step:
         """Measure a finalist, write it down, and show it."""
-        point = self._measure(finalist)
+        outcome = self._measure(finalist) if isinstance(finalist, Finalist) else finalist
         if self.run:
-            self.run.save_weights(point.id, finalist.network.state_dict())
-            self.run.record(point)
-        return self._show(point)
+            if isinstance(finalist, Finalist) and isinstance(outcome, Point):
+                self.run.save_weights(outcome.id, finalist.network.state_dict())
+            self.run.record(outcome)
+        return self._show(outcome)
 
-    def _show(self, point: Point) -> Step:
+    def _show(self, point: Point | Failure) -> Step:
         """Put what was measured on the front if it belongs there."""
+        if isinstance(point, Failure):
+            self.knowledge.failed["trained"][point.architecture] = point.reason
+            self.steps_done += self._steps_each()
+            return self._step("finalists", message=f"set aside {point}")
         entered = self._enter(point)
         if self.run:
             self.run.write_front(self.front)
         verdict = "is on the front" if entered else "is not on the front"
         return self._step("finalists", objectives=point.objectives, message=f"{point.id} {verdict}")
 
-    def _measure(self, finalist: Finalist) -> Point:
+    def _measure(self, finalist: Finalist) -> Point | Failure:
+        try:
+            point = self._measured(finalist)
+        except Exception as error:
+            return Failure.of(finalist.architecture, error)
+        values = {"the loss": finalist.valid.loss, **point.objectives}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                return Failure(point.architecture, f"{name} is {value}")
+        return point
+
+    def _measured(self, finalist: Finalist) -> Point:
         architecture = finalist.architecture
         objectives = {"error_percent": finalist.valid.error_percent}
         reported: dict[str, float | int | str] = {
@@ -473,7 +585,8 @@ class _Search:
         chance = 100 * (1 - 1 / self.data.classes)
         seen = self.knowledge.costs_of(list(self.knowledge.inherited)).max(axis=0)
         reference = [chance, *seen]
-        return self.front.hypervolume(reference) / float(np.prod(reference))
+        box = float(np.prod(reference))
+        return self.front.hypervolume(reference) / box if box > 0 else None  # what costs nothing
 
     def _step(self, phase: str, **known: Any) -> Step:
         plan = self.plan
@@ -502,6 +615,7 @@ class _Search:
             self.run.save(
                 {
                     "plan": asdict(self.plan),
+                    "aside": [(dict(f.architecture), f.reason) for f in self.aside],
                     "weights": self.training.state(),
                     "knowledge": self.knowledge.state(),
                     "alpha": self.alpha,
@@ -525,16 +639,22 @@ def _row(
     }
 
 
-def _check_outputs(supernet: Supernet, data: Data) -> None:
-    """Run a mixture once, so that what cannot be searched is refused before anything is trained.
+def _check_outputs(supernet: Supernet, data: Data, gates: Architecture | None = None) -> None:
+    """Run an architecture or a mixture once: what cannot be searched is refused before training.
 
     Raises:
-        ValueError: options of different shapes, or outputs that are not one score per class.
+        ValueError: outputs that are not one score per class.
+        ShapeError: options of different shapes, in a mixture.
     """
     x = handed(supernet, data.train.inputs[:2])
-    gates = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
-    with evaluating(supernet), seeded(0), torch.no_grad():
-        y = supernet(x, gates)
+    mixture = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
+    try:
+        with evaluating(supernet), seeded(0), torch.no_grad():
+            y = supernet(x, mixture if gates is None else gates)
+    except ShapeError:
+        raise
+    except Exception:  # one option may be to blame; the probe finds out
+        return
     if y.ndim != 2 or y.shape[1] < data.classes:
         raise ValueError(
             f"the network must give a score for each of {data.classes} classes, "

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Sequence
 from random import Random
+from traceback import clear_frames
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils import get_total_norm
 
 from ..data import Split
 from ..nn import Supernet
+from ..point import Failure
+from ..probe import Probe
 from ..space import Architecture, Choice, decode
 from ..training import Recipe, warmup_cosine_factor
 from ..training.forward import evaluating, handed, seeded
 
+FEW = 8  # examples on which every option is tried before anything else
+RECENT = 8  # paths, in which an option is tried first when it is to be found out what fails
 
-def fair_paths(choices: Sequence[Choice], rng: Random) -> Iterator[Architecture]:
+
+def fair_paths(
+    choices: Sequence[Choice], rng: Random, aside: Container[tuple[int, int]] = ()
+) -> Iterator[Architecture]:
     """Architectures without end, every option of a choice as often as its other options.
 
     Of each n successive paths, counted from the first, a choice of n options takes each once.
+    Options that were set `aside`, by (choice, option), are left out, from when they are in there.
 
     A path at a time and each option equally often: no option wins by being trained more, which is
     how relaxed supernets collapse into skip connections.
@@ -31,14 +43,22 @@ def fair_paths(choices: Sequence[Choice], rng: Random) -> Iterator[Architecture]
     """
     decks: list[list[int]] = [[] for _ in choices]
     while True:
-        for deck, choice in zip(decks, choices, strict=True):
-            if not deck:
-                deck += rng.sample(range(len(choice.options)), len(choice.options))
-        yield decode(choices, [deck.pop() for deck in decks])
+        picks: list[int] = []
+        for index, (deck, choice) in enumerate(zip(decks, choices, strict=True)):
+            while len(picks) == index:
+                if not deck:
+                    deck += rng.sample(range(len(choice.options)), len(choice.options))
+                pick = deck.pop()
+                if (index, pick) not in aside:
+                    picks.append(pick)
+        yield decode(choices, picks)
 
 
 class WeightTraining:
     """Training of a supernet that can stop after any step and go on bit for bit.
+
+    A path that raises, or whose loss or gradients are not finite, changes nothing. If one of its
+    options is to blame, this is never taken again; if none is, the path is not.
 
     Args:
         supernet: trained in place.
@@ -46,6 +66,10 @@ class WeightTraining:
         recipe: batch size, learning rate and weight decay; its epochs do not matter here.
         steps: in all, which the learning rate's decay is fitted to.
         seed: of the paths and of the order of the examples.
+
+    Attributes:
+        done: how many steps were taken.
+        failures: the step, counted from 0, and what was set aside then: one pick, or a whole path.
     """
 
     def __init__(
@@ -53,20 +77,26 @@ class WeightTraining:
     ) -> None:
         self.supernet, self.split, self.recipe = supernet, split, recipe
         self.steps, self.seed, self.done = steps, seed, 0
+        self.failures: list[tuple[int, Failure]] = []
         self._optimizer = torch.optim.AdamW(
             supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self._epoch = math.ceil(len(split) / recipe.batch_size)
 
     def run(self) -> Iterator[float]:
-        """Do the steps that are left, yielding the loss of each.
+        """Do the steps that are left, yielding the loss of each; NaN where the path failed.
 
         Raises:
-            FloatingPointError: the loss is NaN or infinite.
+            FloatingPointError: whatever the path, the loss or its gradients are not finite.
+            ValueError: a choice has no option left that runs.
+            Exception: what the network raises, if it does so whatever the path.
         """
-        paths = fair_paths(self.supernet.choices, Random(f"weights {self.seed}"))
-        for _ in range(self.done):
-            next(paths)
+        choices, aside = self.supernet.choices, self.supernet.aside
+        paths = fair_paths(choices, Random(f"weights {self.seed}"), aside)
+        recent: deque[Architecture] = deque(maxlen=RECENT)
+        for step in range(self.done):
+            recent.append(next(paths))
+            self._set_aside(step)
         self.supernet.train()
         order: torch.Tensor | None = None
         while self.done < self.steps:
@@ -82,18 +112,70 @@ class WeightTraining:
             factor = warmup_cosine_factor(self.done, self.steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
-            inputs = handed(self.supernet, self.split.inputs[rows])
-            with seeded(self.seed * 1_000_003 + self.done):  # for dropout and its like
-                logits = self.supernet(inputs, next(paths))
-                loss = functional.cross_entropy(logits, self.split.labels[rows])
-                self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self._optimizer.step()
+            path = next(paths)
+            value = self._step(self.split.inputs[rows], self.split.labels[rows], path, recent)
+            recent.append(path)
+            self._set_aside(self.done)
             self.done += 1
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the supernet's loss became {value} at step {self.done}")
             yield value
+
+    def _step(
+        self, inputs: Tensor, labels: Tensor, path: Architecture, recent: Sequence[Architecture]
+    ) -> float:
+        """Update the weights on a path; where it fails, only note what is to blame."""
+        same = self.supernet.canonical(path)
+        if any(failure.architecture == same for _, failure in self.failures):
+            return math.nan
+
+        def attempt(architecture: Architecture) -> float:
+            with seeded(self.seed * 1_000_003 + self.done):  # for dropout and its like
+                return differentiate(self.supernet, inputs, labels, architecture)
+
+        kept = {name: buffer.detach().clone() for name, buffer in self.supernet.named_buffers()}
+
+        def attempt_in_vain(architecture: Architecture) -> None:
+            try:
+                attempt(architecture)
+            finally:
+                for name, buffer in kept.items():
+                    self.supernet.get_buffer(name).detach().copy_(buffer)
+
+        try:
+            value = attempt(path)
+        except Exception as error:
+            clear_frames(error.__traceback__)  # they hold what the path computed: memory may lack
+            found = self._blame(attempt_in_vain, same, recent, error)
+            self.failures += [(self.done, failure) for failure in found]
+            self._optimizer.zero_grad(set_to_none=True)
+            return math.nan
+        self._optimizer.step()
+        return value
+
+    def _blame(
+        self,
+        attempt: Callable[[Architecture], None],
+        path: Architecture,
+        recent: Sequence[Architecture],
+        error: Exception,
+    ) -> list[Failure]:
+        """The options that are to blame for a path that failed, or the path."""
+        seed = self.seed * 1_000_003 + self.done
+        probe = Probe(self.supernet, attempt, recent=recent, seed=seed)
+        if next(probe.working(), None) is None:
+            if isinstance(error, FloatingPointError):
+                raise FloatingPointError(
+                    f"whatever the path of the supernet, {error} at step {self.done + 1}; a lower "
+                    f"learning rate may help, it is {self.recipe.learning_rate:g}"
+                ) from error
+            raise error
+        return probe.blame(path) or [Failure.of(path, error)]
+
+    def _set_aside(self, step: int) -> None:
+        """Let the paths after a step go without the options that failed in it."""
+        for when, failure in self.failures:
+            if when == step and len(failure.architecture) == 1:
+                ((choice, option),) = failure.architecture.items()
+                self.supernet.set_aside(choice, option, failure.reason)
 
     def state(self) -> dict[str, Any]:
         """What `resume` needs: tensors and plain values."""
@@ -101,6 +183,7 @@ class WeightTraining:
             "done": self.done,
             "supernet": self.supernet.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "failures": [(step, dict(f.architecture), f.reason) for step, f in self.failures],
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -108,6 +191,10 @@ class WeightTraining:
         self.done = state["done"]
         self.supernet.load_state_dict(state["supernet"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self.failures = [
+            (step, Failure(Architecture(picks), reason))
+            for step, picks, reason in state.get("failures", [])  # older ones have none
+        ]
 
 
 @torch.no_grad()
@@ -116,7 +203,56 @@ def inherited_loss(supernet: Supernet, split: Split, architecture: Architecture)
 
     Batch norms use the statistics of the split, in one batch of all its examples; nothing is
     dropped out. The loss is always the same, whatever the network draws.
+
+    Raises:
+        FloatingPointError: it is NaN or infinite.
     """
     with evaluating(supernet), seeded(0):
         logits = supernet(handed(supernet, split.inputs), architecture)
-    return float(functional.cross_entropy(logits, split.labels))
+    return _finite(functional.cross_entropy(logits, split.labels))
+
+
+def differentiate(
+    supernet: Supernet, inputs: Tensor, labels: Tensor, architecture: Architecture
+) -> float:
+    """The mean cross-entropy of an architecture; its gradients are left in the parameters.
+
+    Raises:
+        FloatingPointError: the loss or a gradient is NaN, infinite, or too large to be squared.
+    """
+    loss = functional.cross_entropy(supernet(handed(supernet, inputs), architecture), labels)
+    supernet.zero_grad(set_to_none=True)
+    value = _finite(loss.detach())
+    loss.backward()
+    # Adam keeps squares: one that overflows would stay for good.
+    norm = get_total_norm(p.grad for p in supernet.parameters() if p.grad is not None)
+    if not math.isfinite(float(norm)):
+        raise FloatingPointError("the gradients became infinite or NaN")
+    return value
+
+
+def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
+    """A probe that runs each option on a few examples: trained, evaluated and extracted.
+
+    Args:
+        supernet: its weights stay as they are; gradients and buffers do not.
+        split: the training examples.
+        seed: of what is drawn.
+    """
+    few = Split(split.inputs[:FEW], split.labels[:FEW])
+
+    def attempt(architecture: Architecture) -> None:
+        supernet.train()
+        with seeded(seed):
+            differentiate(supernet, few.inputs, few.labels, architecture)
+        inherited_loss(supernet, few, architecture)
+        supernet.extract(architecture)
+
+    return Probe(supernet, attempt, seed=seed)
+
+
+def _finite(loss: Tensor) -> float:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the loss became {value}")
+    return value

@@ -6,7 +6,7 @@ numbers of blocks. A choice is named by its path in the network (``network.block
 number of channels.
 """
 
-from .choices import Depth, OneOf, Width
+from .choices import Depth, OneOf, ShapeError, Width
 from .layers import BatchNorm1d, BatchNorm2d, Channels, Conv1d, Conv2d, Linear
 from .supernet import NetworkSpace, Supernet
 
@@ -20,6 +20,7 @@ __all__ = [
     "Linear",
     "NetworkSpace",
     "OneOf",
+    "ShapeError",
     "Supernet",
     "Width",
 ]

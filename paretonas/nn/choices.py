@@ -15,6 +15,10 @@ from .extraction import Extracted, Extraction
 Gate = int | Tensor | None
 
 
+class ShapeError(ValueError):
+    """Options of one choice that give different shapes."""
+
+
 class Chooser(Extracted):
     """What the three kinds of choice share: a gate that the supernet sets for a forward pass."""
 
@@ -48,7 +52,7 @@ class OneOf(Chooser):
     >>> block = OneOf({"conv3": nn.Conv2d(8, 8, 3, padding=1), "skip": nn.Identity()})
 
     Raises:
-        ValueError: in a forward pass through a mixture, where the options' shapes differ.
+        ShapeError: in a forward pass through a mixture, where the options' shapes differ.
     """
 
     def __init__(self, options: Mapping[str, nn.Module]) -> None:
@@ -64,7 +68,7 @@ class OneOf(Chooser):
         shapes = {name: tuple(y.shape) for name, y in zip(self.option_names, outputs, strict=True)}
         if len(set(shapes.values())) > 1:
             listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            raise ValueError(f"the options of a OneOf must give one shape, got {listed}")
+            raise ShapeError(f"the options of a OneOf must give one shape, got {listed}")
         return sum(
             (g * y for g, y in zip(gate, outputs, strict=True)), torch.zeros_like(outputs[0])
         )
@@ -106,7 +110,7 @@ class Depth(Chooser):
         ends = outputs[self.at_least :]
         shapes = {tuple(y.shape) for y in ends}
         if len(shapes) > 1:
-            raise ValueError(f"the blocks of a Depth must keep one shape, got {sorted(shapes)}")
+            raise ShapeError(f"the blocks of a Depth must keep one shape, got {sorted(shapes)}")
         return sum((g * y for g, y in zip(gate, ends, strict=True)), torch.zeros_like(ends[0]))
 
     def extracted(self, memo: Extraction) -> nn.Module:

@@ -43,6 +43,7 @@ class Supernet(nn.Module):
 
     Attributes:
         choices: one per choosing module, in the order of `network.named_modules()`.
+        aside: the (choice, option) that were set aside, by their indices, and why.
 
     Raises:
         ValueError: no choice in the network, or a choice or an elastic layer that was changed so
@@ -56,6 +57,7 @@ class Supernet(nn.Module):
         self._constructor = constructor or partial(copied, copied(network))
         self.network = network
         self._places = tuple(_places(network))
+        self.aside: dict[tuple[int, int], str] = {}
         self.choices = tuple(
             Choice(place.path, self._chooser(place).option_names) for place in self._places
         )
@@ -182,14 +184,70 @@ class Supernet(nn.Module):
     def canonical(self, architecture: Mapping[str, str]) -> Architecture:
         """The architecture with every pick that its network never reaches set to the first option.
 
-        Two architectures that differ only inside an option that is not taken are one network.
+        Two architectures that differ only inside an option that is not taken are one network. An
+        option that was set aside gives way to the first that was not.
         """
         picks = list(encode(self.choices, architecture))
         for index, place in enumerate(self._places):
-            if any(picks[choice] not in allowed for choice, allowed in place.needs):
-                picks[index] = 0
+            if (index, picks[index]) in self.aside or not self._reaches(place, picks):
+                picks[index] = self.left(index)[0]
         names = [choice.options[pick] for choice, pick in zip(self.choices, picks, strict=True)]
         return Architecture(dict(zip((c.name for c in self.choices), names, strict=True)))
+
+    def set_aside(self, choice: str, option: str, reason: str) -> None:
+        """Never take an option again: `canonical` puts another one in its place.
+
+        The last option of a choice inside another takes with it the outer options that reach it.
+
+        Raises:
+            ValueError: the choice is not inside another and has no option left.
+        """
+        index = next(i for i, known in enumerate(self.choices) if known.name == choice)
+        pick = self.choices[index].options.index(option)
+        if self.left(index) != [pick]:
+            self.aside[index, pick] = reason
+        elif self._places[index].needs:
+            outer, picks = self._places[index].needs[-1]
+            for other in sorted(picks & {*self.left(outer)}):
+                above = self.choices[outer]
+                self.set_aside(above.name, above.options[other], f"{choice}={option}: {reason}")
+        else:
+            found = {
+                name: self.aside.get((index, i), reason)
+                for i, name in enumerate(self.choices[index].options)
+            }
+            listed = "; ".join(f"{name}: {why}" for name, why in found.items())
+            raise ValueError(f"choice {choice!r} has no option left that runs: {listed}")
+
+    def left(self, index: int) -> list[int]:
+        """The options of a choice that were not set aside, at least one; both by index."""
+        every = range(len(self.choices[index].options))
+        return [pick for pick in every if (index, pick) not in self.aside]
+
+    def reaching(self, index: int, pick: int, picks: Sequence[int]) -> list[int]:
+        """The picks changed as little as is needed for a choice to be reached and take a pick."""
+        changed = list(picks)
+        changed[index] = pick
+        for outer, allowed in self._places[index].needs:
+            if changed[outer] not in allowed:
+                changed[outer] = min(allowed & {*self.left(outer)}, default=min(allowed))
+        return changed
+
+    def inside(self, index: int, pick: int) -> list[int]:
+        """The choices that are reached only if a choice takes this pick or others, by index."""
+        return [
+            inner
+            for inner, place in enumerate(self._places)
+            if any(outer == index and pick in allowed for outer, allowed in place.needs)
+        ]
+
+    def reached(self, architecture: Mapping[str, str]) -> list[int]:
+        """The choices that decide about the architecture's network, by index."""
+        picks = encode(self.choices, architecture)
+        return [i for i, place in enumerate(self._places) if self._reaches(place, picks)]
+
+    def _reaches(self, place: _Place, picks: Sequence[int]) -> bool:
+        return all(picks[choice] in allowed for choice, allowed in place.needs)
 
 
 def built(constructor: Callable[[], nn.Module], seed: int) -> Supernet:

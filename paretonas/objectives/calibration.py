@@ -16,6 +16,7 @@ from ..nn import Supernet
 from ..space import draw
 from ..training.forward import handed
 from .cost_table import CostTable
+from .parts import observer
 
 ARCHITECTURES = 12  # spread over the range of the table
 SECONDS = 2.0  # of timing
@@ -52,7 +53,8 @@ def calibrate(
     drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
     spread = np.linspace(0, len(ranked) - 1, min(ARCHITECTURES, len(ranked))).round().astype(int)
-    chosen = [ranked[index] for index in spread]
+    observe = observer(supernet, example)
+    chosen = list(dict.fromkeys(observe(ranked[index]).architecture for index in spread))
     networks = [supernet.extract(a).to(device).eval() for a in chosen]
     times = measure_in_turn(
         [repeated(n, handed(n, example).to(device)) for n in networks],

@@ -7,6 +7,7 @@ runs in the extracted network; operations that the Python code of a larger modul
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ..graph import Op, Recording, record
 from ..nn import Depth, OneOf, Supernet, Width
 from ..nn.layers import Elastic
+from ..probe import Probe
 from ..space import Architecture
 
 MOST_COMBINATIONS = 64  # of picks inside one part, unless it is a single layer
@@ -32,12 +34,14 @@ class Parts:
         live: the most bytes of activations alive while each part runs.
         parameters: how many parameters each part owns.
         parameter_bytes: their bytes, buffers included.
+        architecture: what was run: the one asked for, or one near it if that does not run.
     """
 
     runs: Mapping[str, tuple[str, ...]]
     live: Mapping[str, int]
     parameters: Mapping[str, int]
     parameter_bytes: Mapping[str, int]
+    architecture: Architecture
 
 
 Observe = Callable[[Architecture], Parts]
@@ -49,7 +53,9 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
     """A function that runs an architecture once on the example and remembers what it saw.
 
     Only structure is seen, so that the weights may change in between; all observers of the same
-    supernet and shape of example share one memory.
+    supernet and shape of example share one memory. An option that does not run on the example is
+    set aside in the supernet, with a warning: its costs will be those of the option in its place.
+    Where no option is to blame, an architecture near by that runs is seen instead.
     """
     key = (tuple(example.shape), example.dtype, example.device)
     seen = _seen.setdefault(supernet, {}).setdefault(key, {})
@@ -58,9 +64,28 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
     def observe(architecture: Architecture) -> Parts:
         same = supernet.canonical(architecture)
         if same not in seen:
-            seen[same] = _parts(Run.of(supernet, same, example, paths))
+            try:
+                seen[same] = _parts(run(same), same)
+            except Exception:
+                failures, near = probe.blame(same), probe.near(same)
+                for failure in failures:
+                    warnings.warn(f"set aside {failure}", stacklevel=2)
+                    ((choice, option),) = failure.architecture.items()
+                    supernet.set_aside(choice, option, failure.reason)
+                if failures:
+                    return observe(architecture)
+                if near is None:
+                    raise
+                warnings.warn(
+                    "the costs of architectures that do not run mean nothing", stacklevel=2
+                )
+                seen[same] = observe(near)
         return seen[same]
 
+    def run(architecture: Architecture) -> Run:
+        return Run.of(supernet, architecture, example, paths)
+
+    probe = Probe(supernet, run)
     return observe
 
 
@@ -169,7 +194,7 @@ def extracted_paths(
     return visit(network, "", "")
 
 
-def _parts(run: Run) -> Parts:
+def _parts(run: Run, architecture: Architecture) -> Parts:
     runs: dict[str, tuple[str, ...]] = {}
     live: dict[str, int] = {}
     for part, op, alive in run.ops():
@@ -187,4 +212,4 @@ def _parts(run: Run) -> Parts:
         sizes[owner(name)] += tensor.numel() * tensor.element_size()
     for name, buffer in run.network.named_buffers():
         sizes[owner(name)] += buffer.numel() * buffer.element_size()
-    return Parts(runs, live, parameters, sizes)
+    return Parts(runs, live, parameters, sizes, architecture)

@@ -105,8 +105,9 @@ def _measure_parts(
             if isinstance(value, tuple):
                 wanted.setdefault(value, (part, decode(supernet.choices, picks)))
     paths = frozenset(part_paths(supernet.network))
+    observe = observer(supernet, example)
     calls = [
-        _call(Run.of(supernet, supernet.canonical(a), example, paths), part, example, device)
+        _call(Run.of(supernet, observe(a).architecture, example, paths), part, example, device)
         for part, a in wanted.values()
     ]
     times = measure_in_turn(

@@ -48,6 +48,7 @@ def write_report(run: Run, out: str | os.PathLike[str]) -> Path:
             "would probably have brought little.",
         ),
         section("Conflict", conflict_figure(history), _conflict_note(history)),
+        *_failures(run),
         section("What was asked", _run_table(run), ""),
     ]
     return write_page(
@@ -103,6 +104,21 @@ def _conflict_note(history: Sequence[Mapping[str, Cell]]) -> str:
         "The cosine between the objectives' gradients: below zero, a step that helps one harms the "
         f"other. Opposed were {', '.join(parts)}."
     )
+
+
+def _failures(run: Run) -> list[str]:
+    """The section on what was set aside, if anything was."""
+    rows = [
+        f"<tr><td>{' '.join(picks(failure.architecture))}</td><td>{cell(failure.reason)}</td></tr>"
+        for failure in run.failures()
+    ]
+    if not rows:
+        return []
+    table = (
+        f"<div class=wide><table><tr><th>picks</th><th>why</th></tr>{''.join(rows)}</table></div>"
+    )
+    note = "What did not run or gave no finite numbers, one option or a whole architecture."
+    return [section("Set aside", table, note)]
 
 
 def _run_table(run: Run) -> str:

@@ -1,5 +1,7 @@
 """Samplers: search by proposing whole architectures, for costs that have no gradient."""
 
-from .base import Failure, Ledger, Outcome, Sampler, Task, sample
+from paretonas.point import Failure
+
+from .base import Ledger, Outcome, Sampler, Task, sample
 
 __all__ = ["Failure", "Ledger", "Outcome", "Sampler", "Task", "sample"]

@@ -15,18 +15,10 @@ from numpy.typing import NDArray
 from paretonas.cell import Structure
 from paretonas.front import Front
 from paretonas.objectives.base import Exact
-from paretonas.point import Point
+from paretonas.point import Failure, Point
 from paretonas.space import Architecture, Choice, SearchSpace, encode, nearest, size
 
 PATIENCE = 300  # proposals in a row that were all known, after which a sampler has converged
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An architecture that could not be evaluated, and why."""
-
-    architecture: Architecture
-    reason: str
 
 
 Outcome = Point | Failure
@@ -250,7 +242,7 @@ def evaluate(architecture: Architecture, objectives: Sequence[Exact]) -> Outcome
         try:
             value = float(objective.exact(architecture))
         except Exception as error:  # whatever goes wrong in there, the search goes on
-            return Failure(architecture, f"{type(error).__name__}: {error}")
+            return Failure.of(architecture, error)
         if not math.isfinite(value):
             return Failure(architecture, f"{objective.column} is {value}")
         values[objective.column] = value

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from paretonas.front import Front
-from paretonas.samplers.base import Failure, Outcome, Sampler, Task, evaluate, sample
+from paretonas.point import Failure
+from paretonas.samplers.base import Outcome, Sampler, Task, evaluate, sample
 from paretonas.space import Architecture, Choice, encode, size
 
 Make = Callable[[Task, int], Sampler]

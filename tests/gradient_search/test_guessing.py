@@ -113,7 +113,8 @@ def test_a_search_that_learned_nothing_says_so(tmp_path, space, costs):
 
 def test_a_search_that_learned_does_not(tmp_path, space, costs):
     run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
-    *_, last = search(space, costs=costs, run=run, budget=PLAN, count=6)
+    plan = replace(PLAN, recipe=replace(PLAN.recipe, epochs=20))
+    *_, last = search(space, costs=costs, run=run, budget=plan, count=6)
     assert not Guessing.on(space.data().valid).as_good_as(
         min(point.objectives["error_percent"] for point in last.front)
     )
@@ -134,6 +135,6 @@ def test_the_command_says_it_at_its_end(tmp_path, monkeypatch, capsys):
     assert told.startswith("no better than guessing: the best network errs in ")
     assert told.endswith("give a larger budget")
     assert "points in" in found and "--pick most-accurate" in take
-    assert command(["export", "run", "--format", "json"]) == 0
+    assert command(["export", "run", "--space", "lost.py:space", "--format", "json"]) == 0
     *_, told = capsys.readouterr().out.splitlines()
     assert "is no better than guessing: it errs in" in told

@@ -1,0 +1,176 @@
+"""Which option of a network with choices does not run: picks are exchanged one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from .nn import Supernet
+from .point import Failure
+from .space import Architecture, decode, draw, encode
+
+BASES = 5  # architectures that work, in which an option must fail to be blamed
+DRAWS = 16  # of architectures, in search of some that work
+CLIMBS = 3  # from architectures that fail to some that work
+
+Progress = tuple[int, ...]  # how far an architecture got; more is further
+
+
+class Probe:
+    """Tries architectures of a supernet, and tells which option is to blame where one fails.
+
+    An option is blamed if it fails in several architectures in which another option of its choice
+    works. Only what an architecture reaches can fail in it.
+
+    Args:
+        supernet: its weights must stay as they are while the probe is in use.
+        attempt: runs an architecture; an exception means that it fails.
+        recent: architectures that are likely to work.
+        seed: of the architectures that are drawn.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        attempt: Callable[[Architecture], object],
+        *,
+        recent: Sequence[Architecture] = (),
+        seed: int = 0,
+    ) -> None:
+        self.supernet, self.attempt = supernet, attempt
+        rng = Random(f"probe {seed}")
+        starts = [*recent, *_alike(supernet), *(draw(supernet.choices, rng) for _ in range(DRAWS))]
+        self.starts = list(dict.fromkeys(map(supernet.canonical, starts)))
+        self._tried: dict[Architecture, tuple[str | None, Progress]] = {}
+
+    def working(self) -> Iterator[Architecture]:
+        """Architectures that work, as different as they come; none if everything fails."""
+        found = set()
+        for start in self.starts:
+            if self._why(start) is None:
+                found.add(start)
+                yield start
+        for start in [start for start in self.starts if start not in found][:CLIMBS]:
+            end = self.near(start)
+            if end is not None and end not in found:
+                found.add(end)
+                yield end
+
+    def options(self) -> list[Failure]:
+        """Every option that is to blame, of all choices."""
+        options = [(i, j) for i in range(len(self.supernet.choices)) for j in self.supernet.left(i)]
+        return self._blamed(options)
+
+    def blame(self, architecture: Architecture) -> list[Failure]:
+        """The picks of an architecture that are to blame each by itself; perhaps none."""
+        picks = encode(self.supernet.choices, architecture)
+        return self._blamed([(i, picks[i]) for i in self.supernet.reached(architecture)])
+
+    def near(self, architecture: Architecture) -> Architecture | None:
+        """An architecture that works, a few exchanges of picks away; None if none is found."""
+        return self._climb(architecture, range(len(self.supernet.choices)))
+
+    def _blamed(self, options: Sequence[tuple[int, int]]) -> list[Failure]:
+        found = []
+        for index, pick in options:
+            reason = self._fault(index, pick)
+            if reason is not None:
+                choice = self.supernet.choices[index]
+                found.append(Failure(Architecture({choice.name: choice.options[pick]}), reason))
+        return found
+
+    def _fault(self, index: int, pick: int) -> str | None:
+        """Why an option fails wherever another one works; None if it works anywhere."""
+        reasons = []
+        others = [other for other in self.supernet.left(index) if other != pick]
+        for base in islice(self.working(), BASES):
+            reason = self._with(base, index, pick)
+            if reason is None:
+                return None
+            if any(self._with(base, index, other) is None for other in others):
+                reasons.append(reason)
+        return reasons[0] if reasons else None
+
+    def _with(self, base: Architecture, index: int, pick: int) -> str | None:
+        """Why an option fails in a base, whatever is picked inside of it."""
+        picks = encode(self.supernet.choices, base)
+        start = decode(self.supernet.choices, self.supernet.reaching(index, pick, picks))
+        reason = self._why(start)
+        inside = self.supernet.inside(index, pick)
+        return None if self._climb(start, inside) is not None else reason
+
+    def _climb(self, start: Architecture, choices: Sequence[int]) -> Architecture | None:
+        """An architecture that works, reached by exchanges of picks that each get further."""
+        here, (reason, best) = start, self._try(start)
+        before: Progress | None = None
+        while reason is not None and best != before:
+            before = best
+            for index in choices:
+                name = self.supernet.choices[index].name
+                for pick in self.supernet.left(index):
+                    option = self.supernet.choices[index].options[pick]
+                    near = Architecture({**here, name: option})
+                    reason, progress = self._try(near)
+                    if reason is None:
+                        return self.supernet.canonical(near)
+                    if progress > best:
+                        here, best = near, progress
+        return here if reason is None else None
+
+    def _why(self, architecture: Architecture) -> str | None:
+        return self._try(architecture)[0]
+
+    def _try(self, architecture: Architecture) -> tuple[str | None, Progress]:
+        same = self.supernet.canonical(architecture)
+        if same not in self._tried:
+            reason = None
+            with _finished(self.supernet) as counts:
+                try:
+                    self.attempt(same)
+                except Exception as error:  # whatever goes wrong in there is told, not raised
+                    reason = Failure.of(same, error).reason
+            wrong = 0 if reason is None else -sum(map(_not_finite, self.supernet.parameters()))
+            self._tried[same] = reason, (*counts, wrong)
+        return self._tried[same]
+
+
+def _alike(supernet: Supernet) -> Iterator[Architecture]:
+    """Architectures whose choices all pick their first option, their second, and so on."""
+    sizes = [len(choice.options) for choice in supernet.choices]
+    for pick in range(max(sizes)):
+        yield decode(supernet.choices, [min(pick, size - 1) for size in sizes])
+
+
+@contextmanager
+def _finished(supernet: Supernet) -> Iterator[list[int]]:
+    """Count the choices that give finite results, outer ones before those inside them."""
+    names = [choice.name for choice in supernet.choices]
+    name_of = {supernet.network.get_submodule(name): name for name in names}
+    counts = [0] * len(names)
+    done: set[str] = set()
+
+    def count(module: nn.Module, _: Any, output: Any) -> None:
+        name = name_of.get(module)
+        if name is None or name in done:
+            return
+        if not isinstance(output, Tensor) or bool(output.detach().isfinite().all()):
+            done.add(name)
+            counts[sum(name.startswith(f"{outer}.") for outer in names)] += 1
+
+    # A hook of all modules, since a choice that has one of its own cannot be extracted.
+    hook = register_module_forward_hook(count)
+    try:
+        yield counts
+    finally:
+        hook.remove()
+
+
+def _not_finite(parameter: Tensor) -> bool:
+    return parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
