@@ -27,7 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.is_dir():
         raise ValueError(f"cannot write {target}: it is a folder")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         # A folder rather than a file: the name stays (some writers look at its suffix), and the
         # file gets the permissions that the user's umask says.
         room = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
@@ -50,6 +50,14 @@ def is_draft(path: Path) -> bool:
     if name is None or path.is_symlink() or not path.is_dir():
         return False
     return all(file.name == name[1] and file.is_file() for file in path.iterdir())
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there; their names are on disk then."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

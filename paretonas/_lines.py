@@ -46,8 +46,11 @@ def append(path: Path, line: bytes) -> None:
     What a killed process left of a torn last line is cut off. No other byte changes.
 
     Raises:
-        OSError: it cannot be written, as on a full disk, or the path is a link.
+        ValueError: the path is a link; what it leads to is not touched.
+        OSError: it cannot be written, as on a full disk.
     """
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link; a file that grows must lie in its folder itself")
     new = not path.exists()
     kind = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | kind, 0o666)

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from paretonas._atomic import make_folder
+
 NAME = ".paretonas.lock"  # in the folder; it says who holds it
 
 
@@ -38,7 +40,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     path = folder / NAME
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         file = _take(path)
     except OSError as error:
         raise ValueError(f"cannot write {folder}: {error.strerror}") from error

@@ -356,6 +356,9 @@ def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is not a whole JSON file: {error}") from error
     if not isinstance(about, dict) or not needed <= {*about}:
         raise ValueError(f"{path} does not describe {what}: it has no settings")
+    for name in needed & {"settings", "asked"}:
+        if not isinstance(about[name], dict):
+            raise ValueError(f"{path} does not describe {what}: {name} is {about[name]!r:.80}")
     return about
 
 

@@ -126,11 +126,11 @@ def test_commands_and_their_options_exist(page, capsys):
 
 def test_every_option_of_the_contract_is_in_the_help(capsys):
     options = {
-        "search": "space device threads budget constraint solver rays seed costs out resume",
-        "compare": "space table choices minimize maximize log where methods budget seeds out",
-        "export": "pick format out",
+        "search": "space device threads budget constraint solver rays seed costs out resume trust",
+        "compare": "space table choices minimize maximize log where methods budget seeds out trust",
+        "export": "pick format out space trust",
         "profile": "space device threads out",
-        "report": "out",
+        "report": "out space trust",
     }
     for command, names in options.items():
         assert run([command, "--help"]) == 0
@@ -156,14 +156,16 @@ def test_the_network_of_ones_own_is_found_by_the_command_of_its_page(tmp_path, m
     page = ROOT / "docs" / "your-own-network.md"
     ((_, code),) = (block for block in blocks(page, "python") if "my_file.py" in block[0])
     (tmp_path / "my_file.py").write_text(code)
-    (command,) = (c for c in re.findall("paretonas (search .*)", page.read_text()))
+    search, again, export = re.findall("^paretonas (.*)", page.read_text(), re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "my_file", raising=False)
-    words = shlex.split(command)
+    words = shlex.split(search)
     words[words.index("--budget") + 1] = "60steps"
     assert run([*words, "--device", "cpu"]) == 0
     assert (tmp_path / "paretonas-mine-1" / "front.csv").exists()
+    assert run(shlex.split(again)) == 0
+    assert run([*shlex.split(export), "--format", "json"]) == 0
 
 
 def test_the_readme_has_two_commands_the_first_searching_the_second_testing():

@@ -77,6 +77,7 @@ class TestFolder:
             (None, r"is not the folder of a run: no run\.json"),
             ('{"settings"', "is not a whole JSON file"),
             ("[]", "does not describe a run"),
+            ('{"settings": 3}', "does not describe a run: settings is 3"),
         ],
     )
     def test_open_refuses_what_is_no_run(self, tmp_path, text, message):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from paretonas import _lines, _lock, runs
-from paretonas._atomic import replacing
+from paretonas._atomic import make_folder, replacing
 from paretonas.point import Point
 from paretonas.samplers import Failure, Ledger, Outcome
 from paretonas.space import Architecture
@@ -80,7 +80,7 @@ class Journal:
     def add(self, outcome: Outcome, seconds: float) -> None:
         """Append what an evaluation found; it is on disk when this returns."""
         runs.check_inside(self.folder, self._draft)
-        self._draft.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._draft.parent)
         _lines.append(self._draft, _lines.encode({**_entry(outcome), "seconds": seconds}))
 
     def finish(

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from paretonas._lock import held
 from paretonas.cli import run
 
 FILES = {"anytime.csv", "summary.csv", "evaluations.csv", "report.html", "compare.json", "runs"}
@@ -366,6 +367,8 @@ def test_killed_it_leaves_no_process_behind(csv, tmp_path):
     # Ends when nobody holds the other end any more, the processes of the runs included.
     process.communicate(timeout=60)
     assert len(list(out.glob("runs/*[0-9].jsonl"))) < 800
+    with held(out):  # nor anybody who keeps the lock
+        pass
 
 
 def test_the_command_of_the_page_runs_on_the_file_of_the_page(here, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from dataclasses import replace
 
 import moocore
@@ -363,6 +364,20 @@ def test_what_a_killed_process_left_does_not_make_a_folder_full(table, tmp_path)
     (tmp_path / ".compare.json-abc_1234").mkdir()
     (tmp_path / ".paretonas.lock").write_text("")
     assert compare(table, table.objectives, ["random"], budget=9, seeds=1, folder=tmp_path).records
+
+
+def test_runs_do_not_leave_the_folder_through_a_link(table, tmp_path):
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": folder}
+    compare(table, table.objectives, **settings, jobs=0)
+    compare(table, table.objectives, **settings)
+    shutil.rmtree(folder / "runs")
+    (folder / "runs").symlink_to(elsewhere)
+    (broken,) = compare(table, table.objectives, **settings).broken
+    assert "runs is a link that leads out of" in broken.reason
+    assert not list(elsewhere.iterdir())
 
 
 def test_a_full_disk_breaks_the_run_and_loses_nothing(table, tmp_path, monkeypatch):
