@@ -84,6 +84,10 @@ def is_name(text: str) -> bool:
     return re.fullmatch(r"\w[\w.\-]*", text) is not None
 
 
+class FailureWarning(UserWarning):
+    """Something that does not run was left out, and all else goes on."""
+
+
 class EvaluationError(RuntimeError):
     """Says in its own words why an architecture could not be evaluated."""
 

@@ -14,10 +14,15 @@ from typer.exceptions import TyperException
 from paretonas._lines import DamagedLineWarning
 from paretonas._lock import NoLockWarning
 from paretonas.cli.commands import app
+from paretonas.point import FailureWarning
 
 __all__ = ["main"]
 
-_WARNINGS = (DamagedLineWarning, NoLockWarning)  # in words that are meant for the user
+_WARNINGS = (
+    DamagedLineWarning,
+    FailureWarning,
+    NoLockWarning,
+)  # in words that are meant for the user
 _INPUT_ERRORS = (ValueError, TypeError, KeyError)
 _SHOW_TRACEBACK = "PARETONAS_TRACEBACK"
 

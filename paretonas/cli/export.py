@@ -71,16 +71,16 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
             f"read back and run on {count} test examples: outputs differ from the network's by "
             f"at most {written.max_difference:.2g}"
         )
-    print(_inputs(data))
+    print(_inputs(data, handed(network, data.example).dtype))
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):
         print(doubt)
     _compare_latency(run, point, network, path, format, handed(network, data.example))
 
 
-def _inputs(data: Data) -> str:
+def _inputs(data: Data, dtype: torch.dtype) -> str:
     """One line on how inputs are prepared."""
-    told, seen = data.preprocessing, preparation(data)["training_inputs"]
+    told, seen = data.preprocessing, preparation(data, dtype)["training_inputs"]
     if told is None:
         return (
             "the space does not state how raw inputs are prepared; the network was trained on "

@@ -64,7 +64,7 @@ def export(
     path = Path(out)
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
-    prepared = None if data is None else preparation(data)
+    prepared = None if data is None else preparation(data, handed(network, example[:1]).dtype)
     if format == "json":
         return write_architecture(point, path, space, prepared)
     if format == "graphml":

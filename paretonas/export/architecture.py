@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from paretonas._atomic import replacing
 from paretonas.data import Data
 from paretonas.export.exported import Exported
@@ -32,9 +34,10 @@ def metadata(
     return {"architecture": as_json(point, space, input_shape, prepared), **told}
 
 
-def preparation(data: Data) -> dict[str, Any]:
+def preparation(data: Data, dtype: torch.dtype) -> dict[str, Any]:
     """How raw inputs are prepared, and what the training inputs were like after it.
 
+    The `dtype` is that in which the network takes them, which need not be that of the data.
     Without a `Preprocessing` the range, mean and standard deviation are all that is known.
     """
     inputs = data.train.inputs
@@ -42,7 +45,7 @@ def preparation(data: Data) -> dict[str, Any]:
     mean = sum(float(part.double().sum()) for part in parts) / inputs.numel()
     square = sum(float((part.double() - mean).square().sum()) for part in parts) / inputs.numel()
     seen = {
-        "dtype": str(inputs.dtype).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
         "shape": list(inputs.shape[1:]),
         "min": float(inputs.min()),
         "max": float(inputs.max()),

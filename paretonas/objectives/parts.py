@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..graph import Op, Recording, record
 from ..nn import Depth, OneOf, Supernet, Width
 from ..nn.layers import Elastic
+from ..point import FailureWarning
 from ..probe import Probe
 from ..space import Architecture
 
@@ -69,7 +70,7 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
             except Exception:
                 failures, near = probe.blame(same), probe.near(same)
                 for failure in failures:
-                    warnings.warn(f"set aside {failure}", stacklevel=2)
+                    warnings.warn(f"set aside {failure}", FailureWarning, stacklevel=2)
                     ((choice, option),) = failure.architecture.items()
                     supernet.set_aside(choice, option, failure.reason)
                 if failures:
@@ -77,7 +78,9 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
                 if near is None:
                     raise
                 warnings.warn(
-                    "the costs of architectures that do not run mean nothing", stacklevel=2
+                    "the costs of architectures that do not run mean nothing",
+                    FailureWarning,
+                    stacklevel=2,
                 )
                 seen[same] = observe(near)
         return seen[same]

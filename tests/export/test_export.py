@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from paretonas.data import split
 from paretonas.export import FORMATS, export
 from paretonas.export.exported import difference
 from paretonas.front import Point
@@ -273,3 +274,14 @@ def test_onnx_is_quiet_and_leaves_the_logger_as_it_was(written, said):
 
 def test_the_list_of_formats_is_the_contract():
     assert set(FORMATS) == {"onnx", "torch", "json", "graphml", "safetensors"}
+
+
+def test_the_type_that_is_told_is_that_of_the_network(network, images, tmp_path):
+    """Whoever reads the file feeds it, and knows nothing of the data that it was trained on."""
+    data = split(images.double(), torch.arange(len(images)) % 2, valid=1, test=1)
+    path = tmp_path / "net.onnx"
+    export(network, POINT, images[:1], "onnx", path, data=data)
+    session = onnxruntime.InferenceSession(path)
+    told = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
+    assert told["training_inputs"]["dtype"] == "float32"
+    assert session.get_inputs()[0].type == "tensor(float)"
