@@ -99,7 +99,8 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     doubt = guessing.remark(last.front) if guessing else ""
     if doubt:
         out.print(doubt)
-    found = f"{len(last.front)} points in {clock(last.seconds)}; all of it is in {run.folder}"
+    points = f"{len(last.front)} point{'s' if len(last.front) != 1 else ''}"
+    found = f"{points} in {clock(last.seconds)}; all of it is in {run.folder}"
     out.print(found, soft_wrap=True)
     pick = "most-accurate" if doubt else "knee"
     take = f"paretonas export {run.folder}{consent.words} --pick {pick}"

@@ -22,7 +22,14 @@ from paretonas.space import Architecture
 
 Maker = Callable[[Task, int], Sampler]
 Begun = Mapping[Architecture, tuple[Outcome, float]]  # what is known, and its seconds
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# What processes read when they begin: one thread each, and modules of the current folder, which may
+# be somebody else's, do not stand before those of Python.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONSAFEPATH": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def run_all(
             torch.set_num_threads(threads)
         return
     before = {process.pid for process in multiprocessing.active_children()}
-    with _one_thread_each():
+    with _environment_of_processes():
         pool = ProcessPoolExecutor(
             min(jobs, len(waiting)),
             mp_context=multiprocessing.get_context("spawn"),
@@ -188,10 +195,10 @@ def _work(method: str, seed: int, begun: Begun) -> Record | Broken:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """New processes read these when they load their libraries; this process's are put back."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+def _environment_of_processes() -> Iterator[None]:
+    """New processes get theirs; this process's is put back."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import UserError, UserErrorType
 
 from paretonas._atomic import replacing
 from paretonas.export.exported import Exported, difference
@@ -40,9 +41,22 @@ def write_program(
 
 
 def program(network: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
-    """Trace the network for batches of any size."""
+    """Trace the network for batches of any size.
+
+    Raises:
+        ValueError: its forward pass fixes the number of examples.
+    """
     # Sizes 0 and 1 would be taken for constants.
     pair = torch.cat([inputs[:1], inputs[:1]])
     batch = torch.export.Dim("batch", min=1)
-    with torch.no_grad():
-        return torch.export.export(network, (pair,), dynamic_shapes=({0: batch},))
+    try:
+        with torch.no_grad():
+            return torch.export.export(network, (pair,), dynamic_shapes=({0: batch},))
+    except UserError as error:
+        if error.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
+            raise
+        raise ValueError(
+            "a file serves batches of any size, but the network's forward pass fixes the number of "
+            "examples, as len(x) and int(x.shape[0]) do: write x.shape[0] there; the weights "
+            "alone can be exported as they are (safetensors)"
+        ) from error

@@ -11,6 +11,8 @@ import torch
 from ..data import Split
 from ..front import Front, Point
 
+LONGER = "give a larger budget, or the recipe more epochs"
+
 
 @dataclass(frozen=True)
 class Guessing:
@@ -54,9 +56,9 @@ class Guessing:
         best = min(point.objectives["error_percent"] for point in front)
         if self.as_good_as(best):
             told = f"the best network errs in {best:.1f} % of the validation examples"
-            return f"no better than guessing: {told}, {self._words}; give a larger budget"
+            return f"no better than guessing: {told}, {self._words}; {LONGER}"
         knee = self.remark_on(front.knee())
-        return f"the knee {knee}; pick another, or give a larger budget" if knee else ""
+        return f"the knee {knee}; pick another, or {LONGER}" if knee else ""
 
     def remark_on(self, point: Point) -> str:
         """One line on a point that is no better; nothing on one that is."""
@@ -68,4 +70,8 @@ class Guessing:
 
     @property
     def _words(self) -> str:
-        return f"always answering the most frequent class errs in {self.error_percent:.1f} %"
+        margin = 2 * self.sampling_error_percent  # of the examples that it is measured on
+        return (
+            "always answering the most frequent class errs in "
+            f"{self.error_percent:.1f} ± {margin:.1f} %"
+        )

@@ -388,11 +388,18 @@ class _Search:
             return Plan(**{**plan, "recipe": Recipe(**plan["recipe"])})
         if isinstance(self.budget, Plan):
             return self.budget
-        steps = self.budget.steps
-        if steps is None:
-            left = (self.budget.seconds or 0.0) - (time.perf_counter() - self.start)
-            steps = max(0, int(left / self._seconds_per_step()))
-        return Plan.of(steps, self.space.recipe, len(self.data.train), size(self.supernet.choices))
+        known = (self.space.recipe, len(self.data.train), size(self.supernet.choices))
+        if self.budget.steps is not None:
+            return Plan.of(self.budget.steps, *known)
+        seconds, each = self.budget.seconds or 0.0, self._seconds_per_step()
+        spent = time.perf_counter() - self.start
+        try:
+            return Plan.of(max(0, int((seconds - spent) / each)), *known)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: {spent:.1f} of {seconds:g} s went into the tables of costs and a trial, "
+                f"and a step takes about {each:.3g} s"
+            ) from error
 
     def _seconds_per_step(self) -> float:
         """Of wall time a weight step, everything else spread over the weight steps."""

@@ -187,8 +187,9 @@ def _found_heads(
                 f"reaches {_named(leaf)}: add it to shared if both do, else {_pass_heads(losses)}"
             )
         raise ValueError(
-            f"losses {i} and {j} both reach {_named(leaf)} that is not in shared: add it there, or "
-            f"freeze it{_or_heads(leaf, losses)}"
+            f"losses {i} and {j} both reach {_named(leaf)} that is not in shared: add it there if "
+            "both depend on it; if they only come out of one tensor, as parts of a joint one "
+            f"do{_or_heads(leaf, losses)}"
         )
     inputs = {id(leaf) for leaf in stray}
     return [[leaf for leaf in head if id(leaf) not in inputs] for head in heads], stray
@@ -201,8 +202,8 @@ def _named(leaf: Tensor) -> str:
 
 def _or_heads(leaf: Tensor, losses: list[Tensor]) -> str:
     if isinstance(leaf, nn.Parameter):
-        return f"; to leave it alone, {_pass_heads(losses)}"
-    return f"; if it is an input, which is not trained, {_pass_heads(losses)}"
+        return f", or to leave it alone, {_pass_heads(losses)}"
+    return f", or if it is an input, which is not trained, {_pass_heads(losses)}"
 
 
 def _pass_heads(losses: list[Tensor]) -> str:

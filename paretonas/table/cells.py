@@ -29,7 +29,7 @@ def choice(column: pd.Series[Any], name: str) -> tuple[Choice, list[str]]:
     options, codes = groups(column, name)
     meant = {meaning(option): option for option in options}
     words, bits = meant.keys() & {"true", "false"}, meant.keys() & {Decimal(1), Decimal(0)}
-    if words and bits and words | bits == meant.keys():
+    if words and bits:
         one, other = (min(meant[key] for key in kind) for kind in (words, bits))
         raise ValueError(
             f"choice {name!r} must spell true and false in one way, found {one!r} and {other!r}"
@@ -111,6 +111,10 @@ def number(cell: object) -> float:
     """The number that a cell holds or spells; NaN if there is none."""
     if isinstance(cell, bool | np.bool_):
         return math.nan
+    if isinstance(cell, str):
+        cell = tidy(cell)
+        if "_" in cell:  # Python reads 1_000; no other program does
+            return math.nan
     try:
         return float(cell)  # type: ignore[arg-type]
     except (TypeError, ValueError):

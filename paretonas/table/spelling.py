@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff\u00ad"))  # nobody sees these
+_JOINERS = re.compile("[\u034f\ufe00-\ufe0f]")  # further signs that nobody sees
 
 
 def tidy(text: str) -> str:
@@ -17,7 +17,12 @@ def tidy(text: str) -> str:
     >>> tidy(" conv\u00a03 ")
     'conv 3'
     """
-    return " ".join(unicodedata.normalize("NFC", text.translate(_NO_WIDTH)).split())
+    if not (text.isascii() and text.isprintable()):
+        seen = (" " if sign.isspace() else sign for sign in _JOINERS.sub("", text))
+        # Signs of control (Cc) and of format (Cf), such as joiners, are there and not seen.
+        kept = (sign for sign in seen if unicodedata.category(sign) not in ("Cc", "Cf"))
+        text = unicodedata.normalize("NFC", "".join(kept))
+    return " ".join(text.split())
 
 
 def meaning(text: str) -> str | Decimal:

@@ -285,3 +285,24 @@ def test_the_type_that_is_told_is_that_of_the_network(network, images, tmp_path)
     told = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
     assert told["training_inputs"]["dtype"] == "float32"
     assert session.get_inputs()[0].type == "tensor(float)"
+
+
+class Classified(nn.Module):
+    """With a token of its own, expanded to the batch as many people write it."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.token, self.head = nn.Parameter(torch.zeros(1, 64)), nn.Linear(64, 10)
+        self.count = count
+
+    def forward(self, x):
+        return self.head(x.flatten(1) + self.token.expand(self.count(x), -1))
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+def test_a_network_that_fixes_its_batch_is_told_how_not_to(images, tmp_path, format):
+    path = tmp_path / "net"
+    with pytest.raises(ValueError, match=r"number of examples, as len\(x\).* write x.shape\[0\]"):
+        export(Classified(len), POINT, images[:1], format, path)
+    assert not list(tmp_path.iterdir())
+    export(Classified(lambda x: x.shape[0]), POINT, images[:1], format, path)

@@ -391,9 +391,10 @@ def test_an_impossible_constraint_is_refused_before_anything_is_trained(
 
 
 def test_a_budget_that_makes_no_step_possible_is_refused(space, costs):
-    for budget in (Budget(steps=5), Budget(seconds=1e-6)):
-        with pytest.raises(ValueError, match="the budget makes no search possible"):
-            list(search(space, costs=costs, budget=budget))
+    with pytest.raises(ValueError, match="the budget makes no search possible.*got 5$"):
+        list(search(space, costs=costs, budget=Budget(steps=5)))
+    with pytest.raises(ValueError, match="no search possible.* of 1e-06 s went into.*a step takes"):
+        list(search(space, costs=costs, budget=Budget(seconds=1e-6)))
 
 
 def small_space(network, labels: int = 3) -> NetworkSpace:

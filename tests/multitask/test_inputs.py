@@ -222,6 +222,25 @@ def test_entries_of_a_stack_are_called_that_and_work_with_heads(forked, entries)
     assert all(p.grad is not None for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda joint: joint.split(1),
+        lambda joint: joint.chunk(2),
+        lambda joint: [joint.index_select(0, torch.tensor([i])) for i in (0, 1)],
+        lambda joint: [joint @ unit for unit in torch.eye(2)],
+    ],
+)
+def test_parts_of_a_joint_tensor_are_no_reason_to_share_or_to_freeze(forked, parts):
+    """It cannot be seen that they are none of each other's, so the message must allow for both."""
+    network, x = forked
+    losses = [part.sum() for part in parts(torch.stack(network(x)))]
+    with pytest.raises(ValueError, match="if both depend on it; if they only come out of one ten"):
+        backward(losses, network.trunk, solver=UPGrad())
+    backward(losses, network.trunk, solver=UPGrad(), heads=network.heads)
+    assert all(p.grad is not None for p in network.parameters())
+
+
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_trunk_changes_nothing(forked, backend):
     network, x = forked
