@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,8 +106,10 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
     for number, line in enumerate(lines, start=1):
         entry = _entry(line)
         read_all = entry is not None
-        parts = [_entry(part, checked=True) for part in _LOST_NEWLINE.split(line)]
-        for part in [entry] if read_all else parts:
+        parts: Iterable[dict[str, Any] | None] = [entry]
+        if not read_all:
+            parts = (_entry(part, checked=True) for part in _LOST_NEWLINE.split(line))
+        for part in parts:
             try:
                 if part is not None:
                     found.append(parse(part))

@@ -51,7 +51,8 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         if file in _open:  # not in a child that has left it to its parent
             with suppress(OSError):  # Windows keeps a file that somebody has open
-                path.unlink()
+                if _is_at(path, file):  # else it was deleted, and this is somebody else's
+                    path.unlink()
             _open.remove(file)
             os.close(file)
 

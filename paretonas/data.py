@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -43,12 +42,17 @@ class Preprocessing:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std", "labels"):  # lists, as JSON has them
-            value = getattr(self, name)
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                object.__setattr__(self, name, tuple(value))
-        for name in ("scale", "mean", "std"):
-            for number in np.ravel(getattr(self, name)).tolist():
+        object.__setattr__(self, "labels", tuple(self.labels))
+        for name in ("scale", "mean", "std"):  # plain numbers, whatever counted them
+            value = np.asarray(getattr(self, name), dtype=np.float64)
+            if value.ndim > (name != "scale"):
+                rule = "one number" if name == "scale" else "one number, or one per channel"
+                raise ValueError(
+                    f"the {name} of a preprocessing must be {rule}, got the shape {value.shape}"
+                )
+            numbers = value.ravel().tolist()
+            object.__setattr__(self, name, tuple(numbers) if value.ndim else numbers[0])
+            for number in numbers:
                 if not math.isfinite(number) or (number == 0 and name != "mean"):
                     rule = "be finite" if name == "mean" else "be finite and not 0"
                     raise ValueError(f"the {name} of a preprocessing must {rule}, got {number}")

@@ -1,5 +1,8 @@
 """What labeled examples promise, and what is refused at the door."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +133,14 @@ def test_a_preprocessing_normalizes_channel_by_channel():
     assert hash(told) == hash(Preprocessing("colors", 1 / 255, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)))
 
 
+@pytest.mark.parametrize("many", [np.float32, np.array, torch.tensor, lambda x: [np.float32(x)]])
+def test_its_numbers_are_pythons_whatever_counted_them(many):
+    """So that every file can hold them."""
+    told = Preprocessing("raw", np.float32(0.5), many(0.25), many(2.0))
+    assert json.loads(json.dumps(asdict(told)))["scale"] == 0.5
+    assert told.formula in ("(raw * 0.5 - 0.25) / 2", "(raw * 0.5 - [0.25]) / [2]")
+
+
 def test_it_stays_with_the_data():
     told = Preprocessing("anything", labels=("a", "b", "c"))
     whole = examples(30)
@@ -147,6 +158,12 @@ def test_it_stays_with_the_data():
         ({"std": 0}, "the std of a preprocessing must be finite and not 0, got 0"),
         ({"std": (1.0, 0.0)}, "the std of a preprocessing must be finite and not 0, got 0"),
         ({"scale": float("nan")}, "the scale of a preprocessing must be finite and not 0, got nan"),
+        ({"mean": torch.zeros(3)}, r"mean of the preprocessing has 3 numbers, .* shape \(2,\)"),
+        (
+            {"scale": [1.0]},
+            r"the scale of a preprocessing must be one number, got the shape \(1,\)",
+        ),
+        ({"mean": [[1.0]]}, r"must be one number, or one per channel, got the shape \(1, 1\)"),
         ({"mean": float("inf")}, "the mean of a preprocessing must be finite, got inf"),
     ],
 )

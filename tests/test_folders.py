@@ -282,3 +282,27 @@ def test_profile_replaces_only_a_file_that_was_named(tmp_path, monkeypatch, caps
     line = refused(["profile", "--space", "toy", "--out", str(tmp_path)], capsys)
     assert "it is a folder" in line
     assert os.listdir(tmp_path) == ["costs.json"]
+
+
+def test_processes_import_nothing_of_the_current_folder(tmp_path):
+    """Somebody's table comes with files named like modules; the command runs beside them."""
+    command = Path(sys.executable).with_name("paretonas")
+    if not command.exists():
+        pytest.skip("the package is not installed: there is no command")
+    mark, place = tmp_path / "code has run", tmp_path / "place"
+    place.mkdir()
+    for name in ("multiprocessing", "selectors", "torch", "pandas", "sitecustomize"):
+        (place / f"{name}.py").write_text(f"from pathlib import Path\nPath(r'{mark}').touch()\n")
+    rows = [f"{a},{b},{a + b},{(3 - a) * (4 - b)}" for a in range(3) for b in range(3)]
+    (place / "cells.csv").write_text("\n".join(["a,b,ms,error", *rows]))
+    asked = "compare --table cells.csv --choices a,b --minimize ms,error --methods random,local"
+    settings = "--budget 4 --seeds 1 --jobs 2 --out found"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    ended = subprocess.run(
+        [command, *asked.split(), *settings.split()],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, mark.exists()) == (0, False), ended.stderr

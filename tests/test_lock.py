@@ -166,3 +166,11 @@ def test_a_comparison_takes_turns_with_others_and_readers_need_none(tmp_path):
             compare(table, table.objectives, ["random"], **settings)
         read = compare(table, table.objectives, ["random"], **settings, jobs=0)
     assert read.records == whole.records
+
+
+def test_the_lock_of_somebody_else_is_not_removed(tmp_path):
+    """A deletes nothing but its own: if a user has deleted its file, what is there now is B's."""
+    with held(tmp_path):
+        (tmp_path / NAME).unlink()
+        (tmp_path / NAME).write_text("of somebody else")
+    assert (tmp_path / NAME).read_text() == "of somebody else"

@@ -64,6 +64,10 @@ def export(
     path = Path(out)
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
+    if example.ndim < 2 or len(example) == 0:
+        raise ValueError(
+            f"the example needs a batch of inputs, (batch, ...), got shape {tuple(example.shape)}"
+        )
     prepared = None if data is None else preparation(data, handed(network, example[:1]).dtype)
     if format == "json":
         return write_architecture(point, path, space, prepared)
@@ -73,10 +77,6 @@ def export(
         if graph is None:
             raise ValueError("graphml needs the graph of the architecture; pass graph=")
         return write_graphml(graph, path)
-    if example.ndim < 2 or len(example) == 0:
-        raise ValueError(
-            f"the example needs a batch of inputs, (batch, ...), got shape {tuple(example.shape)}"
-        )
     plain = copied(network).eval().cpu()
     inputs = handed(plain, (example if images is None else images).cpu())
     if inputs.shape[1:] != example.shape[1:]:

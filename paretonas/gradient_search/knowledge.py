@@ -134,8 +134,8 @@ class Knowledge:
             self.failed[level] = {decode(self.choices, picks): reason for picks, reason in failed}
         self._hyper = state["hyper"]
 
-    def keep(self, trained: Set[Architecture]) -> None:
-        """Forget the trainings of all other architectures."""
+    def forget_all_but(self, trained: Set[Architecture]) -> None:
+        """Forget the trainings of other architectures."""
         self.trained = {a: error for a, error in self.trained.items() if a in trained}
 
     def _row(self, architecture: Architecture) -> tuple[int, ...]:

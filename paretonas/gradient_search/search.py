@@ -189,6 +189,9 @@ class _Search:
         self.data: Data = space.data().to(device)
         self.guessing = Guessing.on(self.data.valid)
         self.supernet: Supernet = space.supernet(seed).to(device)
+        if run:
+            _check_same(run, self._known_as())
+            run.tell(space=self._known_as())
         self.aside = self._try_options()
         self._leave_out(self.supernet)
         self.workers = _cores() if device.type == "cpu" else 1
@@ -303,7 +306,7 @@ class _Search:
         assert self.plan is not None
         recorded = self.run.outcomes() if self.run else []
         if self.run:  # what a damaged line held is not known any more, and may be trained again
-            self.knowledge.keep({outcome.architecture for outcome in recorded})
+            self.knowledge.forget_all_but({outcome.architecture for outcome in recorded})
         # What was measured after the checkpoint is part of a batch that is chosen once more.
         later: list[Point | Failure] = []
         for outcome in recorded:
@@ -318,7 +321,7 @@ class _Search:
         batch = self.workers * max(1, math.ceil(self.plan.finalists / 6 / self.workers))
         # However late it is, one batch is trained: without it there is no front at all.
         while (due := self.plan.finalists - self._tried()) > 0 and not (
-            self.points and self._late()
+            self._tried() and self._late()
         ):
             yield from self._drive()
             chosen = self._choose(min(batch, due), "trained")
@@ -341,6 +344,11 @@ class _Search:
         yield self._step("finalists", message="; ".join(last_words))
 
     # --- what they are made of ----------------------------------------------------------------
+
+    def _known_as(self) -> dict[str, Any]:
+        """What tells the space of a run from others."""
+        choices = {choice.name: list(choice.options) for choice in self.supernet.choices}
+        return {"name": self.space.name, "choices": choices}
 
     def _try_options(self) -> list[Failure]:
         """What does not run, before anything is trained; a network that cannot run is refused."""
@@ -644,6 +652,22 @@ def _row(
         "stationarity_gap": step.stationarity_gap,
         "hypervolume": step.hypervolume,
     }
+
+
+def _check_same(run: Run, space: Mapping[str, Any]) -> None:
+    """Refuse to go on with another space than the run's; older runs do not tell theirs.
+
+    Raises:
+        ValueError: the space has another name or other choices.
+    """
+    before = run.about.get("space")
+    if not isinstance(before, dict) or before == space:
+        return
+    if before.get("name") != space["name"]:
+        what = f"{before.get('name')!r}, not of {space['name']!r}"
+    else:
+        what = f"{space['name']!r}, but with other choices or options"
+    raise ValueError(f"{run.folder} is a run on the space {what}")
 
 
 def _check_outputs(supernet: Supernet, data: Data, gates: Architecture | None = None) -> None:

@@ -165,9 +165,11 @@ class Supernet(nn.Module):
                 "the constructor of the network must give the same choices each time, got "
                 f"{[c.name for c in supernet.choices]}, before {[c.name for c in self.choices]}"
             )
-        tensors = zip(_tensors(supernet), _tensors(self), strict=True)
-        for own, like in tensors:  # the device and the type that this supernet was moved to
-            own.data = own.data.to(like.device, like.dtype)
+        moved = dict(_tensors(self))
+        for name, own in _tensors(supernet):
+            like = moved.get(name)  # none for a buffer that only this one has
+            if like is not None:  # the device and the type that this supernet was moved to
+                own.data = own.data.to(like.device, like.dtype)
         named = dict(supernet.network.named_parameters())
         untouched = {id(p) for name, p in named.items() if name in supernet._untouched}
         return supernet._extract(architecture, seed=seed * 1_000_003 + 1, untouched=untouched)
@@ -257,8 +259,8 @@ def built(constructor: Callable[[], nn.Module], seed: int) -> Supernet:
         return Supernet(copied(constructor()), constructor)
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    return chain(module.parameters(), module.buffers())
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return chain(module.named_parameters(), module.named_buffers())
 
 
 def _places(network: nn.Module) -> Iterator[_Place]:

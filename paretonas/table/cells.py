@@ -94,7 +94,11 @@ def groups(column: pd.Series[Any], name: str) -> tuple[list[str], NDArray[np.int
         hash(tuple(cells))
     except TypeError as error:
         raise ValueError(f"column {name!r} must hold one value per row: {error}") from error
-    texts = [tidy(str(cell)) for cell in cells]
+    tidied: dict[tuple[type, object], str] = {}
+    for cell in cells:
+        if (type(cell), cell) not in tidied:  # True is not 1 in here
+            tidied[type(cell), cell] = tidy(str(cell))
+    texts = [tidied[type(cell), cell] for cell in cells]
     missing = cells.isna().to_numpy() | np.array([text == "" for text in texts], dtype=bool)
     if missing.any():
         raise ValueError(f"column {name!r} has no value in {_rows(missing)}")

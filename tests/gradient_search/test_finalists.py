@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from paretonas.gradient_search.finalists import train_finalists
 from paretonas.nn import Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.space import Architecture, decode, every
 from paretonas.training import Recipe, evaluate, train
@@ -290,3 +291,28 @@ def test_a_constructor_that_builds_another_network_is_refused():
     supernet = NetworkSpace("restless", network, dict).supernet()
     with pytest.raises(ValueError, match="must give the same choices each time"):
         supernet.fresh({"width": "2"}, seed=0)
+
+
+class Caching(nn.Module):
+    """Makes its mask when it first sees an input, as many networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.op, self.head = OneOf({"a": nn.ReLU(), "b": nn.Tanh()}), nn.Linear(2, 3)
+        self.register_buffer("mask", None)
+
+    def forward(self, x):
+        if self.mask is None:
+            self.mask = torch.ones(2).to(x)
+        return self.head(self.op(x * self.mask))
+
+
+def test_a_buffer_that_is_made_in_a_forward_pass_costs_no_finalist(space):
+    caching = NetworkSpace("caching", Caching, space.data, Recipe(epochs=1))
+    supernet = caching.supernet()
+    architectures = list(every(caching.choices))
+    supernet(space.data().train.inputs, architectures[0])  # as training it does
+    found = train_finalists(
+        supernet, space.data(), caching.recipe, architectures, seed=0, workers=2
+    )
+    assert [finalist.network.mask.tolist() for finalist in found] == [[1, 1], [1, 1]]

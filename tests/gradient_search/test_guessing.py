@@ -134,7 +134,7 @@ def test_the_command_says_it_at_its_end(tmp_path, monkeypatch, capsys):
     *_, told, found, take = capsys.readouterr().out.splitlines()
     assert told.startswith("no better than guessing: the best network errs in ")
     assert told.endswith("give a larger budget, or the recipe more epochs")
-    assert "points in" in found and "--pick most-accurate" in take
+    assert " in 0:" in found and "--pick most-accurate" in take
     assert command(["export", "run", "--space", "lost.py:space", "--format", "json"]) == 0
     *_, told = capsys.readouterr().out.splitlines()
     assert "is no better than guessing: it errs in" in told

@@ -3,7 +3,7 @@
 import itertools
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -541,3 +541,27 @@ def test_the_supernet_loss_falls_and_nothing_is_left_of_the_trials(space, costs)
     state = torch.get_rng_state()
     next(search(space, costs=costs, budget=Budget(seconds=3.0), count=3))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_run_goes_on_with_its_own_space_only(space, costs, tmp_path):
+    """Also where nothing was measured yet, and where the choices are the same."""
+    run = Run.create(tmp_path / "run", {}, "cpu", 0)
+    next(search(space, costs=costs, budget=QUICK, run=run))
+    others = {
+        "'tiny', not of 'other'": replace(space, name="other"),
+        "'tiny', but with other choices": NetworkSpace("tiny", Picky, space.data),
+    }
+    for message, other in others.items():
+        with pytest.raises(ValueError, match=f"run is a run on the space {message}"):
+            next(search(other, costs=costs, budget=QUICK, run=Run.open(run.folder)))
+    *_, last = search(space, costs=costs, budget=QUICK, run=Run.open(run.folder))
+    assert len(last.front)
+
+
+class Picky(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.op, self.head = OneOf({"a": nn.ReLU(), "b": nn.Tanh()}), nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.head(self.op(x))
