@@ -251,7 +251,7 @@ def test_the_changelog_has_an_unreleased_section():
 
 def test_every_solver_has_its_test_case_and_every_choice_of_solver_can_be_asked_for():
     from paretonas import solvers
-    from paretonas.cli.find import find_solver
+    from paretonas.names import find_solver
 
     cases = "".join(path.read_text() for path in (ROOT / "tests" / "solvers").glob("*.py"))
     for name in solvers.__all__:
