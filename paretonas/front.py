@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, NoReturn, overload
 
 import moocore
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from paretonas import _front_figure
 from paretonas._front_file import Table, read_table, write_table
@@ -316,13 +315,9 @@ class Front:
         )
         return f"<p>{escape(repr(self))}</p>{shown}"
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """The rows of `to_pandas` as dicts, so that ``pandas.DataFrame(front)`` is the same."""
-        table = self._table()
-        rows = np.empty(len(table.rows), dtype=object)
-        for place, row in enumerate(table.rows):
-            rows[place] = {name: row[name] for name in table.columns if name in row}
-        return rows if dtype is None else rows.astype(dtype)
+    def __array__(self, dtype: object = None, copy: object = None) -> NoReturn:
+        # ``pandas.DataFrame(front)`` asks for an array, and would number its columns.
+        raise TypeError("a front is no array, since its columns have names: use front.to_pandas()")
 
     def _enter(self, point: Point) -> bool:
         others = list(self._points.values())

@@ -125,13 +125,11 @@ def test_a_front_is_indexed_in_the_order_of_iteration():
         _ = front["a09"]
 
 
-def test_pandas_takes_a_front_as_its_file_has_it(tmp_path):
-    front = a_front()
-    frame = pd.DataFrame(front)
-    pd.testing.assert_frame_equal(frame, front.to_pandas(), check_dtype=False)
-    front.write(tmp_path / "front.csv")
-    assert [*frame.columns] == [*pd.read_csv(tmp_path / "front.csv").columns]
-    assert not len(pd.DataFrame(Front(["ms"])))
+def test_pandas_is_told_where_the_names_of_columns_are():
+    """It has no way to learn them from an object that is no dict: a row of points would be wrong."""
+    for make in (pd.DataFrame, np.asarray):
+        with pytest.raises(TypeError, match=r"a front is no array, .* use front.to_pandas\(\)"):
+            make(a_front())
 
 
 def test_a_front_shows_itself_in_a_notebook_with_names_made_safe(comparison):

@@ -538,11 +538,6 @@ def test_one_objective_is_too_few(table):
         compare(table, table.objectives[:1], ["random"], budget=8, seeds=1)
 
 
-def test_one_name_instead_of_several_is_of_the_wrong_kind(table):
-    with pytest.raises(TypeError, match="a sequence of names, got 'random'"):
-        compare(table, table.objectives, "random", budget=8, seeds=1)
-
-
 def test_a_logarithm_of_zero_is_refused_before_anything_runs(frame, tmp_path):
     zero = frame.assign(latency_ms=np.arange(64))
     table = Table.from_pandas(zero, CHOICES, ["error", "latency_ms"])
