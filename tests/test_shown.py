@@ -126,7 +126,7 @@ def test_a_front_is_indexed_in_the_order_of_iteration():
 
 
 def test_pandas_is_told_where_the_names_of_columns_are():
-    """It has no way to learn them from an object that is no dict: a row of points would be wrong."""
+    """It learns them from a dict alone, and would number the columns of anything else."""
     for make in (pd.DataFrame, np.asarray):
         with pytest.raises(TypeError, match=r"a front is no array, .* use front.to_pandas\(\)"):
             make(a_front())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from ..nn import NetworkSpace
 from ..objectives import CostTable, Latency, Memory, Objective
@@ -22,7 +23,7 @@ def costs_of(given: object, space: NetworkSpace) -> tuple[Objective, ...]:
     if isinstance(given, str | os.PathLike):
         supernet, example = space.supernet(), space.data().example
         return Latency(CostTable.read(given, supernet.choices)), Memory.of(supernet, example)
-    costs = given if isinstance(given, list | tuple) else (given,)
+    costs = tuple(given) if isinstance(given, Iterable) else (given,)
     for cost in costs:
         if isinstance(cost, type) or not isinstance(cost, Objective):
             what = f"the class {cost.__name__}" if isinstance(cost, type) else repr(cost)
@@ -30,4 +31,4 @@ def costs_of(given: object, space: NetworkSpace) -> tuple[Objective, ...]:
                 "costs must be a list of objectives, such as [Latency(...), Memory.of(...)], or "
                 f"the path of a cost table, got {what}"
             )
-    return tuple(costs)
+    return costs
