@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from paretonas import conflict as conflict
     from paretonas import multitask as multitask
     from paretonas import nn as nn
+    from paretonas import objectives as objectives
     from paretonas import samplers as samplers
     from paretonas import schedules as schedules
     from paretonas import solvers as solvers
+    from paretonas.compare import compare as compare
     from paretonas.constraint import Constraint as Constraint
     from paretonas.data import Data as Data
     from paretonas.data import Split as Split
+    from paretonas.export import export as export
     from paretonas.front import Front as Front
     from paretonas.gradient_search.plan import Budget as Budget
     from paretonas.gradient_search.search import search as search
@@ -52,13 +55,14 @@ _HOMES = {
     "sample": "samplers.base",
     "search": "gradient_search.search",
 }
-_ROOMS = ("conflict", "multitask", "nn", "samplers", "schedules", "solvers")
+_ROOMS = ("conflict", "multitask", "nn", "objectives", "samplers", "schedules", "solvers")
+_CALLED = ("compare", "export")  # packages too, which are called like the function in them
 
-__all__ = [*_HOMES, *_ROOMS]
+__all__ = [*_HOMES, *_ROOMS, *_CALLED]
 
 
 def __getattr__(name: str) -> object:
-    if name in _ROOMS:
+    if name in _ROOMS or name in _CALLED:
         return importlib.import_module(f"paretonas.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'paretonas' has no attribute {name!r}")
@@ -68,4 +72,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -33,7 +33,7 @@ _TERM = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Constraint:
     """Upper limits on some of the objectives; a point meets them all or it does not.
 
@@ -79,6 +79,22 @@ class Constraint:
             limits[name] = min(limit, limits.get(name, limit))
         return cls(limits)
 
+    @classmethod
+    def of(cls, given: Constraint | str, objectives: Sequence[str]) -> Constraint:
+        """A constraint, given as such or as text for `parse`.
+
+        Raises:
+            ValueError: a text that `parse` refuses.
+            TypeError: something else was given.
+        """
+        if isinstance(given, str):
+            return cls.parse(given, objectives)
+        if isinstance(given, Constraint):
+            return given
+        raise TypeError(
+            f"constraint must be a Constraint or a text such as 'latency<=2ms', got {given!r}"
+        )
+
     def satisfied(self, objectives: Mapping[str, float]) -> bool:
         """Whether these objective values are within all limits.
 
@@ -91,6 +107,9 @@ class Constraint:
                 f"the constraint limits {missing[0]}, but there are only {', '.join(objectives)}"
             )
         return all(objectives[name] <= limit for name, limit in self.limits.items())
+
+    def __repr__(self) -> str:
+        return f"Constraint({str(self)!r})"
 
     def __str__(self) -> str:
         return ",".join(f"{name}<={limit:.12g}" for name, limit in self.limits.items())

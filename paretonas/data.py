@@ -80,7 +80,7 @@ class Preprocessing:
         return f"(raw * {self.scale:.6g} - {mean}) / {std}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Examples of one split: inputs (n, ...) of a floating type and labels (n,) of integers.
 
@@ -121,12 +121,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        shape, dtype = tuple(self.inputs.shape[1:]), str(self.inputs.dtype).removeprefix("torch.")
+        return f"Split({len(self)} examples of shape {shape}, {dtype})"
+
     def to(self, device: torch.device | str) -> Split:
         """The same examples on another device."""
         return Split(self.inputs.to(device), self.labels.to(device))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """What a search needs: `train` fits weights, `valid` decides, `test` is only reported.
 
@@ -163,6 +167,12 @@ class Data:
                 )
         if self.preprocessing is not None:
             self._check_preprocessing(self.preprocessing)
+
+    def __repr__(self) -> str:
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+        shape = tuple(self.train.inputs.shape[1:])
+        return f"Data({sizes} examples of shape {shape}, {self.classes} classes)"
 
     @property
     def example(self) -> Tensor:

@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, overload
 
 import moocore
 import numpy as np
 
+from paretonas import _front_figure
 from paretonas._front_file import Table, read_table, write_table
 from paretonas.constraint import Constraint, resolve
 from paretonas.point import NAME, Cell, Point, is_name
@@ -20,8 +22,9 @@ from paretonas.space import Architecture
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
-__all__ = ["Front", "Point", "merge"]
+__all__ = ["Front", "Point", "merge", "roles"]
 
 # What a person may call a point, and the objectives of which it has the lowest value.
 _LOWEST = {
@@ -51,6 +54,8 @@ class Front:
     False
     >>> str(front.pick("latency<=1500us")), front.hypervolume([10.0, 5.0])
     ('a02 (op=pool)', 18.0)
+    >>> front[0]  # the first in this order; -1 is the last, and front["a02"] one by its id
+    Point('a01', op=conv3: error_percent=2, latency_ms=3)
 
     Args:
         objectives: their names, in the order that the points are sorted by.
@@ -212,6 +217,15 @@ class Front:
         table = self._table()
         return pd.DataFrame([dict(row) for row in table.rows], columns=list(table.columns))
 
+    def plot(self, measured: Sequence[Point] = ()) -> go.Figure:
+        """A figure of plotly: the first two objectives, and the third as color.
+
+        Args:
+            measured: points such as those of `Run.evaluations`; what is not on the front becomes a
+                gray dot.
+        """
+        return _front_figure.draw(self._objectives, list(self), roles(self), measured)
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a row per point to a .json, .csv or .parquet file, atomically and exactly.
 
@@ -266,8 +280,25 @@ class Front:
             return any(point.id == key for point in self._points.values())
         return isinstance(key, Architecture) and key in self._points
 
-    def __getitem__(self, key: str | Architecture) -> Point:
-        """The point with this id or architecture."""
+    @overload
+    def __getitem__(self, key: str | Architecture | int) -> Point: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[Point]: ...
+
+    def __getitem__(self, key: str | Architecture | int | slice) -> Point | list[Point]:
+        """The point with this id, architecture or place in the order; several for a slice.
+
+        Raises:
+            KeyError: none has this id or architecture.
+            IndexError: the front is shorter.
+        """
+        if isinstance(key, slice):
+            return list(self)[key]
+        if isinstance(key, int | np.integer):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"the front has {len(self)} points, none at place {key}")
+            return list(self)[key]
         if isinstance(key, Architecture):
             return self._points[key]
         for point in self._points.values():
@@ -277,6 +308,16 @@ class Front:
 
     def __repr__(self) -> str:
         return f"Front({', '.join(self._objectives)}: {len(self)} points)"
+
+    def _repr_html_(self) -> str:
+        shown = self.to_pandas().to_html(
+            index=False, border=0, float_format="{:.4g}".format, na_rep="", max_rows=60
+        )
+        return f"<p>{escape(repr(self))}</p>{shown}"
+
+    def __array__(self, dtype: object = None, copy: object = None) -> NoReturn:
+        # ``pandas.DataFrame(front)`` asks for an array, and would number its columns.
+        raise TypeError("a front is no array, since its columns have names: use front.to_pandas()")
 
     def _enter(self, point: Point) -> bool:
         others = list(self._points.values())
@@ -351,6 +392,17 @@ class Front:
         )
         choices = tuple(next(iter(self)).architecture) if self._points else ()
         return Table(choices, self._objectives, rows)
+
+
+def roles(front: Front) -> dict[str, list[str]]:
+    """Under which names, besides its id, a point can be picked."""
+    found: dict[str, list[str]] = {}
+    for wish in _NAMES:
+        try:
+            found.setdefault(front.pick(wish).id, []).append(wish)
+        except ValueError:  # the front has no such objective, or no point
+            continue
+    return found
 
 
 def merge(*fronts: Front) -> Front:

@@ -15,7 +15,7 @@ Cell = str | int | float  # what a table of points holds
 NAME = "made of letters, digits, '_', '.' and '-'"  # what an id is; it names files, too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Point:
     """An architecture and what it costs.
 
@@ -46,6 +46,11 @@ class Point:
 
     def __hash__(self) -> int:
         return hash((self.architecture, self.id))
+
+    def __repr__(self) -> str:
+        name = f"{self.id!r}, " if self.id else ""
+        costs = ", ".join(f"{name}={value:.6g}" for name, value in self.objectives.items())
+        return f"Point({name}{self.architecture}: {costs})"
 
     def __str__(self) -> str:
         return f"{self.id or 'point'} ({self.architecture})"

@@ -47,6 +47,9 @@ class Run:
         self._begun_here = False
         self._made: tuple[Path, ...] = ()  # folders, the innermost first
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
     @classmethod
     def create(
         cls, folder: str | os.PathLike[str], settings: Mapping[str, Any], device: str, seed: int

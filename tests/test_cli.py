@@ -18,9 +18,9 @@ import paretonas.cli.search as job
 from paretonas._lines import DamagedLineWarning
 from paretonas.cli import run
 from paretonas.cli.display import watch
-from paretonas.cli.find import find_any_space, find_solver, find_space
 from paretonas.front import Front, Point
 from paretonas.gradient_search.search import Step
+from paretonas.names import find_any_space, find_solver, find_space
 from paretonas.objectives import profile
 from paretonas.runs import Run
 from search_spaces import toy

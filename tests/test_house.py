@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import pickle
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import paretonas
+from paretonas._callable import CallablePackage
 from paretonas.cli import run
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +33,26 @@ def python(code: str) -> str:
 
 @pytest.mark.parametrize("what", ["import paretonas", "from paretonas.cli import run; run([])"])
 def test_the_door_is_light(what):
-    loaded = python(f"{what}; import sys; print('LOADED', *sys.modules)").partition("LOADED")[2]
-    assert not {*HEAVY} & {*loaded.split()}
+    assert not {*HEAVY} & loaded_by(what)
+
+
+@pytest.mark.parametrize(
+    ("what", "needed"),
+    [
+        ("from paretonas import search, sample, compare, export, Front, NetworkSpace", ""),
+        ("from paretonas.samplers import Surgery, Ridge, Random, LocalSearch", ""),
+        ("from paretonas.samplers import nsga2", "pymoo"),
+    ],
+)
+def test_nothing_is_loaded_that_is_not_needed(what, needed):
+    optional = {"pymoo", "optuna", "pandas", "plotly", "sklearn"}
+    assert optional & loaded_by(what) == {needed} - {""}
+
+
+def loaded_by(what: str) -> set[str]:
+    return {
+        *python(f"{what}; import sys; print('LOADED', *sys.modules)").split("LOADED")[1].split()
+    }
 
 
 @pytest.mark.parametrize("name", paretonas.__all__)
@@ -50,7 +70,54 @@ def test_the_lazy_names_are_those_that_type_checkers_see():
     seen = {alias.asname: line.module for line in block.body for alias in line.names}
     assert seen.keys() == set(paretonas.__all__)
     for name, module in seen.items():
-        assert getattr(importlib.import_module(module), name) is getattr(paretonas, name)
+        found = getattr(paretonas, name)
+        if isinstance(found, CallablePackage):  # what is called is the function in it
+            found = getattr(found, name)
+        assert getattr(importlib.import_module(module), name) is found
+
+
+WAYS_IN = (
+    "import paretonas.compare.comparison as inner, paretonas.export, paretonas.samplers",
+    "from paretonas.compare import compare; from paretonas.export import export",
+    "from paretonas import compare, export, objectives, samplers, search, sample",
+)
+ANY_ORDER = """
+import importlib, inspect, itertools, sys
+
+def look():
+    import paretonas
+    for name in ("compare", "export"):
+        door, room = getattr(paretonas, name), importlib.import_module("paretonas." + name)
+        assert door is room and callable(door), door
+        assert inspect.signature(door) == inspect.signature(getattr(room, name))
+        try:
+            door()
+        except TypeError as error:
+            assert name + "() missing" in str(error), error
+    for name in ("objectives", "samplers"):
+        assert inspect.ismodule(getattr(paretonas, name))
+    assert inspect.isfunction(paretonas.search) and inspect.isfunction(paretonas.sample)
+    assert paretonas.compare.Comparison.__name__ == "Comparison"
+    from paretonas.samplers import Random, Surgery
+    assert dir(paretonas) == sorted(paretonas.__all__)
+
+for order in itertools.permutations(sys.argv[1:]):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "paretonas"]:
+        del sys.modules[name]
+    for way in order:
+        exec(way, {})
+        look()
+"""
+
+
+def test_the_door_is_the_same_whatever_was_imported_before():
+    command = [sys.executable, "-c", ANY_ORDER, *WAYS_IN]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_that_is_called_can_be_sent_to_another_process():
+    assert pickle.loads(pickle.dumps(paretonas.compare)) is paretonas.compare
 
 
 def test_an_unknown_name_is_refused():
@@ -184,7 +251,7 @@ def test_the_changelog_has_an_unreleased_section():
 
 def test_every_solver_has_its_test_case_and_every_choice_of_solver_can_be_asked_for():
     from paretonas import solvers
-    from paretonas.cli.find import find_solver
+    from paretonas.names import find_solver
 
     cases = "".join(path.read_text() for path in (ROOT / "tests" / "solvers").glob("*.py"))
     for name in solvers.__all__:

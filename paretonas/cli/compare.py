@@ -13,13 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from paretonas.cli.display import console
-from paretonas.cli.find import Consent, find_any_space
+from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
 from paretonas.compare import Broken, Comparison, compare
+from paretonas.compare.comparison import METHODS
 from paretonas.compare.journal import Record, read_about
 from paretonas.compare.summary import disagreement
-from paretonas.compare.trained import trained_objectives
-from paretonas.nn import NetworkSpace
+from paretonas.compare.trained import objectives_of
+from paretonas.names import find_any_space
 from paretonas.objectives.base import Exact
 from paretonas.report.comparison import write_comparison
 from paretonas.report.objectives import shown_objectives
@@ -28,7 +29,7 @@ from paretonas.table import Table
 from paretonas.table.spelling import tidy
 
 DEFAULTS: Mapping[str, Any] = {
-    "methods": ["surgery", "nsga2", "tpe", "random"],
+    "methods": [*METHODS],
     "budget": 100,
     "seeds": 10,
 }
@@ -138,12 +139,7 @@ def _task(
         )
     if given:
         raise ValueError(f"{' and '.join(given)} name columns of a file; give it with --table FILE")
-    objectives: Sequence[Exact] | None = getattr(space, "objectives", None)
-    if objectives is not None:
-        return space, objectives
-    if isinstance(space, NetworkSpace):
-        return space, trained_objectives(space)
-    raise ValueError(f"{space.name} knows no objectives; give its measurements with --table FILE")
+    return space, objectives_of(space)
 
 
 def _table(

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from paretonas.cli.display import console
-from paretonas.cli.find import find_space
 from paretonas.devices import find_device
+from paretonas.names import find_space
 from paretonas.objectives import profile
 
 

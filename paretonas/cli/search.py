@@ -7,21 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paretonas._front_file import USUAL_OBJECTIVES
 from paretonas.cli.display import clock, console, front_table, watch
-from paretonas.cli.find import Consent, find_solver, find_space, with_networks
+from paretonas.cli.find import Consent
 from paretonas.constraint import Constraint
 from paretonas.devices import find_device
+from paretonas.gradient_search.costs import costs_of
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.plan import Budget
 from paretonas.gradient_search.search import search
+from paretonas.names import find_solver, find_space, with_networks
 from paretonas.nn import NetworkSpace
-from paretonas.objectives import CostTable, Latency, Memory
 from paretonas.report import write_report
 from paretonas.runs import Run
 from paretonas.space import encode
 
 _DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
-_OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")
 
 
 def begin(out: Path | None, **given: Any) -> None:
@@ -55,7 +56,9 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace) -> dict[str, An
         "seed": settings["seed"],
     }
     if "constraint" in settings:
-        arguments["constraint"] = Constraint.parse(",".join(settings["constraint"]), _OBJECTIVES)
+        arguments["constraint"] = Constraint.parse(
+            ",".join(settings["constraint"]), USUAL_OBJECTIVES
+        )
     if "budget" in settings:
         arguments["budget"] = Budget.parse(settings["budget"])
     if "solver" in settings:
@@ -63,9 +66,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace) -> dict[str, An
     if "rays" in settings:
         arguments["count"] = settings["rays"]
     if "costs" in settings:
-        supernet, example = space.supernet(), space.data().example
-        table = CostTable.read(settings["costs"], supernet.choices)
-        arguments["costs"] = (Latency(table), Memory.of(supernet, example))
+        arguments["costs"] = costs_of(settings["costs"], space)
     return arguments
 
 

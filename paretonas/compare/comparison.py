@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
+from html import escape
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,10 @@ from paretonas._atomic import replacing
 from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.journal import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
+from paretonas.compare.trained import objectives_of
 from paretonas.compare.workers import Broken, Job, Maker, run_all
 from paretonas.front import Front
+from paretonas.names import any_space_of
 from paretonas.objectives.base import Exact
 from paretonas.point import Point
 from paretonas.samplers import Failure, Task
@@ -30,13 +34,14 @@ from paretonas.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+METHODS = ("surgery", "nsga2", "tpe", "random")
 Watch = Callable[[Record | Broken], None]
 
 
 def compare(
-    space: SearchSpace,
-    objectives: Sequence[Exact],
-    methods: Sequence[str] | Mapping[str, Maker],
+    space: SearchSpace | str,
+    objectives: Sequence[Exact] | None = None,
+    methods: Sequence[str] | Mapping[str, Maker] = METHODS,
     *,
     budget: int,
     seeds: int,
@@ -64,10 +69,12 @@ def compare(
 
     Args:
         space: what the methods may pick from. If it is a table that is complete, scores are
-            against its true front; otherwise against the best front of all runs together.
-        objectives: what an evaluation finds, at least two; of a table its own.
-        methods: names of `paretonas.samplers.methods`, or what makes a sampler from a task and a
-            seed, by name; tests compare each with the first.
+            against its true front; otherwise against the best front of all runs together. Or its
+            name, such as "nas_bench_graph:cora".
+        objectives: what an evaluation finds, at least two; those that the space knows, unless
+            given. A space of networks is trained for its error.
+        methods: names of `paretonas.samplers.methods`, also as one text, "surgery,random"; or what
+            makes a sampler from a task and a seed, by name. Tests compare each with the first.
         budget: evaluations of each run.
         seeds: how many runs of each method, with seeds 0, 1, 2...
         log: columns that count by their ratios, for the methods and for the scores.
@@ -86,9 +93,12 @@ def compare(
             than the space; no seed; fewer than two objectives; a folder that holds something else,
             or the same with other settings, or that another process is at work in; a logarithm of
             what is not positive.
+        TypeError: an argument of another kind, or a class in the place of a name.
     """
-    task = Task(space, tuple(objectives), tuple(log), tuple(free))
+    space = any_space_of(space)
     makers = _makers(methods)
+    objectives = objectives_of(space) if objectives is None else objectives
+    task = Task(space, tuple(objectives), tuple(log), tuple(free))
     _check(task, budget, seeds)
     table = space if isinstance(space, Table) and {*task.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, task)
@@ -133,7 +143,7 @@ def compare(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What several methods found, and how good it is.
 
@@ -154,6 +164,34 @@ class Comparison:
     records: Mapping[tuple[str, int], Record]
     broken: tuple[Broken, ...]
     truth: Reference | None
+
+    def __repr__(self) -> str:
+        runs = f"{len(self.records)} of {len(self.methods) * self.seeds} runs"
+        return (
+            f"Comparison({', '.join(self.methods)} on {self.task.space.name!r}: {runs} of "
+            f"{self.budget} evaluations)"
+        )
+
+    def _repr_html_(self) -> str:
+        """The share of the hypervolume over the seeds, at the end of the budget."""
+        import pandas as pd
+
+        head = f"<p>{escape(repr(self))}</p>"
+        if self.truth is None and not any(len(self.front(method)) for method in self.methods):
+            return head
+        at_end = [
+            row
+            for row in self.summary
+            if row.measure == "hypervolume_fraction" and row.evaluations == self.budget
+        ]
+        columns = ["median", "q1", "q3", "min"]
+        found = {(row.method, row.statistic): row.value for row in at_end}
+        frame = pd.DataFrame(
+            [[found.get((method, column)) for column in columns] for method in self.methods],
+            index=pd.Index(self.methods, name="share of the hypervolume"),
+            columns=columns,
+        )
+        return head + frame.to_html(border=0, float_format="{:.4f}".format, na_rep="")
 
     @cached_property
     def reference(self) -> Reference:
@@ -257,8 +295,17 @@ class Comparison:
 
 def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
     if isinstance(methods, str):
-        raise TypeError(f"methods must be a sequence of names, got {methods!r}")
+        methods = [name.strip() for name in methods.split(",")]
+    if not isinstance(methods, Sequence | Mapping):
+        raise TypeError(f"methods must be names, or makers by name, got {methods!r}")
     names = list(methods)
+    for name in names:
+        if not isinstance(name, str):
+            what = f"the class {name.__name__}" if isinstance(name, type) else repr(name)
+            raise TypeError(
+                "methods must be names such as 'surgery', or makers by name, as in "
+                f"{{'mine': lambda task, seed: Mine(task, seed=seed)}}, got {what}"
+            )
     if not names:
         raise ValueError(f"there is no method to compare{nearest('', known_methods)}")
     for name in names:
@@ -278,6 +325,9 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
 def _check(task: Task, budget: int, seeds: int) -> None:
     if len(task.columns) < 2:
         raise ValueError(f"a comparison needs at least two objectives, got {task.columns[0]!r}")
+    for name, value in (("budget", budget), ("seeds", seeds)):
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
     if not 1 <= budget <= size(task.choices):
         raise ValueError(
             f"the budget must be from 1 to the {size(task.choices)} architectures of the space, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from paretonas.data import Data
@@ -11,7 +11,21 @@ from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import Latency, Memory
 from paretonas.objectives.base import Exact
 from paretonas.point import EvaluationError, Failure
-from paretonas.space import Architecture
+from paretonas.space import Architecture, SearchSpace
+
+
+def objectives_of(space: SearchSpace) -> Sequence[Exact]:
+    """The objectives that a space knows itself; of a space of networks, see `trained_objectives`.
+
+    Raises:
+        ValueError: it knows none.
+    """
+    known: Sequence[Exact] | None = getattr(space, "objectives", None)
+    if known is not None:
+        return known
+    if isinstance(space, NetworkSpace):
+        return trained_objectives(space)
+    raise ValueError(f"{space.name} knows no objectives; give its measurements as a table")
 
 
 def trained_objectives(space: NetworkSpace) -> tuple[Exact, ...]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from paretonas._callable import CallablePackage
 from paretonas.data import Data
 from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "Exported", "export"]
 
 FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
+
+sys.modules[__name__].__class__ = CallablePackage
 
 
 @seeded(0)  # should the network draw random numbers

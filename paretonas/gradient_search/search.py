@@ -25,12 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._front_file import USUAL_OBJECTIVES
 from .._lock import held
 from ..alpha import AlphaStep, Scale, aimed, drive, rays
 from ..constraint import Constraint
 from ..data import Data
 from ..devices import find_device, measure_latency
 from ..front import Front, Point
+from ..names import solver_of, space_of
 from ..nn import NetworkSpace, ShapeError, Supernet
 from ..objectives import Latency, Memory, Objective, Parameters
 from ..objectives.calibration import rank_correlation
@@ -43,10 +45,11 @@ from ..training import Recipe
 from ..training.forward import evaluating, handed, seeded
 from .afford import Affordable
 from .candidates import candidates
+from .costs import costs_of
 from .finalists import Finalist, train_finalists
 from .guessing import Guessing
 from .knowledge import Knowledge, Level
-from .plan import Budget, Plan
+from .plan import Budget, Plan, budget_of
 from .weights import WeightTraining, inherited_loss, trial
 
 ROUNDS = 3  # of looking with inherited weights, after the first fair design
@@ -55,7 +58,7 @@ RAYS = 28
 NEVER = -1e4  # alpha of an option that was set aside: its probability is 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Step:
     """What a search has just done.
 
@@ -84,14 +87,19 @@ class Step:
     hypervolume: float | None = None
     message: str = ""
 
+    def __repr__(self) -> str:
+        done = f"{self.step} of {self.steps} steps" if self.steps else f"{self.step} steps"
+        said = f": {self.message}" if self.message else ""
+        return f"Step({self.phase}, {done}, {len(self.front)} points{said})"
+
 
 def search(
-    space: NetworkSpace,
+    space: NetworkSpace | str,
     *,
-    costs: Sequence[Objective] | None = None,
-    solver: Solver | None = None,
-    constraint: Constraint | None = None,
-    budget: Budget | Plan | None = None,
+    costs: Sequence[Objective] | str | os.PathLike[str] | None = None,
+    solver: Solver | str | None = None,
+    constraint: Constraint | str | None = None,
+    budget: Budget | Plan | str | None = None,
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
@@ -101,6 +109,9 @@ def search(
 ) -> Iterator[Step]:
     """Search a space for its front of error, latency and memory: one run, one supernet.
 
+    Texts are understood as on the command line: ``search("toy", solver="MGDA", budget="90s",
+    constraint="latency<=2ms")``. What cannot be understood is refused before anything runs.
+
     Every step is yielded; the last one carries the front of measured points. Stop at any time: what
     is on the front stays there, and with a `run` the search goes on from its last checkpoint.
 
@@ -109,13 +120,15 @@ def search(
     finalist that fails is billed like any other.
 
     Args:
-        space: the network with its choices, the data and the recipe.
+        space: the network with its choices, the data and the recipe; or its name, such as "toy" or
+            "my_file:space".
         costs: what is minimized beside the error; by default latency (tabulated on the device, then
-            measured) and memory.
+            measured) and memory. Or the file of a cost table, for these two.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
-        constraint: limits that points on the front must meet.
-        budget: weight steps or seconds, or a whole plan.
+            Or its name.
+        constraint: limits that points on the front must meet, such as "latency<=2ms".
+        budget: weight steps or seconds, such as "600steps" or "90s", or a whole plan.
         seed: with the same costs, budget in steps and thread count, a CPU run repeats bit for bit.
         device: auto, cpu or cuda.
         threads: that latency is measured with.
@@ -127,8 +140,9 @@ def search(
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
             the tables. (A limit on the error is not known before: then the front stays empty.) A
-            choice has no option left that runs. Another process, or another search of this one, is
-            at work in the run's folder.
+            choice has no option left that runs. A name or a text that means nothing. Another
+            process, or another search of this one, is at work in the run's folder.
+        TypeError: an argument of another kind, or a class in the place of an object.
         FloatingPointError: the supernet diverges whatever the path.
         Exception: what the network raises, if it does so in every architecture.
 
@@ -136,21 +150,33 @@ def search(
         Smooth Tchebycheff: Lin et al. 2024 (arXiv 2402.19078). Single-path supernet: Guo et al.
         2020 (arXiv 1904.00420). See `Surrogate`, `acquire` and `fair_paths` for the other parts.
     """
+    if run is not None and not isinstance(run, Run):
+        raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
+    space = space_of(space)
+    objectives = None if costs is None else costs_of(costs, space)
+    columns: Sequence[str] = USUAL_OBJECTIVES
+    if objectives is not None:
+        columns = ("error_percent", *(objective.column for objective in objectives))
+    return _steps(
+        space,
+        costs=objectives,
+        solver=SmoothTchebycheff() if solver is None else solver_of(solver),
+        constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
+        budget=Budget() if budget is None else budget_of(budget),
+        seed=seed,
+        device=find_device(device),
+        threads=threads,
+        count=count,
+        run=run,
+        trainer=trainer,
+    )
+
+
+def _steps(space: NetworkSpace, *, run: Run | None, **asked: Any) -> Iterator[Step]:
+    """The steps of a search whose arguments are understood."""
     with held(run.folder) if run else nullcontext():
         threads_before = torch.get_num_threads()
-        job = _Search(
-            space,
-            costs=costs,
-            solver=solver or SmoothTchebycheff(),
-            constraint=constraint or Constraint({}),
-            budget=budget or Budget(),
-            seed=seed,
-            device=find_device(device),
-            threads=threads,
-            count=count,
-            run=run,
-            trainer=trainer,
-        )
+        job = _Search(space, run=run, **asked)
         # Operations are small here: several threads would wait for each other more than they work.
         # The cores are used by training finalists side by side.
         torch.set_num_threads(1)

@@ -293,7 +293,7 @@ def _needs(
             yield choice, frozenset(range(first, len(chooser.option_names)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkSpace:
     """A search space made of a network with choices, the data to search on, and a recipe.
 
@@ -311,6 +311,10 @@ class NetworkSpace:
     data: Callable[[], Data]
     recipe: Recipe = field(default_factory=Recipe)
     structure: Structure | None = None
+
+    def __repr__(self) -> str:  # without building the network
+        network, data = (getattr(f, "__name__", None) or repr(f) for f in (self.network, self.data))
+        return f"NetworkSpace({self.name!r}, {network}, {data}, {self.recipe})"
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:

@@ -76,6 +76,10 @@ class CostTable:
         self._lookups = [_lookup(slot) for slot in self.slots]
         self._arrays = _arrays(self.choices, self.slots)
 
+    def __repr__(self) -> str:
+        unit = f" in {self.unit}" if self.unit else ""
+        return f"CostTable({len(self.slots)} parts, {len(self.choices)} choices{unit})"
+
     def expected(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r s"]:
         """The mean cost of each slot where every choice is drawn from its distribution."""
         return self._combinations(probabilities) @ self._arrays.values.to(probabilities)

@@ -50,12 +50,15 @@ def measured(
     return tuple(Measured(column, measurement) for column in measurement.columns)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measured:
     """One of the costs that a function finds; made by `measured`."""
 
     column: str
     measurement: _Measurement
+
+    def __repr__(self) -> str:
+        return f"Measured({self.column!r})"
 
     def exact(self, architecture: Mapping[str, str]) -> float:
         """What the function finds for one architecture.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paretonas._words import cell
 from paretonas.compare import Comparison
 from paretonas.compare.summary import TARGETS, disagreement
 from paretonas.report.comparison_figures import (
@@ -17,7 +18,6 @@ from paretonas.report.comparison_figures import (
 )
 from paretonas.report.frame import section, write_page
 from paretonas.report.objectives import shown_objectives
-from paretonas.report.words import cell
 
 Values = Mapping[tuple[str, str, int | None, str], float | None]
 

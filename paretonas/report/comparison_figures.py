@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paretonas._front_figure import COLORS, GRAY
+from paretonas._words import cell, picks
 from paretonas.compare import Comparison
 from paretonas.compare.anytime import Curve
 from paretonas.compare.summary import TARGETS
 from paretonas.point import Point
-from paretonas.report.figures import COLORS, GRAY, as_html
+from paretonas.report.figures import as_html
 from paretonas.report.objectives import quality_first, shown_objectives
-from paretonas.report.words import cell, picks
 from paretonas.table import Table
 
 Array = NDArray[np.float64]

@@ -6,79 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paretonas._front_figure import COLORS, styled
+from paretonas._words import cell
 from paretonas.front import Front
 from paretonas.point import Cell, Point
-from paretonas.report.words import cell, picks, roles, title
-
-# Told apart by people who do not see all colors (Okabe and Ito 2008).
-COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GRAY = "#b8bec6"
 
 
 def front_figure(front: Front, measured: Sequence[Point]) -> str:
-    """The front in its first two objectives, the third as color, over all that was measured.
-
-    Args:
-        front: at least one point; with one objective only it is drawn against the point's rank.
-        measured: every measured point; those that are not on the front become gray dots.
-    """
-    import plotly.graph_objects as go
-
-    points = list(front)
-    vertical, *others = front.objectives
-    horizontal = others[0] if others else None
-    color = others[1] if len(others) > 1 else None
-    called = roles(front)
-
-    def across(each: Sequence[Point]) -> list[float]:
-        if horizontal is None:
-            return [float(rank) for rank in range(1, len(each) + 1)]
-        return [point.objectives[horizontal] for point in each]
-
-    figure = go.Figure()
-    dominated = [
-        point
-        for point in measured
-        if point.architecture not in front
-        and all(math.isfinite(point.objectives.get(name, math.nan)) for name in front.objectives)
-    ]
-    if dominated and horizontal is not None:
-        figure.add_scatter(
-            x=across(dominated),
-            y=[point.objectives[vertical] for point in dominated],
-            mode="markers",
-            name="measured, dominated",
-            marker={"color": GRAY, "size": 6},
-            hovertext=[_hover(point, []) for point in dominated],
-            hoverinfo="text",
-        )
-    marker: dict[str, Any] = {
-        "size": 13,
-        "line": {"color": "white", "width": 1.5},
-        "color": COLORS[1],
-    }
-    if color is not None:
-        marker |= {
-            "color": [point.objectives[color] for point in points],
-            "colorscale": "Viridis",
-            "colorbar": {"title": {"text": title(color), "side": "right"}, "thickness": 14},
-        }
-    figure.add_scatter(
-        x=across(points),
-        y=[point.objectives[vertical] for point in points],
-        mode="markers+text",
-        name="front",
-        marker=marker,
-        text=["<br>".join(called.get(point.id, [])) for point in points],
-        textposition="top center",
-        textfont={"size": 12},
-        cliponaxis=False,
-        hovertext=[_hover(point, called.get(point.id, [])) for point in points],
-        hoverinfo="text",
-    )
-    figure.update_xaxes(title=title(horizontal) if horizontal else "rank", rangemode="tozero")
-    figure.update_yaxes(title=title(vertical))
-    return as_html(figure, "front", 520)
+    """The front as `Front.plot` draws it."""
+    return as_html(front.plot(measured), "front", 520)
 
 
 def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
@@ -169,24 +105,9 @@ def _running_mean(values: list[float], window: int) -> list[float]:
     return [sum(part) / len(part) for part in parts]
 
 
-def _hover(point: Point, called: Sequence[str]) -> str:
-    head = f"<b>{cell(point.id) or 'measured'}</b> {', '.join(called)}"
-    values = {**point.objectives, **point.reported}
-    lines = [f"{title(name)}: {cell(value)}" for name, value in values.items()]
-    return "<br>".join([head, *lines, *picks(point.architecture)])
-
-
 def as_html(figure: Any, name: str, height: int) -> str:
     """A part of a page, in the style of the house; `height` in pixels."""
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 64, "r": 24, "t": 28, "b": 56},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": "#24292f"},
-        hoverlabel={"align": "left", "bgcolor": "white", "font": {"size": 12}},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    )
-    html: str = figure.to_html(
+    html: str = styled(figure, height).to_html(
         full_html=False,
         include_plotlyjs=False,
         div_id=name,

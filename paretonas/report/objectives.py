@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from paretonas._words import title
 from paretonas.objectives.base import Exact
-from paretonas.report.words import title
 
 
 @dataclass(frozen=True)

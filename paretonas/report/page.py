@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paretonas.front import Front
+from paretonas._words import cell, picks, title
+from paretonas.front import Front, roles
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.point import Cell
 from paretonas.report.figures import (
@@ -18,7 +19,6 @@ from paretonas.report.figures import (
     series,
 )
 from paretonas.report.frame import section, write_page
-from paretonas.report.words import cell, picks, roles, title
 from paretonas.runs import Run
 
 

@@ -42,7 +42,7 @@ class Sampler(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """What a sampler is to search.
 
@@ -73,6 +73,9 @@ class Task:
                 raise ValueError(
                     f"no objective is called {column!r}{nearest(column, self.columns)}"
                 )
+
+    def __repr__(self) -> str:
+        return f"Task({self.space.name!r}: {', '.join(self.columns)})"
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -182,8 +185,13 @@ def sample(
     Raises:
         ValueError: a budget that is not positive or is larger than the space, objectives other than
             the front's, or an architecture that is none of the space.
-        TypeError: the sampler asks for something else than architectures.
+        TypeError: a class in the place of a sampler, or one that asks for something else than
+            architectures.
     """
+    if isinstance(sampler, type):
+        raise TypeError(
+            f"sampler must be an object, got a class: write {sampler.__name__}(task, seed=0)"
+        )
     columns = tuple(objective.column for objective in objectives)
     if set(columns) != set(front.objectives):
         raise ValueError(

@@ -43,6 +43,9 @@ class LocalSearch:
         self._front: dict[Architecture, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
         self._unexplored: dict[Architecture, list[Architecture]] = {}
 
+    def __repr__(self) -> str:
+        return f"LocalSearch({self._task}, {len(self._known)} known)"
+
     def ask(self) -> list[Architecture]:
         """A neighbor of the front, or random ones to start from; nothing once all are known."""
         while self._unexplored:

@@ -52,6 +52,9 @@ class Optuna:
                 sampler=copy.deepcopy(sampler),
             )
 
+    def __repr__(self) -> str:
+        return f"Optuna({self._task}, {type(self._study.sampler).__name__})"
+
     def ask(self) -> list[Architecture]:
         """One architecture, which may be one that was evaluated before."""
         with quiet():

@@ -68,6 +68,9 @@ class Pymoo:
             self._algorithm = self._set_up(algorithm, seed, constraints=0)
         self._constrained = bool(self._algorithm.problem.has_constraints())
 
+    def __repr__(self) -> str:
+        return f"Pymoo({self._task}, {type(self._algorithm).__name__})"
+
     def ask(self) -> list[Architecture]:
         """The next generation, or what is missing of this one; nothing if there is nothing new."""
         if not self._missing():

@@ -25,10 +25,13 @@ class Random:
     """
 
     def __init__(self, task: Task, *, seed: int = 0) -> None:
-        self._choices = task.choices
+        self._task, self._choices = task, task.choices
         self._left = size(task.choices)
         self._rng = random.Random(seed)
         self._moved: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"Random({self._task}, {self._left} left)"
 
     def ask(self) -> list[Architecture]:
         """The next architecture; nothing once all were proposed."""

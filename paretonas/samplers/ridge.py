@@ -49,7 +49,10 @@ class Ridge:
         self._random = Random(task, seed=seed)
         self._features = Features(task.choices, task.structure)
         self._known = Known(task)
-        self._choices = task.choices
+        self._task, self._choices = task, task.choices
+
+    def __repr__(self) -> str:
+        return f"Ridge({self._task}, {len(self._known)} known)"
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what was found."""

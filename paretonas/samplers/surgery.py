@@ -102,6 +102,9 @@ class Surgery:
         self._set_aside: list[Architecture] = []
         self._looked_up: dict[tuple[str, Picks], float] = {}
 
+    def __repr__(self) -> str:
+        return f"Surgery({self._task}, {len(self._known)} known)"
+
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what was found."""
         for outcome in outcomes:

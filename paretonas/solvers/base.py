@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from operator import mul
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -22,6 +22,7 @@ from paretonas.solvers.problem import Problem, Sum
 Looks = tuple[list[float], list[float]]
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
 CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
+SHOWN = 8  # numbers of a tensor that are shown
 NARROW = 1e30  # weights up to which, with their inverses, products stay within float32
 
 
@@ -118,6 +119,14 @@ class WeightingSolver(ABC):
     """Whether ``weigh`` has an answer; false for a wrapper around a solver that has none."""
     needs_gradients: ClassVar[bool] = True
     """Whether the weights depend on gradients; if not, one backward pass will do."""
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # or `dataclass` writes one that prints whole tensors
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(_settings(self))})"
 
     def __call__(
         self,
@@ -335,6 +344,18 @@ class WeightingSolver(ABC):
             for size, least in zip(length, cosine, strict=True)
         ]
         return weights if all(moves) else np.where(np.array(moves)[:, None], weights, 0.0)
+
+
+def _settings(solver: object) -> Iterator[str]:
+    # What differs from its default; of a larger tensor the shape alone.
+    for setting in fields(solver) if is_dataclass(solver) else ():
+        value = getattr(solver, setting.name)
+        if isinstance(value, Tensor):
+            small = value.numel() <= SHOWN and value.ndim == 1
+            shown = ", ".join(f"{number:.4g}" for number in value.tolist()) if small else ""
+            yield f"{setting.name}=" + (f"[{shown}]" if small else f"<{tuple(value.shape)}>")
+        elif value is not setting.default and repr(value) != repr(setting.default):
+            yield f"{setting.name}={value!r}"
 
 
 def shortened(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """Architectures and their costs, read from any CSV or parquet file; a search space.
 
@@ -57,17 +57,21 @@ class Table:
     name: str
     choices: tuple[Choice, ...]
     columns: tuple[str, ...]
-    architectures: tuple[Architecture, ...] = field(repr=False)
-    costs: Float[NDArray[np.float64], "k m"] = field(repr=False)
-    allowed: Bool[NDArray[np.bool_], " k"] = field(repr=False)
-    structure: Structure | None = field(default=None, repr=False)
-    gains: tuple[str, ...] = field(default=(), repr=False)
+    architectures: tuple[Architecture, ...]
+    costs: Float[NDArray[np.float64], "k m"]
+    allowed: Bool[NDArray[np.bool_], " k"]
+    structure: Structure | None = None
+    gains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("costs", "allowed"):
             values = np.array(getattr(self, name))
             values.flags.writeable = False
             object.__setattr__(self, name, values)
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.architectures)} of {size(self.choices)} architectures"
+        return f"Table({self.name!r}: {', '.join(self.columns)} of {rows})"
 
     @classmethod
     def read(
@@ -193,7 +197,7 @@ class Table:
         return {architecture: row for row, architecture in enumerate(self.architectures)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Column:
     """One cost of a table, looked up.
 
@@ -204,6 +208,9 @@ class Column:
 
     table: Table
     index: int
+
+    def __repr__(self) -> str:
+        return f"Column({self.column!r} of {self.table.name!r})"
 
     @property
     def column(self) -> str:

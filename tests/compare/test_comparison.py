@@ -503,14 +503,39 @@ def test_bad_arguments_are_refused_before_anything_runs(table, tmp_path, change,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": [Random]}, "methods must be names such as 'surgery', .* the class Random"),
+        ({"methods": Random}, "methods must be names, or makers by name, got"),
+        ({"space": type("Mine", (), {})}, "what was given is the class Mine, no space"),
+        ({"budget": "8"}, "budget must be a whole number, got '8'"),
+        ({"seeds": 1.5}, "seeds must be a whole number, got 1.5"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_before_anything_runs(table, change, message):
+    given = {"space": table, "methods": ["random"], "budget": 8, "seeds": 1, **change}
+    with pytest.raises(TypeError, match=message) as refused:
+        compare(**given)
+    assert "\n" not in str(refused.value)
+
+
+def test_names_are_understood_as_on_the_command_line(table):
+    """The objectives of a space are its own, methods stand in one text, a space has a name."""
+    settings = {"budget": 8, "seeds": 1}
+    found = compare(table, methods="random, local", **settings)
+    same = compare(table, table.objectives, ["random", "local"], **settings)
+    assert found.methods == ("random", "local")
+    assert [r.outcomes for r in found.records.values()] == [
+        r.outcomes for r in same.records.values()
+    ]
+    with pytest.raises(ValueError, match="no space is called 'toi'; did you mean 'toy'"):
+        compare("toi", **settings)
+
+
 def test_one_objective_is_too_few(table):
     with pytest.raises(ValueError, match="at least two objectives, got 'error'"):
         compare(table, table.objectives[:1], ["random"], budget=8, seeds=1)
-
-
-def test_one_name_instead_of_several_is_of_the_wrong_kind(table):
-    with pytest.raises(TypeError, match="a sequence of names, got 'random'"):
-        compare(table, table.objectives, "random", budget=8, seeds=1)
 
 
 def test_a_logarithm_of_zero_is_refused_before_anything_runs(frame, tmp_path):

@@ -3,23 +3,24 @@
 import itertools
 import json
 import shutil
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import nn
 
-from paretonas.cli.find import _solvers, find_solver
 from paretonas.constraint import Constraint
 from paretonas.data import Data, Split
 from paretonas.front import Front
 from paretonas.gradient_search import Budget, Plan
 from paretonas.gradient_search.search import search
+from paretonas.names import _solvers, find_solver
 from paretonas.nn import Linear, NetworkSpace, OneOf, Width
 from paretonas.objectives import Latency
 from paretonas.point import Point
 from paretonas.runs import Run
-from paretonas.solvers import LinearScalarization
+from paretonas.solvers import MGDA, LinearScalarization
 from paretonas.space import Architecture, every
 from paretonas.training import Recipe
 
@@ -444,6 +445,51 @@ class Choiceless(nn.Module):
 def test_a_network_that_cannot_be_searched_is_refused_first(network, message):
     with pytest.raises(ValueError, match=message):
         next(search(small_space(network)))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"space": "toi"}, ValueError, "no space is called 'toi'; did you mean 'toy'"),
+        ({"space": "my_file.py:space"}, ValueError, "there is no file"),
+        ({"space": NetworkSpace}, TypeError, "what was given is the class NetworkSpace, no space"),
+        ({"space": nn.Linear}, TypeError, "what was given is a network, no space: a space also"),
+        ({"space": nn.Linear(1, 1)}, TypeError, "what was given is a network, no space: a space"),
+        ({"solver": "mdga"}, ValueError, "no solver is called 'mdga'; did you mean 'MGDA'"),
+        ({"solver": MGDA}, TypeError, r"solver must be an object, got a class: write MGDA\(\)"),
+        ({"solver": 3}, TypeError, r"solver must be one such as MGDA\(\), or a name .* got 3"),
+        ({"budget": "90"}, ValueError, "a budget reads 90s, 2m, 1h or 200steps; got '90'"),
+        ({"budget": 90}, TypeError, "budget must be a Budget, a Plan, or a text .* got 90"),
+        ({"constraint": "latency<2"}, ValueError, "a constraint reads NAME<=NUMBER"),
+        ({"constraint": "energy<=2"}, ValueError, "no objective is called 'energy'; there are err"),
+        ({"constraint": 3}, TypeError, "constraint must be a Constraint or a text .* got 3"),
+        ({"costs": Latency}, TypeError, "costs must be a list of objectives, .* class Latency"),
+        ({"costs": "nowhere.json"}, ValueError, "nowhere.json"),
+        ({"run": "folder"}, TypeError, "run must be what Run.create or Run.open gives, got 'fol"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_before_anything_runs(
+    space, costs, monkeypatch, given, kind, message
+):
+    monkeypatch.setattr(sys.modules[search.__module__], "_steps", None)
+    with pytest.raises(kind, match=message) as refused:
+        search(**{"space": space, "costs": costs, **given})
+    assert "\n" not in str(refused.value)
+
+
+def test_words_are_understood_as_the_objects_that_they_stand_for(space, costs, tmp_path):
+    """Of a budget in steps, all of it: the same points, bit for bit."""
+    words = {"solver": "mgda", "constraint": "memory<=1000GB", "budget": "400steps"}
+    objects = {
+        "solver": MGDA(),
+        "constraint": Constraint({"memory_kib": 1e12 / 1024}),
+        "budget": Budget(steps=400),
+    }
+    in_words, as_objects = (
+        searched(tmp_path / name, space, costs, **{"count": 3, **given})
+        for name, given in (("words", words), ("objects", objects))
+    )
+    assert in_words.points == as_objects.points
 
 
 def test_an_unknown_device_is_refused(space, costs):

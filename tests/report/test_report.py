@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from paretonas.front import Front, Point
+from paretonas._words import cell, picks, title
+from paretonas.front import Front, Point, roles
 from paretonas.report import write_report
 from paretonas.report.figures import between, cosine_columns
-from paretonas.report.words import cell, picks, roles, title
 from paretonas.runs import Run
 
 NAMES = ["error_percent", "latency_ms", "memory_kib"]

@@ -196,6 +196,11 @@ def test_an_architecture_of_another_space_is_refused(task):
         run(task, Script([Architecture({"c0": "o7", "c1": "o0"})]), 2)
 
 
+def test_a_class_in_the_place_of_a_sampler_is_refused(task):
+    with pytest.raises(TypeError, match=r"got a class: write Random\(task, seed=0\)"):
+        run(task, Random, 2)
+
+
 def test_what_is_no_architecture_is_refused(task):
     with pytest.raises(TypeError, match=r"asks for Architecture\(\.\.\.\), got dict"):
         run(task, Script([{"c0": "o1", "c1": "o0"}]), 2)

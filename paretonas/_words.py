@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from html import escape
 
 from paretonas.constraint import split_unit
-from paretonas.front import Front
 
 _UNITS = {
     "percent": "%",
@@ -58,14 +57,3 @@ def picks(architecture: Mapping[str, str], width: int = 56) -> list[str]:
         for name, option in architecture.items()
     )
     return [escape(line) for line in textwrap.wrap(text, width, break_long_words=False)]
-
-
-def roles(front: Front) -> dict[str, list[str]]:
-    """Under which names, besides its id, a point can be picked."""
-    found: dict[str, list[str]] = {}
-    for wish in ("knee", "fastest", "most-accurate", "smallest"):
-        try:
-            found.setdefault(front.pick(wish).id, []).append(wish)
-        except ValueError:  # the front has no such objective
-            continue
-    return found

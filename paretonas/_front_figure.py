@@ -1,0 +1,109 @@
+"""The picture of a front; plotly is loaded when one is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from paretonas._words import cell, picks, title
+from paretonas.point import Point
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# Told apart by people who do not see all colors (Okabe and Ito 2008).
+COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GRAY = "#b8bec6"
+
+
+def draw(
+    objectives: Sequence[str],
+    points: Sequence[Point],
+    called: Mapping[str, Sequence[str]],
+    measured: Sequence[Point],
+) -> go.Figure:
+    """A front in its first two objectives, the third as color, over all that was measured.
+
+    Args:
+        objectives: their names; a single one is drawn against the point's rank.
+        points: of the front.
+        called: under which names a point can be picked, by its id.
+        measured: those that are not on the front become gray dots.
+    """
+    import plotly.graph_objects as go
+
+    vertical, *others = objectives
+    horizontal = others[0] if others else None
+    color = others[1] if len(others) > 1 else None
+
+    def across(each: Sequence[Point]) -> list[float]:
+        if horizontal is None:
+            return [float(rank) for rank in range(1, len(each) + 1)]
+        return [point.objectives[horizontal] for point in each]
+
+    entered = {point.architecture for point in points}
+    figure = go.Figure()
+    dominated = [
+        point
+        for point in measured
+        if point.architecture not in entered
+        and all(math.isfinite(point.objectives.get(name, math.nan)) for name in objectives)
+    ]
+    if dominated and horizontal is not None:
+        figure.add_scatter(
+            x=across(dominated),
+            y=[point.objectives[vertical] for point in dominated],
+            mode="markers",
+            name="measured, dominated",
+            marker={"color": GRAY, "size": 6},
+            hovertext=[_hover(point, []) for point in dominated],
+            hoverinfo="text",
+        )
+    marker: dict[str, Any] = {
+        "size": 13,
+        "line": {"color": "white", "width": 1.5},
+        "color": COLORS[1],
+    }
+    if color is not None:
+        marker |= {
+            "color": [point.objectives[color] for point in points],
+            "colorscale": "Viridis",
+            "colorbar": {"title": {"text": title(color), "side": "right"}, "thickness": 14},
+        }
+    figure.add_scatter(
+        x=across(points),
+        y=[point.objectives[vertical] for point in points],
+        mode="markers+text",
+        name="front",
+        marker=marker,
+        text=["<br>".join(called.get(point.id, [])) for point in points],
+        textposition="top center",
+        textfont={"size": 12},
+        cliponaxis=False,
+        hovertext=[_hover(point, called.get(point.id, [])) for point in points],
+        hoverinfo="text",
+    )
+    figure.update_xaxes(title=title(horizontal) if horizontal else "rank", rangemode="tozero")
+    figure.update_yaxes(title=title(vertical))
+    return styled(figure, 520)
+
+
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """The figure itself, in the style of the house; `height` in pixels."""
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 64, "r": 24, "t": 28, "b": 56},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#24292f"},
+        hoverlabel={"align": "left", "bgcolor": "white", "font": {"size": 12}},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )
+    return figure
+
+
+def _hover(point: Point, called: Sequence[str]) -> str:
+    head = f"<b>{cell(point.id) or 'measured'}</b> {', '.join(called)}"
+    values = {**point.objectives, **point.reported}
+    lines = [f"{title(name)}: {cell(value)}" for name, value in values.items()]
+    return "<br>".join([head, *lines, *picks(point.architecture)])
