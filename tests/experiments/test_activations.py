@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def activations(experiment):
-    return experiment("activations")
+    return experiment("conflict/activations")
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_the_same_seed_trains_the_same_network(activations):
 def written(activations):
     csv = activations.Settings().csv
     if not csv.exists():
-        pytest.skip(f"{csv.name} is not written yet: python experiments/activations.py")
+        pytest.skip(f"{csv.name} is not written yet: python experiments/conflict/activations.py")
     return pd.read_csv(csv)
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 @pytest.fixture(scope="module")
 def architectures(experiment):
     pytest.importorskip("pyarrow", reason="the table is parquet: pip install 'paretonas[parquet]'")
-    return experiment("architectures")
+    return experiment("exact_bench/architectures")
 
 
 def first_in_full(jacobian, leader):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def branches(experiment):
-    return experiment("branches")
+    return experiment("conflict/branches")
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_the_same_seed_trains_the_same_network(branches):
 def written(branches):
     csv = branches.Settings().csv
     if not csv.exists():
-        pytest.skip(f"{csv.name} is not written yet: python experiments/branches.py")
+        pytest.skip(f"{csv.name} is not written yet: python experiments/conflict/branches.py")
     return pd.read_csv(csv)
 
 

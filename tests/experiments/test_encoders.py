@@ -17,7 +17,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def encoders(experiment):
-    return experiment("encoders")
+    return experiment("conflict/encoders")
 
 
 def small(encoders, **changes):
@@ -112,7 +112,7 @@ def test_everything_is_trained_and_shown_again(encoders, tmp_path, capsys):
 def test_the_page_tells_what_the_committed_rows_say(encoders):
     settings = encoders.Settings()
     if not settings.csv.exists():
-        pytest.skip("the rows are not there: python experiments/encoders.py")
+        pytest.skip("the rows are not there: python experiments/conflict/encoders.py")
     frame, layers = pd.read_csv(settings.csv), pd.read_csv(settings.layers)
     page = settings.figure.with_name("encoders.md").read_text()
     groups = encoders.compared(frame).groupby(["method", "encoder"])["delta_m_test"]

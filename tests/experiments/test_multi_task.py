@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def data(experiment):
-    return experiment("overlapped_digits").pairs()
+    return experiment("conflict/overlapped_digits").pairs()
 
 
 def test_every_split_has_its_pairs_with_all_answers(data):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def optimizers(experiment):
-    return experiment("optimizers")
+    return experiment("conflict/optimizers")
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import torch
 pytestmark = pytest.mark.usefixtures("experiment")
 
 MODULES = ("integrate", "ndimage")
-ROWS = Path(__file__).parents[2] / "experiments" / "pretraining.csv"
+ROWS = Path(__file__).parents[2] / "experiments" / "conflict" / "pretraining.csv"
 
 
 @pytest.fixture(scope="module")
 def module(experiment):
-    return experiment("pretraining")
+    return experiment("conflict/pretraining")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_splits_share_no_passage_and_have_all_modules(splits):
 
 
 def test_docstrings_are_words_and_stops_without_examples(experiment):
-    texts = list(experiment("scipy_passages").docstrings("integrate"))
+    texts = list(experiment("conflict/scipy_passages").docstrings("integrate"))
     assert len(texts) > 20
     for words in texts:
         assert len(words) >= 48

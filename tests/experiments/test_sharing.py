@@ -18,7 +18,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def sharing(experiment):
-    return experiment("sharing")
+    return experiment("conflict/sharing")
 
 
 def small(sharing, **changes):
@@ -125,7 +125,7 @@ def test_everything_is_trained_and_shown_again(sharing, tmp_path, capsys):
 def test_the_page_tells_what_the_committed_rows_say(sharing):
     settings = sharing.Settings()
     if not settings.csv.exists():
-        pytest.skip("the rows are not there: python experiments/sharing.py")
+        pytest.skip("the rows are not there: python experiments/conflict/sharing.py")
     frame = pd.read_csv(settings.csv)
     page = settings.figure.with_name("sharing.md").read_text()
     places = frame[frame["problem"] == sharing.PLACES].groupby("method")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def stalled(experiment):
-    return experiment("stalled_axis")
+    return experiment("conflict/stalled_axis")
 
 
 def test_off_all_others_keeps_what_no_other_gradient_has(stalled, rng):

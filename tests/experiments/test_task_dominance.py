@@ -15,7 +15,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def dominance(experiment):
-    return experiment("task_dominance")
+    return experiment("conflict/task_dominance")
 
 
 def small(dominance, **changes):
@@ -143,7 +143,7 @@ def test_the_same_seed_trains_the_same_network(dominance):
 def test_the_page_tells_what_the_committed_rows_say(dominance):
     settings = dominance.Settings()
     if not settings.csv.exists():
-        pytest.skip("the rows are not there: python experiments/task_dominance.py")
+        pytest.skip("the rows are not there: python experiments/conflict/task_dominance.py")
     frame = pd.read_csv(settings.csv)
     page = settings.figure.with_name("task-dominance.md").read_text()
     delta = dominance.compared(frame, settings, 8).groupby("method")["delta_m_test"]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def through_time(experiment):
-    return experiment("through_time")
+    return experiment("conflict/through_time")
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_training_writes_what_is_shown_again(through_time, small, capsys):
 def rows(through_time):
     path = through_time.HERE / "through_time.csv"
     if not path.exists():
-        pytest.skip("python experiments/through_time.py has not been run")
+        pytest.skip("python experiments/conflict/through_time.py has not been run")
     return pd.read_csv(path)
 
 

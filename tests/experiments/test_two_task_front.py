@@ -14,12 +14,12 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def networks(experiment):
-    return experiment("two_task_networks")
+    return experiment("conflict/two_task_networks")
 
 
 @pytest.fixture(scope="module")
 def front(experiment):
-    return experiment("two_task_front")
+    return experiment("conflict/two_task_front")
 
 
 @pytest.fixture(scope="module")

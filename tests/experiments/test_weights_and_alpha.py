@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("experiment")
 
 @pytest.fixture(scope="module")
 def both(experiment):
-    return experiment("weights_and_alpha")
+    return experiment("exact_bench/weights_and_alpha")
 
 
 def test_expected_operations_are_the_mean_over_all_architectures(both, rng):
