@@ -27,17 +27,15 @@ Writes `activations.csv` (a row per layer, network or training; `part` says whic
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-import numpy as np
+import common
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from common import BLUE, HERE, ORANGE, PAGES, PINK, PLAIN, SOLVERS, TUNED, Make, Row
 from overlapped_digits import pairs
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,25 +49,17 @@ from paretonas.solvers import (
     CAGrad,
     ConFIG,
     DualProj,
-    InverseMagnitude,
     LinearScalarization,
     NashMTL,
     PCGrad,
     PriorityProjection,
-    RandomWeights,
     Solver,
     UPGrad,
 )
 from search_spaces.images import mnist_5k
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Row = dict[str, object]
-
 SIGMOID, TANH, RELU, WINNERS = ACTIVATIONS = ("sigmoid", "tanh", "ReLU", "ReLU, 4 winners")
-PLAIN, TUNED, ALONE = "plain sum", "tuned weights", "one task alone"
+ALONE = "one task alone"
 COSINES = ("size_of_cosine", "of_inputs", "of_errors", "between_digits")
 SIDES = ("left", "right")
 RATIOS = (3.0, 10.0, 30.0, 100.0)  # of the right digit's weight to the left one's
@@ -80,20 +70,15 @@ EXAMPLES = {  # inputs of task a and of task b to three units, see `unit_gradien
     "all shared": ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
 }
 
-Make = Callable[[torch.Generator], Solver]
-METHODS: dict[str, Make] = {
-    PLAIN: lambda generator: LinearScalarization(),
-    "RandomWeights": lambda generator: RandomWeights(generator),
-    "UPGrad": lambda generator: UPGrad(),
-    "PCGrad": lambda generator: PCGrad(),
-    "MGDA": lambda generator: MGDA(),
-    "AlignedMTL": lambda generator: AlignedMTL(),
-    "InverseMagnitude": lambda generator: InverseMagnitude(),
-    "IMTLG": lambda generator: IMTLG(),
-    "NashMTL": lambda generator: NashMTL(),
-}
+METHODS = {
+    name: SOLVERS[name]
+    for name in (
+        PLAIN, "RandomWeights", "UPGrad", "PCGrad", "MGDA", "AlignedMTL", "InverseMagnitude",
+        "IMTLG", "NashMTL",
+    )
+}  # fmt: skip
 ON_UNITS: dict[str, Solver] = {
-    "mean": LinearScalarization(),
+    PLAIN: LinearScalarization(),
     "UPGrad": UPGrad(),
     "DualProj": DualProj(),
     "PCGrad": PCGrad(),
@@ -108,17 +93,14 @@ ON_UNITS: dict[str, Solver] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is measured.
 
     Attributes:
         depths: layers between the shared one and the right digit's head.
         deep: that of them at which the solvers are compared.
         methods: names in `METHODS`, for the comparison.
-        rates: learning rates to choose from.
-        seeds: how many.
         steps: of each training.
-        batch: images per step.
         processes: that train side by side.
         csv: where the rows go; None writes nothing.
         figure: where the figure goes; None draws nothing.
@@ -127,37 +109,33 @@ class Settings:
     depths: tuple[int, ...] = (0, 1, 2, 3)
     deep: int = 3
     methods: tuple[str, ...] = tuple(METHODS)
-    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    seeds: int = 5
     steps: int = 400
-    batch: int = 100
     processes: int = 2
     csv: Path | None = HERE / "activations.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "activations.svg"
+    figure: Path | None = PAGES / "activations.svg"
+
+
+QUICK = {
+    "depths": (0, 3), "methods": (PLAIN, "UPGrad", "NashMTL"), "rates": (1e-2,), "seeds": 1,
+    "steps": 40, "processes": 1,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Measure everything, print what came out and return the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.quick:
-        settings = replace(settings, depths=(0, 3), seeds=1, steps=40, rates=(1e-2,), csv=None)
-        settings = replace(settings, methods=(PLAIN, "UPGrad", "NashMTL"), processes=1, figure=None)
-    torch.set_num_threads(1)
-    if settings.csv is None or not chosen.show:
-        rows = [row for seed in range(settings.seeds) for row in (*layers(seed), *samples(seed))]
-        frame = judged(pd.DataFrame([*rows, *tasks(settings)]))
-    if settings.csv is not None:
-        if not chosen.show:
-            frame.to_csv(settings.csv, index=False, float_format="%.6g")
-        frame = pd.read_csv(settings.csv)  # tables are of what was written, digit by digit
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    (frame,) = common.written(show, lambda: [measure(settings)], settings.csv, digits="%.6g")
     for table in (vanishing(frame), angles(frame), on_units(), by_depth(frame), summary(frame)):
         print(table.to_string(), end="\n\n")
     if settings.figure is not None:
         draw(frame, settings.figure)
     return frame
+
+
+def measure(settings: Settings) -> pd.DataFrame:
+    """All parts, a row per layer, sample or training."""
+    rows = [row for seed in range(settings.seeds) for row in (*layers(seed), *samples(seed))]
+    return judged(pd.DataFrame([*rows, *tasks(settings)]))
 
 
 class Winners(nn.Module):
@@ -361,11 +339,8 @@ def tasks(settings: Settings) -> list[Row]:
     """All trainings on overlapped digits, a row each."""
     rates = {name: best_rate(name, settings) for name in (SIGMOID, TANH, RELU)}
     jobs = [(name, rates[name], k, settings) for name in rates for k in range(settings.seeds)]
-    if settings.processes == 1:
-        return [row for job in jobs for row in compare(*job)]
-    context = get_context("spawn")
-    with ProcessPoolExecutor(settings.processes, mp_context=context) as pool:
-        return [row for rows in pool.map(compare, *zip(*jobs, strict=True)) for row in rows]
+    with common.side_by_side(settings.processes) as each:
+        return [row for rows in each(compare, *zip(*jobs, strict=True)) for row in rows]
 
 
 def compare(activation: str, rate: float, seed: int, settings: Settings) -> list[Row]:
@@ -393,7 +368,7 @@ def compared(activation: str, depth: int, settings: Settings) -> Iterator[tuple[
         for method in (PLAIN, "NashMTL"):
             yield f"{method}, 3 x steps", METHODS[method], 3
         for ratio in RATIOS:
-            yield f"1 : {ratio:g}", heavier(ratio), 1
+            yield f"1 : {ratio:g}", common.weighted(ratio), 1
 
 
 def best_rate(activation: str, settings: Settings) -> float:
@@ -407,26 +382,16 @@ def best_rate(activation: str, settings: Settings) -> float:
             for k in (0, 1)
         ]
         errors.append([each[0]["valid_left"], each[1]["valid_right"]])
-    relative = np.array(errors) / np.min(errors, axis=0)
-    return settings.rates[int(relative.mean(axis=1).argmin())]
-
-
-def heavier(ratio: float) -> Make:
-    """Fixed weights in this ratio, right to left."""
-    weights = torch.tensor([1.0, ratio]) / (1 + ratio)
-    return lambda generator: LinearScalarization(weights)
+    return common.best_of(settings.rates, errors)
 
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
     """Add delta-m against the mean errors of networks for one task, and the tuned weights."""
     own = frame["part"] == "tasks"
-    keys = ["activation", "depth"]
+    keys, alone = ["activation", "depth"], frame[own & (frame["method"] == ALONE)]
     for split in ("valid", "test"):
-        columns = [f"{split}_left", f"{split}_right"]
-        alone = frame[own & (frame["method"] == ALONE)].groupby(keys)[columns].mean()
-        at = pd.MultiIndex.from_frame(frame.loc[own, keys])
-        relative = frame.loc[own, columns] / alone.loc[at].to_numpy() - 1
-        frame.loc[own, f"delta_m_{split}"] = 100 * relative.mean(axis=1)
+        errors = [f"{split}_left", f"{split}_right"]
+        frame.loc[own, f"delta_m_{split}"] = common.delta_m(frame[own], alone, keys, errors)
     grid = own & frame["method"].astype(str).str.startswith("1 : ")
     deep = frame.loc[grid, "depth"].max()
     plain = own & (frame["method"] == PLAIN) & (frame["depth"] == deep)
@@ -456,8 +421,8 @@ def by_depth(frame: pd.DataFrame) -> pd.DataFrame:
     """Errors on test by depth, and what the tasks' gradients look like on the shared layer."""
     part = frame[(frame["part"] == "tasks") & frame["method"].isin([ALONE, PLAIN, "NashMTL"])]
     groups = part.groupby(["activation", "depth", "method"], sort=False)
-    table = pd.DataFrame({"left": spread(groups["test_left"])})
-    table["right"] = spread(groups["test_right"])
+    table = pd.DataFrame({"left": groups["test_left"].agg(common.spread)})
+    table["right"] = groups["test_right"].agg(common.spread)
     shown = groups[["norm_left", "norm_right", "cosine", "in_conflict_percent"]].median()
     table["norm right / left"] = (shown["norm_right"] / shown["norm_left"]).map("{:.2g}".format)
     table["cosine"] = shown["cosine"].round(2)
@@ -470,9 +435,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     part = frame[(frame["part"] == "tasks") & frame["activation"].isin([SIGMOID, RELU])]
     part = part[part["depth"] == part.loc[part["method"] == TUNED, "depth"].max()]
     groups = part.groupby(["activation", "method"], sort=False)
-    table = pd.DataFrame({"left": spread(groups["test_left"])})
-    table["right"] = spread(groups["test_right"])
-    table["delta-m, %"] = spread(groups["delta_m_test"], digits=0)
+    table = pd.DataFrame({"left": groups["test_left"].agg(common.spread)})
+    table["right"] = groups["test_right"].agg(common.spread)
+    table["delta-m, %"] = groups["delta_m_test"].agg(common.spread, 0)
     seeds = part.pivot(index=["activation", "seed"], columns="method", values="delta_m_test")
     wins = seeds.lt(seeds[PLAIN], axis=0).groupby("activation").sum()
     count = part["seed"].nunique()
@@ -480,20 +445,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return table.sort_index(level=0, sort_remaining=False, ascending=False)
 
 
-def spread(groups: object, digits: int = 1) -> pd.Series:
-    """Median with least and greatest, as text."""
-    low, middle, high = (groups.quantile(q) for q in (0.0, 0.5, 1.0))
-    said = [
-        f"{m:.{digits}f} ({a:.{digits}f} to {b:.{digits}f})"
-        for m, a, b in zip(middle, low, high, strict=True)
-    ]
-    return pd.Series(said, middle.index)
-
-
 def draw(frame: pd.DataFrame, target: Path) -> None:
     """The vanishing gradient, the angles of two images, and the price of depth."""
-    plt.rcParams["svg.hashsalt"] = "activations"
-    colors = {SIGMOID: "#d55e00", TANH: "#cc79a7", RELU: "#0072b2"}
+    colors = {SIGMOID: ORANGE, TANH: PINK, RELU: BLUE}
     figure, (lengths, meetings, errors) = plt.subplots(
         1, 3, figsize=(10.5, 3.9), layout="constrained", width_ratios=[1, 1.15, 1.15]
     )
@@ -510,7 +464,7 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
     lengths.set_xticks([1, 4, 7, 10])
     part = frame[frame["part"] == "samples"]
     means = part[part["step"] > 0].groupby("activation").mean(numeric_only=True)
-    shades = {"conflict": "#d55e00", "orthogonal": "#cccccc", "agreement": "#0072b2"}
+    shades = {"conflict": ORANGE, "orthogonal": "#cccccc", "agreement": BLUE}
     for place, activation in enumerate(reversed(ACTIVATIONS)):
         start = 0.0
         for state, color in shades.items():
@@ -569,10 +523,7 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
         text = {"xytext": offset, "textcoords": "offset points", "ha": "right"}
         place = (medians.index[-2], medians.iloc[-2])
         errors.annotate(activation, place, color=colors[activation], **text)
-    for axes in (lengths, meetings, errors):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(target, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, target, salt="activations")
 
 
 if __name__ == "__main__":

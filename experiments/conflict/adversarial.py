@@ -34,17 +34,18 @@ Writes `adversarial.csv` (a row per training), `adversarial_digits.csv` (some of
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, GRAY, GREEN, HERE, ORANGE, PAGES, PINK, SKY, YELLOW
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -64,12 +65,9 @@ from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 from search_spaces.images import mnist_5k
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
 PIXELS, HALF, NOISE = 14 * 14, 14 * 7, 16
-SUM, RANDOM, REAL = "sum", "random weights", "real digits"
+PLAIN = "sum"  # as the rows call the plain sum
+RANDOM, REAL = "random weights", "real digits"
 ADVERSARY, ALONE = "adversary alone", "other loss alone"
 
 
@@ -78,15 +76,15 @@ class KeepFirst(WeightingSolver):
     """Follow the first gradient whole, and the second as far as it does the first no harm.
 
     PriorityProjection lets the second loss do no more than veto; here it pulls too, with what is
-    left of its gradient at right angles to the first, if they conflict.
+    left of its gradient at right angles to the first, if they conflict. So does each further one.
     """
 
     def weigh(self, problem: Problem, state: object) -> Answer:
-        """Weigh two rows: the second by 1, the first by 1 and what the second takes from it."""
-        lengths, cosine = problem.gram.norms, problem.gram.cosines[:, 0, 1]
+        """Weigh the others by 1, and the first by 1 and what they take from it."""
+        lengths, cosines = problem.gram.norms, problem.gram.cosines[:, 0]
         weights = np.ones(lengths.shape)
         own = np.where(lengths[:, 0] > 0, lengths[:, 0], 1.0)
-        weights[:, 0] += np.maximum(-cosine, 0.0) * lengths[:, 1] / own
+        weights[:, 0] += (np.maximum(-cosines, 0.0) * lengths).sum(axis=1) / own
         return Answer(weights, state=state)
 
 
@@ -104,7 +102,7 @@ def fixed(ratio: float) -> Method:
 
 
 METHODS = {
-    SUM: fixed(1.0),
+    PLAIN: fixed(1.0),
     "UPGrad": Method(UPGrad()),
     "MGDA": Method(MGDA()),
     "NashMTL": Method(NashMTL()),
@@ -128,19 +126,19 @@ def named(name: str) -> Method:
 
 COMPARED = {  # problem: what is tried on it
     "completion": (
-        ALONE, SUM, *(f"weights {ratio} : 1" for ratio in (3, 10, 30, 100)), RANDOM, "UPGrad",
+        ALONE, PLAIN, *(f"weights {ratio} : 1" for ratio in (3, 10, 30, 100)), RANDOM, "UPGrad",
         "MGDA", "NashMTL", "PriorityProjection", "PriorityProjection, adversary first", "KeepFirst",
     ),
     "feature matching": (
-        ADVERSARY, SUM, *(f"weights {ratio} : 1" for ratio in (0.1, 10)), RANDOM, "UPGrad",
+        ADVERSARY, PLAIN, *(f"weights {ratio} : 1" for ratio in (0.1, 10)), RANDOM, "UPGrad",
         "NashMTL", "PriorityProjection, adversary first",
     ),
     "perceptual mean": (
-        SUM, *(f"weights {ratio} : 1" for ratio in (0.01, 0.1)), RANDOM, "UPGrad", "NashMTL",
+        PLAIN, *(f"weights {ratio} : 1" for ratio in (0.01, 0.1)), RANDOM, "UPGrad", "NashMTL",
         "PriorityProjection, adversary first", "KeepFirst, adversary first",
     ),
     "classes": (
-        ADVERSARY, SUM, *(f"weights {ratio} : 1" for ratio in (0.1, 0.3)), RANDOM, "UPGrad",
+        ADVERSARY, PLAIN, *(f"weights {ratio} : 1" for ratio in (0.1, 0.3)), RANDOM, "UPGrad",
         "NashMTL", "PriorityProjection, adversary first", "KeepFirst, adversary first",
     ),
 }  # fmt: skip
@@ -171,23 +169,20 @@ class Settings:
     jitter: float = 0.4
     look_every: int = 20
     folder: Path | None = HERE
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "adversarial.png"
+    figure: Path | None = PAGES / "adversarial.png"
+
+
+QUICK = {"seeds": 1, "steps": 30}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, say what came out, and return a row per training."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
     names = ("adversarial", "adversarial_digits")
-    if chosen.show and settings.folder is not None:
+    if show:
         frames = [pd.read_csv(settings.folder / f"{name}.csv") for name in names]
         report(*frames, settings)
         return frames[0]
-    if chosen.quick:
-        settings = replace(settings, seeds=1, steps=30, folder=None, figure=None)
     rows, pictures = [real_digits()], [picture(digits()["test"].inputs, REAL, REAL)]
     for problem, methods in settings.compared.items():
         for name in methods:
@@ -489,20 +484,19 @@ def span(values: pd.Series) -> str:
 def conflict(frame: pd.DataFrame) -> pd.DataFrame:
     """How the losses got along in the sum's trainings."""
     keys = ["cosine", "in_conflict_percent", "magnitude_similarity"]
-    return frame[frame["method"] == SUM].groupby("problem", sort=False)[keys].mean().round(2)
+    return frame[frame["method"] == PLAIN].groupby("problem", sort=False)[keys].mean().round(2)
 
 
-BLUE, ORANGE, SKY, RED, GRAY = "#0072b2", "#e69f00", "#56b4e9", "#d55e00", "#777777"
 COLORS = {
-    "UPGrad": BLUE, "NashMTL": SKY, "MGDA": "#009e73", RANDOM: "#cc79a7",
-    "PriorityProjection": ORANGE,
-    "PriorityProjection, adversary first": ORANGE, "KeepFirst": RED,
-    "KeepFirst, adversary first": RED, ADVERSARY: "#000000", ALONE: "#000000",
+    "UPGrad": BLUE, "NashMTL": SKY, "MGDA": GREEN, RANDOM: PINK,
+    "PriorityProjection": YELLOW,
+    "PriorityProjection, adversary first": YELLOW, "KeepFirst": ORANGE,
+    "KeepFirst, adversary first": ORANGE, ADVERSARY: "#000000", ALONE: "#000000",
 }  # fmt: skip
 GALLERY = {  # problem: the methods whose digits are shown
-    "completion": (REAL, ALONE, SUM, "NashMTL", "KeepFirst"),
-    "classes": (ADVERSARY, SUM, "weights 0.1 : 1", "KeepFirst, adversary first"),
-    "perceptual mean": ("feature matching", SUM, "UPGrad", "KeepFirst, adversary first"),
+    "completion": (REAL, ALONE, PLAIN, "NashMTL", "KeepFirst"),
+    "classes": (ADVERSARY, PLAIN, "weights 0.1 : 1", "KeepFirst, adversary first"),
+    "perceptual mean": ("feature matching", PLAIN, "UPGrad", "KeepFirst, adversary first"),
 }
 
 
@@ -538,7 +532,7 @@ def draw_plane(axes: plt.Axes, frame: pd.DataFrame, problem: str, x: str, y: str
         return
     medians = own.groupby("method")[[x, y]].median()
     weights = {n: n.removeprefix("weights ") for n in medians.index if n.startswith("weights")}
-    weights |= {SUM: "1 : 1"} if SUM in medians.index else {}
+    weights |= {PLAIN: "1 : 1"} if PLAIN in medians.index else {}
     line = medians.loc[sorted(weights, key=lambda n: float(weights[n].split()[0]))]
     axes.plot(*line.to_numpy().T, "o-", color=GRAY, ms=4, lw=1.2)
     reach, labeled = np.ptp(medians.to_numpy(), axis=0), []
@@ -558,7 +552,7 @@ def draw_plane(axes: plt.Axes, frame: pd.DataFrame, problem: str, x: str, y: str
 
 def draw_coverage(axes: plt.Axes, frame: pd.DataFrame) -> None:
     """Coverage beside either feature loss, median and seeds."""
-    colors = {"feature matching": BLUE, "perceptual mean": RED}
+    colors = {"feature matching": BLUE, "perceptual mean": ORANGE}
     own = frame[frame["problem"].isin(colors)]
     order = list(own.groupby(["problem", "method"], sort=False))[::-1]
     for place, ((problem, method), rows) in enumerate(order):
@@ -580,7 +574,7 @@ def show_digits(
     """A line of digits per method."""
     lines, labels = [], []
     for method in methods:
-        key = (method, SUM) if method in COMPARED else (problem, method)
+        key = (method, PLAIN) if method in COMPARED else (problem, method)
         key = (REAL, REAL) if method == REAL else key
         own = pictures[(pictures["problem"] == key[0]) & (pictures["method"] == key[1])]
         if len(own):

@@ -30,18 +30,17 @@ Writes `branches.csv` (a row per training) and `docs/where-conflict-appears/bran
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, HERE, ORANGE, PAGES, PLAIN, TUNED, Row
 from overlapped_digits import slants
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,17 +62,11 @@ from paretonas.solvers import (
 )
 from search_spaces.images import mnist_5k
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Row = dict[str, object]
 Answers = dict[str, Tensor]
 
 BRANCHES = ("1x1", "3x3", "5x5", "pool")
 QUESTIONS = {"ink": 1, "slant": 1, "digit": 10, "loop": 2}  # of each branch: outputs
 JOINED, HELPED, APART = FORMS = ("one loss", "and auxiliary heads", "own questions")
-PLAIN, TUNED = "plain sum", "tuned weights"
 OWN = "own stems"  # with the plain sum
 HELP = 0.3  # weight of each auxiliary loss
 HEAVY = 5.0  # weight of one branch among those that tuned weights choose from
@@ -102,14 +95,12 @@ METHODS: dict[str, Make] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is compared.
 
     Attributes:
         filters: of the stem; the first is where the solvers are compared.
         methods: names in `METHODS`.
-        rates: learning rates to choose from.
-        seeds: how many.
         steps: of each training.
         batch: images per step.
         looks: how often the conflict is measured on 1,000 training images.
@@ -120,34 +111,24 @@ class Settings:
 
     filters: tuple[int, ...] = (1, 2, 4)
     methods: tuple[str, ...] = tuple(METHODS)
-    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    seeds: int = 5
     steps: int = 220
     batch: int = 50
     looks: int = 4
     processes: int = 2
     csv: Path | None = HERE / "branches.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "branches.svg"
+    figure: Path | None = PAGES / "branches.svg"
+
+
+QUICK = {
+    "filters": (1,), "methods": (PLAIN, "UPGrad"), "rates": (1e-2,), "seeds": 1, "steps": 30,
+    "looks": 2, "processes": 1,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, print what came out and return a row per training."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.quick:
-        settings = replace(settings, filters=(1,), seeds=1, steps=30, looks=2, csv=None)
-        settings = replace(
-            settings, methods=(PLAIN, "UPGrad"), rates=(1e-2,), processes=1, figure=None
-        )
-    torch.set_num_threads(1)
-    if settings.csv is None or not chosen.show:
-        frame = judged(pd.DataFrame(trainings(settings)))
-    if settings.csv is not None:
-        if not chosen.show:
-            frame.to_csv(settings.csv, index=False, float_format="%.6g")
-        frame = pd.read_csv(settings.csv)  # tables are of what was written, digit by digit
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    (frame,) = common.written(show, lambda: [measure(settings)], settings.csv, digits="%.6g")
     print(harm(frame).to_string(), summary(frame).to_string(), pulls(frame).to_string(), sep="\n\n")
     if settings.figure is not None:
         draw(frame, settings.figure)
@@ -316,15 +297,17 @@ def errors(network: Module, form: str, inputs: Tensor, answers: Answers) -> dict
     return {question: error_of(head(one), answers[question]) for head, one, question in each}
 
 
+def measure(settings: Settings) -> pd.DataFrame:
+    """A row per training."""
+    return judged(pd.DataFrame(trainings(settings)))
+
+
 def trainings(settings: Settings) -> list[Row]:
     """All trainings, a row each."""
     rates = {form: best_rate(form, settings) for form in FORMS}
     jobs = [(form, rates[form], seed, settings) for form in FORMS for seed in range(settings.seeds)]
-    if settings.processes == 1:
-        return [row for job in jobs for row in compare(*job)]
-    context = get_context("spawn")
-    with ProcessPoolExecutor(settings.processes, mp_context=context) as pool:
-        return [row for rows in pool.map(compare, *zip(*jobs, strict=True)) for row in rows]
+    with common.side_by_side(settings.processes) as each:
+        return [row for rows in each(compare, *zip(*jobs, strict=True)) for row in rows]
 
 
 def compare(form: str, rate: float, seed: int, settings: Settings) -> list[Row]:
@@ -368,12 +351,10 @@ def heavy(branch: str) -> Make:
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
     """Add delta-m against own stems, and the best fixed weights on `valid`, seed by seed."""
-    keys = ["form", "filters"]
-    at = pd.MultiIndex.from_frame(frame[keys])
+    keys, own = ["form", "filters"], frame[frame["method"] == OWN]
     for split in ("valid", "test"):
-        columns = [name for name in frame if name.startswith(f"{split} ")]
-        own = frame[frame["method"] == OWN].groupby(keys)[columns].mean()
-        frame[f"delta_m_{split}"] = 100 * (frame[columns] / own.loc[at].to_numpy() - 1).mean(axis=1)
+        errors = [name for name in frame if name.startswith(f"{split} ")]
+        frame[f"delta_m_{split}"] = common.delta_m(frame, own, keys, errors)
     grid = frame["method"].str.startswith(f"{HEAVY:g} x ")
     same = (frame["filters"] == frame["filters"].iloc[0]) & (frame["form"] != HELPED)
     fixed = frame[grid | (same & (frame["method"] == PLAIN))]
@@ -390,7 +371,7 @@ def harm(frame: pd.DataFrame) -> pd.DataFrame:
         ["form", "filters", "method"], observed=True
     )
     table = pd.DataFrame({q: groups[f"test {q}"].median().round(1) for q in QUESTIONS})
-    table["delta-m, %"] = spread(groups["delta_m_test"])
+    table["delta-m, %"] = groups["delta_m_test"].agg(common.spread)
     table["pairs in conflict, %"] = groups["in_conflict_percent"].median().round(0)
     table["branches that pay, %"] = groups["paying_percent"].median().round(1)
     return table
@@ -409,7 +390,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     same["form"] = pd.Categorical(same["form"], FORMS)
     groups = same.groupby(["form", "method"], sort=False, observed=True)
     table = pd.DataFrame({q: groups[f"test {q}"].median().round(1) for q in QUESTIONS})
-    table["delta-m, %"] = spread(groups["delta_m_test"])
+    table["delta-m, %"] = groups["delta_m_test"].agg(common.spread)
     table["against plain sum"] = groups["difference"].mean().map("{:+.1f}".format)
     better = groups["difference"].agg(lambda d: (d < 0).sum())
     table["seeds better"] = [f"{better[key]}/{same['seed'].nunique()}" for key in table.index]
@@ -426,17 +407,9 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(difference=frame["delta_m_test"] - plain.loc[at].to_numpy())
 
 
-def spread(groups: object) -> pd.Series:
-    """Median with least and greatest, as text."""
-    low, middle, high = (groups.quantile(q) for q in (0.0, 0.5, 1.0))
-    each = zip(middle, low, high, strict=True)
-    return pd.Series([f"{m:.1f} ({a:.1f} to {b:.1f})" for m, a, b in each], middle.index)
-
-
 def draw(frame: pd.DataFrame, target: Path) -> None:
     """Cosines of the pairs, the harm of sharing, and what each method gains."""
-    plt.rcParams["svg.hashsalt"] = "branches"
-    colors = {JOINED: "#0072b2", APART: "#d55e00"}
+    colors = {JOINED: BLUE, APART: ORANGE}
     figure, (angles, sharing, gains) = plt.subplots(
         1, 3, figsize=(10.5, 4.2), layout="constrained", width_ratios=[1, 0.9, 1.15]
     )
@@ -469,10 +442,7 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
     )
     handles = [plt.Line2D([], [], marker="D", ls="", color=c, label=f) for f, c in colors.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    for axes in (angles, sharing, gains):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(target, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, target, salt="branches")
 
 
 def dots(axes: plt.Axes, columns: Sequence[pd.Series], shift: float, color: str) -> None:

@@ -22,16 +22,17 @@ Writes `encoders.csv` (a row per training), `encoders_layers.csv` (the angles, l
 
 from __future__ import annotations
 
-import argparse
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, GRAY, HERE, ORANGE, PAGES, PINK, PLAIN, SOLVERS, TUNED, Make
 from overlapped_digits import pairs
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,30 +40,13 @@ from torch.nn import functional
 from paretonas import backward
 from paretonas.conflict import Layers, Recorder
 from paretonas.multitask import TaskGradients
-from paretonas.solvers import (
-    InverseMagnitude,
-    LinearScalarization,
-    NashMTL,
-    RandomWeights,
-    Solver,
-    UPGrad,
-)
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Make = Callable[[torch.Generator], Solver]
 
 FEATURES = 16
-SUM, ALONE, TUNED = "plain sum", "single-task", "tuned weights"
+ALONE = "single-task"
 TASKS = ("left", "right")
-METHODS: dict[str, Make] = {
-    SUM: lambda generator: LinearScalarization(),
-    "RandomWeights": lambda generator: RandomWeights(generator),
-    "InverseMagnitude": lambda generator: InverseMagnitude(),
-    "UPGrad": lambda generator: UPGrad(),
-    "NashMTL": lambda generator: NashMTL(),
+METHODS = {
+    name: SOLVERS[name]
+    for name in (PLAIN, "RandomWeights", "InverseMagnitude", "UPGrad", "NashMTL")
 }
 WHOLE = "whole encoder"
 
@@ -124,17 +108,14 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is compared.
 
     Attributes:
         encoders: names in `ENCODERS`.
-        methods: names in `METHODS`, `SUM` first.
+        methods: names in `METHODS`, `PLAIN` first.
         ratios: of the right digit's weight to the left one's, among which weights are tuned.
-        rates: learning rates to choose from, for each encoder.
-        seeds: how many.
         steps: of each training.
-        batch: images per step.
         look_every: steps between two looks at gradients, under plain summation.
         csv, layers: where rows and angles by layer go; None writes nothing.
         figure: where the figure goes; None draws nothing.
@@ -143,34 +124,20 @@ class Settings:
     encoders: tuple[str, ...] = tuple(ENCODERS)
     methods: tuple[str, ...] = tuple(METHODS)
     ratios: tuple[float, ...] = (0.3, 3.0)
-    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    seeds: int = 5
     steps: int = 300
-    batch: int = 100
     look_every: int = 30
     csv: Path | None = HERE / "encoders.csv"
     layers: Path | None = HERE / "encoders_layers.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "encoders.svg"
+    figure: Path | None = PAGES / "encoders.svg"
+
+
+QUICK = {"methods": (PLAIN, "UPGrad"), "ratios": (0.3,), "rates": (1e-2,), "seeds": 1, "steps": 60}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    if chosen.quick:
-        settings = replace(settings, methods=(SUM, "UPGrad"), ratios=(0.3,))
-        settings = replace(settings, rates=(1e-2,), seeds=1, steps=60, csv=None, layers=None)
-        settings = replace(settings, figure=None)
-    if chosen.show and settings.csv is not None and settings.layers is not None:
-        frame, layers = pd.read_csv(settings.csv), pd.read_csv(settings.layers)
-    else:
-        frame, layers = measure(settings)
-        if settings.csv is not None and settings.layers is not None:
-            frame.to_csv(settings.csv, index=False)
-            layers.to_csv(settings.layers, index=False)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    frame, layers = common.written(show, lambda: measure(settings), settings.csv, settings.layers)
     for title, table in tables(frame, layers).items():
         print(f"\n{title}\n{table.to_string()}")
     if settings.figure is not None:
@@ -187,7 +154,7 @@ def measure(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
         for seed in range(settings.seeds):
             for method, tasks, make in trainings(settings):
                 about = {"encoder": encoder, "seed": seed, "method": method}
-                recorder = Recorder(tasks) if method == SUM else None
+                recorder = Recorder(tasks) if method == PLAIN else None
                 rows.append(about | train(encoder, tasks, make, rate, seed, settings, recorder))
                 if recorder is not None:
                     whole = recorder.frame().assign(layer=WHOLE)
@@ -205,20 +172,19 @@ def best_rate(encoder: str, settings: Settings) -> float:
     errors = np.empty((len(settings.rates), len(TASKS)))
     for i, rate in enumerate(settings.rates):
         for j, task in enumerate(TASKS):
-            found = train(encoder, (task,), METHODS[SUM], rate, 0, settings)
+            found = train(encoder, (task,), METHODS[PLAIN], rate, 0, settings)
             errors[i, j] = found[f"valid_{task}"]
-    return settings.rates[int((errors / errors.min(0)).mean(1).argmin())]
+    return common.best_of(settings.rates, errors)
 
 
 def trainings(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], Make]]:
     """All trainings of one seed and encoder: method, tasks, solver."""
     for task in TASKS:
-        yield ALONE, (task,), METHODS[SUM]
+        yield ALONE, (task,), METHODS[PLAIN]
     for method in settings.methods:
         yield method, TASKS, METHODS[method]
     for ratio in settings.ratios:
-        weights = torch.tensor([1.0, ratio]) / (1 + ratio)
-        yield f"x {ratio:.3g}", TASKS, lambda _, w=weights: LinearScalarization(w)
+        yield f"x {ratio:.3g}", TASKS, common.weighted(ratio)
 
 
 def train(
@@ -284,10 +250,9 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
     several = frame["method"] != ALONE
     for split in ("valid", "test"):
         errors = [f"{split}_{task}" for task in TASKS]
-        alone = frame[~several].groupby("encoder")[errors].mean()
-        ratios = frame.loc[several, errors] / alone.loc[frame.loc[several, "encoder"]].to_numpy()
-        frame.loc[several, f"delta_m_{split}"] = 100 * (ratios.mean(axis=1) - 1)
-    grid = frame[frame["method"].str.startswith("x ") | frame["method"].eq(SUM)]
+        found = common.delta_m(frame[several], frame[~several], ["encoder"], errors)
+        frame.loc[several, f"delta_m_{split}"] = found
+    grid = frame[frame["method"].str.startswith("x ") | frame["method"].eq(PLAIN)]
     best = frame.loc[grid.groupby(["encoder", "seed"])["delta_m_valid"].idxmin()]
     return pd.concat([frame, best.assign(method=TUNED)], ignore_index=True)
 
@@ -295,7 +260,7 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
 def tables(frame: pd.DataFrame, layers: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What the page shows."""
     errors = [f"{split}_{task}" for task in TASKS for split in ("train", "test")]
-    plain = frame[frame["method"].isin([ALONE, SUM])]
+    plain = frame[frame["method"].isin([ALONE, PLAIN])]
     harm = plain.groupby(["encoder", "method"], sort=False)[errors].median()
     seen = layers[layers["layer"] == WHOLE]
     seen = seen.assign(in_conflict_percent=100.0 * (seen["state"] == "conflict"))
@@ -327,8 +292,7 @@ def compared(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame, layers: pd.DataFrame, target: Path) -> None:
     """Draw who loses what, the angle over the training and by layer, and the cures."""
-    plt.rcParams["svg.hashsalt"] = "encoders"
-    colors = dict(zip(ENCODERS, ("#555555", "#0072b2", "#d55e00", "#cc79a7"), strict=True))
+    colors = dict(zip(ENCODERS, ("#555555", BLUE, ORANGE, PINK), strict=True))
     figure, ((harm, course), (cures, parts)) = plt.subplots(
         2, 2, figsize=(11, 8.6), layout="constrained"
     )
@@ -338,7 +302,7 @@ def draw(frame: pd.DataFrame, layers: pd.DataFrame, target: Path) -> None:
         color = colors[str(encoder)]
         errors = rows.groupby("method")[["test_left", "test_right"]].median()
         for shift, task in ((-0.15, "left"), (0.15, "right")):
-            before, after = errors.loc[[ALONE, SUM], f"test_{task}"]
+            before, after = errors.loc[[ALONE, PLAIN], f"test_{task}"]
             harm.annotate(
                 "", (after, k + shift), (before, k + shift),
                 arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2},
@@ -361,23 +325,20 @@ def draw(frame: pd.DataFrame, layers: pd.DataFrame, target: Path) -> None:
     harm.set_yticks(range(len(colors)), colors)
     harm.set(title="From a network for each digit to a shared one", xlabel="wrong on test, %")
     harm.set(ylim=(len(colors) - 0.5, -0.5), xlim=(0, None))
-    course.axhline(0, color="#777777", lw=1)
+    course.axhline(0, color=GRAY, lw=1)
     course.legend(frameon=False)
     course.set(title="Plain sum: median and range", xlabel="step")
     course.set_ylabel("cosine between the gradients")
-    cures.axvline(0, color="#777777", lw=1)
+    cures.axvline(0, color=GRAY, lw=1)
     cures.set_yticks(range(len(methods)), methods)
     cures.invert_yaxis()
     seeds = frame["seed"].nunique()
     cures.set(title=f"Cures: median and range of {seeds} seeds", xlabel="delta-m on test, %")
-    parts.axvline(0, color="#777777", lw=1)
+    parts.axvline(0, color=GRAY, lw=1)
     parts.set_yticks(range(len(names)), names)
     parts.invert_yaxis()
     parts.set(title="Plain sum, by layer, from the pixels down", xlabel="mean cosine")
-    for axes in (harm, course, cures, parts):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(target, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, target, salt="encoders")
 
 
 if __name__ == "__main__":

@@ -23,64 +23,32 @@ Writes `multi_task.csv` (a row per training) and `docs/multi_task.png`.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, DOCS, HERE, ORANGE, TUNED, YELLOW, Row
 from overlapped_digits import Network, Pairs, Task, pairs
 from torch import Tensor
 
-from paretonas import backward
+from paretonas import backward, solvers
 from paretonas.conflict import Recorder
 from paretonas.multitask import TaskGradients
-from paretonas.solvers import (
-    FAMO,
-    IMTLG,
-    IMTLL,
-    MGDA,
-    SAMGS,
-    AlignedMTL,
-    CAGrad,
-    ConFIG,
-    DualProj,
-    DynamicWeightAverage,
-    FairGrad,
-    GradDrop,
-    GradNorm,
-    GradVac,
-    InverseMagnitude,
-    LinearScalarization,
-    MovingAverage,
-    NashMTL,
-    Normalized,
-    PCGrad,
-    Preconditioned,
-    PriorityProjection,
-    RandomWeights,
-    Solver,
-    UncertaintyWeighting,
-    UPGrad,
-)
 from paretonas.solvers.preconditioned import divisor_of
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Row = dict[str, object]
 
 PROBLEMS = {
     "two digits": (Task("left"), Task("right")),
     "digit and slant x 10": (Task("left"), Task("slant", 10.0)),
     "digit and slant x 0.1": (Task("left"), Task("slant", 0.1)),
 }
-MEAN, TUNED, ALONE, WIDE = "mean", "tuned weights", "single-task networks", "mean, twice as wide"
+PLAIN = "mean"  # the plain sum, as the rows call it
+ALONE, WIDE = "single-task networks", "mean, twice as wide"
 RATIOS = tuple(10.0 ** (k / 2) for k in range(-4, 5))  # of the second weight to the first
 
 
@@ -93,55 +61,54 @@ class About:
     divisor: Callable[[], Tensor]
 
 
-METHODS: dict[str, dict[str, Callable[[About], Solver]]] = {
+METHODS: dict[str, dict[str, Callable[[About], solvers.Solver]]] = {
     "baseline": {
-        MEAN: lambda about: LinearScalarization(),
-        "RandomWeights": lambda about: RandomWeights(about.generator),
+        PLAIN: lambda about: solvers.LinearScalarization(),
+        "RandomWeights": lambda about: solvers.RandomWeights(about.generator),
     },
     "from losses": {
-        "UncertaintyWeighting": lambda about: UncertaintyWeighting(),
-        "IMTLL": lambda about: IMTLL(),
-        "DynamicWeightAverage": lambda about: DynamicWeightAverage(about.steps_per_epoch),
-        "FAMO": lambda about: FAMO(),
+        "UncertaintyWeighting": lambda about: solvers.UncertaintyWeighting(),
+        "IMTLL": lambda about: solvers.IMTLL(),
+        "DynamicWeightAverage": lambda about: solvers.DynamicWeightAverage(about.steps_per_epoch),
+        "FAMO": lambda about: solvers.FAMO(),
     },
     "from gradients": {
-        "GradNorm": lambda about: GradNorm(),
-        "InverseMagnitude": lambda about: InverseMagnitude(),
-        "MGDA": lambda about: MGDA(),
-        "Normalized(MGDA, l2)": lambda about: Normalized(MGDA(), by="l2"),
-        "Normalized(MGDA, loss+)": lambda about: Normalized(MGDA(), by="loss+"),
-        "MovingAverage(MGDA)": lambda about: MovingAverage(MGDA()),
-        "PCGrad": lambda about: PCGrad(about.generator),
-        "GradVac": lambda about: GradVac(generator=about.generator),
-        "GradDrop": lambda about: GradDrop(generator=about.generator),
-        "CAGrad": lambda about: CAGrad(),
-        "IMTLG": lambda about: IMTLG(),
-        "NashMTL": lambda about: NashMTL(),
-        "FairGrad": lambda about: FairGrad(),
-        "AlignedMTL": lambda about: AlignedMTL(),
-        "UPGrad": lambda about: UPGrad(),
-        "Preconditioned(UPGrad)": lambda about: Preconditioned(UPGrad(), about.divisor),
-        "DualProj": lambda about: DualProj(),
-        "ConFIG": lambda about: ConFIG(),
-        "SAMGS": lambda about: SAMGS(),
-        "SAMGS(gamma=0.7)": lambda about: SAMGS(gamma=0.7),  # its code's setting for images
-        "PriorityProjection": lambda about: PriorityProjection(),
+        "GradNorm": lambda about: solvers.GradNorm(),
+        "InverseMagnitude": lambda about: solvers.InverseMagnitude(),
+        "MGDA": lambda about: solvers.MGDA(),
+        "Normalized(MGDA, l2)": lambda about: solvers.Normalized(solvers.MGDA(), by="l2"),
+        "Normalized(MGDA, loss+)": lambda about: solvers.Normalized(solvers.MGDA(), by="loss+"),
+        "MovingAverage(MGDA)": lambda about: solvers.MovingAverage(solvers.MGDA()),
+        "PCGrad": lambda about: solvers.PCGrad(about.generator),
+        "GradVac": lambda about: solvers.GradVac(generator=about.generator),
+        "GradDrop": lambda about: solvers.GradDrop(generator=about.generator),
+        "CAGrad": lambda about: solvers.CAGrad(),
+        "IMTLG": lambda about: solvers.IMTLG(),
+        "NashMTL": lambda about: solvers.NashMTL(),
+        "FairGrad": lambda about: solvers.FairGrad(),
+        "AlignedMTL": lambda about: solvers.AlignedMTL(),
+        "UPGrad": lambda about: solvers.UPGrad(),
+        "Preconditioned(UPGrad)": lambda about: solvers.Preconditioned(
+            solvers.UPGrad(), about.divisor
+        ),
+        "DualProj": lambda about: solvers.DualProj(),
+        "ConFIG": lambda about: solvers.ConFIG(),
+        "SAMGS": lambda about: solvers.SAMGS(),
+        "SAMGS(gamma=0.7)": lambda about: solvers.SAMGS(gamma=0.7),  # its code's setting for images
+        "PriorityProjection": lambda about: solvers.PriorityProjection(),
     },
 }
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is compared.
 
     Attributes:
         problems: names in `PROBLEMS`.
         kinds: of methods, names in `METHODS`.
         ratios: the grid of fixed weights, 1 among them.
-        rates: learning rates to choose from.
-        seeds: how many.
         steps: of each training.
-        batch: pairs per step.
         look_every: steps between two looks at the angle of the gradients.
         csv: where the rows go; None writes nothing.
         figure: where the figure goes; None draws nothing.
@@ -150,28 +117,21 @@ class Settings:
     problems: tuple[str, ...] = tuple(PROBLEMS)
     kinds: tuple[str, ...] = tuple(METHODS)
     ratios: tuple[float, ...] = RATIOS
-    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    seeds: int = 5
     steps: int = 360
-    batch: int = 100
     look_every: int = 20
     csv: Path | None = HERE / "multi_task.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "multi_task.png"
+    figure: Path | None = DOCS / "multi_task.png"
+
+
+QUICK = {"ratios": (0.1, 1.0, 10.0), "seeds": 1, "steps": 90}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> None:
     """Train everything, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.show and settings.csv is not None:
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    if show:
         report(pd.read_csv(settings.csv), settings)
         return
-    if chosen.quick:
-        settings = replace(settings, seeds=1, steps=90, ratios=(0.1, 1.0, 10.0), csv=None)
-        settings = replace(settings, figure=None)
-    torch.set_num_threads(1)
     rate = best_rate(settings)
     rows: list[Row] = []
     for seed in range(settings.seeds):
@@ -196,7 +156,7 @@ def report(frame: pd.DataFrame, settings: Settings) -> None:
 def best_rate(settings: Settings) -> float:
     """The learning rate at which networks for one task have the smallest error on `valid`."""
     alone = {task.asks: task for name in settings.problems for task in PROBLEMS[name]}
-    plain = METHODS["baseline"][MEAN]
+    plain = METHODS["baseline"][PLAIN]
     errors = np.array(
         [
             [train((task,), plain, rate, 0, settings)["valid_1"] for task in alone.values()]
@@ -205,12 +165,12 @@ def best_rate(settings: Settings) -> float:
         dtype=float,
     )
     print(pd.DataFrame(errors, settings.rates, list(alone)).to_string(), flush=True)
-    return settings.rates[int((errors / errors.min(0)).mean(1).argmin())]
+    return common.best_of(settings.rates, errors)
 
 
 def compare(seed: int, rate: float, settings: Settings) -> Iterator[Row]:
     """All trainings of one seed, a row each."""
-    plain = METHODS["baseline"][MEAN]
+    plain = METHODS["baseline"][PLAIN]
     alone: dict[str, Row] = {}
     for name in settings.problems:
         tasks = PROBLEMS[name]
@@ -240,14 +200,14 @@ def compare(seed: int, rate: float, settings: Settings) -> Iterator[Row]:
                 yield {**about, "method": label, "kind": "grid", "ratio": ratio, **found}
 
 
-def fixed(ratio: float) -> Callable[[About], Solver]:
+def fixed(ratio: float) -> Callable[[About], solvers.Solver]:
     """Weights in this ratio, second to first."""
-    return lambda about: LinearScalarization(torch.tensor([1.0, ratio]) / (1 + ratio))
+    return lambda about: solvers.LinearScalarization(torch.tensor([1.0, ratio]) / (1 + ratio))
 
 
 def train(
     tasks: Sequence[Task],
-    make: Callable[[About], Solver],
+    make: Callable[[About], solvers.Solver],
     rate: float,
     seed: int,
     settings: Settings,
@@ -284,10 +244,10 @@ def train(
         optimizer.zero_grad()
         direction = backward(losses, shared, solver=solver, heads=heads, state=state)
         state = direction.state
-        if isinstance(solver, FAMO):
+        if isinstance(solver, solvers.FAMO):
             torch.nn.utils.clip_grad_norm_(shared, 1.0)
         optimizer.step()
-        if isinstance(solver, FAMO):
+        if isinstance(solver, solvers.FAMO):
             with torch.no_grad():
                 after = torch.stack(losses_of(network, tasks, inputs, answers))
             state = solver.observe(state, after)
@@ -331,12 +291,11 @@ def errors_of(network: Network, tasks: Sequence[Task], split: Pairs) -> list[flo
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
     """Add delta-m against the mean errors of single-task networks, and the tuned weights."""
+    alone = frame[frame["method"] == ALONE]
     for split in ("valid", "test"):
-        columns = [f"{split}_1", f"{split}_2"]
-        alone = frame[frame["method"] == ALONE].groupby("problem")[columns].mean()
-        relative = frame[columns] / alone.loc[frame["problem"]].to_numpy() - 1
-        frame[f"delta_m_{split}"] = 100 * relative.mean(axis=1)
-    grid = frame[frame["kind"].eq("grid") | frame["method"].eq(MEAN)]
+        errors = [f"{split}_1", f"{split}_2"]
+        frame[f"delta_m_{split}"] = common.delta_m(frame, alone, ["problem"], errors)
+    grid = frame[frame["kind"].eq("grid") | frame["method"].eq(PLAIN)]
     best = frame.loc[grid.groupby(["problem", "seed"])["delta_m_valid"].idxmin()]
     return pd.concat([frame, best.assign(method=TUNED, kind="baseline")], ignore_index=True)
 
@@ -372,14 +331,14 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     table.loc[TUNED, "trainings"] = 1 + frame.loc[frame["kind"] == "grid", "ratio"].nunique()
     cost = shown.groupby("method")["milliseconds"].median()
     table["milliseconds"] = cost.round(2)
-    table["cost"] = (cost / cost[MEAN]).round(2)
+    table["cost"] = (cost / cost[PLAIN]).round(2)
     return table.sort_values("mean")
 
 
 def conflict(frame: pd.DataFrame) -> pd.DataFrame:
     """How the tasks got along in the mean's trainings, and which weights were chosen."""
     keys = ["cosine", "in_conflict_percent", "magnitude_similarity"]
-    table = frame[frame["method"] == MEAN].groupby("problem", sort=False)[keys].mean().round(3)
+    table = frame[frame["method"] == PLAIN].groupby("problem", sort=False)[keys].mean().round(3)
     chosen = frame[frame["method"] == TUNED].groupby("problem")["ratio"]
     table["chosen_ratios"] = chosen.agg(lambda ratios: ", ".join(f"{q:.3g}" for q in ratios))
     return table
@@ -387,7 +346,7 @@ def conflict(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame, target: Path) -> None:
     """delta-m of each method with its seeds, a panel per problem, and the cost of a step."""
-    colors = {"baseline": "#555555", "from losses": "#e69f00", "from gradients": "#0072b2"}
+    colors = {"baseline": "#555555", "from losses": YELLOW, "from gradients": BLUE}
     shown = frame[frame["kind"].isin(list(colors))]
     problems = list(dict.fromkeys(shown["problem"]))
     medians = shown.groupby(["method", "problem"])["delta_m_test"].median().unstack()
@@ -399,7 +358,7 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
     )  # fmt: skip
     for axes, problem in zip(panels, problems, strict=False):
         own = shown[shown["problem"] == problem]
-        end = 1.5 * medians.loc[MEAN, problem]
+        end = 1.5 * medians.loc[PLAIN, problem]
         for place, method in enumerate(order):
             values = own.loc[own["method"] == method, "delta_m_test"]
             color, middle = colors[kinds[method]], values.median()
@@ -410,14 +369,14 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
             axes.plot([values.min(), values.max()], [place] * 2, color=color, lw=1.5, alpha=0.5)
             axes.plot(values, [place] * len(values), "o", color=color, ms=3, alpha=0.5)
             axes.plot(middle, place, "D", color=color, ms=6)
-        axes.axvline(medians.loc[TUNED, problem], color="#d55e00", lw=1.2, label=TUNED)
-        axes.axvline(medians.loc[MEAN, problem], color="#555555", lw=1.2, ls="--", label=MEAN)
+        axes.axvline(medians.loc[TUNED, problem], color=ORANGE, lw=1.2, label=TUNED)
+        axes.axvline(medians.loc[PLAIN, problem], color="#555555", lw=1.2, ls="--", label=PLAIN)
         seeds = own["seed"].nunique()
         axes.set(title=problem, xlabel=f"delta-m, %: median and range of {seeds} seeds")
         axes.set_xlim(right=1.03 * end)
         axes.grid(axis="y", alpha=0.25)
     cost = shown.groupby("method")["milliseconds"].median()
-    bars = [cost[method] / cost[MEAN] for method in order]
+    bars = [cost[method] / cost[PLAIN] for method in order]
     panels[-1].barh(range(len(order)), bars, color=[colors[kinds[method]] for method in order])
     panels[-1].set(title="cost of a step", xlabel="CPU time, mean = 1")
     panels[0].set_yticks(range(len(order)), order)

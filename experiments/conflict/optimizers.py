@@ -20,18 +20,19 @@ Writes `optimizers.csv` (a row per training) and `docs/where-conflict-appears/op
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import adam_and_surgery
+import common
 import conflict_aware_rate
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from adam_and_surgery import UPHILL
+from common import BLUE, GRAY, HERE, ORANGE, PAGES, Row
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import SGD, Optimizer
@@ -41,20 +42,15 @@ from paretonas.solvers import LinearScalarization, UPGrad
 from paretonas.solvers.base import WeightingSolver
 from paretonas.solvers.preconditioned import Preconditioned, divisor_of
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
-HERE = Path(__file__).parent
-Row = dict[str, object]
-Make = Callable[[list[Tensor]], Optimizer]
+Step = Callable[[list[Tensor]], Optimizer]
 
 
-SOLVERS = {"mean": LinearScalarization, "UPGrad": UPGrad}
+PLAIN = "mean"  # the plain sum, as the rows call it
+SOLVERS = {PLAIN: LinearScalarization, "UPGrad": UPGrad}
 RATES = {"SGD": 0.5, "Adam, no momentum": 0.01, "Adam": 0.01}  # as in adam_and_surgery
 
 
-def momentum(rate: float, look_ahead: bool) -> Make:
+def momentum(rate: float, look_ahead: bool) -> Step:
     """Stochastic gradient descent with a momentum of 0.9."""
     return lambda weights: SGD(weights, lr=rate, momentum=0.9, nesterov=look_ahead)
 
@@ -83,25 +79,16 @@ class Settings:
     schedule_rates: tuple[float, ...] = (0.1, 0.2, 0.3)
     schedule_steps: int = 500
     csv: Path | None = HERE / "optimizers.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "optimizers.svg"
+    figure: Path | None = PAGES / "optimizers.svg"
+
+
+QUICK = {"seeds": 1, "steps": 60, "rates": (0.1,), "schedule_rates": (0.1,), "schedule_steps": 60}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, print the tables, and return the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.show and settings.csv is not None:
-        rows = pd.read_csv(settings.csv)
-    else:
-        if chosen.quick:
-            settings = replace(settings, seeds=1, steps=60, schedule_steps=60, csv=None)
-            settings = replace(settings, rates=(0.1,), schedule_rates=(0.1,), figure=None)
-        torch.set_num_threads(1)
-        rows = measure(settings).round(5)
-        if settings.csv is not None:
-            rows.to_csv(settings.csv, index=False)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    (rows,) = common.written(show, lambda: [measure(settings).round(5)], settings.csv)
     for table in (promise_table(rows), rate_table(rows)):
         print(table.to_string(), end="\n\n")
     if settings.figure is not None:
@@ -128,7 +115,7 @@ def promise(seed: int, settings: Settings) -> Iterator[Row]:
         made.append(("Nesterov", size, momentum(size, True)))
     for batch in settings.batches:
         for name, size, make in made:
-            for solver, in_metric in (("mean", False), ("UPGrad", False), ("UPGrad", True)):
+            for solver, in_metric in ((PLAIN, False), ("UPGrad", False), ("UPGrad", True)):
                 if in_metric and "Adam" not in name:
                     continue
                 found = descend(make, SOLVERS[solver](), in_metric, batch, seed, settings)
@@ -142,7 +129,7 @@ def promise(seed: int, settings: Settings) -> Iterator[Row]:
 
 
 def descend(
-    make: Make,
+    make: Step,
     inner: WeightingSolver,
     in_metric: bool,
     batch: int | None,
@@ -208,12 +195,6 @@ def rate(seed: int, settings: Settings) -> Iterator[Row]:
             }
 
 
-def spread(values: pd.Series, digits: int) -> str:
-    """Median, with least and greatest."""
-    low, middle, high = (values.quantile(q) for q in (0.0, 0.5, 1.0))
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
 def promise_table(rows: pd.DataFrame) -> pd.DataFrame:
     """By optimizer and rate."""
     own = rows[rows["part"] == "promise"]
@@ -221,10 +202,10 @@ def promise_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "between": groups["smallest_cosine_between"].median().round(2),
-            "uphill_percent": groups["uphill_percent"].agg(spread, 0),
-            "cosine_uphill": groups["mean_cosine_uphill"].agg(spread, 2),
-            "given_back_percent": groups["given_back_percent"].agg(spread, 1),
-            "loss": groups["loss"].agg(spread, 4),
+            "uphill_percent": groups["uphill_percent"].agg(common.spread, 0),
+            "cosine_uphill": groups["mean_cosine_uphill"].agg(common.spread, 2),
+            "given_back_percent": groups["given_back_percent"].agg(common.spread, 1),
+            "loss": groups["loss"].agg(common.spread, 4),
         }
     )
 
@@ -235,27 +216,21 @@ def rate_table(rows: pd.DataFrame) -> pd.DataFrame:
     own = rows[rows["part"] == "rate"]
     own = own.assign(loss_sum=own[names].sum(axis=1, skipna=False))
     groups = own.groupby(["rate", "schedule"])
-    table = groups[[*names, "loss_sum"]].agg(spread, 3)
+    table = groups[[*names, "loss_sum"]].agg(common.spread, 3)
     table["diverged"] = groups["loss_sum"].agg(lambda losses: losses.isna().sum())
     return table
 
 
-ORANGE, BLUE, GREEN, GRAY = "#d55e00", "#0072b2", "#009e73", "#777777"
-
-
 def draw(rows: pd.DataFrame, file: Path) -> None:
     """Steps uphill by optimizer, how much look-ahead and heavy ball give back."""
-    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "paretonas", "font.size": 9})
+    plt.rcParams.update({"svg.fonttype": "none", "font.size": 9})
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     draw_uphill(rows[rows["part"] == "promise"], panels[0])
     draw_given_back(rows[rows["part"] == "promise"], panels[1])
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, file)
 
 
-def draw_uphill(own: pd.DataFrame, axes: Axes) -> None:
+def draw_uphill(own: pd.DataFrame, axes: plt.Axes) -> None:
     """After surgery: how many steps point uphill for some task."""
     shown = [
         ("SGD", "UPGrad"), ("Nesterov", "UPGrad"), ("momentum", "UPGrad"),
@@ -280,7 +255,7 @@ def draw_uphill(own: pd.DataFrame, axes: Axes) -> None:
     axes.legend(frameon=False, loc="upper right")
 
 
-def draw_given_back(own: pd.DataFrame, axes: Axes) -> None:
+def draw_given_back(own: pd.DataFrame, axes: plt.Axes) -> None:
     """Heavy ball against look-ahead over learning rates."""
     for optimizer, color in (("momentum", ORANGE), ("Nesterov", BLUE)):
         for images, line in (("all", "-"), ("64", "--")):

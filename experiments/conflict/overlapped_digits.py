@@ -130,11 +130,11 @@ def overlapped(
     return functional.avg_pool2d(torch.maximum(above, below), 2)
 
 
-def slants(digits: Float[Tensor, "k 1 28 28"]) -> Float[Tensor, " k"]:
+def slants(digits: Float[Tensor, "k 1 s s"]) -> Float[Tensor, " k"]:
     """How far the ink leans: pixels to the side for one down, by second moments."""
     ink = (digits - digits.min()).squeeze(1)
     ink = ink / ink.sum(dim=(1, 2), keepdim=True)
-    place = torch.arange(28.0)
+    place = torch.arange(float(digits.shape[-1]))
     row = place[:, None] - (ink * place[:, None]).sum(dim=(1, 2), keepdim=True)
     column = place - (ink * place).sum(dim=(1, 2), keepdim=True)
     return (ink * row * column).sum(dim=(1, 2)) / (ink * row * row).sum(dim=(1, 2))

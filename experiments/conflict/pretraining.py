@@ -32,21 +32,20 @@ on the plain mean) and `docs/where-conflict-appears/pretraining.svg`.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, GREEN, HERE, ORANGE, PAGES, PINK, TUNED, YELLOW, Make, Row
 from scipy_passages import (
     MODULES,
     TASKS,
@@ -74,18 +73,11 @@ from paretonas.solvers import (
     UPGrad,
 )
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-PAGES = HERE.parents[1] / "docs" / "where-conflict-appears"
-Row = dict[str, object]
-
-MEAN, TUNED = "plain mean", "tuned weights"
+PLAIN = "plain mean"  # as the rows call the plain sum
 APART = 100  # the seed by which the learning rate and the weights are chosen; it is not reported
 GRID, NOTHING, COUNTS = "grid", "no pre-training", "counts of words"
 
-METHODS: dict[str, Callable[[torch.Generator], Solver]] = {
+METHODS: dict[str, Make] = {
     "RandomWeights": RandomWeights,
     "PCGrad": PCGrad,
     "UPGrad": lambda generator: UPGrad(),
@@ -110,6 +102,7 @@ class Settings:
         looks: at the angles, in the trainings on the plain mean.
         draws: of labeled passages for a linear model downstream.
         tune_steps: of each fine-tuning.
+        processes: that train side by side.
         csv: where the rows go; the angles go beside; None writes nothing.
         figure: where the figure goes; None draws nothing.
     """
@@ -126,6 +119,7 @@ class Settings:
     looks: int = 10
     draws: int = 2
     tune_steps: int = 60
+    processes: int = 1
     csv: Path | None = HERE / "pretraining.csv"
     figure: Path | None = PAGES / "pretraining.svg"
 
@@ -141,28 +135,20 @@ class Plan:
     weights: tuple[float, ...] | None = None
 
 
+QUICK = {
+    "modules": ("integrate", "ndimage"), "methods": ("UPGrad",), "grid": ((1.0,), (1.0,)),
+    "rates": (1e-2,), "seeds": 1, "steps": 40, "looks": 4, "draws": 1, "tune_steps": 20,
+}  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.show and settings.csv is not None:
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    if show:
         frame, angles = pd.read_csv(settings.csv), pd.read_csv(beside(settings.csv))
-        report(frame, angles, settings)
-        return frame
-    if chosen.quick:
-        settings = replace(
-            settings, modules=("integrate", "ndimage"), methods=("UPGrad",), grid=((1.0,), (1.0,)),
-            rates=(1e-2,), seeds=1, steps=40, looks=4, draws=1, tune_steps=20, csv=None,
-            figure=None,
-        )  # fmt: skip
-    if chosen.jobs == 1:
-        frame, angles = everything(settings, partial(map, partial(train, settings)))
     else:
-        with ProcessPoolExecutor(chosen.jobs, get_context("spawn")) as pool:
-            frame, angles = everything(settings, partial(pool.map, partial(train, settings)))
+        with common.side_by_side(settings.processes) as each:
+            frame, angles = everything(settings, partial(each, partial(train, settings)))
     report(frame, angles, settings)
     return frame
 
@@ -183,7 +169,7 @@ def everything(
     singles = [row for row, _ in each(alone)]
     losses = np.array([row[f"valid_{row['method']}_loss"] for row in singles], dtype=float)
     losses = losses.reshape(len(settings.rates), len(TASKS))
-    rate = settings.rates[int((losses / losses.min(0)).mean(1).argmin())]
+    rate = common.best_of(settings.rates, losses)
     print(pd.DataFrame(losses, settings.rates, TASKS).round(4).to_string())
 
     grid = [(1.0, a, b) for a in settings.grid[0] for b in settings.grid[1]]
@@ -222,7 +208,7 @@ def compared(
     """All trainings of one seed."""
     yield from (Plan(task, seed, rate, (task,)) for task in TASKS)
     yield from (Plan(" + ".join(two), seed, rate, two) for two in combinations(TASKS, 2))
-    yield Plan(MEAN, seed, rate)
+    yield Plan(PLAIN, seed, rate)
     yield Plan(TUNED, seed, rate, weights=tuned)
     yield from (Plan(method, seed, rate) for method in settings.methods)
     yield Plan(NOTHING, seed, rate, ())
@@ -250,7 +236,7 @@ def train(settings: Settings, plan: Plan) -> Trained:
     state: object = None
     seconds = []
     for step in range(settings.steps if plan.tasks else 0):
-        if plan.method == MEAN and step % every == 0:
+        if plan.method == PLAIN and step % every == 0:
             rows = torch.randint(len(words), (4 * settings.batch,), generator=looking)
             gradients = TaskGradients(shared, heads=heads)
             gradients.add(network.losses(corrupt(words[rows], looking), plan.tasks))
@@ -424,7 +410,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         ]
     for column in ("delta_m_test", "probe"):
         by_seed = frame.pivot(index="seed", columns="method", values=column)
-        wins = by_seed.lt(by_seed[MEAN], axis=0).sum()
+        wins = by_seed.lt(by_seed[PLAIN], axis=0).sum()
         table[f"won_{column}"] = [wins[method] for method in table.index]
     table["milliseconds"] = frame.groupby("method")["milliseconds"].median().round(1)
     return table
@@ -447,11 +433,11 @@ def agreement(angles: pd.DataFrame) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame, angles: pd.DataFrame, target: Path) -> None:
     """Angles over training and by layer; what each method does to each task and downstream."""
-    colors = {"masked": "#0072b2", "next": "#d55e00", "replaced": "#009e73"}
+    colors = {"masked": BLUE, "next": ORANGE, "replaced": GREEN}
     between = {
-        "masked / next": "#cc79a7",
-        "masked / replaced": "#0072b2",
-        "next / replaced": "#e69f00",
+        "masked / next": PINK,
+        "masked / replaced": BLUE,
+        "next / replaced": YELLOW,
     }
     plt.rcParams["svg.hashsalt"] = "pretraining"
     figure, ((over, deep), (each, after)) = plt.subplots(

@@ -24,16 +24,16 @@ Writes `sharing.csv` (a row per training) and `docs/where-conflict-appears/shari
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib
-import numpy as np
+import common
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from common import BLUE, GRAY, HERE, ORANGE, PAGES, PLAIN, SOLVERS, Make
 from overlapped_digits import pairs
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,44 +42,23 @@ from paretonas import backward
 from paretonas.conflict import Recorder
 from paretonas.multitask import TaskGradients
 from paretonas.solvers import (
-    IMTLG,
-    MGDA,
-    CAGrad,
-    GradNorm,
-    InverseMagnitude,
     LinearScalarization,
-    NashMTL,
-    RandomWeights,
-    Solver,
-    UPGrad,
 )
 from search_spaces.images import digits_8x8, mnist_5k
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Make = Callable[[torch.Generator], Solver]
 Split = tuple[Tensor, Tensor]  # images and their digits
 
 SEPARATE, HARD, SOFT = "separate", "hard", "soft"
-TUNED = "soft, tuned weight"
+SOFT_TUNED = "soft, tuned weight"
 PLACES, COLLECTIONS = "two places of one image", "two collections of digits"
-SOLVERS: dict[str, Make] = {
-    "plain sum": lambda generator: LinearScalarization(),
-    "RandomWeights": lambda generator: RandomWeights(generator),
-    "GradNorm": lambda generator: GradNorm(),
-    "InverseMagnitude": lambda generator: InverseMagnitude(),
-    "CAGrad": lambda generator: CAGrad(),
-    "IMTLG": lambda generator: IMTLG(),
-    "NashMTL": lambda generator: NashMTL(),
-    "UPGrad": lambda generator: UPGrad(),
-    "MGDA": lambda generator: MGDA(),
-}
+COMPARED = (
+    PLAIN, "RandomWeights", "GradNorm", "InverseMagnitude", "CAGrad", "IMTLG", "NashMTL", "UPGrad",
+    "MGDA",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is compared.
 
     Attributes:
@@ -87,7 +66,6 @@ class Settings:
         solvers: names in `SOLVERS`.
         weights: of the penalty, among which the fixed one is tuned.
         rates: learning rates to choose from.
-        seeds: how many.
         steps: of each training.
         batch: images per step and task.
         look_every: steps between two looks at gradients.
@@ -96,33 +74,23 @@ class Settings:
     """
 
     problems: tuple[str, ...] = (PLACES, COLLECTIONS)
-    solvers: tuple[str, ...] = tuple(SOLVERS)
+    solvers: tuple[str, ...] = COMPARED
     weights: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-8, 3))
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    seeds: int = 5
     steps: int = 400
     batch: int = 50
     look_every: int = 20
     csv: Path | None = HERE / "sharing.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "sharing.svg"
+    figure: Path | None = PAGES / "sharing.svg"
+
+
+QUICK = {"weights": (1e-2, 1.0), "rates": (3e-3,), "seeds": 1, "steps": 100}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    if chosen.quick:
-        settings = replace(settings, weights=(1e-2, 1.0), rates=(3e-3,), seeds=1, steps=100)
-        settings = replace(settings, csv=None, figure=None)
-    if chosen.show and settings.csv is not None:
-        frame = pd.read_csv(settings.csv)
-    else:
-        frame = judged(pd.DataFrame(list(measure(settings)))).round(4)
-        if settings.csv is not None:
-            frame.to_csv(settings.csv, index=False)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    (frame,) = common.written(show, lambda: [measure(settings)], settings.csv)
     for problem in dict.fromkeys(frame["problem"]):
         print(f"\n{problem}\n{summary(frame[frame['problem'] == problem]).to_string()}")
     if settings.figure is not None:
@@ -130,7 +98,12 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
     return frame
 
 
-def measure(settings: Settings) -> Iterator[dict[str, object]]:
+def measure(settings: Settings) -> pd.DataFrame:
+    """One row per training, and the tuned weight."""
+    return judged(pd.DataFrame(trained(settings))).round(4)
+
+
+def trained(settings: Settings) -> Iterator[dict[str, object]]:
     """One row per training."""
     for problem in settings.problems:
         rate = best_rate(problem, settings)
@@ -146,15 +119,14 @@ def best_rate(problem: str, settings: Settings) -> float:
     """The learning rate at which separate networks err least on `valid`."""
     if len(settings.rates) == 1:
         return settings.rates[0]
-    plain = SOLVERS["plain sum"]
+    plain = SOLVERS[PLAIN]
     found = [train(problem, SEPARATE, plain, rate, 0, settings) for rate in settings.rates]
-    errors = np.array([[row["valid_1"], row["valid_2"]] for row in found])
-    return settings.rates[int((errors / errors.min(0)).mean(1).argmin())]
+    return common.best_of(settings.rates, [[row["valid_1"], row["valid_2"]] for row in found])
 
 
 def trainings(settings: Settings) -> Iterator[tuple[str, str, Make, int]]:
     """What is trained from each seed: its name, the sharing, the solver, how wide."""
-    plain = SOLVERS["plain sum"]
+    plain = SOLVERS[PLAIN]
     yield SEPARATE, SEPARATE, plain, 1
     yield HARD, HARD, plain, 1
     yield "hard, twice as wide", HARD, plain, 2
@@ -269,14 +241,13 @@ def train(
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
     """Add delta-m against the mean errors of separate networks, and the tuned weight."""
+    alone = frame[frame["method"] == SEPARATE]
     for split in ("valid", "test"):
-        columns = [f"{split}_1", f"{split}_2"]
-        alone = frame[frame["method"] == SEPARATE].groupby("problem")[columns].mean()
-        relative = frame[columns] / alone.loc[frame["problem"]].to_numpy() - 1
-        frame[f"delta_m_{split}"] = 100 * relative.mean(axis=1)
+        errors = [f"{split}_1", f"{split}_2"]
+        frame[f"delta_m_{split}"] = common.delta_m(frame, alone, ["problem"], errors)
     grid = frame[frame["method"].str.startswith("weight ")]
     best = frame.loc[grid.groupby(["problem", "seed"])["delta_m_valid"].idxmin()]
-    return pd.concat([frame, best.assign(method=TUNED)], ignore_index=True)
+    return pd.concat([frame, best.assign(method=SOFT_TUNED)], ignore_index=True)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -298,7 +269,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame, target: Path) -> None:
     """Draw delta-m against the weight of the penalty, and against the distance that came of it."""
-    plt.rcParams["svg.hashsalt"] = "sharing"
     problems = list(dict.fromkeys(frame["problem"]))
     figure, panels = plt.subplots(
         2, len(problems), figsize=(11, 9), layout="constrained", squeeze=False
@@ -308,12 +278,12 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
         grid = rows[rows["method"].str.startswith("weight ")]
         weights = grid["method"].str.removeprefix("weight ").astype(float)
         delta = grid.groupby(weights)["delta_m_test"]
-        above.plot(delta.median().index, delta.median(), "o-", color="#0072b2", lw=2)
+        above.plot(delta.median().index, delta.median(), "o-", color=BLUE, lw=2)
         above.fill_between(
-            delta.median().index, delta.min(), delta.max(), color="#0072b2", alpha=0.15, lw=0
+            delta.median().index, delta.min(), delta.max(), color=BLUE, alpha=0.15, lw=0
         )
         middle = rows.groupby("method")[["delta_m_test", "apart"]].median()
-        for method, color in ((SEPARATE, "#777777"), (HARD, "#d55e00")):
+        for method, color in ((SEPARATE, GRAY), (HARD, ORANGE)):
             level = middle.loc[method, "delta_m_test"]
             above.axhline(level, color=color, lw=1.5, ls="--")
             above.annotate(method, (weights.max(), level), ha="right", va="bottom", color=color)
@@ -323,8 +293,8 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
         order.sort(key=lambda method: -middle.loc[method, "delta_m_test"])
         for place, method in enumerate(order):
             values = rows.loc[rows["method"] == method, "delta_m_test"]
-            color = "#d55e00" if method.startswith("hard") else "#0072b2"
-            color = {SEPARATE: "#777777", TUNED: "black"}.get(method, color)
+            color = ORANGE if method.startswith("hard") else BLUE
+            color = {SEPARATE: GRAY, SOFT_TUNED: "black"}.get(method, color)
             if values.median() > 100:
                 below.annotate(
                     f"{values.median():.0f} >", (0.98, place), ha="right", va="center",
@@ -334,15 +304,12 @@ def draw(frame: pd.DataFrame, target: Path) -> None:
             below.plot([values.min(), values.max()], [place] * 2, color=color, lw=1.5, alpha=0.5)
             below.plot(values, [place] * len(values), "o", color=color, ms=3, alpha=0.5)
             below.plot(middle.loc[method, "delta_m_test"], place, "D", color=color, ms=6)
-        below.axvline(0, color="#777777", lw=1)
+        below.axvline(0, color=GRAY, lw=1)
         below.set_yticks(range(len(order)), order)
         below.set_ylim(-0.6, len(order) - 0.4)
         below.grid(axis="y", alpha=0.25)
         below.set(xlabel=f"delta-m on test, %: median and range of {rows['seed'].nunique()} seeds")
-    for axes in panels.flat:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(target, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, target, salt="sharing")
 
 
 if __name__ == "__main__":

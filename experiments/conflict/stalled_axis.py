@@ -17,16 +17,16 @@ Writes `stalled_axis.csv` (a row per training) and `docs/where-conflict-appears/
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from optimizers import spread
+from common import BLUE, HERE, ORANGE, PAGES, Row
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, Optimizer
@@ -37,12 +37,7 @@ from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem
 from search_spaces.images import digits_8x8
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Row = dict[str, object]
-Make = Callable[[list[Tensor]], Optimizer]
+Step = Callable[[list[Tensor]], Optimizer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +62,16 @@ class OffAllOthers(WeightingSolver):
         return Answer(terms / np.where(norms > 0, norms, 1.0), state=state)
 
 
+PLAIN = "mean"  # the plain sum, as the rows call it
 SOLVERS: dict[str, Callable[[], WeightingSolver]] = {
-    "mean": LinearScalarization,
+    PLAIN: LinearScalarization,
     "UPGrad": UPGrad,
     "PriorityProjection": PriorityProjection,
     "off all others": OffAllOthers,
 }
 
 
-STEPPED_BY: dict[str, Make] = {
+STEPPED_BY: dict[str, Step] = {
     "SGD": lambda weights: SGD(weights, lr=0.1),
     "Adam": lambda weights: Adam(weights, lr=0.003),
 }
@@ -95,29 +91,27 @@ class Settings:
     seeds: int = 5
     steps: int = 300
     csv: Path | None = HERE / "stalled_axis.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "stalled_axis.svg"
+    figure: Path | None = PAGES / "stalled_axis.svg"
+
+
+QUICK = {"seeds": 1, "steps": 60}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, print the table, and return the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.show and settings.csv is not None:
-        rows = pd.read_csv(settings.csv)
-    else:
-        if chosen.quick:
-            settings = replace(settings, seeds=1, steps=60, csv=None, figure=None)
-        torch.set_num_threads(1)
-        found = [row for seed in range(settings.seeds) for row in trained(seed, settings)]
-        rows = pd.DataFrame(found).round(5)
-        if settings.csv is not None:
-            rows.to_csv(settings.csv, index=False)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    (rows,) = common.written(show, lambda: [measure(settings)], settings.csv)
     print(table(rows).to_string())
     if settings.figure is not None:
         draw(rows, settings.figure)
     return rows
+
+
+def measure(settings: Settings) -> pd.DataFrame:
+    """A row per training."""
+    return pd.DataFrame(
+        row for seed in range(settings.seeds) for row in trained(seed, settings)
+    ).round(5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +188,7 @@ def trained(seed: int, settings: Settings) -> Iterator[Row]:
         print(f"seed {seed}, {optimizer}", flush=True)
 
 
-def seen_in(clients: Clients, make: Make, solver: Solver, steps: int) -> pd.DataFrame:
+def seen_in(clients: Clients, make: Step, solver: Solver, steps: int) -> pd.DataFrame:
     """Train on all images of the clients: what is seen at each step."""
     weights = torch.nn.Parameter(torch.zeros(65, 10, dtype=torch.float64))
     optimizer = make([weights])
@@ -227,15 +221,12 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby(["optimizer", "solver"], sort=False)
     digits = {"cosine_alike": 2, "cosine_unlike": 2, "gap": 3, "smallest_cosine": 3}
     digits |= {"relative_length": 3, "error_low": 1, "error_high": 1}
-    return pd.DataFrame({name: groups[name].agg(spread, n) for name, n in digits.items()})
-
-
-ORANGE, BLUE, GRAY = "#d55e00", "#0072b2", "#666666"
+    return pd.DataFrame({name: groups[name].agg(common.spread, n) for name, n in digits.items()})
 
 
 def draw(rows: pd.DataFrame, file: Path) -> None:
     """Errors on both halves of the digits, and what the certificate says."""
-    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "paretonas", "font.size": 9})
+    plt.rcParams.update({"svg.fonttype": "none", "font.size": 9})
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained", sharey=True)
     names = list(dict.fromkeys(rows["solver"]))[::-1]
     for axes, optimizer in zip(panels, STEPPED_BY, strict=True):
@@ -247,18 +238,16 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
                 axes.plot(mine[column].median(), place, "D", color=color, ms=6)
             seen = mine[["smallest_cosine", "relative_length", "gap"]].median().abs()
             note = "smallest cosine {:.2f}, length {:.2f}, gap {:.2f}".format(*seen)
-            axes.annotate(note, (50, place + 0.2), ha="center", color=GRAY, fontsize=8)
+            axes.annotate(note, (50, place + 0.2), ha="center", color="#666666", fontsize=8)
         axes.set(title=f"stepped by {optimizer}", xlabel="wrong digits, %")
         axes.set(xlim=(-4, 104), ylim=(-0.6, len(names) - 0.4))
         axes.grid(axis="y", alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(names)), names)
     for color, label in ((BLUE, "digits 0 to 4: two clients"), (ORANGE, "5 to 9: one client")):
         panels[0].plot([], [], "D", color=color, label=label)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(file, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, file)
 
 
 if __name__ == "__main__":

@@ -25,15 +25,16 @@ and `docs/where-conflict-appears/task-dominance.svg`.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, GRAY, GREEN, HERE, ORANGE, PAGES, PLAIN, SOLVERS, TUNED, Make
 from overlapped_digits import Pairs, pairs
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,39 +42,16 @@ from torch.nn import functional
 from paretonas import backward
 from paretonas.conflict import Recorder
 from paretonas.multitask import TaskGradients
-from paretonas.solvers import (
-    MGDA,
-    CAGrad,
-    GradNorm,
-    InverseMagnitude,
-    LinearScalarization,
-    NashMTL,
-    RandomWeights,
-    Solver,
-    UncertaintyWeighting,
-    UPGrad,
-)
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Row = dict[str, object]
-Make = Callable[[torch.Generator], Solver]
 
 TASKS = ("left", "right")
-SUM, ALONE, TUNED, LENGTHS = "plain sum", "single-task", "tuned weights", "InverseMagnitude"
-METHODS: dict[str, Make] = {
-    SUM: lambda generator: LinearScalarization(),
-    "RandomWeights": lambda generator: RandomWeights(generator),
-    "UncertaintyWeighting": lambda generator: UncertaintyWeighting(),
-    "GradNorm": lambda generator: GradNorm(),
-    LENGTHS: lambda generator: InverseMagnitude(),
-    "MGDA": lambda generator: MGDA(),
-    "UPGrad": lambda generator: UPGrad(),
-    "CAGrad": lambda generator: CAGrad(),
-    "NashMTL": lambda generator: NashMTL(),
-}
+ALONE, LENGTHS = "single-task", "InverseMagnitude"
+METHODS = {
+    name: SOLVERS[name]
+    for name in (
+        PLAIN, "RandomWeights", "UncertaintyWeighting", "GradNorm", LENGTHS, "MGDA", "UPGrad",
+        "CAGrad", "NashMTL",
+    )
+}  # fmt: skip
 ONE_HEAD, LINEAR, DEEP = "one head, told the question", "linear heads", "heads of two layers"
 
 
@@ -95,7 +73,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is compared.
 
     Attributes:
@@ -103,10 +81,8 @@ class Settings:
         widths: of the sweep.
         few: labels of the right digit where data are unequal.
         heavy: factor of the right digit's loss where weights are unequal.
-        methods: names in `METHODS`, `SUM` first.
+        methods: names in `METHODS`, `PLAIN` first.
         ratios: factors on the right digit's loss among which weights are tuned.
-        rates: learning rates to choose from.
-        seeds: how many.
         steps: of each training.
         batch: images per step and task.
         look_every: steps between two looks at gradients.
@@ -121,35 +97,24 @@ class Settings:
     heavy: float = 10.0
     methods: tuple[str, ...] = tuple(METHODS)
     ratios: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-5, 1))
-    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    seeds: int = 5
     steps: int = 400
     batch: int = 50
     look_every: int = 20
     csv: Path | None = HERE / "task_dominance.csv"
     course: Path | None = HERE / "task_dominance_course.csv"
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "task-dominance.svg"
+    figure: Path | None = PAGES / "task-dominance.svg"
+
+
+QUICK = {
+    "widths": (8, 32), "methods": (PLAIN, "GradNorm", LENGTHS, "UPGrad"), "ratios": (0.1, 1),
+    "rates": (1e-2,), "seeds": 1, "steps": 100,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    if chosen.quick:
-        settings = replace(
-            settings, widths=(8, 32), methods=(SUM, "GradNorm", LENGTHS, "UPGrad"), ratios=(0.1, 1),
-            rates=(1e-2,), seeds=1, steps=100, csv=None, course=None, figure=None,
-        )  # fmt: skip
-    if chosen.show and settings.csv is not None and settings.course is not None:
-        frame, course = pd.read_csv(settings.csv), pd.read_csv(settings.course)
-    else:
-        frame, course = measure(settings)
-        if settings.csv is not None and settings.course is not None:
-            frame.to_csv(settings.csv, index=False)
-            course.to_csv(settings.course, index=False)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    frame, course = common.written(show, lambda: measure(settings), settings.csv, settings.course)
     for title, table in tables(frame, settings).items():
         print(f"\n{title}\n{table.to_string()}")
     if settings.figure is not None:
@@ -166,7 +131,7 @@ def measure(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
         for method, case, tasks, make in trainings(settings):
             found, course = train(case, tasks, make, rate, seed, settings)
             rows.append({"seed": seed, "method": method, **vars(case), **found})
-            if tasks == TASKS and method in (SUM, LENGTHS) and case == unequal(settings):
+            if tasks == TASKS and method in (PLAIN, LENGTHS) and case == unequal(settings):
                 courses.append(course.assign(seed=seed, method=method))
         print(f"seed {seed} of {settings.seeds}: {len(rows)} trainings", flush=True)
     return judged(pd.DataFrame(rows)).round(4), pd.concat(courses).round(4)
@@ -179,23 +144,22 @@ def unequal(settings: Settings, width: int | None = None) -> Case:
 
 def trainings(settings: Settings) -> Iterator[tuple[str, Case, tuple[str, ...], Make]]:
     """All trainings of one seed."""
-    plain, both = METHODS[SUM], unequal(settings)
+    plain, both = METHODS[PLAIN], unequal(settings)
     widths = sorted({*settings.widths, settings.narrow, settings.roomy})
     for width in widths:
         yield ALONE, Case(width=width), ("left",), plain
         for labels in (9000, settings.few):
             yield ALONE, Case(labels, width=width), ("right",), plain
     for labels, weight in ((9000, 1.0), (settings.few, 1.0), (9000, settings.heavy)):
-        yield SUM, Case(labels, weight, settings.narrow), TASKS, plain
+        yield PLAIN, Case(labels, weight, settings.narrow), TASKS, plain
     for width in (settings.narrow, settings.roomy):
         case = unequal(settings, width)
         for method in settings.methods:
             yield method, case, TASKS, METHODS[method]
         for ratio in settings.ratios:
             if ratio != 1:  # that is the sum
-                weights = torch.tensor([1.0, ratio]) / (1 + ratio)
-                yield f"x {ratio:.3g}", case, TASKS, lambda _, w=weights: LinearScalarization(w)
-    for method in (SUM, LENGTHS):
+                yield f"x {ratio:.3g}", case, TASKS, common.weighted(ratio)
+    for method in (PLAIN, LENGTHS):
         for width in widths:
             if width not in (settings.narrow, settings.roomy):
                 yield method, unequal(settings, width), TASKS, METHODS[method]
@@ -260,9 +224,9 @@ def best_rate(settings: Settings) -> float:
     for i, rate in enumerate(settings.rates):
         for j, (task, labels) in enumerate(alone):
             case = Case(labels, width=settings.narrow)
-            found, _ = train(case, (task,), METHODS[SUM], rate, 0, settings)
+            found, _ = train(case, (task,), METHODS[PLAIN], rate, 0, settings)
             errors[i, j] = found[f"valid_{task}"]
-    return settings.rates[int((errors / errors.min(0)).mean(1).argmin())]
+    return common.best_of(settings.rates, errors)
 
 
 def train(
@@ -362,15 +326,15 @@ def tables(frame: pd.DataFrame, settings: Settings) -> dict[str, pd.DataFrame]:
     errors = [f"{split}_{task}" for task in TASKS for split in ("train", "test")]
     alone = frame[frame["method"] == ALONE]
     narrow = frame["width"].eq(settings.narrow)
-    plain = frame[narrow & frame["heads"].eq(LINEAR) & frame["method"].isin([ALONE, SUM])]
+    plain = frame[narrow & frame["heads"].eq(LINEAR) & frame["method"].isin([ALONE, PLAIN])]
     harm = plain.groupby(["method", "labels", "weight"])[errors].median()
     for task in TASKS:
         harm[f"gap_{task}"] = harm[f"test_{task}"] - harm[f"train_{task}"]
     told = ["dominance_early", "dominance_late", "magnitude_similarity", "cosine"]
     told.append("in_conflict_percent")
-    seen = plain[plain["method"] == SUM].groupby(["labels", "weight"])[told].median()
+    seen = plain[plain["method"] == PLAIN].groupby(["labels", "weight"])[told].median()
     both = frame[frame["labels"].eq(settings.few) & frame["weight"].eq(settings.heavy)]
-    both = both[both["method"].isin([SUM, LENGTHS])]
+    both = both[both["method"].isin([PLAIN, LENGTHS])]
     depth = both[both["width"] == settings.narrow].groupby(["heads", "method"])
     room = both[both["heads"] == LINEAR].groupby(["method", "width"])
     lonely = alone[alone["labels"].eq(settings.few) | alone["train_left"].notna()]
@@ -419,43 +383,41 @@ def compared(frame: pd.DataFrame, settings: Settings, width: int) -> pd.DataFram
     rows = frame[frame["method"] != ALONE]
     for key, value in vars(unequal(settings, width)).items():
         rows = rows[rows[key] == value]
-    grid = rows[rows["method"].str.startswith("x ") | rows["method"].eq(SUM)]
+    grid = rows[rows["method"].str.startswith("x ") | rows["method"].eq(PLAIN)]
     tuned = rows.loc[grid.groupby("seed")["delta_m_valid"].idxmin()].assign(method=TUNED)
     return pd.concat([rows[~rows["method"].str.startswith("x ")], tuned])
 
 
 def draw(frame: pd.DataFrame, course: pd.DataFrame, settings: Settings) -> None:
     """Draw how it goes, who leads, what room does, and the cures."""
-    plt.rcParams["svg.hashsalt"] = "task-dominance"
-    blue, orange, gray = "#0072b2", "#d55e00", "#777777"
     figure, grid = plt.subplots(2, 2, figsize=(11, 8.6), layout="constrained")
     (went, leads), (room, cured) = grid
-    plain = course[course["method"] == SUM].groupby("step").median(numeric_only=True)
-    for task, color in zip(TASKS, (blue, orange), strict=True):
+    plain = course[course["method"] == PLAIN].groupby("step").median(numeric_only=True)
+    for task, color in zip(TASKS, (BLUE, ORANGE), strict=True):
         for split, line in (("train", "--"), ("valid", "-")):
             went.plot(plain.index, plain[f"{split}_{task}"], line, color=color, lw=2)
     narrow = frame[frame["method"].eq(ALONE) & frame["width"].eq(settings.narrow)]
     alone = narrow.groupby("labels")["valid_left"].median()[9000]
-    went.axhline(alone, color=gray, lw=1)
+    went.axhline(alone, color=GRAY, lw=1)
     went.annotate(
-        "left digit alone, valid", (plain.index[-1], alone), ha="right", va="bottom", color=gray
+        "left digit alone, valid", (plain.index[-1], alone), ha="right", va="bottom", color=GRAY
     )
     end = plain.iloc[-1]
     for text, place, color in (
-        ("left digit: underfits, train = valid", end["valid_left"] - 8, blue),
-        ("right digit, valid: overfits", end["valid_right"] + 2, orange),
-        ("right digit, train", end["train_right"] + 1, orange),
+        ("left digit: underfits, train = valid", end["valid_left"] - 8, BLUE),
+        ("right digit, valid: overfits", end["valid_right"] + 2, ORANGE),
+        ("right digit, train", end["train_right"] + 1, ORANGE),
     ):
         went.annotate(text, (plain.index[-1], place), ha="right", va="bottom", color=color)
     title = f"{settings.few} labels and a loss x {settings.heavy:g} on the right"
     went.set(title=f"Plain sum, {title}", xlabel="step", ylim=(-2, 100))
     went.set_ylabel("wrong, % (solid: valid, dashed: train)")
-    for method, color in ((SUM, orange), (LENGTHS, "#009e73")):
+    for method, color in ((PLAIN, ORANGE), (LENGTHS, GREEN)):
         own = course[course["method"] == method].groupby("step")["dominance"]
         middle = own.median()
         leads.plot(middle.index, middle, color=color, lw=2, label=method)
         leads.fill_between(middle.index, own.min(), own.max(), color=color, alpha=0.15, lw=0)
-    leads.axhline(0.5, color=gray, lw=1)
+    leads.axhline(0.5, color=GRAY, lw=1)
     leads.legend(frameon=False, loc="lower left")
     leads.set(
         title="Who leads: the right digit's share of length", xlabel="step", ylim=(0, 1.02),
@@ -465,9 +427,9 @@ def draw(frame: pd.DataFrame, course: pd.DataFrame, settings: Settings) -> None:
     both = both[both["heads"] == LINEAR]
     lonely = frame[frame["method"].eq(ALONE) & frame["valid_left"].notna()]
     for name, rows, color in (
-        (SUM, both[both["method"] == SUM], orange),
-        (LENGTHS, both[both["method"] == LENGTHS], "#009e73"),
-        ("left digit alone", lonely, gray),
+        (PLAIN, both[both["method"] == PLAIN], ORANGE),
+        (LENGTHS, both[both["method"] == LENGTHS], GREEN),
+        ("left digit alone", lonely, GRAY),
     ):
         own = rows.groupby("width")["test_left"]
         room.plot(own.median().index, own.median(), "o-", color=color, lw=2, label=name)
@@ -482,23 +444,20 @@ def draw(frame: pd.DataFrame, course: pd.DataFrame, settings: Settings) -> None:
         rows = compared(frame, settings, width)
         if width == settings.narrow:
             order = rows.groupby("method")["delta_m_test"].median().sort_values(ascending=False)
-        color = orange if width == settings.narrow else blue
+        color = ORANGE if width == settings.narrow else BLUE
         for place, method in enumerate(order.index):
             values, at = rows.loc[rows["method"] == method, "delta_m_test"], place + shift
             cured.plot([values.min(), values.max()], [at, at], color=color, lw=1.5, alpha=0.5)
             cured.plot(values.median(), at, color=color, ls="", ms=6, **style)
         cured.plot([], [], color=color, ls="", label=f"{width} features", **style)
     cured.legend(frameon=False)
-    cured.axvline(0, color=gray, lw=1)
+    cured.axvline(0, color=GRAY, lw=1)
     cured.set_yticks(range(len(order)), order.index)
     cured.grid(axis="y", alpha=0.25)
     seeds = frame["seed"].nunique()
     title = f"Cures: median and range of {seeds} seeds"
     cured.set(title=title, xlabel="delta-m against single-task networks, % (0: as good)")
-    for axes in grid.flat:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(settings.figure, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, settings.figure, salt="task-dominance")
 
 
 if __name__ == "__main__":

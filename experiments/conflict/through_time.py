@@ -32,17 +32,18 @@ Writes `through_time.csv` (a row per training), `through_time_steps.csv` (by row
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, GREEN, HERE, ORANGE, PAGES, PINK, SKY, TUNED, YELLOW, Make, weighted
 from overlapped_digits import slants
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,22 +53,17 @@ from paretonas.jacobian import assign, jacobian
 from paretonas.solvers import (
     IMTLG,
     MGDA,
-    LinearScalarization,
     NashMTL,
     PriorityProjection,
     RandomWeights,
-    Solver,
     UPGrad,
 )
 from search_spaces.images import mnist_5k
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
 SIDE = 14  # rows and columns of a digit
 NAMES = ("early", "late")
-EARLY_ALONE, LATE_ALONE, MEAN, TUNED = "early alone", "late alone", "mean", "tuned weights"
+EARLY_ALONE, LATE_ALONE = "early alone", "late alone"
+PLAIN = "mean"  # the plain sum, as the rows call it
 RATIOS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of the late weight to the early one
 
 
@@ -98,21 +94,16 @@ class Method:
         order: of the losses, as the solver gets them.
     """
 
-    make: Callable[[torch.Generator], Solver]
+    make: Make
     cut: int | None = None
     by_step: bool = False
     order: tuple[int, int] = (0, 1)
 
 
-def fixed(ratio: float) -> Callable[[torch.Generator], Solver]:
-    """Weights in this ratio, late to early."""
-    return lambda generator: LinearScalarization(torch.tensor([1.0, ratio]) / (1 + ratio))
-
-
 METHODS = {
-    MEAN: Method(fixed(1.0)),
+    PLAIN: Method(weighted(1.0)),
     "RandomWeights": Method(lambda generator: RandomWeights(generator)),
-    "late loss cut after 7 rows": Method(fixed(1.0), cut=7),
+    "late loss cut after 7 rows": Method(weighted(1.0), cut=7),
     "UPGrad": Method(lambda generator: UPGrad()),
     "UPGrad by step": Method(lambda generator: UPGrad(), by_step=True),
     "MGDA": Method(lambda generator: MGDA()),
@@ -127,7 +118,7 @@ ONLY_FIRST = ("UPGrad by step", "MGDA by step", "NashMTL", "IMTLG")  # shown on 
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is compared.
 
     Attributes:
@@ -136,7 +127,6 @@ class Settings:
         gated_methods: those for the gated cell, which costs three times as much.
         ratios: the grid of fixed weights, 1 among them.
         rates: learning rates to choose from.
-        seeds: how many.
         steps: of each training.
         batch: sequences per step.
         look_every: steps between two looks at the angles, in the mean's trainings.
@@ -147,39 +137,33 @@ class Settings:
 
     problems: tuple[str, ...] = tuple(PROBLEMS)
     methods: tuple[str, ...] = tuple(METHODS)
-    gated_methods: tuple[str, ...] = (MEAN, "UPGrad", "MGDA")
+    gated_methods: tuple[str, ...] = (PLAIN, "UPGrad", "MGDA")
     ratios: tuple[float, ...] = RATIOS
     rates: tuple[float, ...] = (2e-3, 4e-3, 8e-3)
-    seeds: int = 5
     steps: int = 400
     batch: int = 64
     look_every: int = 20
     look_batch: int = 500
     folder: Path | None = HERE
-    figure: Path | None = HERE.parents[1] / "docs" / "where-conflict-appears" / "through-time.svg"
+    figure: Path | None = PAGES / "through-time.svg"
+
+
+QUICK = {"gated_methods": (), "ratios": (1.0, 10.0), "rates": (4e-3,), "seeds": 2, "steps": 60}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, say what came out, and return a row per training."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two seeds, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
     names = ("through_time", "through_time_steps", "through_time_norms")
-    if chosen.show and settings.folder is not None:
-        frames = [pd.read_csv(settings.folder / f"{name}.csv") for name in names]
-        report(*frames, settings)
-        return frames[0]
-    if chosen.quick:
-        settings = replace(settings, seeds=2, steps=60, ratios=(1.0, 10.0), rates=(4e-3,))
-        settings = replace(settings, gated_methods=(), folder=None, figure=None)
-    torch.set_num_threads(1)
-    frames = [*trained(settings), lengths_by_distance(range(settings.seeds))]
-    if settings.folder is not None:
-        for name, frame in zip(names, frames, strict=True):
-            frame.to_csv(settings.folder / f"{name}.csv", index=False)
+    files = [settings.folder and settings.folder / f"{name}.csv" for name in names]
+    frames = common.written(show, lambda: measure(settings), *files)
     report(*frames, settings)
     return frames[0]
+
+
+def measure(settings: Settings) -> list[pd.DataFrame]:
+    """Trainings, contributions by row of the image, and lengths by distance."""
+    return [*trained(settings), lengths_by_distance(range(settings.seeds))]
 
 
 def trained(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -191,15 +175,18 @@ def trained(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
             gated = kind == "gated"
             if gated and (problem != settings.problems[0] or not settings.gated_methods):
                 continue
-            alone = {EARLY_ALONE: Method(fixed(1e-9)), LATE_ALONE: Method(fixed(1e9))}
-            grid = {} if gated else {grid_name(q): Method(fixed(q)) for q in settings.ratios}
+            alone = {
+                EARLY_ALONE: Method(weighted(1e-9)),
+                LATE_ALONE: Method(weighted(1e9)),
+            }
+            grid = {} if gated else {grid_name(q): Method(weighted(q)) for q in settings.ratios}
             grid.pop(grid_name(1.0), None)  # that is the mean
             names = settings.gated_methods if gated else settings.methods
             if problem != settings.problems[0]:
                 names = [name for name in names if name not in ONLY_FIRST]
             for name, method in {**alone, **{n: METHODS[n] for n in names}, **grid}.items():
                 about = {"problem": problem, "cell": kind, "method": name}
-                looking = name == MEAN
+                looking = name == PLAIN
                 found, looked = train(PROBLEMS[problem], kind, method, rate, settings, looking)
                 rows.append(found.assign(**about))
                 if looking:
@@ -215,14 +202,14 @@ def best_rate(settings: Settings) -> float:
     errors = np.array(
         [
             [
-                train(problem, "plain", Method(fixed(q)), rate, one)[0][f"valid_{name}"].item()
+                train(problem, "plain", Method(weighted(q)), rate, one)[0][f"valid_{name}"].item()
                 for name, q in zip(NAMES, (1e-9, 1e9), strict=True)
             ]
             for rate in settings.rates
         ]
     )
     print(pd.DataFrame(errors, settings.rates, list(NAMES)).to_string(), flush=True)
-    return settings.rates[int((errors / errors.min(0)).mean(1).argmin())]
+    return common.best_of(settings.rates, errors)
 
 
 def grid_name(ratio: float) -> str:
@@ -506,7 +493,7 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
             own = pd.MultiIndex.from_frame(frame[keys])
             parts.append(frame[column] / alone.loc[own].to_numpy() - 1)
         frame[f"delta_m_{split}"] = 100 * sum(parts) / 2
-    grid = frame[frame["method"].eq(MEAN) | frame["method"].str.startswith("weights")]
+    grid = frame[frame["method"].eq(PLAIN) | frame["method"].str.startswith("weights")]
     grid = grid[grid["cell"] == "plain"]
     best = frame.loc[grid.groupby(["problem", "seed"])["delta_m_valid"].idxmin()]
     tuned = best.assign(method=TUNED, chosen=best["method"])
@@ -531,19 +518,14 @@ def summary(own: pd.DataFrame) -> pd.DataFrame:
     """Errors on test: medians with least and greatest; seeds with a smaller delta-m than mean."""
     groups = own.groupby("method", sort=False)
     shown = {"early": "test_early", "late": "test_late", "delta-m": "delta_m_test"}
-    table = pd.DataFrame({key: groups[column].agg(span) for key, column in shown.items()})
+    table = pd.DataFrame({key: groups[column].agg(common.spread) for key, column in shown.items()})
     table.loc[EARLY_ALONE, ["late", "delta-m"]] = ""
     table.loc[LATE_ALONE, ["early", "delta-m"]] = ""
     by_seed = own.pivot(index="seed", columns="method", values="delta_m_test")
-    better = by_seed.lt(by_seed[MEAN], axis=0).sum()
+    better = by_seed.lt(by_seed[PLAIN], axis=0).sum()
     table["better than mean"] = [f"{better[method]}/{len(by_seed)}" for method in table.index]
-    table.loc[[EARLY_ALONE, LATE_ALONE, MEAN], "better than mean"] = ""
+    table.loc[[EARLY_ALONE, LATE_ALONE, PLAIN], "better than mean"] = ""
     return table
-
-
-def span(values: pd.Series) -> str:
-    """Median with least and greatest."""
-    return f"{values.median():.1f} ({values.min():.1f} to {values.max():.1f})"
 
 
 def conflict(rows: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
@@ -577,7 +559,7 @@ def by_distance(norms: pd.DataFrame) -> pd.DataFrame:
 
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00",
+    BLUE, YELLOW, GREEN, PINK, SKY, ORANGE,
 )  # fmt: skip
 
 
@@ -631,7 +613,7 @@ def draw_errors(axes: plt.Axes, own: pd.DataFrame) -> None:
     """Median error of either task: fixed weights are a line, everything else a point."""
     medians = own.groupby("method")[["test_early", "test_late"]].median()
     grid = [grid_name(q) for q in RATIOS]
-    line = medians.rename({MEAN: grid_name(1.0)}).reindex(grid).dropna()
+    line = medians.rename({PLAIN: grid_name(1.0)}).reindex(grid).dropna()
     axes.plot(line["test_early"], line["test_late"], "o-", color="#888888", ms=4, lw=1.2)
     for name, place in line.iterrows():
         label = str(name).removeprefix("weights ")

@@ -29,19 +29,18 @@ figures in `docs/where-conflict-appears/`.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import moocore
 import numpy as np
 import pandas as pd
 import torch
+from common import BLUE, GRAY, HERE, ORANGE, PAGES, PINK, SKY, Row
 from jaxtyping import Float
 from torch import Tensor, nn
 from two_task_networks import (
@@ -69,14 +68,6 @@ from paretonas.solvers import (
 )
 from paretonas.solvers.base import WeightingSolver
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-PAGES = HERE.parents[1] / "docs" / "where-conflict-appears"
-Row = dict[str, object]
-
-
 LINEAR, SMOOTH = "linear", "smooth Tchebycheff"
 SOLVERS: dict[str, Callable[[Float[Tensor, "r 2"]], WeightingSolver]] = {
     LINEAR: LinearScalarization,
@@ -95,7 +86,7 @@ ONLY = 14.0  # log of a ratio of weights at which the other task has no say
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.Trainings):
     """What is compared.
 
     Attributes:
@@ -108,12 +99,11 @@ class Settings:
         spreads: logs of ratios that the rays may reach, to choose from.
         rates: of networks, to choose from.
         hyper_rates: of hypernetworks, to choose from.
-        seeds: how many.
         steps: of each training.
-        batch: pairs per step.
         hidden: width of the first layer.
         features: of a ray, from which a hypernetwork makes weights linearly.
         look_every: steps between two looks at the angle of the gradients.
+        processes: that train side by side.
         csv: where the rows go; None writes nothing.
         figures: the folder for the figures; None draws nothing.
     """
@@ -127,12 +117,11 @@ class Settings:
     spreads: tuple[float, ...] = (0.4, 0.75, 1.5, 2.25)
     rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
     hyper_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
-    seeds: int = 5
     steps: int = 600
-    batch: int = 100
     hidden: int = 32
     features: int = 16
     look_every: int = 25
+    processes: int = 1
     csv: Path | None = HERE / "two_task_front.csv"
     figures: Path | None = PAGES
 
@@ -157,22 +146,20 @@ class Plan:
         return self.settings.steps * (3 if self.family == LONG else 1)
 
 
+QUICK = {
+    "room": (),
+    "spreads": (1.5,),
+    "rates": (3e-2,),
+    "hyper_rates": (1e-2,),
+    "seeds": 1,
+    "steps": 60,
+}
+
+
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Train everything, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="train nothing, read what was written")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.quick:
-        settings = replace(settings, seeds=1, steps=60, room=(), spreads=(1.5,), rates=(3e-2,))
-        settings = replace(settings, hyper_rates=(1e-2,), csv=None, figures=None)
-    if chosen.show and settings.csv is not None:
-        frame = pd.read_csv(settings.csv)
-    else:
-        frame = pd.DataFrame(everything(settings, chosen.jobs)).round(4)
-        if settings.csv is not None:
-            frame.to_csv(settings.csv, index=False)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    (frame,) = common.written(show, lambda: [everything(settings)], settings.csv)
     for problem in dict.fromkeys(frame["problem"]):
         print(f"\n{problem}\n{summary(frame, problem).to_string()}")
     print(f"\nconflict\n{conflict(frame).to_string()}")
@@ -184,13 +171,10 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
     return frame
 
 
-def everything(settings: Settings, jobs: int) -> list[Row]:
+def everything(settings: Settings) -> pd.DataFrame:
     """Tune on a seed of its own, then train all plans of all seeds."""
-    torch.set_num_threads(1)
-    if jobs == 1:
-        return compare(settings, map)
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        return compare(settings, pool.map)
+    with common.side_by_side(settings.processes) as each:
+        return pd.DataFrame(compare(settings, each)).round(4)
 
 
 Map = Callable[[Callable[[Plan], list[Row]], Iterable[Plan]], Iterator[list[Row]]]
@@ -462,7 +446,7 @@ def room(frame: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(["neck", "hidden"]).median().drop(columns="seed").round(3)
 
 
-COLORS = {GRID: "#0072b2", LONG: "#56b4e9", HYPER: "#d55e00", SMALL: "#cc79a7", ONE: "#777777"}
+COLORS = {GRID: BLUE, LONG: SKY, HYPER: ORANGE, SMALL: PINK, ONE: GRAY}
 NAMES = {LONG: "3 x steps, ", HYPER: "hypernet, ", ONE: ONE}
 AXES = {DIGITS: ("loss, left digit", "loss, right digit"), SLANT: ("loss, digit", "loss, slant")}
 
@@ -503,12 +487,11 @@ def draw_fronts(frame: pd.DataFrame, target: Path) -> None:
                 )
             axes.set(xlim=(0, 1.08), ylim=(0, 1.08), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
             axes.set_xlabel(AXES[problem][0])
-            axes.spines[["top", "right"]].set_visible(False)
-        row[0].set_ylabel(AXES[problem][1])
+            row[0].set_ylabel(AXES[problem][1])
         if problem == problems[0]:
             label = "two single-task networks"
             row[0].annotate(label, alone, (4, -14), textcoords="offset points", fontsize=8)
-    save(figure, target)
+    common.save(figure, target, salt=target.stem)
 
 
 def draw_volumes(frame: pd.DataFrame, target: Path) -> None:
@@ -537,7 +520,6 @@ def draw_volumes(frame: pd.DataFrame, target: Path) -> None:
         axes.axvline(grid, color=COLORS[GRID], lw=1, ls="--")
         axes.set(title=problem, xlabel="hypervolume of losses on test")
         axes.grid(axis="y", alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
     own = frame[(frame["problem"] == problems[0]) & frame["on_grid"]]
     own = own[own["family"].eq(GRID) & own["solver"].eq(SMOOTH)]
     keys = ["test_loss_1", "test_loss_2"]
@@ -555,15 +537,7 @@ def draw_volumes(frame: pd.DataFrame, target: Path) -> None:
         title=f"{problems[0]}: more room, less front", xlim=(0, 1.2), ylim=(0, 1.05),
         xlabel=AXES[problems[0]][0], ylabel=AXES[problems[0]][1],
     )  # fmt: skip
-    panels[-1].spines[["top", "right"]].set_visible(False)
-    save(figure, target)
-
-
-def save(figure: plt.Figure, target: Path) -> None:
-    """Write the same file from the same rows."""
-    with plt.rc_context({"svg.hashsalt": target.stem}):
-        figure.savefig(target, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, target, salt=target.stem)
 
 
 if __name__ == "__main__":

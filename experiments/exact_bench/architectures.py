@@ -93,8 +93,9 @@ class WithinBudget(FirstInFull):
         return Answer(weights, state=state)
 
 
-PLAIN: dict[str, Callable[[], Solver]] = {
-    "sum": LinearScalarization,
+PLAIN = "sum"  # as the rows call the plain sum
+SOLVERS: dict[str, Callable[[], Solver]] = {
+    PLAIN: LinearScalarization,
     "error alone": lambda: WithinBudget(np.inf),
     "FirstInFull": FirstInFull,
     "PriorityProjection": PriorityProjection,
@@ -103,7 +104,7 @@ PLAIN: dict[str, Callable[[], Solver]] = {
     "CAGrad": CAGrad,
     "NashMTL": NashMTL,
 }
-AIMED = ("sum", "PriorityProjection", "UPGrad", "MGDA", "CAGrad")
+AIMED = (PLAIN, "PriorityProjection", "UPGrad", "MGDA", "CAGrad")
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,10 @@ def measure(settings: Settings) -> Iterator[Row]:
     limits, span = np.linspace(0, 1, count + 1)[1:], np.ptp(unscaled[:, 0])
     budgets = np.tile(limits, seeds)
     methods: dict[str, tuple[str, Solver, bool]] = {
-        name: ("no aim", make(), False) for name, make in PLAIN.items()
+        name: ("no aim", make(), False) for name, make in SOLVERS.items()
     }
     for name in AIMED:
-        methods[f"{name}, rays"] = ("rays", aimed(PLAIN[name](), preference), False)
+        methods[f"{name}, rays"] = ("rays", aimed(SOLVERS[name](), preference), False)
     methods["EPO on square roots, rays"] = ("rays", aimed(EPO(), preference), True)
     methods["FirstInFull, budgets"] = ("budgets", FirstInFull(budgets), False)
     methods["WithinBudget, budgets"] = ("budgets", WithinBudget(budgets), False)
@@ -203,7 +204,7 @@ def measure(settings: Settings) -> Iterator[Row]:
 
 
 PATHS = {
-    "sum": (0,),
+    PLAIN: (0,),
     "PriorityProjection": (0,),
     "FirstInFull": (0,),
     "WithinBudget, budgets": (1, 3),
@@ -273,7 +274,7 @@ def budget_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 FAMILIES = {"no aim": "#777777", "rays": "#0072b2", "budgets": "#d55e00"}
 LINES = {
-    ("sum", 0): ("#777777", "sum"),
+    (PLAIN, 0): ("#777777", PLAIN),
     ("PriorityProjection", 0): ("#cc79a7", "PriorityProjection"),
     ("FirstInFull", 0): ("#009e73", "FirstInFull"),
     ("WithinBudget, budgets", 1): ("#d55e00", "WithinBudget"),

@@ -43,7 +43,7 @@ class Method:
     longer: float = 1
 
 
-PLAIN: dict[str, Callable[[], Solver]] = {
+SOLVERS: dict[str, Callable[[], Solver]] = {
     name: getattr(solvers, name)
     for name in (
         "LinearScalarization", "SmoothTchebycheff", "Tchebycheff", "EPO", "PMGDA", "MGDA", "UPGrad",
@@ -52,9 +52,9 @@ PLAIN: dict[str, Callable[[], Solver]] = {
         "UncertaintyWeighting", "DynamicWeightAverage", "IMTLL", "InverseMagnitude",
     )
 }  # fmt: skip
-PLAIN["MovingAverage(MGDA)"] = lambda: solvers.MovingAverage(solvers.MGDA())
-PLAIN["Normalized(MGDA)"] = lambda: solvers.Normalized(solvers.MGDA())
-PLAIN["Normalized(Linear)"] = lambda: solvers.Normalized(solvers.LinearScalarization())
+SOLVERS["MovingAverage(MGDA)"] = lambda: solvers.MovingAverage(solvers.MGDA())
+SOLVERS["Normalized(MGDA)"] = lambda: solvers.Normalized(solvers.MGDA())
+SOLVERS["Normalized(Linear)"] = lambda: solvers.Normalized(solvers.LinearScalarization())
 
 
 SURGERY = ("MGDA", "UPGrad", "DualProj", "PriorityProjection", "PCGrad", "GradVac", "GradDrop",
@@ -67,9 +67,9 @@ ROOTED = ("LinearScalarization", "SmoothTchebycheff", "EPO", "PMGDA", "MGDA", "U
 def methods() -> list[Method]:
     """All that compete."""
     found = [
-        *(Method(name, "aimed", _aimed(name)) for name in (*PLAIN, "PMTL")),
+        *(Method(name, "aimed", _aimed(name)) for name in (*SOLVERS, "PMTL")),
         *(Method(name, "aimed", _aimed(name), "root") for name in ROOTED),
-        *(Method(name, "unaimed", lambda p, r, n, make=PLAIN[name]: make()) for name in SURGERY),
+        *(Method(name, "unaimed", lambda p, r, n, make=SOLVERS[name]: make()) for name in SURGERY),
     ]
     climb = _weights("LinearScalarization")
     sets = {
@@ -111,7 +111,7 @@ def methods() -> list[Method]:
 
 
 def _aimed(name: str) -> Build:
-    return _pmtl if name == "PMTL" else lambda p, r, n: aimed(PLAIN[name](), p)
+    return _pmtl if name == "PMTL" else lambda p, r, n: aimed(SOLVERS[name](), p)
 
 
 def _weights(inner: str) -> Build:
@@ -119,7 +119,7 @@ def _weights(inner: str) -> Build:
 
 
 def _at(name: str) -> Callable[[Tensor], Solver]:
-    return lambda p: aimed(PLAIN[name](), p)
+    return lambda p: aimed(SOLVERS[name](), p)
 
 
 def _half(first: str, second: str) -> Build:

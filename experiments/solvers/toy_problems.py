@@ -27,36 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from paretonas.solvers import (
-    EPO,
-    FAMO,
-    IMTLG,
-    IMTLL,
-    MGDA,
-    PMGDA,
-    PMTL,
-    SAMGS,
-    AlignedMTL,
-    CAGrad,
-    ConFIG,
-    DualProj,
-    DynamicWeightAverage,
-    FairGrad,
-    GradDrop,
-    GradNorm,
-    GradVac,
-    InverseMagnitude,
-    LinearScalarization,
-    NashMTL,
-    PCGrad,
-    PriorityProjection,
-    RandomWeights,
-    SmoothTchebycheff,
-    Solver,
-    Tchebycheff,
-    UncertaintyWeighting,
-    UPGrad,
-)
+from paretonas import solvers
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -115,8 +86,8 @@ class Method:
         clip: the length to which the direction is shortened before Adam.
     """
 
-    build: Callable[[], Solver]
-    other: Mapping[str, Callable[[], Solver]] = field(default_factory=dict)
+    build: Callable[[], solvers.Solver]
+    other: Mapping[str, Callable[[], solvers.Solver]] = field(default_factory=dict)
     clip: float = np.inf
 
 
@@ -125,33 +96,33 @@ def _seeded() -> torch.Generator:
 
 
 METHODS: dict[str, Method] = {
-    "LinearScalarization": Method(LinearScalarization),
-    "RandomWeights": Method(lambda: RandomWeights(_seeded())),
-    "UncertaintyWeighting": Method(UncertaintyWeighting),
-    "DynamicWeightAverage": Method(DynamicWeightAverage),
-    "GradNorm": Method(GradNorm),
-    "FAMO": Method(lambda: FAMO(weight_decay=0.0), clip=1.0),
-    "IMTLL": Method(IMTLL),
-    "InverseMagnitude": Method(InverseMagnitude),
-    "MGDA": Method(MGDA),
-    "PCGrad": Method(PCGrad),
-    "GradVac": Method(GradVac),
-    "GradDrop": Method(lambda: GradDrop(generator=_seeded())),
-    "CAGrad": Method(CAGrad, {"cagrad": lambda: CAGrad(c=0.5)}),
-    "IMTLG": Method(IMTLG),
-    "NashMTL": Method(NashMTL),
-    "FairGrad": Method(FairGrad),
-    "AlignedMTL": Method(AlignedMTL),
-    "UPGrad": Method(UPGrad),
-    "DualProj": Method(DualProj),
-    "ConFIG": Method(ConFIG),
-    "PriorityProjection": Method(PriorityProjection),
-    "SAMGS": Method(SAMGS, {"two minima": lambda: SAMGS(beta2=0.9)}),
-    "Tchebycheff": Method(Tchebycheff),
-    "SmoothTchebycheff": Method(lambda: SmoothTchebycheff(mu=0.1)),
-    "EPO": Method(EPO),
-    "PMTL": Method(PMTL),
-    "PMGDA": Method(PMGDA),
+    "LinearScalarization": Method(solvers.LinearScalarization),
+    "RandomWeights": Method(lambda: solvers.RandomWeights(_seeded())),
+    "UncertaintyWeighting": Method(solvers.UncertaintyWeighting),
+    "DynamicWeightAverage": Method(solvers.DynamicWeightAverage),
+    "GradNorm": Method(solvers.GradNorm),
+    "FAMO": Method(lambda: solvers.FAMO(weight_decay=0.0), clip=1.0),
+    "IMTLL": Method(solvers.IMTLL),
+    "InverseMagnitude": Method(solvers.InverseMagnitude),
+    "MGDA": Method(solvers.MGDA),
+    "PCGrad": Method(solvers.PCGrad),
+    "GradVac": Method(solvers.GradVac),
+    "GradDrop": Method(lambda: solvers.GradDrop(generator=_seeded())),
+    "CAGrad": Method(solvers.CAGrad, {"cagrad": lambda: solvers.CAGrad(c=0.5)}),
+    "IMTLG": Method(solvers.IMTLG),
+    "NashMTL": Method(solvers.NashMTL),
+    "FairGrad": Method(solvers.FairGrad),
+    "AlignedMTL": Method(solvers.AlignedMTL),
+    "UPGrad": Method(solvers.UPGrad),
+    "DualProj": Method(solvers.DualProj),
+    "ConFIG": Method(solvers.ConFIG),
+    "PriorityProjection": Method(solvers.PriorityProjection),
+    "SAMGS": Method(solvers.SAMGS, {"two minima": lambda: solvers.SAMGS(beta2=0.9)}),
+    "Tchebycheff": Method(solvers.Tchebycheff),
+    "SmoothTchebycheff": Method(lambda: solvers.SmoothTchebycheff(mu=0.1)),
+    "EPO": Method(solvers.EPO),
+    "PMTL": Method(solvers.PMTL),
+    "PMGDA": Method(solvers.PMGDA),
 }
 
 
@@ -173,7 +144,7 @@ class Runner:
     """A method on the problems for which it has the same settings: their starts are its rays."""
 
     method: str
-    solver: Solver
+    solver: solvers.Solver
     clip: float
     toys: Mapping[str, Toy]
 
@@ -189,7 +160,7 @@ def run(
     for long in (False, True):
         runners = []
         for name, method in methods.items():
-            settings: dict[Callable[[], Solver], dict[str, Toy]] = {}
+            settings: dict[Callable[[], solvers.Solver], dict[str, Toy]] = {}
             for key, toy in toys.items():
                 if (toy.steps > 50_000) == long:
                     settings.setdefault(method.other.get(key, method.build), {})[key] = toy

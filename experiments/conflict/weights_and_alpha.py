@@ -1,8 +1,8 @@
 """One solver for the tasks on the weights and for tasks and operations on alpha.
 
-    python experiments/exact_bench/weights_and_alpha.py          # about five minutes on one core
-    python experiments/exact_bench/weights_and_alpha.py --quick  # in a minute; writes nothing
-    python experiments/exact_bench/weights_and_alpha.py --show   # table and figure of written rows
+    python experiments/conflict/weights_and_alpha.py          # about five minutes on one core
+    python experiments/conflict/weights_and_alpha.py --quick  # in a minute; writes nothing
+    python experiments/conflict/weights_and_alpha.py --show   # table and figure of written rows
 
 A supernet of 36 architectures on 8 x 8 digits answers two questions, which digit and how much it
 leans. One solver moves the weights (two task losses) and, the same object, alpha (the two losses on
@@ -17,19 +17,21 @@ Writes `weights_and_alpha.csv` and, in `docs/where-conflict-appears/`, `weights_
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
 
-import matplotlib
+import common
+import matplotlib.pyplot as plt
 import moocore
 import numpy as np
 import pandas as pd
 import torch
-from architectures import FirstInFull, spread
+from adversarial import KeepFirst
+from common import BLUE, GRAY, HERE, ORANGE, PAGES, TUNED, Row
+from overlapped_digits import slants
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,21 +46,15 @@ from paretonas.space import Architecture, decode, every
 from search_spaces.digits import Residual
 from search_spaces.images import digits_8x8
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-
-HERE = Path(__file__).parent
-Row = dict[str, object]
-
+PLAIN = "sum"  # as the rows call the plain sum
 SOLVERS: dict[str, Callable[[], Solver]] = {
-    "sum": LinearScalarization,
-    "FirstInFull": FirstInFull,
+    PLAIN: LinearScalarization,
+    "FirstInFull": KeepFirst,
     "PriorityProjection": PriorityProjection,
     "UPGrad": UPGrad,
     "NashMTL": NashMTL,
 }
 UNITS = {"as they are": (1.0, 1.0), "slant x 10": (10.0, 1.0), "operations x 30": (1.0, 30.0)}
-TUNED = "tuned weights"
 LAST = 0.2  # temperature of alpha's softmax at the end; 1 at first
 
 
@@ -82,35 +78,29 @@ class Settings:
     grid: tuple[float, ...] = (0.1, 1.0, 10.0)
     solvers: tuple[str, ...] = tuple(SOLVERS)
     csv: Path | None = HERE / "weights_and_alpha.csv"
-    figure: Path | None = (
-        HERE.parents[1] / "docs" / "where-conflict-appears" / "weights_and_alpha.svg"
-    )
+    figure: Path | None = PAGES / "weights_and_alpha.svg"
+
+
+QUICK = {"seeds": 1, "steps": 30, "epochs": 1, "grid": (1.0,)}
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """Measure everything, print the table, and return the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps, no files")
-    parser.add_argument("--show", action="store_true", help="run nothing, read what was written")
-    settings, chosen = settings or Settings(), parser.parse_args(arguments)
-    if chosen.show and settings.csv is not None:
-        rows = pd.read_csv(settings.csv)
-    else:
-        if chosen.quick:
-            settings = replace(settings, seeds=1, steps=30, epochs=1, grid=(1.0,), csv=None)
-            settings = replace(settings, figure=None)
-        torch.set_num_threads(1)
-        rows = judged(pd.DataFrame(measure(settings))).round(5)
-        if settings.csv is not None:
-            rows.to_csv(settings.csv, index=False)
+    settings, show = common.read_command(__doc__, arguments, settings or Settings(), QUICK)
+    (rows,) = common.written(show, lambda: [measure(settings)], settings.csv)
     print(joint_table(rows).to_string())
     if settings.figure is not None:
         draw(rows, settings.figure)
     return rows
 
 
-def measure(settings: Settings) -> Iterator[Row]:
-    """All rows: the truth, and what each method picks."""
+def measure(settings: Settings) -> pd.DataFrame:
+    """All rows, judged by the truth."""
+    return judged(pd.DataFrame(searched(settings))).round(5)
+
+
+def searched(settings: Settings) -> Iterator[Row]:
+    """The truth, and what each method picks."""
     for seed in range(settings.seeds):
         yield from truth(seed, settings)
         for name, units in UNITS.items():
@@ -159,22 +149,13 @@ def errors_of(outputs: Tensor, labels: Tensor, slant: Tensor) -> tuple[float, fl
 def slant_of(inputs: Tensor) -> Tensor:
     """How far the ink leans, by second moments, in standard deviations over the training images."""
     mean, deviation = _moments()
-    return (_lean(inputs) - mean) / deviation
+    return (slants(inputs) - mean) / deviation
 
 
 @cache
 def _moments() -> tuple[float, float]:
-    lean = _lean(digits_8x8().train.inputs)
+    lean = slants(digits_8x8().train.inputs)
     return float(lean.mean()), float(lean.std())
-
-
-def _lean(inputs: Tensor) -> Tensor:
-    ink = (inputs - inputs.min()).squeeze(1)
-    ink = ink / ink.sum(dim=(1, 2), keepdim=True)
-    place = torch.arange(8.0)
-    row = place[:, None] - (ink * place[:, None]).sum(dim=(1, 2), keepdim=True)
-    column = place - (ink * place).sum(dim=(1, 2), keepdim=True)
-    return (ink * row * column).sum(dim=(1, 2)) / (ink * row * row).sum(dim=(1, 2))
 
 
 def together(solver: Solver, units: tuple[float, float], seed: int, settings: Settings) -> Row:
@@ -312,11 +293,11 @@ def joint_table(rows: pd.DataFrame) -> pd.DataFrame:
     groups = own.groupby(["method", "units"], sort=False)
     return pd.DataFrame(
         {
-            "kiloflops": groups["kiloflops"].agg(spread, 2),
-            "distance": groups["distance"].agg(spread, 2),
-            "regret": groups["regret"].agg(spread, 2),
-            "digit_test": groups["digit_test"].agg(spread, 1),
-            "slant_test": groups["slant_test"].agg(spread, 0),
+            "kiloflops": groups["kiloflops"].agg(common.spread, 2),
+            "distance": groups["distance"].agg(common.spread, 2),
+            "regret": groups["regret"].agg(common.spread, 2),
+            "digit_test": groups["digit_test"].agg(common.spread, 1),
+            "slant_test": groups["slant_test"].agg(common.spread, 0),
             "cosine_tasks": groups["cosine_tasks"].median().round(2),
             "cosine_operations": groups["cosine_digit_operations"].median().round(2),
             "decided": groups["decided"].median().round(2),
@@ -327,12 +308,12 @@ def joint_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def draw(rows: pd.DataFrame, file: Path) -> None:
     """What other units do to the picked architecture, and how far it is from the true front."""
-    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "paretonas", "font.size": 9})
+    plt.rcParams.update({"svg.fonttype": "none", "font.size": 9})
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained", sharey=True)
     own = rows[rows["part"] == "joint"]
     names = list(dict.fromkeys(own["method"]))[::-1]
-    marks = {"as they are": ("o", "#777777"), "slant x 10": ("^", "#d55e00")}
-    marks |= {"operations x 30": ("v", "#0072b2")}
+    marks = {"as they are": ("o", GRAY), "slant x 10": ("^", ORANGE)}
+    marks |= {"operations x 30": ("v", BLUE)}
     for axes, column in zip(panels, ("kiloflops", "regret"), strict=True):
         for place, name in enumerate(names):
             for shift, (units, (mark, color)) in zip((0.2, 0.0, -0.2), marks.items(), strict=True):
@@ -341,7 +322,6 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
                 if len(values):
                     axes.plot(values.median(), place + shift, mark, color=color, ms=7)
         axes.grid(axis="y", alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set(xscale="log", title="what the pick costs", ylim=(-0.5, len(names) - 0.5))
     panels[0].set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
@@ -352,8 +332,7 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
         panels[0].plot([], [], mark, color=color, label=units)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(file, metadata={"Date": None})
-    plt.close(figure)
+    common.save(figure, file)
 
 
 if __name__ == "__main__":
