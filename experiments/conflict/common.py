@@ -130,7 +130,7 @@ def written(
 
 @contextmanager
 def side_by_side(processes: int) -> Iterator[Callable[..., Iterable]]:
-    """A `map` over so many processes; over none but this one if it is one."""
+    """A `map` over so many processes; over this one alone if it is one."""
     if processes == 1:
         yield map
     else:

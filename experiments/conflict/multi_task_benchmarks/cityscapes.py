@@ -23,7 +23,6 @@ CLASSES = 7
 CITYSCAPES = Benchmark(
     name="cityscapes",
     tasks=(dense.semantic(CLASSES), dense.depth()),
-    network=dense.network,
     open=partial(dense.open_dense, kinds=KINDS, classes=CLASSES),
     generate=partial(dense.generate_dense, kinds=KINDS, classes=CLASSES),
     where="cityscapes needs the preprocessed Cityscapes, 128x256, that "
@@ -31,17 +30,12 @@ CITYSCAPES = Benchmark(
     "1.npy, ...",
     counts={"train": 2975, "test": 500},
     size=(128, 256),
-    epochs=200,
     batch=8,
-    rate=1e-4,
-    halve_after=100,
-    counted="last ten",
-    solver_settings={"SAMGS": {"gamma": 0.9, "beta2": 0.9}},
     published={
         "semantic mean_iou": 0.7401,
         "semantic pixel_accuracy": 0.9316,
         "depth absolute_error": 0.0125,
         "depth relative_error": 27.77,
     },
-    look_every=50,
+    **dense.PROTOCOL,
 )

@@ -64,6 +64,17 @@ def network(tasks: Sequence[Task], widths: Sequence[int] = WIDTHS) -> nn.Module:
     return make([task.channels for task in tasks], widths)
 
 
+PROTOCOL = {  # of both, as published
+    "network": network,
+    "epochs": 200,
+    "rate": 1e-4,
+    "halve_after": 100,
+    "counted": "last ten",
+    "solver_settings": {"SAMGS": {"gamma": 0.9, "beta2": 0.9}},
+    "look_every": 50,
+}
+
+
 class DenseSplit:
     """The files of one split.
 

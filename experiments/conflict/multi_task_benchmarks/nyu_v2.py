@@ -21,19 +21,13 @@ CLASSES = 13
 NYU_V2 = Benchmark(
     name="nyu_v2",
     tasks=(dense.semantic(CLASSES), dense.depth(), dense.normal()),
-    network=dense.network,
     open=partial(dense.open_dense, kinds=KINDS, classes=CLASSES),
     generate=partial(dense.generate_dense, kinds=KINDS, classes=CLASSES),
     where="nyu_v2 needs the preprocessed NYUv2 that https://github.com/lorenmt/mtan links to, as "
     "ROOT/{train,val}/{image,label,depth,normal}/0.npy, 1.npy, ...",
     counts={"train": 795, "test": 654},
     size=(288, 384),
-    epochs=200,
     batch=2,
-    rate=1e-4,
-    halve_after=100,
-    counted="last ten",
-    solver_settings={"SAMGS": {"gamma": 0.9, "beta2": 0.9}},
     published={
         "semantic mean_iou": 0.3830,
         "semantic pixel_accuracy": 0.6376,
@@ -45,5 +39,5 @@ NYU_V2 = Benchmark(
         "normal within_22.5": 0.5720,
         "normal within_30": 0.6915,
     },
-    look_every=50,
+    **dense.PROTOCOL,
 )
