@@ -28,13 +28,18 @@ def rng() -> torch.Generator:
 
 @pytest.fixture(scope="module")
 def experiment() -> Iterator[Callable[[str], ModuleType]]:
-    """Import a module of `experiments/` by its name, such as "toy_problems"."""
-    folder = str(Path(__file__).parents[1] / "experiments")
-    sys.path.insert(0, folder)  # for as long as the module's tests run: they import each other
-    try:
-        yield importlib.import_module
-    finally:
-        sys.path.remove(folder)
+    """Import a script of `experiments/` by its place, such as "solvers/toy_problems"."""
+    before = list(sys.path)
+
+    def imported(place: str) -> ModuleType:
+        folder, name = place.split("/")
+        path = str(Path(__file__).parents[1] / "experiments" / folder)
+        if path not in sys.path:  # as python does for a script: those of a folder import each other
+            sys.path.insert(0, path)
+        return importlib.import_module(name)
+
+    yield imported
+    sys.path[:] = before
 
 
 @pytest.fixture(scope="session")

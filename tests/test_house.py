@@ -18,7 +18,12 @@ from paretonas._callable import CallablePackage
 from paretonas.cli import run
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXPERIMENTS = ROOT / "experiments"
+PAGES = [
+    ROOT / "README.md",
+    EXPERIMENTS / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 HEAVY = ("torch", "numpy", "pandas", "pymoo", "optuna", "plotly", "sklearn", "networkx", "moocore")
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -175,6 +180,23 @@ def test_every_page_can_be_reached_from_the_readme():
         }
         new |= {p for p in pages if p.suffix == ".md"} - reached
     assert reached == set(PAGES)
+
+
+def test_every_script_is_in_the_index_of_the_experiments_and_nothing_else():
+    named = set(re.findall(r"`([\w/]+\.py)\b", (EXPERIMENTS / "README.md").read_text()))
+    scripts = {
+        path.relative_to(EXPERIMENTS).as_posix()
+        for path in EXPERIMENTS.rglob("*.py")
+        if 'if __name__ == "__main__":' in path.read_text()
+    }
+    assert scripts == {name for name in named if "/" in name or name in scripts}
+
+
+def test_a_command_of_an_experiment_names_a_script_that_is_there():
+    places = [*PAGES, *EXPERIMENTS.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    for place in [*places, *(ROOT / "paretonas").rglob("*.py")]:
+        for name in re.findall(r"experiments/[a-z_/]+\.py", place.read_text()):
+            assert (ROOT / name).exists(), f"{place}: {name}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

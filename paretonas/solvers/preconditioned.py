@@ -32,7 +32,8 @@ class Preconditioned(Wrapper):
     momentum (betas[0] = 0). P as read before the step lacks the share (1 - betas[1]) of the new
     gradient's own square, so the guarantee is exact only in the limit of slow change, and void in
     the first steps, where Adam follows signs. With momentum, old directions are part of the step.
-    ``experiments/adam_and_surgery.py`` measures all of it. Weight decay is a force of its own.
+    ``experiments/conflict/adam_and_surgery.py`` measures all of it. Weight decay is a force of its
+    own.
 
     Attributes:
         inner: the solver.

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def table(experiment):
-    adam = experiment("adam_and_surgery")
+    adam = experiment("conflict/adam_and_surgery")
     return adam.main([], adam.Settings(seeds=1, steps=120, batches=(None,)))
 
 

@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def adversarial(experiment):
-    return experiment("adversarial")
+    return experiment("conflict/adversarial")
 
 
 @pytest.fixture
@@ -157,11 +155,8 @@ def test_training_writes_what_is_shown_again(adversarial, small, capsys):
 
 
 def test_the_page_says_what_the_rows_say(adversarial):
-    path = adversarial.HERE / "adversarial.csv"
-    if not path.exists():
-        pytest.skip("python experiments/adversarial.py has not been run")
-    rows = pd.read_csv(path)
-    page = (adversarial.HERE.parent / "docs/where-conflict-appears/adversarial.md").read_text()
+    rows = pd.read_csv(adversarial.HERE / "adversarial.csv")
+    page = (adversarial.PAGES / "adversarial.md").read_text()
     shown = {
         "completion": ["pixels", "frechet", "coverage", "wrong"],
         "perceptual mean": ["frechet", "coverage", "spread", "classes"],

@@ -7,13 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def architectures(experiment):
     pytest.importorskip("pyarrow", reason="the table is parquet: pip install 'paretonas[parquet]'")
-    return experiment("architectures")
+    return experiment("exact_bench/architectures")
 
 
 def first_in_full(jacobian, leader):
@@ -95,10 +93,7 @@ def test_all_is_measured_and_shown_again(architectures, tmp_path, capsys):
 
 
 def test_the_written_rows_say_what_the_page_says(architectures):
-    path = architectures.Settings().csv
-    if not path.exists():
-        pytest.skip("the rows of the full run are not there")
-    rows = pd.read_csv(path)
+    rows = pd.read_csv(architectures.Settings().csv)
     own = rows[rows["part"] == "front"]
     volume = own.pivot(index="seed", columns="method", values="hypervolume")
     unaimed = volume[own.loc[own["family"] == "no aim", "method"].unique()].median()

@@ -12,12 +12,10 @@ from paretonas.conflict import cosine_similarity
 from paretonas.multitask import TaskGradients
 from paretonas.solvers import UPGrad
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def branches(experiment):
-    return experiment("branches")
+    return experiment("conflict/branches")
 
 
 @pytest.fixture
@@ -192,10 +190,7 @@ def test_the_same_seed_trains_the_same_network(branches):
 
 @pytest.fixture(scope="module")
 def written(branches):
-    csv = branches.Settings().csv
-    if not csv.exists():
-        pytest.skip(f"{csv.name} is not written yet: python experiments/branches.py")
-    return pd.read_csv(csv)
+    return pd.read_csv(branches.Settings().csv)
 
 
 def test_what_the_page_says_of_harm_is_what_was_written(branches, written):

@@ -20,7 +20,7 @@ SIZES = (2, 3, 2, 4)
 @pytest.fixture(scope="module")
 def exact(experiment):
     parts = ("bench", "gates", "methods", "table", "variants")
-    return {name: experiment(f"exact_{name}") for name in parts}
+    return {name: experiment(f"exact_bench/exact_{name}") for name in parts}
 
 
 def rows_of_a_table(*, sizes=SIZES, m=2, seed=0, closed=0) -> pd.DataFrame:

@@ -13,7 +13,7 @@ pytest.importorskip("mnist1d", reason="the signals are generated: pip install 'p
 
 @pytest.fixture(scope="module")
 def truth(experiment):
-    return experiment("truth")
+    return experiment("search/truth")
 
 
 @pytest.mark.parametrize("name", ["digits_small", "signals"])

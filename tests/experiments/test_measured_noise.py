@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def noise(experiment):
-    return experiment("measured_noise")
+    return experiment("samplers/measured_noise")
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def data(experiment):
-    return experiment("overlapped_digits").pairs()
+    return experiment("conflict/overlapped_digits").pairs()
 
 
 def test_every_split_has_its_pairs_with_all_answers(data):
@@ -107,7 +105,7 @@ def test_methods_are_compared_and_tuned_weights_are_chosen_on_valid(tmp_path, ca
     alone = rows[rows["method"] == multi_task.ALONE]
     assert alone["delta_m_test"].mean() == pytest.approx(0.0, abs=0.01)
     for _, seed in rows.groupby("seed"):
-        grid = seed[(seed["kind"] == "grid") | (seed["method"] == multi_task.MEAN)]
+        grid = seed[(seed["kind"] == "grid") | (seed["method"] == multi_task.PLAIN)]
         tuned = seed[seed["method"] == multi_task.TUNED]
         assert len(grid) == 2
         assert tuned["delta_m_valid"].item() == grid["delta_m_valid"].min()

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "experiments" / "multi_task_benchmarks"
+FOLDER = ROOT / "experiments" / "conflict" / "multi_task_benchmarks"
 WIDTHS = (4, 4, 6, 6, 6)
 SIZE = (32, 64)
 

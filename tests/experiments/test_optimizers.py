@@ -6,20 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def optimizers(experiment):
-    return experiment("optimizers")
+    return experiment("conflict/optimizers")
 
 
 @pytest.fixture
 def written(optimizers):
-    path = optimizers.Settings().csv
-    if not path.exists():
-        pytest.skip("the rows of the full run are not there")
-    return pd.read_csv(path)
+    return pd.read_csv(optimizers.Settings().csv)
 
 
 @pytest.mark.timeout(240)  # the first optimizer loads half of torch

@@ -24,8 +24,8 @@ def tiny() -> Table:
 @pytest.fixture
 def run(experiment, monkeypatch):
     def run(name: str, *arguments: str) -> None:
-        shared = experiment("surgery_vs_evolution")
-        module = experiment(name)
+        shared = experiment("samplers/surgery_vs_evolution")
+        module = experiment(f"samplers/{name}")
         case = shared.Case(lambda data: tiny(), ("ms",), budget=27, slow_budget=12)
         known = {"tiny": case, "nb201_edgegpu": case}
         for one in (shared, module):
@@ -80,7 +80,7 @@ def test_variants_of_surgery_run(run, tmp_path, capsys):
 
 
 def test_evaluations_to_a_target_are_counted_from_one(experiment):
-    shared = experiment("surgery_vs_evolution")
+    shared = experiment("samplers/surgery_vs_evolution")
     assert shared.first(np.array([0.1, 0.95, 0.99]), 0.95) == 2
     assert shared.first(np.array([0.1, 0.2]), 0.95) is None
     assert shared.median([3, None, 5]) == 5 and shared.median([None, None, 5]) is None
@@ -88,7 +88,7 @@ def test_evaluations_to_a_target_are_counted_from_one(experiment):
 
 def test_the_page_shows_the_tables_that_were_written(experiment):
     page = (Path(__file__).parents[2] / "docs" / "surgery.md").read_text()
-    for table in experiment("surgery_tables").tables():
+    for table in experiment("samplers/surgery_tables").tables():
         assert table in page
-    variants = experiment("surgery_variants")
+    variants = experiment("samplers/surgery_variants")
     assert variants.together(pd.read_csv(variants.HERE / "surgery_variants.csv")) in page

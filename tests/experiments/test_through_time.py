@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def through_time(experiment):
-    return experiment("through_time")
+    return experiment("conflict/through_time")
 
 
 @pytest.fixture
@@ -131,16 +129,13 @@ def test_training_writes_what_is_shown_again(through_time, small, capsys):
 
 @pytest.fixture
 def rows(through_time):
-    path = through_time.HERE / "through_time.csv"
-    if not path.exists():
-        pytest.skip("python experiments/through_time.py has not been run")
-    return pd.read_csv(path)
+    return pd.read_csv(through_time.HERE / "through_time.csv")
 
 
 def test_the_page_says_what_the_rows_say(through_time, rows):
     own = rows[(rows["problem"] == "slant, then digit") & (rows["cell"] == "plain")]
     table = through_time.summary(own)
-    page = (through_time.HERE.parent / "docs/where-conflict-appears/through-time.md").read_text()
+    page = (through_time.PAGES / "through-time.md").read_text()
     for name in ("mean", "tuned weights", "UPGrad", "MGDA", "IMTLG", "NashMTL", "MGDA by step"):
         cells = " | ".join(table.loc[name, ["early", "late", "delta-m"]])
         assert f"| {cells} |" in page, name

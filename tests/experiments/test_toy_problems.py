@@ -13,12 +13,12 @@ from paretonas.solvers import SAMGS, LinearScalarization, NashMTL
 
 @pytest.fixture(scope="module")
 def toy(experiment):
-    return experiment("toy_problems")
+    return experiment("solvers/toy_problems")
 
 
 @pytest.fixture(scope="module")
 def variants(experiment):
-    return experiment("toy_variants")
+    return experiment("solvers/toy_variants")
 
 
 def published(*, x: Tensor, scale: float, two: bool) -> Tensor:

@@ -9,23 +9,19 @@ import pandas as pd
 import pytest
 import torch
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def networks(experiment):
-    return experiment("two_task_networks")
+    return experiment("conflict/two_task_networks")
 
 
 @pytest.fixture(scope="module")
 def front(experiment):
-    return experiment("two_task_front")
+    return experiment("conflict/two_task_front")
 
 
 @pytest.fixture(scope="module")
 def rows(front):
-    if not front.Settings().csv.exists():
-        pytest.skip("nobody has run the experiment yet")
     return pd.read_csv(front.Settings().csv)
 
 

@@ -8,12 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-pytestmark = pytest.mark.usefixtures("experiment")
-
 
 @pytest.fixture(scope="module")
 def both(experiment):
-    return experiment("weights_and_alpha")
+    return experiment("conflict/weights_and_alpha")
 
 
 def test_expected_operations_are_the_mean_over_all_architectures(both, rng):
@@ -74,10 +72,7 @@ def test_all_is_measured_and_shown_again(both, tmp_path, capsys):
 
 
 def test_the_written_rows_say_what_the_page_says(both):
-    path = both.Settings().csv
-    if not path.exists():
-        pytest.skip("the rows of the full run are not there")
-    rows = pd.read_csv(path)
+    rows = pd.read_csv(both.Settings().csv)
     joint = rows[(rows["part"] == "joint") & (rows["method"] != both.TUNED)]
     picks = joint.groupby(["method", "seed"])["architecture"].nunique().unstack(0)
     assert (picks["PriorityProjection"] == 1).all()
