@@ -10,12 +10,12 @@ from traceback import clear_frames
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import get_total_norm
 
 from ..data import Split
-from ..nn import Supernet
+from ..nn import BatchNorm1d, BatchNorm2d, Supernet
 from ..point import Failure
 from ..probe import Probe
 from ..space import Architecture, Choice, decode
@@ -234,6 +234,8 @@ def differentiate(
 def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
     """A probe that runs each option on a few examples: trained, evaluated and extracted.
 
+    The network that comes out must compute what the supernet does.
+
     Args:
         supernet: its weights stay as they are; gradients and buffers do not.
         split: the training examples.
@@ -246,9 +248,55 @@ def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
         with seeded(seed):
             differentiate(supernet, few.inputs, few.labels, architecture)
         inherited_loss(supernet, few, architecture)
-        supernet.extract(architecture)
+        refuse_another_function(supernet, few.inputs, architecture, seed=seed)
 
     return Probe(supernet, attempt, seed=seed)
+
+
+@torch.no_grad()
+def refuse_another_function(
+    supernet: Supernet, inputs: Tensor, architecture: Architecture, *, seed: int
+) -> None:
+    """Make sure that the network that comes out computes what the supernet does, but for rounding.
+
+    Both run in the supernet's present mode. What is not repeatable cannot be compared, nor can an
+    elastic batch norm that rests in evaluation mode: its plain layer has statistics of its own.
+
+    Raises:
+        ValueError: it computes something else.
+    """
+    if any(isinstance(m, BatchNorm1d | BatchNorm2d) and not m.training for m in supernet.modules()):
+        return
+
+    def run(network: nn.Module, *gates: Architecture) -> Tensor:
+        with seeded(seed):
+            output: Tensor = network(handed(network, inputs), *gates)
+        return output
+
+    plain = run(supernet.extract(architecture))
+    if _alike(plain, run(supernet, architecture), supernet):
+        return
+    if not torch.equal(plain, run(supernet.extract(architecture))):
+        return
+    raise ValueError(
+        "the network that comes out computes something else than its path of the supernet: a part "
+        "reads a weight of an elastic layer around it, as in F.linear(x, self.layer.weight.t()), "
+        "and finds all of it in the supernet, a piece of it in the network; give the part a "
+        "parameter of its own, or call the layer"
+    )
+
+
+def _alike(one: Tensor, other: Tensor, network: nn.Module) -> bool:
+    """Whether outputs of a network differ by no more than rounding, at the size of the largest."""
+    if one.shape != other.shape:
+        return False
+    types = {t.dtype for t in (one, *network.parameters()) if t.is_floating_point()}
+    coarsest = max(torch.finfo(dtype).eps for dtype in types)
+    if one.is_cuda:
+        coarsest = max(coarsest, 2**-10)  # of TF32, which convolutions may use there
+    tolerance = max(1e-3, 16 * coarsest)
+    largest = float(torch.where(other.isfinite(), other, 0).abs().max())
+    return torch.allclose(one, other, rtol=0, atol=tolerance * largest, equal_nan=True)
 
 
 def _finite(loss: Tensor) -> float:
