@@ -23,7 +23,6 @@ __all__ = ["FORMATS", "Exported", "export"]
 FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
 
 
-@seeded(0)  # should the network draw random numbers
 def export(
     network: nn.Module,
     point: Point,
@@ -85,16 +84,17 @@ def export(
             f"got {tuple(inputs.shape[1:])}"
         )
     told = metadata(point, space, inputs.shape[1:], prepared)
-    match format:
-        case "onnx":
-            from paretonas.export.onnx_file import write_onnx
+    with seeded(0, plain):  # should the network draw random numbers
+        match format:
+            case "onnx":
+                from paretonas.export.onnx_file import write_onnx
 
-            return write_onnx(plain, inputs, path, told)
-        case "torch":
-            from paretonas.export.program import write_program
+                return write_onnx(plain, inputs, path, told)
+            case "torch":
+                from paretonas.export.program import write_program
 
-            return write_program(plain, inputs, path, told)
-        case _:
-            from paretonas.export.weights import write_weights
+                return write_program(plain, inputs, path, told)
+            case _:
+                from paretonas.export.weights import write_weights
 
-            return write_weights(plain, path, told)
+                return write_weights(plain, path, told)

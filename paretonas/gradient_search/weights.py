@@ -20,7 +20,7 @@ from ..point import Failure
 from ..probe import Probe
 from ..space import Architecture, Choice, decode
 from ..training import Recipe, warmup_cosine_factor
-from ..training.forward import evaluating, handed, seeded
+from ..training.forward import evaluating, handed, held_generators, seeded
 
 FEW = 8  # examples on which every option is tried before anything else
 RECENT = 8  # paths, in which an option is tried first when it is to be found out what fails
@@ -128,7 +128,7 @@ class WeightTraining:
             return math.nan
 
         def attempt(architecture: Architecture) -> float:
-            with seeded(self.seed * 1_000_003 + self.done):  # for dropout and its like
+            with seeded(self.seed * 1_000_003 + self.done, self.supernet):  # for dropout
                 return differentiate(self.supernet, inputs, labels, architecture)
 
         kept = {name: buffer.detach().clone() for name, buffer in self.supernet.named_buffers()}
@@ -207,7 +207,7 @@ def inherited_loss(supernet: Supernet, split: Split, architecture: Architecture)
     Raises:
         FloatingPointError: it is NaN or infinite.
     """
-    with evaluating(supernet), seeded(0):
+    with evaluating(supernet), seeded(0, supernet):
         logits = supernet(handed(supernet, split.inputs), architecture)
     return _finite(functional.cross_entropy(logits, split.labels))
 
@@ -245,7 +245,7 @@ def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
 
     def attempt(architecture: Architecture) -> None:
         supernet.train()
-        with seeded(seed):
+        with seeded(seed, supernet):
             differentiate(supernet, few.inputs, few.labels, architecture)
         inherited_loss(supernet, few, architecture)
         refuse_another_function(supernet, few.inputs, architecture, seed=seed)
@@ -269,11 +269,14 @@ def refuse_another_function(
         return
 
     def run(network: nn.Module, *gates: Architecture) -> Tensor:
-        with seeded(seed):
+        with seeded(seed, network):
             output: Tensor = network(handed(network, inputs), *gates)
         return output
 
-    plain = run(supernet.extract(architecture))
+    network = supernet.extract(architecture)
+    if len(held_generators(network)) != len(held_generators(supernet)):
+        return  # they would not get the same seeds
+    plain = run(network)
     if _alike(plain, run(supernet, architecture), supernet):
         return
     if not torch.equal(plain, run(supernet.extract(architecture))):
