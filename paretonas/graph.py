@@ -147,7 +147,13 @@ def record(network: nn.Module, example: Tensor) -> Recording:
     tensors = [*network.parameters(), *network.buffers()]
     x = handed(network, example)
     recorder = _Recorder(tensors, x)
-    with evaluating(network), seeded(0), torch.no_grad(), _paths(network, recorder.stack), recorder:
+    with (
+        evaluating(network),
+        seeded(0, network),
+        torch.no_grad(),
+        _paths(network, recorder.stack),
+        recorder,
+    ):
         output = network(x)
     recorder.held.update(recorder.storage(t) for t in _tensors([output]))
     reads = Counter(storage for op in recorder.ops for storage in op.uses)

@@ -87,7 +87,7 @@ class Referring(nn.Module):
 
 
 class Hooked(Net):
-    """Hooks that reach the network as a closure, a method, an argument."""
+    """Hooks that reach the network as a closure, a method, an argument, a default."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,6 +97,14 @@ class Hooked(Net):
         self.plain.register_forward_hook(self.shift)
         self.plain.register_forward_hook(functools.partial(scaled, self.scale))
         self.plain.register_forward_pre_hook(lambda _, args: (args[0] @ layers[0].weight,))
+        self.act.options["relu"].register_forward_hook(lambda m, args, y, of=self.plain: of(y))
+        self.act.options["tanh"].register_forward_hook(self.by_keyword())
+
+    def by_keyword(self):
+        def hook(_, args, y, *, scale=self.scale, also=(self.plain,)):
+            return also[0].weight.sum() + scale * y
+
+        return hook
 
     def shift(self, _, args, y):
         return y + self.scale

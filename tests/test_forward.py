@@ -229,6 +229,88 @@ def test_what_was_drawn_is_noticed(draw):
     assert not before.moved()
 
 
+G = np.random.default_rng(0)
+OTHERS = [random.Random(0)]
+TWISTER = np.random.Generator(np.random.MT19937(3))
+
+
+def of_a_helper(x):
+    return x + float(np.mean([G.normal() for _ in x]))
+
+
+class Holding(nn.Module):
+    """Draws from generators that are not global, each in another place."""
+
+    def __init__(self, draw) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.own, self.several = generator, {"a": np.random.RandomState(1), "b": OTHERS[0]}
+        self.op = OneOf({"relu": nn.ReLU(), "six": nn.ReLU6()})
+        self.op.options["six"].register_forward_hook(
+            lambda _, args, y: y + 0.1 * torch.rand(y.shape, generator=generator)
+        )
+        self.last = OneOf({"relu": nn.ReLU(), "six": nn.ReLU6()})
+        self.head, self.draw = nn.Linear(16, 4), draw
+
+    def forward(self, x):
+        return self.draw(self, self.last(self.op(self.head(x.flatten(1)))))
+
+
+HELD = {
+    "torch": lambda m, x: x * torch.rand(x.shape, generator=m.own),
+    "numpy": lambda m, x: x + float(m.several["a"].rand()),
+    "python": lambda m, x: x * m.several["b"].random(),
+    "a global": lambda m, x: x * G.uniform(),
+    "a list of globals": lambda m, x: x * OTHERS[0].random(),
+    "a helper's global": lambda m, x: of_a_helper(x),
+    "a default": lambda m, x, rng=TWISTER: x * rng.uniform(),
+    "a closure": lambda m, x: x,
+}
+
+
+@pytest.mark.parametrize("draw", HELD)
+def test_generators_that_a_network_holds_follow_from_the_seed_too(draw, tmp_path):
+    examples = data()
+    space = NetworkSpace("mine", lambda: Holding(HELD[draw]), lambda: examples, Recipe(epochs=1))
+    supernet = space.supernet()
+    network = supernet.extract({"op": "six", "last": "six"})
+    before = Generators.now(network, supernet)
+    scores, losses, means = set(), set(), set()
+    for _ in range(2):
+        network.own.seed(), network.several["a"].seed(), OTHERS[0].seed(), G.uniform()
+        scores.add(evaluate(network, examples.valid))
+        path = {"op": "six", "last": "relu"}
+        losses.add(inherited_loss(supernet, examples.valid, path))
+        means.update(train(copied(network), examples.train, Recipe(epochs=1)))
+        job = WeightTraining(space.supernet(), examples.train, Recipe(), steps=3, seed=0)
+        means.add(tuple(job.run()))
+    assert (len(scores), len(losses), len(means)) == (1, 1, 2)
+    before.put_back()
+    for run in runs(supernet, network, examples, space, tmp_path).items():
+        if run[0] not in ("onnx", "torch"):
+            run[1]()
+            assert not before.moved(), run[0]
+
+
+def test_of_generators_none_draws_what_another_does():
+    network = Holding(HELD["torch"])
+    network.twin = torch.Generator()
+    with seeded(0, network):
+        one, other = (torch.rand(3, generator=g) for g in (network.own, network.twin))
+    assert not torch.equal(one, other)
+
+
+def test_what_cannot_be_seeded_is_left_alone():
+    network = nn.ReLU()
+    network.system, network.other = (
+        random.SystemRandom(),
+        np.random.RandomState(np.random.PCG64(1)),
+    )
+    with seeded(0, network):
+        pass
+    assert Generators.now(network).held == []
+
+
 def test_a_network_is_copied_with_what_it_has_kept_of_a_pass():
     network = nn.Linear(2, 2)
     network.last = network(torch.ones(1, 2))

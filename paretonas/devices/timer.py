@@ -60,7 +60,7 @@ def measure_latency(
         network.to(place)
         with evaluating(network):
             x = handed(network, example).to(place)
-            with measuring(threads):
+            with measuring(threads, network):
                 call = repeated(network, x)
                 spent, runs = _warm_up(call, place)
                 passes = max(1, math.ceil(BLOCK_SECONDS * runs / spent))
@@ -135,8 +135,8 @@ def measure_in_turn(
 
 
 @contextmanager
-def measuring(threads: int) -> Iterator[None]:
-    """Inference mode, with a number of threads and global generators that are put back afterwards.
+def measuring(threads: int, *networks: nn.Module) -> Iterator[None]:
+    """Inference mode, with a number of threads and generators that are put back afterwards.
 
     Raises:
         ValueError: `threads` is not positive.
@@ -146,7 +146,7 @@ def measuring(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.inference_mode(), seeded(0):
+        with torch.inference_mode(), seeded(0, *networks):
             yield
     finally:
         torch.set_num_threads(before)

@@ -27,7 +27,6 @@ FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
 sys.modules[__name__].__class__ = CallablePackage
 
 
-@seeded(0)  # should the network draw random numbers
 def export(
     network: nn.Module,
     point: Point,
@@ -89,16 +88,17 @@ def export(
             f"got {tuple(inputs.shape[1:])}"
         )
     told = metadata(point, space, inputs.shape[1:], prepared)
-    match format:
-        case "onnx":
-            from paretonas.export.onnx_file import write_onnx
+    with seeded(0, plain):  # should the network draw random numbers
+        match format:
+            case "onnx":
+                from paretonas.export.onnx_file import write_onnx
 
-            return write_onnx(plain, inputs, path, told)
-        case "torch":
-            from paretonas.export.program import write_program
+                return write_onnx(plain, inputs, path, told)
+            case "torch":
+                from paretonas.export.program import write_program
 
-            return write_program(plain, inputs, path, told)
-        case _:
-            from paretonas.export.weights import write_weights
+                return write_program(plain, inputs, path, told)
+            case _:
+                from paretonas.export.weights import write_weights
 
-            return write_weights(plain, path, told)
+                return write_weights(plain, path, told)

@@ -102,8 +102,9 @@ def _side_by_side(
             return Failure.of(architecture, error)
         return _judged(Finalist(architecture, network, valid, test))
 
-    with seeded(0), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        before = Generators.now()
+    held = networks.values()
+    with seeded(0, *held), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        before = Generators.now(*held)
         try:
             found = list(pool.map(work, networks))
         finally:
@@ -124,8 +125,8 @@ def _judged(finalist: Finalist) -> Finalist | Failure:
 def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:
     """Whether a forward pass draws random numbers, in training or in evaluation mode."""
     inputs = data.train.inputs[: recipe.batch_size]
-    with seeded(0), torch.no_grad():
-        before = Generators.now()
+    with seeded(0, network), torch.no_grad():
+        before = Generators.now(network)
         try:
             network(handed(network, inputs))
             with evaluating(network):

@@ -706,7 +706,7 @@ def _check_outputs(supernet: Supernet, data: Data, gates: Architecture | None = 
     x = handed(supernet, data.train.inputs[:2])
     mixture = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
     try:
-        with evaluating(supernet), seeded(0), torch.no_grad():
+        with evaluating(supernet), seeded(0, supernet), torch.no_grad():
             y = supernet(x, mixture if gates is None else gates)
     except ShapeError:
         raise

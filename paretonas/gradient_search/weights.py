@@ -10,17 +10,17 @@ from traceback import clear_frames
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import get_total_norm
 
 from ..data import Split
-from ..nn import Supernet
+from ..nn import BatchNorm1d, BatchNorm2d, Supernet
 from ..point import Failure
 from ..probe import Probe
 from ..space import Architecture, Choice, decode
 from ..training import Recipe, warmup_cosine_factor
-from ..training.forward import evaluating, handed, seeded
+from ..training.forward import evaluating, handed, held_generators, seeded
 
 FEW = 8  # examples on which every option is tried before anything else
 RECENT = 8  # paths, in which an option is tried first when it is to be found out what fails
@@ -128,7 +128,7 @@ class WeightTraining:
             return math.nan
 
         def attempt(architecture: Architecture) -> float:
-            with seeded(self.seed * 1_000_003 + self.done):  # for dropout and its like
+            with seeded(self.seed * 1_000_003 + self.done, self.supernet):  # for dropout
                 return differentiate(self.supernet, inputs, labels, architecture)
 
         kept = {name: buffer.detach().clone() for name, buffer in self.supernet.named_buffers()}
@@ -207,7 +207,7 @@ def inherited_loss(supernet: Supernet, split: Split, architecture: Architecture)
     Raises:
         FloatingPointError: it is NaN or infinite.
     """
-    with evaluating(supernet), seeded(0):
+    with evaluating(supernet), seeded(0, supernet):
         logits = supernet(handed(supernet, split.inputs), architecture)
     return _finite(functional.cross_entropy(logits, split.labels))
 
@@ -234,6 +234,8 @@ def differentiate(
 def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
     """A probe that runs each option on a few examples: trained, evaluated and extracted.
 
+    The network that comes out must compute what the supernet does.
+
     Args:
         supernet: its weights stay as they are; gradients and buffers do not.
         split: the training examples.
@@ -243,12 +245,61 @@ def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
 
     def attempt(architecture: Architecture) -> None:
         supernet.train()
-        with seeded(seed):
+        with seeded(seed, supernet):
             differentiate(supernet, few.inputs, few.labels, architecture)
         inherited_loss(supernet, few, architecture)
-        supernet.extract(architecture)
+        refuse_another_function(supernet, few.inputs, architecture, seed=seed)
 
     return Probe(supernet, attempt, seed=seed)
+
+
+@torch.no_grad()
+def refuse_another_function(
+    supernet: Supernet, inputs: Tensor, architecture: Architecture, *, seed: int
+) -> None:
+    """Make sure that the network that comes out computes what the supernet does, but for rounding.
+
+    Both run in the supernet's present mode. What is not repeatable cannot be compared, nor can an
+    elastic batch norm that rests in evaluation mode: its plain layer has statistics of its own.
+
+    Raises:
+        ValueError: it computes something else.
+    """
+    if any(isinstance(m, BatchNorm1d | BatchNorm2d) and not m.training for m in supernet.modules()):
+        return
+
+    def run(network: nn.Module, *gates: Architecture) -> Tensor:
+        with seeded(seed, network):
+            output: Tensor = network(handed(network, inputs), *gates)
+        return output
+
+    network = supernet.extract(architecture)
+    if len(held_generators(network)) != len(held_generators(supernet)):
+        return  # they would not get the same seeds
+    plain = run(network)
+    if _alike(plain, run(supernet, architecture), supernet):
+        return
+    if not torch.equal(plain, run(supernet.extract(architecture))):
+        return
+    raise ValueError(
+        "the network that comes out computes something else than its path of the supernet: a part "
+        "reads a weight of an elastic layer around it, as in F.linear(x, self.layer.weight.t()), "
+        "and finds all of it in the supernet, a piece of it in the network; give the part a "
+        "parameter of its own, or call the layer"
+    )
+
+
+def _alike(one: Tensor, other: Tensor, network: nn.Module) -> bool:
+    """Whether outputs of a network differ by no more than rounding, at the size of the largest."""
+    if one.shape != other.shape:
+        return False
+    types = {t.dtype for t in (one, *network.parameters()) if t.is_floating_point()}
+    coarsest = max(torch.finfo(dtype).eps for dtype in types)
+    if one.is_cuda:
+        coarsest = max(coarsest, 2**-10)  # of TF32, which convolutions may use there
+    tolerance = max(1e-3, 16 * coarsest)
+    largest = float(torch.where(other.isfinite(), other, 0).abs().max())
+    return torch.allclose(one, other, rtol=0, atol=tolerance * largest, equal_nan=True)
 
 
 def _finite(loss: Tensor) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -90,27 +90,35 @@ class Extraction(dict[int, Any]):
                 )
 
     def _anew(self, value: Any) -> Any:
-        """A function that has closed over parts of the network, with the copies of these parts.
+        """A function that holds parts of the network, with the copies of these parts.
 
-        Python's deep copy leaves functions alone: a hook would go on with the old weights.
+        It has closed over them, or they are defaults of its arguments. Python's deep copy leaves
+        functions alone: a hook would go on with the old weights.
         """
         if id(value) in self._held or any(id(part) in self._held for part in _parts(value)):
             return copy.deepcopy(value, self)
-        if not isinstance(value, FunctionType) or not value.__closure__ or id(value) in self:
+        if not isinstance(value, FunctionType) or id(value) in self:
             return self.get(id(value), value)
         self[id(value)] = value  # for a function that has closed over itself
-        old = [_content(cell) for cell in value.__closure__]
+        cells, defaults = value.__closure__ or (), value.__defaults__ or ()
+        keywords = value.__kwdefaults__ or {}
+        old = [*map(_content, cells), *defaults, *keywords.values()]
         new = [self._anew(content) for content in old]
         if all(a is b for a, b in zip(old, new, strict=True)):
             return value
-        cells = [
-            cell if a is b else CellType(b)
-            for cell, a, b in zip(value.__closure__, old, new, strict=True)
+        rest = iter(new)
+        closure = [
+            cell if _content(cell) is b else CellType(b)
+            for cell, b in zip(cells, islice(rest, len(cells)), strict=True)
         ]
         bound = FunctionType(
-            value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells)
+            value.__code__,
+            value.__globals__,
+            value.__name__,
+            tuple(islice(rest, len(defaults))),
+            tuple(closure),
         )
-        bound.__kwdefaults__ = value.__kwdefaults__
+        bound.__kwdefaults__ = dict(zip(keywords, rest, strict=True))
         bound.__dict__.update(value.__dict__)
         self[id(value)] = bound
         return bound

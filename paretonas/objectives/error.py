@@ -54,7 +54,7 @@ class GatedError:
             gates = self.gates(logits, sizes, self.temperature, self.generator)
             inputs = handed(self.supernet, self.split.inputs[rows])
             parts = gates.to(inputs).split(list(sizes))
-            with seeded(self._chance()):
+            with seeded(self._chance(), self.supernet):
                 losses.append(functional.cross_entropy(self.supernet(inputs, parts), labels))
         return torch.stack(losses).log().to(probabilities)
 

@@ -74,16 +74,17 @@ def profile(
     if cache and path.exists():
         return CostTable.read(path, supernet.choices)
     report = progress or (lambda done, total: None)
-    measured = _measure_parts(supernet, example, found, place, threads, report)
-    table = CostTable(supernet.choices, _slots(supernet.choices, found, measured), unit="ms")
-    calibration = calibrate(
-        table,
-        supernet,
-        example,
-        device=place,
-        threads=threads,
-        progress=lambda done, total: report(done + total, 2 * total),
-    )
+    with seeded(0, supernet):  # parts that are timed may draw from what no part holds
+        measured = _measure_parts(supernet, example, found, place, threads, report)
+        table = CostTable(supernet.choices, _slots(supernet.choices, found, measured), unit="ms")
+        calibration = calibrate(
+            table,
+            supernet,
+            example,
+            device=place,
+            threads=threads,
+            progress=lambda done, total: report(done + total, 2 * total),
+        )
     table = _scaled(table, calibration, about)
     if cache:
         table.write(path)
@@ -133,7 +134,7 @@ def _call(run: Run, part: str, example: Tensor, device: torch.device) -> Callabl
         inputs: list[tuple[Any, Any]] = []
         hook = module.register_forward_pre_hook(keep, with_kwargs=True)
         run.network.eval()
-        with torch.inference_mode(), seeded(0):
+        with torch.inference_mode(), seeded(0, run.network):
             run.network(handed(run.network, example))
         hook.remove()
         module.to(device)

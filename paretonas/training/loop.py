@@ -60,7 +60,7 @@ def train(network: nn.Module, split: Split, recipe: Recipe, *, seed: int = 0) ->
     """
     losses = epochs(network, split, recipe, seed=seed)
     for epoch in range(recipe.epochs):
-        with seeded(seed * 1_000_003 + epoch):
+        with seeded(seed * 1_000_003 + epoch, network):
             mean = next(losses)
         yield mean
 
@@ -122,7 +122,7 @@ def evaluate(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
 
     The score is always the same, whatever the network draws, and no global state changes.
     """
-    with seeded(0):
+    with seeded(0, network):
         return score(network, split, batch_size)
 
 

@@ -116,6 +116,17 @@ def attention(network, x):
     return y
 
 
+MODULE_RNG = np.random.default_rng(0)
+
+
+def own_generator(network, x):
+    return x * torch.rand(x.shape, generator=network.generator)
+
+
+def module_generator(network, x):
+    return x + MODULE_RNG.normal()
+
+
 def nothing(network, x):
     return x
 
@@ -130,6 +141,7 @@ class Drawing(nn.Module):
         self.op = OneOf({"drop": nn.Dropout(0.3), "relu": nn.ReLU()})
         self.head, self.out = Linear(self.width, 3), nn.Linear(4, 3)
         self.draw = draw
+        self.generator = torch.Generator()
 
     def forward(self, x):
         return self.head(self.op(self.stem(x))) + self.out(self.draw(self, self.plain(x)))
@@ -141,6 +153,8 @@ DRAWS = [
     drop_path,
     python_random,
     numpy_random,
+    own_generator,
+    module_generator,
     late,
     attention,
     nothing,
@@ -155,7 +169,8 @@ def test_what_a_network_draws_is_the_same_each_time_and_leaves_no_trace(space, t
     for workers in (1, 4, 3):
         for seeder in (torch.manual_seed, random.seed, np.random.seed):
             seeder(workers)
-        before = Generators.now()
+        MODULE_RNG.normal()
+        before = Generators.now(supernet)
         order = architectures[:: 1 if workers < 4 else -1]
         trained = trainer(supernet, space.data(), RECIPE, order, seed=0, workers=workers)
         assert not before.moved()

@@ -4,11 +4,12 @@ import itertools
 import json
 import math
 from functools import partial
-from random import Random
+from random import Random, SystemRandom
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import paretonas.cli.search as command
 import paretonas.gradient_search.search as search_module
@@ -21,7 +22,7 @@ from paretonas.gradient_search import Plan
 from paretonas.gradient_search.finalists import train_finalists
 from paretonas.gradient_search.search import search
 from paretonas.gradient_search.weights import WeightTraining, fair_paths, trial
-from paretonas.nn import Depth, Linear, NetworkSpace, OneOf, Supernet, Width
+from paretonas.nn import BatchNorm1d, Depth, Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.objectives import CostTable, Memory, Parameters, profile
 from paretonas.point import Failure
 from paretonas.runs import Run
@@ -152,6 +153,32 @@ class Inner(nn.Module):
         return self.head(self.op(self.stem(x)))
 
 
+class Tied(nn.Module):
+    """The way back reads the weight of the way there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.head = Width(2, 4, 6), nn.Linear(4, 3)
+        self.stem, self.there = Linear(4, self.width), Linear(self.width, 4)
+
+    def forward(self, x):
+        code = self.there(self.stem(x))
+        back = functional.linear(code, self.there.weight.t())
+        return self.head(code * back.sum(dim=1, keepdim=True))
+
+
+class ReadsTheSum(nn.Module):
+    """Each score is changed alike: no loss tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.head = Width(2, 4, 6), nn.Linear(4, 3)
+        self.there, self.back = Linear(4, self.width), Linear(self.width, 4)
+
+    def forward(self, x):
+        return self.head(self.back(self.there(x))) + self.there.weight.square().sum()
+
+
 def space(network) -> NetworkSpace:
     return NetworkSpace("small", network, lambda: DATA, Recipe(1, 20, 0.03))
 
@@ -177,6 +204,8 @@ CASES = {
 } | {
     "width": (OddWidth, {"width=3"}),
     "depth": (LastBlock, {"deep=3"}),
+    "tied weight": (Tied, {"width=2", "width=4"}),
+    "sum of a weight": (ReadsTheSum, {"width=2", "width=4"}),
     "inner": (Inner, {"op=lost", "op.options.deep.0=bad", "op.options.deep.2=bad"}),
 }
 
@@ -191,6 +220,51 @@ def test_options_that_do_not_run_are_named_before_anything_is_trained(name):
     assert {str(failure.architecture) for failure in found} == expected
     assert all(torch.equal(before[k], v) for k, v in supernet.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_option_that_computes_something_else_once_it_is_taken_out_says_so():
+    (found, _) = trial(space(Tied).supernet(), DATA.train, seed=0).options()
+    assert "computes something else" in found.reason
+    assert "reads a weight of an elastic layer" in found.reason
+
+
+class Resting(nn.Module):
+    """An elastic batch norm in evaluation mode, whose statistics are the plain layer's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = Width(2, 4, 6)
+        self.norm, self.stem = BatchNorm1d(self.width).eval(), Linear(4, self.width)
+        self.head = Linear(self.width, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.stem(x)))
+
+
+class Unrepeatable(Resting):
+    """Draws from a generator that nobody can seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = BatchNorm1d(self.width)
+
+    def forward(self, x):
+        return super().forward(x) + SystemRandom().random()
+
+
+class Masked(Unrepeatable):
+    """Drops features, and gives one class no chance at all."""
+
+    def forward(self, x):
+        scores = functional.dropout(super(Unrepeatable, self).forward(x), 0.2, self.training)
+        return torch.cat([scores, torch.full_like(scores[:, :1], -math.inf)], dim=1)
+
+
+@pytest.mark.parametrize("network", [Resting, Unrepeatable, Masked])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_cannot_be_compared_or_differs_by_rounding_is_no_fault(network, dtype):
+    supernet = space(network).supernet().to(dtype)
+    assert trial(supernet, DATA.train, seed=0).options() == []
 
 
 def test_a_probe_blames_nothing_where_everything_runs(space, supernet):
