@@ -22,6 +22,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: nothing can be written at ``path``.
+        OSError: as on a full disk; the error names the file.
     """
     target = Path(path)
     if target.is_dir():
@@ -40,6 +41,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(draft, target)
         sync_folder(target.parent)
+    except OSError as error:
+        if error.filename is None:  # as on a full disk
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

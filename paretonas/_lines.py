@@ -46,11 +46,13 @@ def append(path: Path, line: bytes) -> None:
     What a killed process left of a torn last line is cut off. No other byte changes.
 
     Raises:
-        ValueError: the path is a link; what it leads to is not touched.
-        OSError: it cannot be written, as on a full disk.
+        ValueError: the path is a folder, or a link; what it leads to is not touched.
+        OSError: it cannot be written, as on a full disk; the error names the file.
     """
     if path.is_symlink():
         raise ValueError(f"{path} is a link; a file that grows must lie in its folder itself")
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder")
     new = not path.exists()
     kind = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | kind, 0o666)
@@ -65,9 +67,11 @@ def append(path: Path, line: bytes) -> None:
             while left:
                 left = left[os.write(file, left) :]
             os.fsync(file)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 os.ftruncate(file, whole)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(path)) from error
             raise
     finally:
         os.close(file)
@@ -76,10 +80,12 @@ def append(path: Path, line: bytes) -> None:
 
 
 def whole_lines(path: Path) -> bytes:
-    """A growing file without a torn last line; nothing if there is no file."""
-    if not path.exists():
-        return b""
-    content = path.read_bytes()
+    """A growing file without a torn last line; nothing if there is no file.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    content = _content(path)
     return content[: content.rfind(b"\n") + 1]
 
 
@@ -96,8 +102,11 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
 
     Returns:
         What the whole lines hold, in order, and the numbers of the damaged lines, from 1.
+
+    Raises:
+        ValueError: the file cannot be read.
     """
-    content = path.read_bytes() if path.exists() else b""
+    content = _content(path)
     *lines, torn = content.split(b"\n")
     if _entry(torn[:-1], checked=True) is not None:
         lines.append(torn)
@@ -129,6 +138,15 @@ def warn_of(path: Path, damaged: Sequence[int]) -> None:
         what = f"{len(damaged)} lines are damaged and were left out: {shown}"
     if damaged:
         warnings.warn(f"{path}, {what}", DamagedLineWarning, stacklevel=3)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _entry(line: bytes, *, checked: bool = False) -> dict[str, Any] | None:

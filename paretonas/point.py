@@ -97,6 +97,10 @@ class EvaluationError(RuntimeError):
     """Says in its own words why an architecture could not be evaluated."""
 
 
+# What counts as the failure of what is evaluated; an interruption never does.
+FAILING = (Exception, SystemExit)
+
+
 @dataclass(frozen=True)
 class Failure:
     """What could not be evaluated, and why: an architecture, or the one pick that is to blame."""
@@ -105,7 +109,7 @@ class Failure:
     reason: str
 
     @classmethod
-    def of(cls, architecture: Architecture, error: Exception) -> Failure:
+    def of(cls, architecture: Architecture, error: Exception | SystemExit) -> Failure:
         """The failure that an exception tells of, in one line."""
         kind = "" if isinstance(error, EvaluationError) else f"{type(error).__name__}: "
         return cls(architecture, " ".join(f"{kind}{error}".split()).removesuffix(":"))

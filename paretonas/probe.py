@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from random import Random
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from .nn import Supernet
-from .point import Failure
+from .point import FAILING, Failure
 from .space import Architecture, decode, draw, encode
 
 BASES = 5  # architectures that work, in which an option must fail to be blamed
@@ -68,10 +68,18 @@ class Probe:
         options = [(i, j) for i in range(len(self.supernet.choices)) for j in self.supernet.left(i)]
         return self._blamed(options)
 
-    def blame(self, architecture: Architecture) -> list[Failure]:
-        """The picks of an architecture that are to blame each by itself; perhaps none."""
-        picks = encode(self.supernet.choices, architecture)
-        return self._blamed([(i, picks[i]) for i in self.supernet.reached(architecture)])
+    def blame(
+        self, architecture: Architecture, proven: Iterable[Architecture] = ()
+    ) -> list[Failure]:
+        """The picks of an architecture that are to blame each by itself; perhaps none.
+
+        Args:
+            architecture: one that fails.
+            proven: architectures that work; no pick that these reach is to blame.
+        """
+        innocent = {pick for each in proven for pick in self.supernet.taken(each)}
+        taken = self.supernet.taken(architecture)
+        return self._blamed([pick for pick in taken if pick not in innocent])
 
     def near(self, architecture: Architecture) -> Architecture | None:
         """An architecture that works, a few exchanges of picks away; None if none is found."""
@@ -134,7 +142,7 @@ class Probe:
             with _finished(self.supernet) as counts:
                 try:
                     self.attempt(same)
-                except Exception as error:  # whatever goes wrong in there is told, not raised
+                except FAILING as error:  # whatever goes wrong in there is told, not raised
                     reason = Failure.of(same, error).reason
             wrong = 0 if reason is None else -sum(map(_not_finite, self.supernet.parameters()))
             self._tried[same] = reason, (*counts, wrong)

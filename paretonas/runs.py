@@ -221,11 +221,13 @@ class Run:
         """The front that was written last.
 
         Raises:
-            ValueError: none was written yet, or the file is malformed.
+            ValueError: none was written yet, or it is no file, or malformed.
         """
         path = self.folder / "front.json"
         if not path.exists():
             raise ValueError(f"{self.folder} has no front yet: its search did not get that far")
+        if path.is_dir():
+            raise ValueError(f"cannot read {path}: it is a folder")
         return Front.read(path)
 
     def save(self, state: object) -> None:
@@ -242,7 +244,8 @@ class Run:
         history = _lines.whole_lines(self._history)
         content = {"state": state, "history": len(history), "head": _head(history).decode()}
         with replacing(self._checkpoint) as draft:
-            torch.save(content, draft)
+            with draft.open("wb") as file:  # given a path, torch does not say that a disk is full
+                torch.save(content, file)
             try:
                 torch.load(draft, weights_only=True, map_location="cpu")
             except pickle.UnpicklingError as error:

@@ -320,6 +320,58 @@ def test_a_finished_run_that_is_resumed_ends_with_the_same_front(folder):
     assert [point["id"] for point in after["points"]] == picks
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("threads", None, "has no setting 'threads'"),
+        ("device", None, "has no setting 'device'"),
+        ("seed", {}, "'seed' must be an integer from 0"),
+        ("threads", True, "'threads' must be an integer from 1"),
+        ("rays", "5", "'rays' must be an integer from 1"),
+        ("constraint", 5, "'constraint' must be a list of texts"),
+        ("constraint", [5], "'constraint' must be a list of texts"),
+        ("solver", 5, "'solver' must be a text"),
+        ("budget", 5, "'budget' must be a text"),
+        ("costs", 5, "'costs' must be a text"),
+        ("device", 5, "'device' must be a text"),
+    ],
+)
+def test_settings_that_are_none_are_refused_by_name_before_anything_is_written(
+    tmp_path, capsys, name, value, rule
+):
+    settings = {"space": "toy", "device": "cpu", "threads": 1, "seed": 0, name: value}
+    if value is None:
+        del settings[name]
+    Run.create(tmp_path / "run", settings, "cpu", 0)
+    code, message = error_of(["search", "--resume", str(tmp_path / "run")], capsys)
+    assert code == 2
+    assert rule in message
+    assert str(tmp_path / "run" / "run.json") in message
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("front.json", ["report"]),
+        ("front.json", ["export"]),
+        ("evaluations.jsonl", ["report"]),
+        ("evaluations.jsonl", ["search", "--resume"]),
+        ("history.csv", ["report"]),
+        ("history.csv", ["search", "--resume"]),
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_one_line(folder, tmp_path, capsys, name, command):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / name).unlink()
+    (copy / name).mkdir()
+    code, message = error_of([*command, str(copy)], capsys)
+    assert code == 2
+    assert str(copy / name) in message
+    assert "Error" not in message
+
+
 def test_profile_writes_a_table_that_search_reads(here, capsys):
     assert run(["profile", "--space", "toy", "--device", "cpu", "--out", "costs.json"]) == 0
     assert "costs.json" in capsys.readouterr().out

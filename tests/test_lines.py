@@ -200,3 +200,15 @@ def test_what_a_killed_process_leaves_is_known_as_such(tmp_path, monkeypatch):
     assert not is_draft(tmp_path / "file")
     assert not is_draft(tmp_path / ".git")
     assert _lines.whole_lines(tmp_path / "nothing") == b""
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    named = pytest.raises(OSError, match=r"No space left on device: .*front\.json")
+    with named, replacing(tmp_path / "front.json"):
+        full()
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*lines\.jsonl"):
+        append(tmp_path / "lines.jsonl", encode({"id": "a01"}))

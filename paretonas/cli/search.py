@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,25 @@ from paretonas.gradient_search.search import search
 from paretonas.names import find_solver, find_space, with_networks
 from paretonas.nn import NetworkSpace
 from paretonas.report import write_report
-from paretonas.runs import Run
+from paretonas.runs import ABOUT, Run
 from paretonas.space import encode
 
 _DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
+_TEXT = "a text", lambda value: isinstance(value, str)
+_COUNT = "an integer from 1", lambda value: type(value) is int and value >= 1
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "device": _TEXT,
+    "budget": _TEXT,
+    "solver": _TEXT,
+    "costs": _TEXT,
+    "threads": _COUNT,
+    "rays": _COUNT,
+    "seed": ("an integer from 0 to 2147483647", lambda v: type(v) is int and 0 <= v < 2**31),
+    "constraint": (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+    ),
+}
 
 
 def begin(out: Path | None, **given: Any) -> None:
@@ -42,9 +57,28 @@ def go_on(folder: Path, consent: Consent) -> None:
     """Search on from the last checkpoint of a run, with the settings that it was begun with."""
     run = Run.open(folder)
     space = with_networks(consent.find(folder, run.settings), "--space")
+    _check(folder / ABOUT, run.settings)
     for point in run.evaluations():
         encode(space.choices, point.architecture)  # refuses those of another space
     _search(run, _arguments(run.settings, space), consent)
+
+
+def _check(path: Path, settings: Mapping[str, Any]) -> None:
+    """See that settings that were read from a file are as `begin` writes them.
+
+    Raises:
+        ValueError: one is missing, as in a run that was begun from Python, or is of another kind.
+    """
+    for name in ("device", "threads", "seed"):
+        if name not in settings:
+            raise ValueError(
+                f"{path} has no setting {name!r}; a run that was begun from Python goes on there: "
+                "give Run.open(folder) to paretonas.search, with the arguments of the first time"
+            )
+    for name, value in settings.items():
+        kind, fits = _KINDS.get(name, ("", lambda _: True))
+        if not fits(value):
+            raise ValueError(f"{path}: the setting {name!r} must be {kind}, got {value!r:.80}")
 
 
 def _arguments(settings: Mapping[str, Any], space: NetworkSpace) -> dict[str, Any]:

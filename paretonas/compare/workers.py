@@ -17,6 +17,7 @@ import torch
 
 from paretonas.compare.journal import Journal, Record
 from paretonas.front import Front
+from paretonas.point import FAILING
 from paretonas.samplers import Failure, Ledger, Outcome, Sampler, Task, sample
 from paretonas.space import Architecture
 
@@ -69,7 +70,7 @@ class Job:
         """One run, as far as it has not begun before; an exception breaks it."""
         try:
             return self._run(method, seed, begun)
-        except Exception as error:  # of whatever kind: the other runs go on
+        except FAILING as error:  # of whatever kind: the other runs go on
             return Broken(method, seed, f"{type(error).__name__}: {error}")
 
     def _run(self, method: str, seed: int, begun: Begun) -> Record:

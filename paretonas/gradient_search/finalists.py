@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data import Data
 from ..nn import Supernet
-from ..point import Failure
+from ..point import FAILING, Failure
 from ..space import Architecture
 from ..training import Recipe, Score, epochs, evaluate, score, train
 from ..training.forward import Generators, copied, evaluating, handed, seeded
@@ -49,7 +49,7 @@ def train_finalists(
     def network(architecture: Architecture) -> nn.Module | Failure:
         try:
             return supernet.fresh(architecture, seed=seed)
-        except Exception as error:
+        except FAILING as error:
             return Failure.of(architecture, error)
 
     def alone(architecture: Architecture) -> Finalist | Failure:
@@ -60,7 +60,7 @@ def train_finalists(
             for _ in train(trained, data.train, recipe, seed=seed):
                 pass
             valid, test = evaluate(trained, data.valid), evaluate(trained, data.test)
-        except Exception as error:
+        except FAILING as error:
             return Failure.of(architecture, error)
         return _judged(Finalist(architecture, trained, valid, test))
 
@@ -98,7 +98,7 @@ def _side_by_side(
                 if stop.is_set():
                     return None
             valid, test = score(network, data.valid), score(network, data.test)
-        except Exception as error:
+        except FAILING as error:
             return Failure.of(architecture, error)
         return _judged(Finalist(architecture, network, valid, test))
 
@@ -131,6 +131,6 @@ def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:
             network(handed(network, inputs))
             with evaluating(network):
                 network(handed(network, inputs))
-        except Exception:  # it will be heard of where the network is trained, alone
+        except FAILING:  # it will be heard of where the network is trained, alone
             return True
         return before.moved()

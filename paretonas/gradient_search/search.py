@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ from ..names import solver_of, space_of
 from ..nn import NetworkSpace, ShapeError, Supernet
 from ..objectives import Latency, Memory, Objective, Parameters
 from ..objectives.calibration import rank_correlation
-from ..point import Failure
+from ..point import FAILING, Failure
+from ..probe import Probe
 from ..relaxation import sizes_of
 from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
@@ -46,11 +48,12 @@ from ..training.forward import evaluating, handed, seeded
 from .afford import Affordable
 from .candidates import candidates
 from .costs import costs_of
+from .fault import shared_fault, untrained_fault
 from .finalists import Finalist, train_finalists
 from .guessing import Guessing
 from .knowledge import Knowledge, Level
 from .plan import Budget, Plan, budget_of
-from .weights import WeightTraining, inherited_loss, trial
+from .weights import RECENT, WeightTraining, inherited_loss, trial
 
 ROUNDS = 3  # of looking with inherited weights, after the first fair design
 ALPHA_STEPS = 80  # each time alpha is driven
@@ -219,7 +222,8 @@ class _Search:
             _check_same(run, self._known_as())
             run.tell(space=self._known_as())
         self.aside = self._try_options()
-        self._leave_out(self.supernet)
+        self.blamed: list[Failure] = []  # options, by looks and by finalists
+        self._leave_out(self.supernet, self.aside)
         self.workers = _cores() if device.type == "cpu" else 1
         self.costs = None if costs is None else tuple(costs)
         self.plan: Plan | None = None
@@ -236,7 +240,7 @@ class _Search:
             self.run.tell(guessing=asdict(self.guessing))
         example = self.data.example.cpu()
         supernet = self.space.supernet(self.seed)  # on the CPU, where tables are made
-        self._leave_out(supernet)
+        self._leave_out(supernet, self.aside)
         for failure in self.aside:
             yield self._set_aside("costs", failure)
         if self.costs is None:
@@ -303,12 +307,21 @@ class _Search:
         if self.saved:
             self.knowledge.resume(self.saved["knowledge"])
             self.alpha, self.turns = self.saved["alpha"], self.saved["turns"]
+            blamed = self.saved.get("blamed", [])  # older ones have none
+            self.blamed = [Failure(Architecture(picks), reason) for picks, reason in blamed]
+            self._leave_out(self.supernet, self.blamed)
         known = self.knowledge.inherited
         before, design = len(known), self.plan.looks // 2
         for architecture in self.affordable.design(design):
             if self._looked() >= design:
                 break
-            if architecture not in known and architecture not in self._failed():
+            if architecture in known or architecture in self._failed():
+                continue
+            if not self._left_out(architecture):
+                yield from self._look(architecture)
+        if not known:  # few looks, which all failed: one more, that works
+            works = sorted(self._probe().working(), key=lambda a: not self.affordable(a))
+            for architecture in works[:1]:
                 yield from self._look(architecture)
         if not known:
             first = next(iter(self.knowledge.failed["inherited"].values()), "none was found")
@@ -320,8 +333,12 @@ class _Search:
             if self._looked() >= due or self._late():
                 continue
             yield from self._drive()
-            for architecture in self._choose(due - self._looked(), "inherited"):
-                yield from self._look(architecture)
+            blamed = -1
+            while blamed < len(self.blamed):  # what was chosen with an option that is to blame
+                blamed = len(self.blamed)
+                for architecture in self._choose(due - self._looked(), "inherited"):
+                    if not self._left_out(architecture):
+                        yield from self._look(architecture)
             self.turns = turn
             step = self._step("alpha", message=f"{len(known)} scored with inherited weights")
             self._save()
@@ -335,11 +352,12 @@ class _Search:
             self.knowledge.forget_all_but({outcome.architecture for outcome in recorded})
         # What was measured after the checkpoint is part of a batch that is chosen once more.
         later: list[Point | Failure] = []
+        picks = len(self.supernet.choices)
         for outcome in recorded:
             if outcome.architecture in self.knowledge.failed["trained"]:
                 self.steps_done += self._steps_each()
-            elif outcome.architecture in self._failed():
-                continue
+            elif outcome.architecture in self._failed() or len(outcome.architecture) < picks:
+                continue  # an option is found to be to blame once more
             elif isinstance(outcome, Point) and outcome.architecture in self.knowledge.trained:
                 self._enter(outcome)
             else:
@@ -353,6 +371,7 @@ class _Search:
             chosen = self._choose(min(batch, due), "trained")
             if not chosen and not later:
                 break
+            tried = len(self.knowledge.failed["trained"])
             for outcome in later:
                 yield self._show(outcome)
             later.clear()
@@ -360,12 +379,15 @@ class _Search:
             chosen = [a for a in chosen if a not in known][: self.plan.finalists - self._tried()]
             for finalist in self._train(chosen):
                 yield self._judge(finalist)
+            failed = [*self.knowledge.failed["trained"]][tried:]
+            yield from self._blame_finalists(failed)
             self._save()
         if self.run:
             self.run.write_front(self.front)
             self.run.save_weights("supernet", self.supernet.state_dict())
-        failed = [*self.knowledge.failed["trained"].values()]
-        trust = self._trust() if self.points or not failed else f"all finalists failed: {failed[0]}"
+        reasons = [*self.knowledge.failed["trained"].values()]
+        some = bool(self.points) or not reasons
+        trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
         last_words = filter(None, [self.guessing.remark(self.front), trust])
         yield self._step("finalists", message="; ".join(last_words))
 
@@ -388,14 +410,17 @@ class _Search:
             first = probe.starts[0]
             try:
                 probe.attempt(first)
+            except SystemExit as error:
+                reason = Failure.of(first, error)
+                raise RuntimeError(f"no architecture runs; this is of {reason}") from error
             except Exception as error:
                 error.add_note(f"(no architecture runs; this is of {first})")
                 raise
         _check_outputs(network, self.data, works)
         return probe.options()
 
-    def _leave_out(self, supernet: Supernet) -> None:
-        for failure in self.aside:
+    def _leave_out(self, supernet: Supernet, failures: Sequence[Failure]) -> None:
+        for failure in failures:
             ((choice, option),) = failure.architecture.items()
             supernet.set_aside(choice, option, failure.reason)
 
@@ -407,7 +432,7 @@ class _Search:
 
     def _failed(self) -> set[Architecture]:
         """What was set aside."""
-        told = [*self.aside, *(failure for _, failure in self.training.failures)]
+        told = [*self.aside, *self.blamed, *(failure for _, failure in self.training.failures)]
         return {failure.architecture for failure in told}.union(*self.knowledge.failed.values())
 
     def _looked(self) -> int:
@@ -438,7 +463,7 @@ class _Search:
     def _seconds_per_step(self) -> float:
         """Of wall time a weight step, everything else spread over the weight steps."""
         supernet = self.space.supernet(self.seed).to(self.device)
-        self._leave_out(supernet)
+        self._leave_out(supernet, self.aside)
         training = WeightTraining(
             supernet, self.data.train, self.space.recipe, steps=24, seed=self.seed
         )
@@ -457,10 +482,42 @@ class _Search:
         try:
             loss = inherited_loss(self.supernet, self.data.valid, architecture)
             self.knowledge.inherited[architecture] = loss
-        except Exception as error:
+        except FAILING as error:
             failure = Failure.of(architecture, error)
             self.knowledge.failed["inherited"][architecture] = failure.reason
-            yield self._set_aside("alpha", failure)
+            found = self._probe().blame(architecture, proven=self.knowledge.inherited)
+            if not found:
+                yield self._set_aside("alpha", failure)
+            yield from self._blame("alpha", found)
+
+    def _probe(self) -> Probe:
+        """Of options by their scores with inherited weights."""
+        score = partial(inherited_loss, self.supernet, self.data.valid)
+        recent = [*self.knowledge.inherited][:RECENT]
+        return Probe(self.supernet, score, recent=recent, seed=self.seed)
+
+    def _blame(self, phase: str, failures: Sequence[Failure]) -> Iterator[Step]:
+        """Never take again the options that are to blame."""
+        for failure in failures:
+            self.blamed.append(failure)
+            self._leave_out(self.supernet, [failure])
+            yield self._set_aside(phase, failure)
+
+    def _blame_finalists(self, architectures: Sequence[Architecture]) -> Iterator[Step]:
+        """Find the options for which finalists have failed."""
+        trained, failed = self.knowledge.trained, self.knowledge.failed["trained"]
+        for architecture in architectures:
+            if not self._left_out(architecture):
+                found = untrained_fault(
+                    self.supernet, self.data, architecture, trained, seed=self.seed
+                )
+                yield from self._blame("finalists", found)
+        if architectures:
+            yield from self._blame("finalists", shared_fault(self.supernet, trained, failed))
+
+    def _left_out(self, architecture: Architecture) -> bool:
+        """Whether an option was set aside since the architecture was proposed."""
+        return not self.supernet.aside.keys().isdisjoint(self.supernet.taken(architecture))
 
     def _choose(self, count: int, level: Level) -> list[Architecture]:
         known = self.knowledge.trained if level == "trained" else self.knowledge.inherited
@@ -471,6 +528,7 @@ class _Search:
             seed=self.seed * 7919 + len(known),
         )
         failed = self._failed()
+        failed |= {self.supernet.canonical(a) for a in known}  # names change with what is left
         pool = [a for a in pool if a not in failed and self.affordable(a)]
         return self.knowledge.choose(pool, count, level, seed=self.seed)
 
@@ -540,7 +598,7 @@ class _Search:
                 seed=self.seed,
                 workers=self.workers,
             )
-        except Exception as error:  # a trainer that raises for one of them
+        except FAILING as error:  # a trainer that raises for one of them
             if len(architectures) == 1:
                 return [Failure.of(architectures[0], error)]
             return [found for each in architectures for found in self._train([each])]
@@ -569,7 +627,7 @@ class _Search:
     def _measure(self, finalist: Finalist) -> Point | Failure:
         try:
             point = self._measured(finalist)
-        except Exception as error:
+        except FAILING as error:
             return Failure.of(finalist.architecture, error)
         values = {"the loss": finalist.valid.loss, **point.objectives}
         for name, value in values.items():
@@ -657,6 +715,7 @@ class _Search:
                 {
                     "plan": asdict(self.plan),
                     "aside": [(dict(f.architecture), f.reason) for f in self.aside],
+                    "blamed": [(dict(f.architecture), f.reason) for f in self.blamed],
                     "weights": self.training.state(),
                     "knowledge": self.knowledge.state(),
                     "alpha": self.alpha,
@@ -710,7 +769,7 @@ def _check_outputs(supernet: Supernet, data: Data, gates: Architecture | None = 
             y = supernet(x, mixture if gates is None else gates)
     except ShapeError:
         raise
-    except Exception:  # one option may be to blame; the probe finds out
+    except FAILING:  # one option may be to blame; the probe finds out
         return
     if y.ndim != 2 or y.shape[1] < data.classes:
         raise ValueError(

@@ -16,7 +16,7 @@ from torch.nn.utils import get_total_norm
 
 from ..data import Split
 from ..nn import BatchNorm1d, BatchNorm2d, Supernet
-from ..point import Failure
+from ..point import FAILING, Failure
 from ..probe import Probe
 from ..space import Architecture, Choice, decode
 from ..training import Recipe, warmup_cosine_factor
@@ -89,7 +89,8 @@ class WeightTraining:
         Raises:
             FloatingPointError: whatever the path, the loss or its gradients are not finite.
             ValueError: a choice has no option left that runs.
-            Exception: what the network raises, if it does so whatever the path.
+            Exception: what the network raises, if it does so whatever the path; RuntimeError in the
+                place of SystemExit.
         """
         choices, aside = self.supernet.choices, self.supernet.aside
         paths = fair_paths(choices, Random(f"weights {self.seed}"), aside)
@@ -142,7 +143,7 @@ class WeightTraining:
 
         try:
             value = attempt(path)
-        except Exception as error:
+        except FAILING as error:
             clear_frames(error.__traceback__)  # they hold what the path computed: memory may lack
             found = self._blame(attempt_in_vain, same, recent, error)
             self.failures += [(self.done, failure) for failure in found]
@@ -156,7 +157,7 @@ class WeightTraining:
         attempt: Callable[[Architecture], None],
         path: Architecture,
         recent: Sequence[Architecture],
-        error: Exception,
+        error: Exception | SystemExit,
     ) -> list[Failure]:
         """The options that are to blame for a path that failed, or the path."""
         seed = self.seed * 1_000_003 + self.done
@@ -167,6 +168,8 @@ class WeightTraining:
                     f"whatever the path of the supernet, {error} at step {self.done + 1}; a lower "
                     f"learning rate may help, it is {self.recipe.learning_rate:g}"
                 ) from error
+            if isinstance(error, SystemExit):
+                raise RuntimeError(Failure.of(path, error).reason) from error
             raise error
         return probe.blame(path) or [Failure.of(path, error)]
 

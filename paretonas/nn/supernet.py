@@ -248,6 +248,11 @@ class Supernet(nn.Module):
         picks = encode(self.choices, architecture)
         return [i for i, place in enumerate(self._places) if self._reaches(place, picks)]
 
+    def taken(self, architecture: Mapping[str, str]) -> list[tuple[int, int]]:
+        """The picks that decide about the architecture's network, as (choice, option)."""
+        picks = encode(self.choices, architecture)
+        return [(index, picks[index]) for index in self.reached(architecture)]
+
     def _reaches(self, place: _Place, picks: Sequence[int]) -> bool:
         return all(picks[choice] in allowed for choice, allowed in place.needs)
 

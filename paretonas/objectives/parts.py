@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..graph import Op, Recording, record
 from ..nn import Depth, OneOf, Supernet, Width
 from ..nn.layers import Elastic
-from ..point import FailureWarning
+from ..point import FAILING, FailureWarning
 from ..probe import Probe
 from ..space import Architecture
 
@@ -67,7 +67,7 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
         if same not in seen:
             try:
                 seen[same] = _parts(run(same), same)
-            except Exception:
+            except FAILING:
                 failures, near = probe.blame(same), probe.near(same)
                 for failure in failures:
                     warnings.warn(f"set aside {failure}", FailureWarning, stacklevel=2)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from paretonas.cell import Structure
 from paretonas.front import Front
 from paretonas.objectives.base import Exact
-from paretonas.point import Failure, Point
+from paretonas.point import FAILING, Failure, Point
 from paretonas.space import Architecture, Choice, SearchSpace, encode, nearest, size
 
 PATIENCE = 300  # proposals in a row that were all known, after which a sampler has converged
@@ -249,7 +249,7 @@ def evaluate(architecture: Architecture, objectives: Sequence[Exact]) -> Outcome
     for objective in objectives:
         try:
             value = float(objective.exact(architecture))
-        except Exception as error:  # whatever goes wrong in there, the search goes on
+        except FAILING as error:  # whatever goes wrong in there, the search goes on
             return Failure.of(architecture, error)
         if not math.isfinite(value):
             return Failure(architecture, f"{objective.column} is {value}")

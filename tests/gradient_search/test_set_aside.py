@@ -19,6 +19,7 @@ from paretonas.compare.trained import TrainedError
 from paretonas.data import Data, split
 from paretonas.devices.timer import Measurement
 from paretonas.gradient_search import Plan
+from paretonas.gradient_search.fault import shared_fault
 from paretonas.gradient_search.finalists import train_finalists
 from paretonas.gradient_search.search import search
 from paretonas.gradient_search.weights import WeightTraining, fair_paths, trial
@@ -547,6 +548,138 @@ def test_a_finalist_that_cannot_be_measured_is_a_failure(tmp_path, monkeypatch):
     assert reasons == ["RuntimeError: the device is gone", "latency_ms is nan"]
     assert len(run.evaluations()) == PLAN.finalists - 2
     assert len(steps[-1].front)
+
+
+# --- an option that fails in looks or in finalists only -------------------------------------------
+
+
+class FailsOnMany(nn.Module):
+    """Raises in evaluation mode, on a number of examples that no trial has."""
+
+    def __init__(self, examples: int) -> None:
+        super().__init__()
+        self.examples = examples
+
+    def forward(self, x):
+        if not self.training and len(x) == self.examples:
+            raise RuntimeError("too many examples")
+        return x
+
+
+class Exits(nn.Module):
+    def forward(self, x):
+        raise SystemExit("no license")
+
+
+UNEVEN = split(torch.randn(200, 4), torch.arange(200) % 3, valid=40, test=41)
+BAD = {f"cells.{i}=bad" for i in (0, 2, 4)}
+
+
+@pytest.mark.parametrize("looks", [2, 10])
+def test_an_option_that_fails_in_looks_only_is_set_aside_by_name(tmp_path, looks):
+    plan = Plan(30, looks, 4, PLAN.recipe)
+    steps, run = searched(lambda: Cells(lambda: FailsOnMany(40)), tmp_path / "run", budget=plan)
+    state = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["knowledge"]
+    options = {str(f.architecture) for f in run.failures() if len(f.architecture) == 1}
+    assert options
+    assert options <= BAD
+    assert len(state["failed"]["inherited"]) <= 3
+    assert len(run.evaluations()) + len(state["failed"]["trained"]) == plan.finalists
+    assert len(steps[-1].front)
+
+
+def test_an_option_that_fails_in_evaluating_finalists_only_is_set_aside_by_name(tmp_path):
+    bad = partial(Cells, lambda: FailsOnMany(41))
+    uneven = NetworkSpace("uneven", bad, lambda: UNEVEN, Recipe(1, 20, 0.03))
+    run = Run.create(tmp_path / "run", {}, "cpu", 0)
+    steps = list(search(uneven, costs=costs(bad), budget=LONG, count=3, run=run))
+    options = [f for f in run.failures() if len(f.architecture) == 1]
+    assert options
+    assert {str(f.architecture) for f in options} <= BAD
+    assert len(steps[-1].front)
+    again = list(search(uneven, costs=costs(bad), budget=LONG, count=3, run=run))
+    assert list(again[-1].front) == list(steps[-1].front)
+
+
+def picked(*picks: str) -> Architecture:
+    return Architecture({f"cells.{2 * i}": pick for i, pick in enumerate(picks)})
+
+
+TRAINED = [picked("relu", "relu", "tanh"), picked("tanh", "tanh", "relu")]
+ACCUSING = [("bad", "relu", "tanh"), ("bad", "tanh", "tanh"), ("bad", "relu", "relu")]
+
+
+@pytest.mark.parametrize(
+    ("trained", "failed", "blamed"),
+    [
+        (TRAINED, ACCUSING, ["cells.0=bad"]),
+        (TRAINED, ACCUSING[:2], []),  # too few
+        ([], ACCUSING, []),  # others may be to blame
+        ([*TRAINED, picked("bad", "tanh", "relu")], ACCUSING, []),  # it works elsewhere
+        (TRAINED, [("bad", "relu", x) for x in ("relu", "tanh")], []),
+        (TRAINED, [*ACCUSING[:2], ("bad", "bad", "relu")], []),  # another one may be to blame
+    ],
+)
+def test_finalists_accuse_an_option_only_if_nothing_else_is_to_blame(trained, failed, blamed):
+    supernet = space(lambda: Cells(nn.ELU)).supernet()
+    reasons = {picked(*picks): "worn out" for picks in failed}
+    found = shared_fault(supernet, trained, reasons)
+    assert [str(failure.architecture) for failure in found] == blamed
+    assert shared_fault(supernet, trained, {a: str(a) for a in reasons}) == []  # other reasons
+
+
+def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path):
+    """Stopped after every kind of failure, a search goes on as if it had not been."""
+
+    class Both(Cells):
+        def __init__(self) -> None:
+            super().__init__(lambda: FailsOnMany(40))
+            self.cells[4].options["tanh"] = FailsOnMany(41)
+
+    uneven = NetworkSpace("uneven", Both, lambda: UNEVEN, Recipe(1, 20, 0.03))
+    given = {"costs": costs(Both), "budget": LONG, "count": 3}
+    whole = Run.create(tmp_path / "whole", {}, "cpu", 0)
+    steps = list(search(uneven, run=whole, **given))
+    told = [i for i, step in enumerate(steps, start=1) if "set aside" in step.message]
+    assert {steps[i - 1].phase for i in told} == {"alpha", "finalists"}
+    for stop in told:
+        run = Run.create(tmp_path / f"after-{stop}", {}, "cpu", 0)
+        begun = search(uneven, run=run, **given)
+        list(itertools.islice(begun, stop))
+        begun.close()
+        rest = list(search(uneven, run=run, **given))
+        assert list(rest[-1].front) == list(steps[-1].front), stop
+        assert run.outcomes() == whole.outcomes(), stop
+
+
+def test_exiting_is_a_failure_of_the_option_that_does(tmp_path):
+    steps, run = searched(lambda: Cells(Exits), tmp_path / "run")
+    assert {str(f) for f in run.failures()} == {f"{pick}: SystemExit: no license" for pick in BAD}
+    assert len(steps[-1].front)
+    with pytest.raises(RuntimeError, match="no architecture runs; this is of .*no license"):
+        next(search(space(lambda: nn.Sequential(Exits(), Cells(nn.Identity)))))
+
+
+def test_a_trainer_or_an_objective_that_exits_loses_one_architecture(tmp_path, trainer):
+    def exiting(supernet, data, recipe, architectures, **settings):
+        if any("bad" in a.values() for a in architectures):
+            raise SystemExit(3)
+        return trainer(supernet, data, recipe, architectures, **settings)
+
+    steps, run = searched(lambda: Cells(nn.ELU), tmp_path / "run", trainer=exiting, budget=LONG)
+    whole = [f for f in run.failures() if len(f.architecture) > 1]
+    assert {f.reason for f in whole} == {"SystemExit: 3"}
+    assert len(run.evaluations()) + len(whole) == LONG.finalists
+    assert len(steps[-1].front)
+
+    class Exit:
+        column = "ms"
+
+        def exact(self, architecture):
+            raise SystemExit(3)
+
+    architecture = Architecture({"op": "a"})
+    assert evaluate(architecture, [Exit()]) == Failure(architecture, "SystemExit: 3")
 
 
 # --- cost tables ----------------------------------------------------------------------------------

@@ -1,0 +1,78 @@
+"""Which option failed finalists failed for, without training any more of them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+from ..data import Data
+from ..nn import Supernet
+from ..point import FAILING, Failure
+from ..probe import Probe
+from ..space import Architecture
+from ..training import evaluate
+from .weights import RECENT
+
+ENOUGH = 3  # failed finalists that accuse an option
+
+
+def untrained_fault(
+    supernet: Supernet,
+    data: Data,
+    architecture: Architecture,
+    trained: Collection[Architecture],
+    *,
+    seed: int,
+) -> list[Failure]:
+    """The options for which a finalist fails already where fresh networks are evaluated.
+
+    Args:
+        supernet: gives the networks.
+        data: the validation and the test split are tried.
+        architecture: the finalist that failed.
+        trained: finalists that did not; none of their options is to blame.
+        seed: of the weights.
+    """
+
+    def attempt(architecture: Architecture) -> None:
+        network = supernet.fresh(architecture, seed=seed)
+        for split in (data.valid, data.test):
+            loss = evaluate(network, split).loss
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss became {loss}")
+
+    try:
+        attempt(architecture)
+    except FAILING:
+        probe = Probe(supernet, attempt, recent=[*trained][:RECENT], seed=seed)
+        return probe.blame(architecture, proven=trained)
+    return []
+
+
+def shared_fault(
+    supernet: Supernet, trained: Collection[Architecture], failed: Mapping[Architecture, str]
+) -> list[Failure]:
+    """The options that several finalists failed for, all for the same reason.
+
+    Every other option of these finalists is in one that did not fail, and none is in each of them,
+    so that no other option is to blame, nor a pair of options.
+
+    Args:
+        supernet: options that it has set aside are not named again.
+        trained: finalists that did not fail.
+        failed: why the others did.
+    """
+    proven = {pick for architecture in trained for pick in supernet.taken(architecture)}
+    accused: dict[tuple[str, tuple[int, int]], list[set[tuple[int, int]]]] = defaultdict(list)
+    for architecture, reason in failed.items():
+        taken = {*supernet.taken(architecture)}
+        suspects = taken - proven
+        if len(suspects) == 1 and supernet.aside.keys().isdisjoint(taken):
+            accused[reason, suspects.pop()].append(taken)
+    found = []
+    for (reason, (index, pick)), groups in accused.items():
+        if len(groups) >= ENOUGH and len(set.intersection(*groups)) == 1:
+            choice = supernet.choices[index]
+            found.append(Failure(Architecture({choice.name: choice.options[pick]}), reason))
+    return found
