@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.gradients.differentiate import differentiate
 from paretonas.jacobian import split
-from paretonas.multitask.differentiate import differentiate
 from paretonas.multitask.parts import Tensors, check_losses, given_heads, heads_above, one_each
 from paretonas.multitask.solve import add_to_grad, check_solver, scale_of, solve, values_of
 from paretonas.solvers.base import Direction, Solver

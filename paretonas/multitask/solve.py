@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.gradients.differentiate import Row
 from paretonas.jacobian import split
-from paretonas.multitask.differentiate import Row
 from paretonas.solvers.base import Direction, Solver
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import Problem

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._gram import FEW, Gram, dot
-from paretonas.solvers._rows import Jacobian, like, weighted_sum, weights_like
+from paretonas.gradients.gram import FEW, Gram, dot
+from paretonas.gradients.rows import Jacobian, like, weighted_sum, weights_like
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem, Sum
 

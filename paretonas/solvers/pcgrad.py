@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from paretonas.solvers._gram import plain
+from paretonas.gradients.gram import plain
 from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._rows import PACK, Rows
+from paretonas.gradients.rows import PACK, Rows
 
 FEW = 4  # objectives up to which one matrix is taken apart number by number
 STRIPE = 2**14  # columns that float32 sums; the sums of stripes are added in float64

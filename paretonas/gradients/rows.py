@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
-from paretonas.solvers._kind import FLOATS, check_kind
+from paretonas.gradients.kind import FLOATS, check_kind
 
 SMALL = 2**16  # numbers of one ray up to which the rows are brought to the host as a whole
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}
