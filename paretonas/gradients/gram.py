@@ -1,11 +1,12 @@
 """The Gram matrix of the gradients, split into what has no scale (cosines) and what has (norms).
 
-`Gram.of` goes by size. *Alone* (``_alone``, ``plain``, ``dot``): a single ray of up to ``FEW``
-objectives is taken apart as plain Python numbers, with no numpy call for a handful of them: with
-n = 200 MGDA takes 38 microseconds so, and 68 without. *Few* (``rows.few``): one numpy product on
-the host for all rays. *Many*: products block by block where the rows are, one read of memory; in
-float32 stripes (``in_stripes``) on a CPU where the rows are far from dependent, else ``in_float64``.
-All tiers do the same operations in the same order, so that a ray has the same bits among others.
+`Gram.of` goes by size. *Alone* (``_alone``, ``plain``, ``dot``): one ray of up to ``FEW``
+objectives and few numbers, as plain Python numbers in place of a handful of numpy calls: with m =
+2 and n = 200 MGDA takes 38 microseconds so, and 68 without. *Few* (``rows.few``): one numpy
+product on the host for all rays; *alone* does what it does, operation for operation, so that a
+ray has the same bits among others. *Many*: products block by block where the rows are, one read
+of memory; on a CPU in float32 stripes (``in_stripes``) where the rows are far from dependent,
+else ``in_float64``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What every solver shares: the protocol, its answer, and the dull part done once.
 
-The three tiers of speed of `gradients.rows` and `gradients.gram` meet here. ``_combined`` sums *few*
-numbers by one numpy product on the host, and *many* by ``weighted_sum`` where they are, after
+The three tiers of speed of `gradients.rows` and `gradients.gram` meet here. ``_combined`` sums
+*few* numbers by one numpy product on the host, and *many* by ``weighted_sum`` where they are, after
 ``_rounded`` has said which rays need float64: one read of the gradients and one write. ``_look``
-has a way for a matrix *alone*, in plain numbers, which saves a dozen numpy calls.
+has a way for one small matrix *alone*, in plain numbers, which saves a dozen numpy calls.
 """
 
 from __future__ import annotations

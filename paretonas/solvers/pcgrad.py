@@ -102,7 +102,8 @@ class PCGrad(WeightingSolver):
 def _places(g_pc: Float[Array, "r m p m"], orders: Int[Array, "r_or_1 m p turns"]) -> Array:
     # Where the share of row j in g_i^PC stands: one flat index is faster than four.
     r, m, p, _ = g_pc.shape
-    return np.arange(0, g_pc.size, m).reshape(r, m, p, 1) + orders
+    places: Array = np.arange(0, g_pc.size, m).reshape(r, m, p, 1) + orders
+    return places
 
 
 def _two_need_no_order(gram: Gram) -> Float[Array, "r 2"]:
