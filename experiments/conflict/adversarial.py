@@ -51,7 +51,8 @@ from torch.nn import functional
 
 from paretonas.conflict import cosine_similarity, magnitude_similarity
 from paretonas.data import Split
-from paretonas.jacobian import assign, jacobian
+from paretonas.gradients.differentiate import differentiate
+from paretonas.gradients.flatten import flatten, unflatten
 from paretonas.solvers import (
     MGDA,
     LinearScalarization,
@@ -222,13 +223,16 @@ def train(problem: str, method: Method, settings: Settings) -> tuple[pd.DataFram
         losses = [other_loss(problem, judged, drawn, real, labels), fooled(judged)]
         if method.adversary_first:
             losses = losses[::-1]
-        rows = jacobian(losses, parameters)
+        by_loss, _ = differentiate([loss.sum() for loss in losses], parameters)
+        flat = [flatten(row, parameters, (len(seeds),)) for row in by_loss]
+        rows = torch.stack(flat, dim=-2)
         if step % settings.look_every == 0:
             cosines.append(cosine_similarity(rows)[:, 0, 1])
             alike.append(magnitude_similarity(rows)[:, 0, 1])
-        drawing.zero_grad()
         values = torch.stack(losses, dim=-1).detach()
-        assign(method.solver(rows, values).vector, parameters)
+        vector = method.solver(rows, values).vector
+        for parameter, gradient in zip(parameters, unflatten(vector, parameters), strict=True):
+            parameter.grad = gradient
         drawing.step()
     found = pd.DataFrame({"seed": list(seeds)})
     seen = torch.stack(cosines)

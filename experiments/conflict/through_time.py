@@ -49,7 +49,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paretonas.conflict import cosine_similarity
-from paretonas.jacobian import assign, jacobian
+from paretonas.gradients.differentiate import Row, differentiate
+from paretonas.gradients.flatten import flatten, unflatten
 from paretonas.solvers import (
     IMTLG,
     MGDA,
@@ -245,14 +246,18 @@ def train(
             parts = by_step(reader, inputs, answers)[:, :, list(method.order)]
             vector = solver(parts.flatten(0, 1)).vector.unflatten(0, parts.shape[:2]).sum(1)
         losses = [loss(*each) for each in zip(reader(inputs, method.cut), answers, strict=True)]
+        owns = [list(head.parameters()) for head in heads]
+        by_loss, own_rows = differentiate([loss.sum() for loss in losses], shared, owns)
         if not method.by_step:
-            ordered = [losses[i] for i in method.order]
-            values = torch.stack(ordered, dim=-1).detach()
-            vector = solver(jacobian(ordered, shared), values).vector
-        optimizer.zero_grad()
-        for head, own in zip(heads, losses, strict=True):
-            assign(jacobian([own], list(head.parameters()))[:, 0], list(head.parameters()))
-        assign(vector, shared)
+            jacobian = by_seed([by_loss[i] for i in method.order], shared)
+            values = torch.stack([losses[i] for i in method.order], dim=-1).detach()
+            vector = solver(jacobian, values).vector
+        for parameter, gradient in zip(
+            [*shared, *chain.from_iterable(owns)],
+            [*unflatten(vector, shared), *chain.from_iterable(own_rows)],
+            strict=True,
+        ):
+            parameter.grad = gradient
         clip(shared)
         optimizer.step()
     found = pd.DataFrame({"seed": list(seeds)})
@@ -271,11 +276,15 @@ def by_step(reader: Reader, inputs: Tensor, answers: Sequence[Tensor]) -> Tensor
     steps = inputs.shape[2]
     copies = [[p.clone() for p in reader.cell.parameters()] for _ in range(steps)]
     losses = [loss(*each) for each in zip(reader(inputs, at=copies), answers, strict=True)]
-    return (
-        jacobian(losses, list(chain.from_iterable(copies)))
-        .unflatten(-1, (steps, -1))
-        .transpose(1, 2)
-    )
+    parameters = list(chain.from_iterable(copies))
+    rows, _ = differentiate([loss.sum() for loss in losses], parameters)
+    return by_seed(rows, parameters).unflatten(-1, (steps, -1)).transpose(1, 2)
+
+
+def by_seed(rows: Sequence[Row], parameters: Sequence[Tensor]) -> Tensor:
+    """Jacobian (r, m, n) of parameters that have a leading dimension of r seeds."""
+    seeds = len(parameters[0])
+    return torch.stack([flatten(row, parameters, (seeds,)) for row in rows], dim=-2)
 
 
 def profile(parts: Tensor) -> pd.DataFrame:

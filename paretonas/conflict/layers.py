@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from paretonas.solvers._rows import Jacobian
+from paretonas.gradients.rows import Jacobian
 
 
 def module_of(name: str) -> str:

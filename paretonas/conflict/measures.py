@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paretonas.solvers._kind import check_kind
-from paretonas.solvers._rows import Jacobian
+from paretonas.gradients.kind import check_kind
+from paretonas.gradients.rows import Jacobian
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.problem import Problem
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.conflict.recorder import Recorder
+from paretonas.gradients.rows import Jacobian
 from paretonas.solvers import Direction, Solver
-from paretonas.solvers._rows import Jacobian
 
 
 @dataclass(frozen=True, eq=False)

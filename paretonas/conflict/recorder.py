@@ -16,9 +16,9 @@ from paretonas._atomic import replacing
 from paretonas.conflict.layers import Layers
 from paretonas.conflict.measures import TOLERANCE, check_tolerance
 from paretonas.conflict.tables import layer_table, pair_table, task_table
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._kind import check_kind
-from paretonas.solvers._rows import Jacobian
+from paretonas.gradients.gram import Gram
+from paretonas.gradients.kind import check_kind
+from paretonas.gradients.rows import Jacobian
 from paretonas.solvers.problem import Problem
 
 if TYPE_CHECKING:

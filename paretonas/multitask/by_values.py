@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from paretonas.jacobian import flatten
-from paretonas.multitask.differentiate import Row, dense
+from paretonas.gradients.differentiate import Row, dense
+from paretonas.gradients.flatten import flatten
 from paretonas.multitask.parts import Parts, Tensors, check_losses, check_visible
 from paretonas.multitask.processes import average, average_rows
 from paretonas.multitask.solve import add_direction, add_to_grad, scale_of, skipped, values_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.multitask.differentiate import Row, differentiate
+from paretonas.gradients.differentiate import Row, differentiate
 from paretonas.multitask.parts import Parts, Tensors, check_losses, check_visible
 from paretonas.multitask.processes import average, average_rows
 from paretonas.multitask.solve import (

@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from paretonas.jacobian import flatten, split
+from paretonas.gradients.flatten import flatten, unflatten
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -30,4 +30,4 @@ def average_rows(
     """Average gradients with one message per row; one that is missing somewhere counts as 0."""
     flat = [flatten(row, parameters) for row in rows]
     average(flat, group)
-    return [list(split(row, parameters)) for row in flat]
+    return [list(unflatten(row, parameters)) for row in flat]

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.jacobian import split
-from paretonas.multitask.differentiate import differentiate
+from paretonas.gradients.differentiate import differentiate
+from paretonas.gradients.flatten import unflatten
 from paretonas.multitask.parts import Tensors, check_losses, given_heads, heads_above, one_each
 from paretonas.multitask.solve import add_to_grad, check_solver, scale_of, solve, values_of
 from paretonas.solvers.base import Direction, Solver
@@ -86,7 +86,7 @@ def backward_through(
     if all(gradient is None for row in rows for gradient in row):
         raise ValueError(f"none of {len(losses)} losses reaches the representation")
     direction = solve(solver, rows, features, values_of(losses), state, scale)
-    pieces = split(direction.vector, features)
+    pieces = unflatten(direction.vector, features)
     if scale is not None:
         pieces = [piece * scale.to(piece.device) for piece in pieces]
     torch.autograd.backward(features, pieces, retain_graph=retain_graph)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.jacobian import split
-from paretonas.multitask.differentiate import Row
+from paretonas.gradients.differentiate import Row
+from paretonas.gradients.flatten import unflatten
 from paretonas.solvers.base import Direction, Solver
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import Problem
@@ -102,7 +102,7 @@ def add_direction(
     """Add a direction, times the scale, to ``.grad`` of the parameters that were reached."""
     # One copy for all, of which each parameter gets its piece: the vector stays the caller's.
     copy = vector.clone() if scale is None else vector * scale.to(vector.device)
-    for parameter, piece, hit in zip(shared, split(copy, shared), reached, strict=True):
+    for parameter, piece, hit in zip(shared, unflatten(copy, shared), reached, strict=True):
         if hit and parameter.grad is None and parameter.is_contiguous():
             parameter.grad = piece
         elif hit:

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from paretonas.solvers._kind import check_kind
+from paretonas.gradients.kind import check_kind
+from paretonas.gradients.rows import Jacobian
 from paretonas.solvers._random import coins
-from paretonas.solvers._rows import Jacobian
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import Problem

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from paretonas.gradients.kind import check_kind
 from paretonas.solvers._aim import refuse
-from paretonas.solvers._kind import check_kind
 from paretonas.solvers.base import Answer
 from paretonas.solvers.problem import Problem
 

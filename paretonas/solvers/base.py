@@ -1,4 +1,10 @@
-"""What every solver shares: the protocol, its answer, and the dull part done once."""
+"""What every solver shares: the protocol, its answer, and the dull part done once.
+
+The three tiers of speed of `gradients.rows` and `gradients.gram` meet here. ``_combined`` sums
+*few* numbers by one numpy product on the host, and *many* by ``weighted_sum`` where they are, after
+``_rounded`` has said which rays need float64: one read of the gradients and one write. ``_look``
+has a way for one small matrix *alone*, in plain numbers, which saves a dozen numpy calls.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._gram import FEW, Gram, dot
-from paretonas.solvers._rows import Jacobian, like, weighted_sum, weights_like
+from paretonas.gradients.gram import FEW, Gram, dot
+from paretonas.gradients.rows import Jacobian, like, weighted_sum, weights_like
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import Problem, Sum
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from paretonas.solvers._simplex_qp import raise_floor, raised_residual
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
+from paretonas.solvers.kernels.simplex_qp import raise_floor, raised_residual
 from paretonas.solvers.problem import Problem
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._gram import dot, plain
-from paretonas.solvers._least_norm import least_norm, one_least_norm
+from paretonas.gradients.gram import dot, plain
 from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.kernels.least_norm import least_norm, one_least_norm
 from paretonas.solvers.problem import Problem, check_preference
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._gram import Gram, dot, plain
-from paretonas.solvers._nnqp import (
+from paretonas.gradients.gram import Gram, dot, plain
+from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.kernels.nnqp import (
     ELIMINATE,
     kkt_residual,
     nonnegative_qp,
     one_nonnegative_qp,
 )
-from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, check_preference
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from paretonas.solvers._aim import refuse
-from paretonas.solvers._lp import Program, lp_residual, maximize
 from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.kernels.lp import Program, lp_residual, maximize
 from paretonas.solvers.problem import Problem, check_preference
 
 

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.gradients.kind import check_kind
+from paretonas.gradients.rows import Jacobian, Rows, like
 from paretonas.solvers._grad_drop_on import GradDropOn, check_leak_fits, checked_features
-from paretonas.solvers._kind import check_kind
 from paretonas.solvers._random import check_generator, coins
-from paretonas.solvers._rows import Jacobian, Rows, like
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import Problem

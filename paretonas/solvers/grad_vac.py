@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from paretonas.solvers._gram import dot, plain
-from paretonas.solvers._kind import check_kind
+from paretonas.gradients.gram import dot, plain
+from paretonas.gradients.kind import check_kind
 from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paretonas.solvers._gram import dot, plain
-from paretonas.solvers._least_norm import least_norm, one_least_norm
+from paretonas.gradients.gram import dot, plain
 from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.kernels.least_norm import least_norm, one_least_norm
 from paretonas.solvers.problem import Problem
 
 

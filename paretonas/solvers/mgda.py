@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from paretonas.solvers._min_norm import min_norm_residual
 from paretonas.solvers.base import Answer, WeightingSolver
+from paretonas.solvers.kernels.min_norm import min_norm_residual
 from paretonas.solvers.problem import Problem
 
 

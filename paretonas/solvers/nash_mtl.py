@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from paretonas.solvers._newton import Balance, balance, balance_residual
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
+from paretonas.solvers.kernels.newton import Balance, balance, balance_residual
 from paretonas.solvers.problem import Problem
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.gradients.gram import Gram
 from paretonas.solvers._aim import aim, length, place
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._lp import Program, Solution, lp_residual, maximize
-from paretonas.solvers._min_norm import min_norm_residual
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
+from paretonas.solvers.kernels.lp import Program, Solution, lp_residual, maximize
+from paretonas.solvers.kernels.min_norm import min_norm_residual
 from paretonas.solvers.problem import Problem, check_preference
 
 LIT = 1e-150  # length of a gradient, relative to the longest, below which it counts as 0

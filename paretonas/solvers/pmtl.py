@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas.gradients.gram import Gram
 from paretonas.solvers._aim import aim, place
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._hull import Candidates, shortest
-from paretonas.solvers._min_norm import min_norm_residual
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
+from paretonas.solvers.kernels.hull import Candidates, shortest
+from paretonas.solvers.kernels.min_norm import min_norm_residual
 from paretonas.solvers.problem import Problem, check_preference
 
 SAME = 1e-12  # half the squared distance of axes that count as one

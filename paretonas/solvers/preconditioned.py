@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from paretonas.solvers._kind import check_kind
+from paretonas.gradients.kind import check_kind
 from paretonas.solvers._wrapper import Wrapper, check_inner
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import Problem, Sum

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._kind import check_kind
-from paretonas.solvers._min_norm import min_norm
-from paretonas.solvers._rows import Jacobian, Rows
+from paretonas.gradients.gram import Gram
+from paretonas.gradients.kind import check_kind
+from paretonas.gradients.rows import Jacobian, Rows
+from paretonas.solvers.kernels.min_norm import min_norm
 
 LIFT = 1e-12  # share of a dimension of its own that a row gets where its angles are impossible
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from paretonas.gradients.rows import Jacobian, Rows, weights_like
 from paretonas.solvers._learned import array, check_count, check_numbers
-from paretonas.solvers._rows import Jacobian, Rows, weights_like
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import Problem

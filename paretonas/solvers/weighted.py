@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._rows import Jacobian
+from paretonas.gradients.rows import Jacobian
 from paretonas.solvers._wrapper import referred_back
 from paretonas.solvers.base import Answer, Direction, Solver, WeightingSolver
 from paretonas.solvers.problem import Problem, Sum, check_preference

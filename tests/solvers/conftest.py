@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from paretonas.solvers import Solver
-
-EXPERIMENTS = str(Path(__file__).parents[2] / "experiments")
-sys.path.insert(0, EXPERIMENTS)
-from solver_claims import CLAIMS, Claims  # noqa: E402
-from solver_claims import table as written  # noqa: E402
-
-sys.path.remove(EXPERIMENTS)
+from paretonas.solvers.claims import CLAIMS
+from paretonas.solvers.conformance import Claims
 
 
 def ray(m: int) -> Tensor:
@@ -33,10 +26,10 @@ def _aimed(build: Callable[[int], Solver]) -> Callable[[int], Solver]:
 
 # Every public solver as it comes, and aimed if it can be.
 SOLVERS: dict[str, Callable[[int], Solver]] = {}
-for title, row in CLAIMS.items():
-    SOLVERS[title] = row.build
-    if "preference" in {field.name for field in fields(row.build(2))}:
-        SOLVERS[f"{title} aimed"] = _aimed(row.build)
+for title, (make_one, _) in CLAIMS.items():
+    SOLVERS[title] = make_one
+    if "preference" in {field.name for field in fields(make_one(2))}:
+        SOLVERS[f"{title} aimed"] = _aimed(make_one)
 
 
 def _low_rank(m: int, n: int) -> Tensor:
@@ -109,22 +102,18 @@ def build(request: pytest.FixtureRequest) -> Callable[[int], Solver]:
     return SOLVERS[request.param]
 
 
-@pytest.fixture
-def claims() -> dict[str, Claims]:
-    """The table of promises."""
-    return CLAIMS
+@pytest.fixture(params=list(SOLVERS))
+def promising(request: pytest.FixtureRequest) -> tuple[Callable[[int], Solver], Claims]:
+    """Every solver in turn and what it promises; claims are for equal preferences only."""
+    title, _, aimed = request.param.partition(" ")
+    claims = CLAIMS[title][1]
+    return SOLVERS[request.param], Claims(deterministic=claims.deterministic) if aimed else claims
 
 
 @pytest.fixture(params=list(CLAIMS))
 def name(request: pytest.FixtureRequest) -> str:
     """Every solver's name in turn."""
     return str(request.param)
-
-
-@pytest.fixture
-def table() -> Callable[[], str]:
-    """Write the table of promises."""
-    return written
 
 
 @pytest.fixture

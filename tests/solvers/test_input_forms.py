@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paretonas.gradients.gram import CLEAR, Gram
+from paretonas.gradients.rows import PACK, Rows
 from paretonas.solvers import MGDA, DualProj, FairGrad, LinearScalarization, UPGrad
-from paretonas.solvers._gram import CLEAR, Gram
-from paretonas.solvers._rows import PACK, Rows
 
 SHAPES = [(4, 5), (7,), (1,), (), (2, 3, 3)]
 

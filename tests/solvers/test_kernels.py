@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from paretonas.solvers import _nnqp
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._min_norm import min_norm, min_norm_residual
-from paretonas.solvers._nnqp import kkt_residual, nonnegative_qp
+from paretonas.gradients.gram import Gram
+from paretonas.solvers.kernels import nnqp
+from paretonas.solvers.kernels.min_norm import min_norm, min_norm_residual
+from paretonas.solvers.kernels.nnqp import kkt_residual, nonnegative_qp
 from paretonas.solvers.problem import Problem
 
 SEEDS = st.integers(0, 10**6)
@@ -145,14 +145,14 @@ def test_all_ways_agree(monkeypatch, m, kind):
     rows = np.stack([_problem_rows(rng, m, 6, kind) for _ in range(20)])
     matrix = _gram(rows).cosines
     linear = rng.random((20, 2, m)) @ matrix * rng.choice([-1.0, 1.0], (20, 2, 1))
-    monkeypatch.setattr(_nnqp, "FEW", 0)
+    monkeypatch.setattr(nnqp, "FEW", 0)
     by_arrays = nonnegative_qp(matrix, linear)
-    monkeypatch.setattr(_nnqp, "FEW", 10**6)
+    monkeypatch.setattr(nnqp, "FEW", 10**6)
     by_numbers = nonnegative_qp(matrix, linear)
     np.testing.assert_array_equal(by_arrays, by_numbers)
-    lifted = matrix + _nnqp._ridge(m)
-    by_blocks = _nnqp._by_exchange(lifted, linear)
-    by_set = np.stack([_nnqp._by_active_set(lifted, linear[:, j]) for j in range(2)], axis=1)
+    lifted = matrix + nnqp._ridge(m)
+    by_blocks = nnqp._by_exchange(lifted, linear)
+    by_set = np.stack([nnqp._by_active_set(lifted, linear[:, j]) for j in range(2)], axis=1)
     # (The columns may be dependent: the x differ, what they make of the columns does not.)
     size = 1 + np.abs(by_arrays).sum(-1, keepdims=True)
     for other in (by_blocks, by_set):
@@ -165,7 +165,7 @@ def test_active_set_ends_what_blocks_do_not(monkeypatch):
     rows = rng.standard_normal((5, 12, 4))
     matrix, linear = _gram(rows).cosines, rng.standard_normal((5, 3, 4)) @ _unit(rows).mT
     usual = nonnegative_qp(matrix, linear)
-    monkeypatch.setattr(_nnqp, "EXCHANGES", 0)
+    monkeypatch.setattr(nnqp, "EXCHANGES", 0)
     np.testing.assert_allclose(
         nonnegative_qp(matrix, linear) @ matrix, usual @ matrix, rtol=0, atol=1e-9
     )

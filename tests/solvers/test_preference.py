@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, nnls
 
-from paretonas.solvers._exact_lp import exact
-from paretonas.solvers._hull import Candidates, shortest
-from paretonas.solvers._lp import Program, Solution, lp_residual, maximize
 from paretonas.solvers.epo import EPO
+from paretonas.solvers.kernels.exact_lp import exact
+from paretonas.solvers.kernels.hull import Candidates, shortest
+from paretonas.solvers.kernels.lp import Program, Solution, lp_residual, maximize
 from paretonas.solvers.mgda import MGDA
 from paretonas.solvers.pmgda import PMGDA
 from paretonas.solvers.pmtl import PMTL

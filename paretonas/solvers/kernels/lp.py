@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from paretonas.solvers._exact_lp import exact
+from paretonas.solvers.kernels.exact_lp import exact
 
 TOLERANCE = 1e-13  # reduced cost that counts as none, relative to the prices that it sums
 PIVOT = 1e-10  # entry of a column that counts as 0, relative to the largest

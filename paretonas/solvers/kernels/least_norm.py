@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from paretonas.solvers._gram import FEW, dot
+from paretonas.gradients.gram import FEW, dot
 from paretonas.solvers.certificate import RESOLUTION
 
 Array = np.ndarray

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from paretonas.solvers._nnqp import nonnegative_qp
 from paretonas.solvers.certificate import RESOLUTION
+from paretonas.solvers.kernels.nnqp import nonnegative_qp
 
 Array = np.ndarray
 DEPENDENT = 2 * RESOLUTION  # length of a sum of unit rows, relative to its weights, that is 0

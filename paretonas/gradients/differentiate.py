@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 Row = list[Tensor | None]
+"""One gradient per tensor, None where the loss does not reach it."""
 
 
 def differentiate(
     losses: list[Tensor],
     shared: list[Tensor],
-    heads: list[list[Tensor]],
+    heads: Sequence[list[Tensor]] = (),
     *,
     scale: Tensor | None = None,
     retain_graph: bool = False,
@@ -21,14 +23,25 @@ def differentiate(
 ) -> tuple[list[Row], list[Row]]:
     """Return one row per loss over the shared tensors, and one over its own head.
 
+    The rows over the shared tensors are a jacobian that every solver takes as it is; `flatten`
+    makes a row of n numbers of one. Rays that do not interact are differentiated by the sum over
+    them, which holds the gradient of each. No ``.grad`` is written.
+
     Args:
         losses: m scalars.
         shared: what the losses compete for.
-        heads: the parameters of each loss alone.
+        heads: the parameters of each loss alone; none by default.
         scale: what each loss is multiplied by, shape (); None is 1.
         retain_graph: whether another pass will follow.
         vectorize: all passes at once by ``torch.vmap``; None chooses.
+
+    >>> import torch
+    >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
+    >>> rows, _ = differentiate([w.sum(), (w * w).sum()], [w])
+    >>> rows
+    [[tensor([1., 1.])], [tensor([2., 4.])]]
     """
+    heads = heads or [[] for _ in losses]
     if vectorize is None:
         vectorize = _pays(shared)
     if vectorize and len(losses) > 1:
@@ -68,7 +81,7 @@ def _pays(shared: list[Tensor]) -> bool:
 
 
 def _at_once(
-    losses: list[Tensor], shared: list[Tensor], heads: list[list[Tensor]], scale: Tensor | None
+    losses: list[Tensor], shared: list[Tensor], heads: Sequence[list[Tensor]], scale: Tensor | None
 ) -> tuple[list[Row], list[Row]]:
     m = len(losses)
     unit = torch.eye(m) if scale is None else torch.eye(m, device=scale.device) * scale

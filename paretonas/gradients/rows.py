@@ -1,4 +1,11 @@
-"""Gradients in the memory that the caller gave: one tensor, rows, blocks, or pieces of rows."""
+"""Gradients in the memory that the caller gave: one tensor, rows, blocks, or pieces of rows.
+
+Of the three tiers of speed this file has two, told apart by ``Rows.few``. *Few*: up to 2^16 numbers
+a ray come to the host as a whole (``host``, ``wide``), where numpy takes a third to a half of
+torch's time, which is all calls. *Many*: longer rows are read where they are, in blocks of at most
+2^16 columns (``blocks``, ``parts``, ``weighted_sum``), at the cost of reading memory, without a
+copy of the whole. The third, one small matrix as plain numbers, is in `gram`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
-from paretonas.solvers._kind import FLOATS, check_kind
+from paretonas.gradients.kind import FLOATS, check_kind
 
 SMALL = 2**16  # numbers of one ray up to which the rows are brought to the host as a whole
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}

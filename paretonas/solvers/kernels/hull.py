@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from paretonas.solvers._gram import Gram
-from paretonas.solvers._min_norm import min_norm
+from paretonas.gradients.gram import Gram
+from paretonas.solvers.kernels.min_norm import min_norm
 
 ACCURACY = 1e-12  # violation at which it stops, relative to the terms that cancel
 

@@ -1,4 +1,13 @@
-"""The Gram matrix of the gradients, split into what has no scale (cosines) and what has (norms)."""
+"""The Gram matrix of the gradients, split into what has no scale (cosines) and what has (norms).
+
+`Gram.of` goes by size. *Alone* (``_alone``, ``plain``, ``dot``): one ray of up to ``FEW``
+objectives and few numbers, as plain Python numbers in place of a handful of numpy calls: with m =
+2 and n = 200 MGDA takes 38 microseconds so, and 68 without. *Few* (``rows.few``): one numpy
+product on the host for all rays; *alone* does what it does, operation for operation, so that a
+ray has the same bits among others. *Many*: products block by block where the rows are, one read
+of memory; on a CPU in float32 stripes (``in_stripes``) where the rows are far from dependent,
+else ``in_float64``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from paretonas.solvers._rows import PACK, Rows
+from paretonas.gradients.rows import PACK, Rows
 
 FEW = 4  # objectives up to which one matrix is taken apart number by number
 STRIPE = 2**14  # columns that float32 sums; the sums of stripes are added in float64

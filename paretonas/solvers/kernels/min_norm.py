@@ -8,8 +8,8 @@ from operator import add
 import numpy as np
 from jaxtyping import Float
 
-from paretonas.solvers._gram import Gram, plain
-from paretonas.solvers._nnqp import kkt_residual, nonnegative_qp, one_nonnegative_qp
+from paretonas.gradients.gram import Gram, plain
+from paretonas.solvers.kernels.nnqp import kkt_residual, nonnegative_qp, one_nonnegative_qp
 
 Array = np.ndarray
 

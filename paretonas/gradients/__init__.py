@@ -1,0 +1,1 @@
+"""Gradients of several objectives: how they are taken, held, checked and multiplied."""
