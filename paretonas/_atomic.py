@@ -42,7 +42,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(draft, target)
         sync_folder(target.parent)
     except OSError as error:
-        if error.filename is None:  # as on a full disk
+        if error.filename is None and error.errno is not None:  # as on a full disk
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     finally:

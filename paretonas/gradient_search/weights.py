@@ -82,6 +82,7 @@ class WeightTraining:
             supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self._epoch = math.ceil(len(split) / recipe.batch_size)
+        self._held = held_generators(supernet)
 
     def run(self) -> Iterator[float]:
         """Do the steps that are left, yielding the loss of each; NaN where the path failed.
@@ -129,7 +130,7 @@ class WeightTraining:
             return math.nan
 
         def attempt(architecture: Architecture) -> float:
-            with seeded(self.seed * 1_000_003 + self.done, self.supernet):  # for dropout
+            with seeded(self.seed * 1_000_003 + self.done, held=self._held):  # for dropout
                 return differentiate(self.supernet, inputs, labels, architecture)
 
         kept = {name: buffer.detach().clone() for name, buffer in self.supernet.named_buffers()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -58,14 +58,17 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int, *networks: nn.Module) -> Iterator[None]:
+def seeded(
+    seed: int, *networks: nn.Module, held: Sequence[Generator] | None = None
+) -> Iterator[None]:
     """All generators start from a seed, and are as they were afterwards.
 
     They are the global ones, of torch on the CPU and on CUDA devices in use, of `random` and of
-    numpy, and those that networks hold (`held_generators`). Threads share them: only one at a time
-    may be in here.
+    numpy, and those that networks hold (`held_generators`), which take a moment to find: whoever
+    comes here at every step gives those `held`. Threads share them: only one at a time may be in
+    here.
     """
-    before = Generators.now(*networks)
+    before = Generators.now(*networks, held=held)
     # Not torch.manual_seed, which also decides what CUDA will draw once it is in use.
     torch.default_generator.manual_seed(seed % 2**63)
     if torch.cuda.is_initialized():
@@ -92,13 +95,14 @@ class Generators:
     held: list[tuple[Generator, Any]]
 
     @classmethod
-    def now(cls, *networks: nn.Module) -> Generators:
+    def now(cls, *networks: nn.Module, held: Sequence[Generator] | None = None) -> Generators:
         """The present states."""
+        own = held_generators(*networks) if held is None else held
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         state = np.random.get_state(legacy=False)
         assert isinstance(state, dict)
-        held = [(generator, _state(generator)) for generator in held_generators(*networks)]
-        return cls(torch.get_rng_state(), cuda, random.getstate(), state, held)
+        states = [(generator, _state(generator)) for generator in own]
+        return cls(torch.get_rng_state(), cuda, random.getstate(), state, states)
 
     def put_back(self) -> None:
         """Let the generators go on from here."""
@@ -158,7 +162,7 @@ def _can_be_seeded(value: object) -> TypeGuard[Generator]:
 def _one_by_one(values: Iterable[object]) -> list[object]:
     """Values, those inside of lists, tuples and dicts among them, but no numbers and the like."""
     found: list[object] = []
-    for value in values:  # at each step of a training: this must not take long
+    for value in values:
         if type(value) in _SIMPLE:
             continue
         if isinstance(value, dict):
