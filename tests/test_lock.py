@@ -27,9 +27,9 @@ from pathlib import Path
 from paretonas._lock import held
 with held(Path(sys.argv[1])):
     if not os.fork():
+        print("held", flush=True)  # the child is there, and has left the lock to its parent
         time.sleep(3)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 BEGIN = """

@@ -14,7 +14,7 @@ from paretonas.multitask.processes import average, average_rows
 from paretonas.multitask.solve import (
     add_direction,
     add_to_grad,
-    check_solver,
+    refuse_no_solver,
     scale_of,
     solve,
     values_of,
@@ -139,7 +139,7 @@ class TaskGradients:
             ValueError: nothing was added, no loss reaches a shared parameter, or what the solver
                 refuses; ``.grad`` is then as it was.
         """
-        check_solver(solver)
+        refuse_no_solver(solver)
         if not self.rows:
             raise ValueError("there are no gradients to resolve: add losses first")
         rows, values, own, scale = self.rows, self.values, self._own, self._scale

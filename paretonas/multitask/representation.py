@@ -12,7 +12,7 @@ from torch import Tensor
 from paretonas.gradients.differentiate import differentiate
 from paretonas.gradients.flatten import unflatten
 from paretonas.multitask.parts import Tensors, check_losses, given_heads, heads_above, one_each
-from paretonas.multitask.solve import add_to_grad, check_solver, scale_of, solve, values_of
+from paretonas.multitask.solve import add_to_grad, refuse_no_solver, scale_of, solve, values_of
 from paretonas.solvers.base import Direction, Solver
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def backward_through(
     >>> backward_through(losses, features, solver=MGDA()).vector.shape
     torch.Size([10])
     """
-    check_solver(solver)
+    refuse_no_solver(solver)
     losses = check_losses(losses)
     features = _checked(representation)
     owns = heads_above(losses, features) if heads is None else given_heads(heads)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.amp import GradScaler
 
 
-def check_solver(solver: Solver) -> None:
+def refuse_no_solver(solver: Solver) -> None:
     """Refuse what is no solver, such as its class or its name.
 
     Raises:

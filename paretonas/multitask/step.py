@@ -11,7 +11,7 @@ from torch import Tensor
 from paretonas.multitask.by_values import backward_by_values
 from paretonas.multitask.gradients import TaskGradients
 from paretonas.multitask.parts import Tensors
-from paretonas.multitask.solve import check_solver
+from paretonas.multitask.solve import refuse_no_solver
 from paretonas.solvers.base import Direction, Solver, WeightingSolver
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def backward(
     >>> w.grad
     tensor([1., 1.])
     """
-    check_solver(solver)
+    refuse_no_solver(solver)
     if isinstance(solver, WeightingSolver) and not solver.due(state):
         return backward_by_values(
             losses,
