@@ -26,7 +26,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "solvers.md"
 
 def test_every_solver_passes_the_check(promising):
     build, claims = promising
-    for m in (1, 2, 3, 4, 6, 7):
+    for m in (1, 2, 3, 6):  # others are drawn below
         check_solver(build(m), claims, objectives=(m,))
 
 
