@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from paretonas.multitask import backward as backward
     from paretonas.nn import NetworkSpace as NetworkSpace
     from paretonas.point import Point as Point
+    from paretonas.problem import Problem as Problem
     from paretonas.runs import Run as Run
     from paretonas.samplers.base import sample as sample
     from paretonas.space import Architecture as Architecture
@@ -47,6 +48,7 @@ _HOMES = {
     "Front": "front",
     "NetworkSpace": "nn",
     "Point": "point",
+    "Problem": "problem",
     "Recipe": "training",
     "Run": "runs",
     "Split": "data",

@@ -16,7 +16,7 @@ USUAL_OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")  # of `paretona
 
 
 @dataclass(frozen=True)
-class Table:
+class FrontTable:
     """One row per point, and which of its columns are choices and which objectives.
 
     A row holds ``"id"``, a pick for each choice, a number for each objective, and what is only
@@ -34,7 +34,7 @@ class Table:
         return tuple(dict.fromkeys(("id", *self.choices, *self.objectives, *seen)))
 
 
-def write_table(path: Path, table: Table) -> None:
+def write_table(path: Path, table: FrontTable) -> None:
     """Write atomically, in the format that the suffix says.
 
     Raises:
@@ -49,7 +49,7 @@ def write_table(path: Path, table: Table) -> None:
 
 def read_table(
     path: Path, objectives: Sequence[str] | None = None, choices: Sequence[str] | None = None
-) -> Table:
+) -> FrontTable:
     """Read back what `write_table` wrote, or any such file whose columns are named here.
 
     Raises:
@@ -76,7 +76,7 @@ def read_table(
             elif cell != "":
                 row[name] = number_or_word(cell)
         rows.append(row)
-    return Table(tuple(choices), tuple(objectives), tuple(rows))
+    return FrontTable(tuple(choices), tuple(objectives), tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class _Raw:
     untyped: bool = False
 
 
-def _write_json(path: Path, table: Table) -> None:
+def _write_json(path: Path, table: FrontTable) -> None:
     content = {
         "objectives": table.objectives,
         "choices": table.choices,
@@ -116,7 +116,7 @@ def _read_json(path: Path) -> _Raw:
     raise ValueError(f"{path} is not a front: it needs lists of objectives, choices and points")
 
 
-def _write_csv(path: Path, table: Table) -> None:
+def _write_csv(path: Path, table: FrontTable) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.columns)
@@ -140,7 +140,7 @@ def _read_csv(path: Path) -> _Raw:
     return _Raw(columns, rows, untyped=True)
 
 
-def _write_parquet(path: Path, table: Table) -> None:
+def _write_parquet(path: Path, table: FrontTable) -> None:
     arrow = _pyarrow()
     arrays = []
     for name in table.columns:

@@ -80,19 +80,19 @@ class Constraint:
         return cls(limits)
 
     @classmethod
-    def of(cls, given: Constraint | str, objectives: Sequence[str]) -> Constraint:
+    def of(cls, value: Constraint | str, objectives: Sequence[str]) -> Constraint:
         """A constraint, given as such or as text for `parse`.
 
         Raises:
             ValueError: a text that `parse` refuses.
             TypeError: something else was given.
         """
-        if isinstance(given, str):
-            return cls.parse(given, objectives)
-        if isinstance(given, Constraint):
-            return given
+        if isinstance(value, str):
+            return cls.parse(value, objectives)
+        if isinstance(value, Constraint):
+            return value
         raise TypeError(
-            f"constraint must be a Constraint or a text such as 'latency<=2ms', got {given!r}"
+            f"constraint must be a Constraint or a text such as 'latency<=2ms', got {value!r}"
         )
 
     def satisfied(self, objectives: Mapping[str, float]) -> bool:

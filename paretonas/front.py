@@ -15,7 +15,7 @@ import moocore
 import numpy as np
 
 from paretonas import _front_figure
-from paretonas._front_file import Table, read_table, write_table
+from paretonas._front_file import FrontTable, read_table, write_table
 from paretonas.constraint import Constraint, resolve
 from paretonas.point import NAME, Cell, Point, is_name
 from paretonas.space import Architecture
@@ -385,13 +385,13 @@ class Front:
     def _matrix(self, points: Iterable[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         return np.array([self._vector(point) for point in points])
 
-    def _table(self) -> Table:
+    def _table(self) -> FrontTable:
         rows = tuple(
             {"id": point.id, **point.architecture, **point.objectives, **point.reported}
             for point in self
         )
         choices = tuple(next(iter(self)).architecture) if self._points else ()
-        return Table(choices, self._objectives, rows)
+        return FrontTable(choices, self._objectives, rows)
 
 
 def roles(front: Front) -> dict[str, list[str]]:
@@ -424,7 +424,7 @@ def merge(*fronts: Front) -> Front:
     return merged
 
 
-def _point(row: Mapping[str, Cell], table: Table) -> Point:
+def _point(row: Mapping[str, Cell], table: FrontTable) -> Point:
     missing = [name for name in (*table.choices, *table.objectives) if name not in row]
     if missing:
         raise ValueError(f"no value for {missing[0]}")

@@ -20,46 +20,46 @@ from paretonas.solvers import Solver
 from paretonas.space import SearchSpace, nearest
 
 
-def space_of(given: object) -> NetworkSpace:
+def space_of(value: object) -> NetworkSpace:
     """A space of networks, given as such or by its name; see `find_space`.
 
     Raises:
         ValueError: there is no space of this name, or it has no networks.
         TypeError: something else was given.
     """
-    if isinstance(given, str):
-        return find_space(given)
-    return with_networks(any_space_of(given), "what was given")
+    if isinstance(value, str):
+        return find_space(value)
+    return with_networks(any_space_of(value), "what was given")
 
 
-def any_space_of(given: object) -> SearchSpace:
+def any_space_of(value: object) -> SearchSpace:
     """A space of any kind, given as such or by its name; see `find_any_space`.
 
     Raises:
         ValueError: there is no space of this name.
         TypeError: something else was given.
     """
-    if isinstance(given, str):
-        return find_any_space(given)
-    if _is_space(given):
-        return given
-    raise TypeError(_no_space(given, "what was given"))
+    if isinstance(value, str):
+        return find_any_space(value)
+    if _is_space(value):
+        return value
+    raise TypeError(_no_space(value, "what was given"))
 
 
-def solver_of(given: object) -> Solver:
+def solver_of(value: object) -> Solver:
     """A solver, given as such or by its name; see `find_solver`.
 
     Raises:
         ValueError: there is no solver of this name.
         TypeError: a class, or something else that is no solver.
     """
-    if isinstance(given, str):
-        return find_solver(given)
-    if isinstance(given, type):
-        raise TypeError(f"solver must be an object, got a class: write {given.__name__}()")
-    if isinstance(given, Solver):
-        return given
-    raise TypeError(f"solver must be one such as MGDA(), or a name such as 'MGDA', got {given!r}")
+    if isinstance(value, str):
+        return find_solver(value)
+    if isinstance(value, type):
+        raise TypeError(f"solver must be an object, got a class: write {value.__name__}()")
+    if isinstance(value, Solver):
+        return value
+    raise TypeError(f"solver must be one such as MGDA(), or a name such as 'MGDA', got {value!r}")
 
 
 def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:

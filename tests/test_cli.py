@@ -510,7 +510,7 @@ def test_options_become_arguments_and_settings(here, fake, costs):
     assert found["space"].name == "mine"
     assert found["budget"].seconds == 90
     assert type(found["solver"]).__name__ == "SmoothTchebycheff"
-    assert (found["count"], found["seed"], found["threads"]) == (5, 7, 2)
+    assert (found["rays"], found["seed"], found["threads"]) == (5, 7, 2)
     assert dict(found["constraint"].limits) == {"latency_ms": 2.0, "memory_kib": 1024.0}
     settings = Run.open("run").settings
     assert settings["constraint"] == limits[1::2]

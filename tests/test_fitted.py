@@ -48,15 +48,15 @@ def comparison():
     ]
     table = Table.from_pandas(pd.DataFrame(rows), ["a", "b"], ["error", "ms", "kib"])
 
-    def broken(task, seed):
+    def broken(problem, seed):
         raise OSError("no luck")
 
     methods = {
-        "optuna-nsga2-with-populations-of-128": lambda task, seed: Random(task, seed=seed),
-        "short": lambda task, seed: Random(task, seed=seed + 99),
+        "optuna-nsga2-with-populations-of-128": lambda problem, seed: Random(problem, seed=seed),
+        "short": lambda problem, seed: Random(problem, seed=seed + 99),
         "never-ends": broken,
     }
-    return compare(table, table.objectives, methods, budget=60, seeds=4)
+    return compare(table, methods, budget=60, seeds=4)
 
 
 def big_front() -> Front:

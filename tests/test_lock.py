@@ -160,11 +160,11 @@ def test_a_comparison_takes_turns_with_others_and_readers_need_none(tmp_path):
     rows = [{"a": a, "b": b, "x": a + b, "y": 9 - a * b} for a in range(3) for b in range(3)]
     table = Table.from_pandas(pd.DataFrame(rows), ["a", "b"], ["x", "y"])
     settings = {"budget": 5, "seeds": 1, "folder": tmp_path}
-    whole = compare(table, table.objectives, ["random"], **settings)
+    whole = compare(table, ["random"], **settings)
     with held(tmp_path):
         with pytest.raises(ValueError, match="in use by this process"):
-            compare(table, table.objectives, ["random"], **settings)
-        read = compare(table, table.objectives, ["random"], **settings, jobs=0)
+            compare(table, ["random"], **settings)
+        read = compare(table, ["random"], **settings, jobs=0)
     assert read.records == whole.records
 
 

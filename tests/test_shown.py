@@ -11,13 +11,13 @@ from paretonas.compare import compare
 from paretonas.gradient_search import Step
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import Memory, Parameters, measured
+from paretonas.problem import Problem
 from paretonas.samplers import (
     Ledger,
     LocalSearch,
     Random,
     Ridge,
     Surgery,
-    Task,
     nsga2,
     tpe,
 )
@@ -30,7 +30,7 @@ ROWS = [
     for width in (1, 2)
 ]
 TABLE = paretonas.Table.from_pandas(pd.DataFrame(ROWS), ["op", "width"], ["error", "ms"])
-TASK = Task(TABLE, TABLE.objectives)
+PROBLEM = Problem(TABLE)
 
 
 def a_front() -> Front:
@@ -54,11 +54,11 @@ def objects():
     front = a_front()
     yield from (front, front[0], front[0].architecture, Budget(), Constraint({"latency_ms": 2.0}))
     yield from (toy.space, NetworkSpace("mine", lambda: None, toy.space.data), data, data.train)
-    yield from (TABLE, *TABLE.objectives, TASK, Ledger())
+    yield from (TABLE, *TABLE.objectives, PROBLEM, Ledger())
     yield compare(TABLE, methods="random", budget=2, seeds=1)
     yield from (Step("weights", 25, 600, front, 1.5), Memory.of(supernet, data.example))
     yield from (Parameters.of(supernet, data.example), *measured(lambda a: 1.0, ["joules"]))
-    yield from (kind(TASK) for kind in (Random, LocalSearch, Surgery, Ridge, nsga2, tpe))
+    yield from (kind(PROBLEM) for kind in (Random, LocalSearch, Surgery, Ridge, nsga2, tpe))
     many = torch.ones(28, 3) / 3
     yield from (MGDA(), SmoothTchebycheff(many), Weighted(many, MGDA()), EveryKSteps(MGDA(), 4))
     yield Preconditioned(MGDA(), torch.ones(1000))
@@ -79,8 +79,8 @@ def test_what_objects_look_like(tmp_path, comparison):
         a_front(): "Front(error_percent, latency_ms: 3 points)",
         a_front()[0]: "Point('a01', op=conv3: latency_ms=3, error_percent=2)",
         TABLE: "Table('table': error, ms of 6 of 6 architectures)",
-        Random(TASK): "Random(Task('table': error, ms), 6 left)",
-        nsga2(TASK): "Pymoo(Task('table': error, ms), NSGA2)",
+        Random(PROBLEM): "Random(Problem('table': error, ms), 6 left)",
+        nsga2(PROBLEM): "Pymoo(Problem('table': error, ms), NSGA2)",
         run: f"Run({str(tmp_path / 'run')!r})",
         comparison: "Comparison(random, local on 'table': 4 of 4 runs of 4 evaluations)",
         SmoothTchebycheff(torch.tensor([0.25, 0.75])): (

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from paretonas import Table
-from paretonas.objectives import Exact
-from paretonas.samplers.base import Failure, Task, evaluate
+from paretonas.objectives import Objective
+from paretonas.problem import Problem
+from paretonas.samplers.base import Failure, evaluate
 from paretonas.space import SearchSpace, every
 
 CHOICES = ("op", "width")
@@ -68,7 +69,7 @@ def test_every_cell_is_where_the_frame_has_it(frame):
     assert table.columns == ("latency (ms)", "minus_accuracy")
     assert table.complete and set(table.architectures) == set(every(table.choices))
     latency, accuracy = table.objectives
-    assert isinstance(latency, Exact)
+    assert isinstance(latency, Objective)
     for number, (op, width) in enumerate(SHAPES):
         architecture = {"op": op, "width": str(width)}
         assert table.allowed[table.row(architecture)] == (number != 3)
@@ -275,7 +276,7 @@ def test_the_structure_is_read_off_the_names(frame):
     named["op_1_2"] = ["none", "skip"] * 4 + ["none"]
     edges = ["op_0_1", "op_0_2", "op_1_2"]
     table = Table.from_pandas(named, edges, ["accuracy", "latency (ms)"], where="works")
-    assert Task(table, table.objectives).structure is table.structure
+    assert Problem(table).structure is table.structure
     assert table.structure is not None and len(table.structure.routes) == 2
 
 

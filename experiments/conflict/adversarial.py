@@ -63,7 +63,7 @@ from paretonas.solvers import (
     UPGrad,
 )
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 from search_spaces.images import mnist_5k
 
 PIXELS, HALF, NOISE = 14 * 14, 14 * 7, 16
@@ -80,7 +80,7 @@ class KeepFirst(WeightingSolver):
     left of its gradient at right angles to the first, if they conflict. So does each further one.
     """
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Weigh the others by 1, and the first by 1 and what they take from it."""
         lengths, cosines = problem.gram.norms, problem.gram.cosines[:, 0]
         weights = np.ones(lengths.shape)

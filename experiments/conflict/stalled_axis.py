@@ -34,7 +34,7 @@ from torch.optim import SGD, Adam, Optimizer
 from paretonas.conflict import cosine_similarity
 from paretonas.solvers import LinearScalarization, PriorityProjection, Solver, UPGrad
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 from search_spaces.images import digits_8x8
 
 Step = Callable[[list[Tensor]], Optimizer]
@@ -49,7 +49,7 @@ class OffAllOthers(WeightingSolver):
     gradients that agree lose what they agree on.
     """
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Least squares for each gradient, in the space of cosines."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         left = np.zeros_like(cosines)

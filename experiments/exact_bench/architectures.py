@@ -45,7 +45,7 @@ from paretonas.solvers import (
     UPGrad,
 )
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -68,7 +68,7 @@ class FirstInFull(WeightingSolver):
 
     limits: np.ndarray | None = None
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Taking the opposing part out of the others adds to the weight of the leader."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         ray = np.arange(len(norms))
@@ -86,7 +86,7 @@ class FirstInFull(WeightingSolver):
 class WithinBudget(FirstInFull):
     """The first objective alone while the second is within its limit; above it, as its base."""
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Let nothing pull at the second objective where there is no need."""
         weights = super().weigh(problem, state).weights
         weights[problem.values[:, 1] <= self.limits] = (1.0, 0.0)

@@ -27,7 +27,8 @@ from surgery_tables import heading, line, number
 from surgery_vs_evolution import cases, first, fractions
 
 from paretonas.compare import compare
-from paretonas.samplers import Sampler, Task, _surrogate, surgery
+from paretonas.problem import Problem
+from paretonas.samplers import Sampler, _surrogate, surgery
 from paretonas.samplers._known import Picks
 from paretonas.samplers._surrogate import AS_IS, Make
 from paretonas.samplers.ridge import Ridge
@@ -68,8 +69,8 @@ class AsTheyAre(Surgery):
 class Changed(Surgery):
     """Has other constants in its surrogates; the first design keeps the whole kernel."""
 
-    def __init__(self, task: Task, *, seed: int, **constants: object) -> None:
-        super().__init__(task, seed=seed)
+    def __init__(self, problem: Problem, *, seed: int, **constants: object) -> None:
+        super().__init__(problem, seed=seed)
         self._constants = constants
 
     def ask(self) -> list:
@@ -112,9 +113,9 @@ VARIANTS = {
 }
 
 
-def make(name: str, task: Task, seed: int) -> Sampler:
+def make(name: str, problem: Problem, seed: int) -> Sampler:
     """The variant of this name."""
-    return VARIANTS[name](task, seed=seed)
+    return VARIANTS[name](problem, seed=seed)
 
 
 def main() -> None:
@@ -139,12 +140,10 @@ def main() -> None:
     for name in options.tables:
         table = known[name].read(options.data)
         comparison = compare(
-            table,
-            table.objectives,
+            Problem(table, log=known[name].log),
             {variant: partial(make, variant) for variant in options.only},
             budget=options.budget,
             seeds=options.seeds,
-            log=known[name].log,
             jobs=options.jobs,
         )
         for variant, curves in fractions(comparison):

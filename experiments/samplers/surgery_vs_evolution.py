@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 
 from paretonas.compare import Comparison, compare
+from paretonas.problem import Problem
 from paretonas.samplers.methods import methods
 from paretonas.table import Table
 from search_spaces import nas_bench_graph
@@ -230,12 +231,10 @@ def main() -> None:
             if not chosen:
                 continue
             comparison = compare(
-                table,
-                table.objectives,
+                Problem(table, log=case.log),
                 chosen,
                 budget=budget if options.budget is None else options.budget,
                 seeds=options.seeds,
-                log=case.log,
                 jobs=options.jobs,
                 folder=options.out / f"runs-{name}{end}",
             )

@@ -13,7 +13,8 @@ from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from truth import Array, Tabulated, Truth
 
 from paretonas.front import Front
-from paretonas.samplers import Task, sample
+from paretonas.problem import Problem
+from paretonas.samplers import sample
 from paretonas.samplers.pymoo import Pymoo, operators
 
 
@@ -40,9 +41,9 @@ def nsga2_order(truth: Truth, errors: Array, seed: int, algorithm: NSGA2) -> Ite
         Trans. Evol. Comput. 6).
     """
     objectives = (Tabulated(truth, errors, "error", "percent"), *truth.objectives())
-    task = Task(truth.space, objectives)
-    sampler, front = Pymoo(task, algorithm, seed=seed), Front(task.columns)
-    for outcome in sample(truth.space, objectives, sampler, front, budget=len(truth.picks)):
+    problem = Problem(truth.space, objectives)
+    sampler, front = Pymoo(problem, algorithm, seed=seed), Front(problem.columns)
+    for outcome in sample(problem, sampler, front, budget=len(truth.picks)):
         yield truth.row(outcome.architecture)
 
 

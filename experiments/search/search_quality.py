@@ -41,6 +41,7 @@ from paretonas.gradient_search.plan import Plan
 from paretonas.gradient_search.search import search
 from paretonas.nn import Supernet
 from paretonas.objectives.calibration import rank_correlation
+from paretonas.problem import Problem
 from paretonas.relaxation import one_hot, probabilities, sizes_of
 from paretonas.runs import Run
 
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
     for seed, name, steps in product(range(settings.seeds), truths, settings.supernet_steps):
         about: Row = {"space": name, "supernet_steps": steps, "seed": seed}
         print(about, flush=True)
-        found, ranking = compare(truths[name], steps, seed, settings)
+        found, ranking = compare(Problem(truths[name], steps), seed)
         results += [about | row for row in found]
         rankings.append(about | ranking)
         frame, ranked = pd.DataFrame(results).round(5), pd.DataFrame(rankings).round(4)
@@ -111,7 +112,7 @@ def compare(
         run = Run.create(folder, {}, "cpu", seed)
         costs = truth.objectives()
         for step in search(
-            truth.space, costs=costs, budget=plan, seed=seed, run=run, trainer=trainer
+            truth.space, objectives=costs, budget=plan, seed=seed, run=run, trainer=trainer
         ):
             torch.set_num_threads(1)  # the search takes every core there is
             if step.phase == "weights":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from paretonas.data import Data
 from paretonas.gradient_search.finalists import Finalist
 from paretonas.nn import NetworkSpace, Supernet
-from paretonas.objectives import Objective
+from paretonas.objectives import DifferentiableObjective
 from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.space import Architecture, decode, encode
 from paretonas.training import Recipe, Score
@@ -85,7 +85,7 @@ class Truth:
         """The best so many architectures, greedily: what the number of finalists alone allows."""
         return greedy(self._scaled, count, reference=1.0)
 
-    def objectives(self) -> tuple[Objective, Objective]:
+    def objectives(self) -> tuple[DifferentiableObjective, DifferentiableObjective]:
         """Latency and memory by the table."""
         latency, memory = self.costs.T
         return (
@@ -95,7 +95,7 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class Tabulated(Objective):
+class Tabulated(DifferentiableObjective):
     """A cost of which the table holds the value of every architecture."""
 
     truth: Truth

@@ -19,9 +19,10 @@ from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
 from paretonas.compare.journal import Record, read_about
 from paretonas.compare.summary import disagreement
-from paretonas.compare.trained import objectives_of
+from paretonas.compare.trained import problem_of
 from paretonas.names import find_any_space
-from paretonas.objectives.base import Exact
+from paretonas.objectives.base import Objective
+from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.report.objectives import shown_objectives
 from paretonas.space import SearchSpace, encode, nearest
@@ -35,9 +36,9 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def begin(out: Path | None, jobs: int | None, **asked: Any) -> None:
-    """Compare as asked; in a folder where the same was begun before, go on."""
-    settings = {**DEFAULTS, **asked}
+def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
+    """Compare as the settings say; in a folder where the same was begun before, go on."""
+    settings = {**DEFAULTS, **settings}
     spec = settings.get("space")
     space = None if spec is None else find_any_space(spec)
     _compare(out or _free_folder(settings), jobs, settings, Path.cwd(), space, Consent(spec))
@@ -45,16 +46,16 @@ def begin(out: Path | None, jobs: int | None, **asked: Any) -> None:
 
 def go_on(folder: Path, jobs: int | None, consent: Consent) -> None:
     """Go on with a comparison as it was begun."""
-    asked, home = _recorded(folder)
-    _compare(folder, jobs, asked, home, _space(folder, asked, home, consent), consent)
+    settings, home = _recorded(folder)
+    _compare(folder, jobs, settings, home, _space(folder, settings, home, consent), consent)
 
 
 def redraw(folder: Path, page: Path, consent: Consent) -> None:
     """Draw the page of a comparison from the runs that have ended; none is run."""
-    asked, home = _recorded(folder)
-    space, objectives = _task(asked, home, _space(folder, asked, home, consent))
-    comparison = _compared(folder, asked, space, objectives, jobs=0)
-    write_comparison(comparison, page, asked, read_about(folder)["started"])
+    settings, home = _recorded(folder)
+    problem = _problem(settings, home, _space(folder, settings, home, consent))
+    comparison = _compared(folder, settings, problem, jobs=0)
+    write_comparison(comparison, page, settings, read_about(folder)["started"])
 
 
 def _recorded(folder: Path) -> tuple[dict[str, Any], Path]:
@@ -64,37 +65,37 @@ def _recorded(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def _space(
-    folder: Path, asked: Mapping[str, Any], home: Path, consent: Consent
+    folder: Path, settings: Mapping[str, Any], home: Path, consent: Consent
 ) -> SearchSpace | None:
     """The space of a comparison, if it is on one."""
-    if "space" not in asked and consent.space is None:
+    if "space" not in settings and consent.space is None:
         return None
-    return consent.find(folder, {"space": asked.get("space"), "folder": home})
+    return consent.find(folder, {"space": settings.get("space"), "folder": home})
 
 
 def _compare(
     out: Path,
     jobs: int | None,
-    asked: Mapping[str, Any],
+    settings: Mapping[str, Any],
     home: Path,
     named: SearchSpace | None,
     consent: Consent,
 ) -> None:
-    space, objectives = _task(asked, home, named)
+    problem = _problem(settings, home, named)
     again = f"paretonas compare --resume {out}{consent.words}"
-    runs = max(1, len(asked["methods"]) * asked["seeds"])
+    runs = max(1, len(settings["methods"]) * settings["seeds"])
     try:
         with _Watch(runs) as watch:
-            spec = consent.space or asked.get("space", "")
-            processes = _processes(spec, space, jobs, runs)
-            comparison = _compared(out, asked, space, objectives, jobs=processes, watch=watch)
+            spec = consent.space or settings.get("space", "")
+            processes = _processes(spec, problem.space, jobs, runs)
+            comparison = _compared(out, settings, problem, jobs=processes, watch=watch)
     except KeyboardInterrupt:
         print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
         raise
     if not comparison.records:
         raise RuntimeError(f"all of {runs} runs failed; to try these again: {again}")
     comparison.write(out)
-    write_comparison(comparison, out / "report.html", asked, read_about(out)["started"])
+    write_comparison(comparison, out / "report.html", settings, read_about(out)["started"])
     _show(comparison, out)
     if comparison.broken:
         failed = f"{len(comparison.broken)} of {runs} runs failed"
@@ -103,73 +104,67 @@ def _compare(
 
 def _compared(
     out: Path,
-    asked: Mapping[str, Any],
-    space: SearchSpace,
-    objectives: Sequence[Exact],
+    settings: Mapping[str, Any],
+    problem: Problem,
     *,
     jobs: int | None,
     watch: Callable[[Record | Broken], None] | None = None,
 ) -> Comparison:
     return compare(
-        space,
-        objectives,
-        asked["methods"],
-        budget=asked["budget"],
-        seeds=asked["seeds"],
-        log=_columns(space, objectives, asked.get("log", [])),
-        free=_columns(space, objectives, asked.get("free", [])),
+        problem,
+        settings["methods"],
+        budget=settings["budget"],
+        seeds=settings["seeds"],
         jobs=jobs,
         folder=out,
-        asked=asked,
+        settings=settings,
         watch=watch,
     )
 
 
-def _task(
-    asked: Mapping[str, Any], folder: Path, space: SearchSpace | None
-) -> tuple[SearchSpace, Sequence[Exact]]:
-    """The space and the objectives that the options stand for; files are found from a folder."""
+def _problem(settings: Mapping[str, Any], folder: Path, space: SearchSpace | None) -> Problem:
+    """The problem that the options stand for; files are found from a folder."""
     columns = ("minimize", "maximize", "where", "average", "choices")
-    given = [f"--{name}" for name in columns if name in asked]
-    if "table" in asked:
-        return _table(space, asked, folder)
-    if space is None:
+    options = [f"--{name}" for name in columns if name in settings]
+    if "table" in settings:
+        problem = Problem(_table(space, settings, folder))
+    elif space is None:
         raise ValueError(
             "compare needs --space S, or --table FILE with --choices and --minimize or --maximize"
         )
-    if given:
-        raise ValueError(f"{' and '.join(given)} name columns of a file; give it with --table FILE")
-    return space, objectives_of(space)
+    elif options:
+        named = " and ".join(options)
+        raise ValueError(f"{named} name columns of a file; give it with --table FILE")
+    else:
+        problem = problem_of(space)
+    log, free = (_columns(problem.objectives, settings.get(name, [])) for name in ("log", "free"))
+    return replace(problem, log=log, free=free)
 
 
-def _table(
-    space: SearchSpace | None, asked: Mapping[str, Any], folder: Path
-) -> tuple[Table, Sequence[Exact]]:
+def _table(space: SearchSpace | None, settings: Mapping[str, Any], folder: Path) -> Table:
     decisions = None if space is None else space.choices
-    choices = asked.get("choices")
+    choices = settings.get("choices")
     if choices is None:
         if decisions is None:
             raise ValueError("--table FILE needs --choices A,B,...: the columns of picks")
         choices = [choice.name for choice in decisions]
     table = Table.read(
-        folder / asked["table"],
+        folder / settings["table"],
         choices,
-        asked.get("minimize", []),
-        asked.get("maximize", []),
-        where=asked.get("where"),
-        average=asked.get("average"),
+        settings.get("minimize", []),
+        settings.get("maximize", []),
+        where=settings.get("where"),
+        average=settings.get("average"),
     )
     if space is not None and decisions is not None:
         for architecture in table.architectures:
             encode(decisions, architecture)  # refuses what the space has not
         structure = getattr(space, "structure", None) or table.structure
         table = replace(table, name=space.name, choices=decisions, structure=structure)
-    return table, table.objectives
+    return table
 
 
-def _columns(
-    space: SearchSpace, objectives: Sequence[Exact], names: Sequence[str]
-) -> tuple[str, ...]:
+def _columns(objectives: Sequence[Objective], names: Sequence[str]) -> tuple[str, ...]:
     """The columns that the user names; a maximized one by its name in the file."""
     columns = [objective.column for objective in objectives]
     by_name = {shown.name: shown.column for shown in shown_objectives(objectives)}
@@ -190,8 +185,8 @@ def _processes(spec: str, space: SearchSpace, jobs: int | None, runs: int) -> in
     return min(jobs or cores or 1, runs)
 
 
-def _free_folder(asked: Mapping[str, Any]) -> Path:
-    what = asked.get("space") or Path(asked.get("table", "")).stem or "compare"
+def _free_folder(settings: Mapping[str, Any]) -> Path:
+    what = settings.get("space") or Path(settings.get("table", "")).stem or "compare"
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(what).name)
     number = 1
     while (folder := Path(f"compare-{name}-{number}")).exists():
@@ -277,10 +272,11 @@ def _show(comparison: Comparison, out: Path) -> None:
         else "the best front of all methods together (the true one is not known)"
     )
     seeds = "one seed" if comparison.seeds == 1 else f"{comparison.seeds} seeds"
-    asked = ", ".join(f"{o.name} {o.sense}" for o in shown_objectives(comparison.task.objectives))
+    shown = shown_objectives(comparison.problem.objectives)
+    objectives = ", ".join(f"{objective.name} {objective.sense}" for objective in shown)
     screen.print(
-        f"Share of the hypervolume of {whose} in {asked}: median and quartiles over {seeds}, and "
-        "the worst one; evaluations to reach a share and what failed: median; thinking: per "
+        f"Share of the hypervolume of {whose} in {objectives}: median and quartiles over {seeds}, "
+        "and the worst one; evaluations to reach a share and what failed: median; thinking: per "
         f"evaluation; p: against {comparison.methods[0]}."
     )
     if doubt := disagreement(comparison):

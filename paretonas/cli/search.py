@@ -98,9 +98,9 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace) -> dict[str, An
     if "solver" in settings:
         arguments["solver"] = find_solver(settings["solver"])
     if "rays" in settings:
-        arguments["count"] = settings["rays"]
+        arguments["rays"] = settings["rays"]
     if "costs" in settings:
-        arguments["costs"] = costs_of(settings["costs"], space)
+        arguments["objectives"] = costs_of(settings["costs"], space)
     return arguments
 
 

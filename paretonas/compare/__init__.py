@@ -1,4 +1,4 @@
-"""Compare methods: the same task and budget for all, several seeds, one bill, and what it means."""
+"""Compare methods: the same problem and budget for all, several seeds, one ledger."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Several methods on one task, each with several seeds, on equal budgets."""
+"""Several methods on one problem, each with several seeds, on equal budgets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from paretonas._atomic import replacing
 from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.journal import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
-from paretonas.compare.trained import objectives_of
-from paretonas.compare.workers import Broken, Job, Maker, run_all
+from paretonas.compare.trained import problem_of
+from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.front import Front
-from paretonas.names import any_space_of
-from paretonas.objectives.base import Exact
 from paretonas.point import Point
-from paretonas.samplers import Failure, Task
+from paretonas.problem import Problem
+from paretonas.samplers import Failure
+from paretonas.samplers.base import Maker
 from paretonas.samplers.methods import make
 from paretonas.samplers.methods import methods as known_methods
 from paretonas.space import SearchSpace, nearest, size
@@ -39,17 +39,14 @@ Watch = Callable[[Record | Broken], None]
 
 
 def compare(
-    space: SearchSpace | str,
-    objectives: Sequence[Exact] | None = None,
+    problem: Problem | SearchSpace | str,
     methods: Sequence[str] | Mapping[str, Maker] = METHODS,
     *,
     budget: int,
     seeds: int,
-    log: Sequence[str] = (),
-    free: Sequence[str] = (),
     jobs: int | None = None,
     folder: Path | None = None,
-    asked: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Comparison:
     """Let several methods search the same space, and score them against the best front known.
@@ -63,29 +60,26 @@ def compare(
     >>> rows = [{"a": a, "b": b, "ms": a + b, "error": (3 - a) * (4 - b)}
     ...         for a in range(4) for b in range(4)]
     >>> table = Table.from_pandas(pd.DataFrame(rows), ["a", "b"], ["error", "ms"])
-    >>> found = compare(table, table.objectives, ["random", "nsga2"], budget=16, seeds=3)
+    >>> found = compare(table, ["random", "nsga2"], budget=16, seeds=3)
     >>> found.curves["random", 0].fraction[-1]
     np.float64(1.0)
 
     Args:
-        space: what the methods may pick from. If it is a table that is complete, scores are
-            against its true front; otherwise against the best front of all runs together. Or its
-            name, such as "nas_bench_graph:cora".
-        objectives: what an evaluation finds, at least two; those that the space knows, unless
-            given. A space of networks is trained for its error.
+        problem: the space and at least two objectives; or the space alone, or its name, such as
+            "nas_bench_graph:cora", for the objectives that it knows. A space of networks is trained
+            for its error. Scores are against the true front of a table that is complete; otherwise
+            against the best front of all runs together.
         methods: names of `paretonas.samplers.methods`, also as one text, "surgery,random"; or what
-            makes a sampler from a task and a seed, by name. Tests compare each with the first.
+            makes a sampler from a problem and a seed, by name. Tests compare each with the first.
         budget: evaluations of each run.
         seeds: how many runs of each method, with seeds 0, 1, 2...
-        log: columns that count by their ratios, for the methods and for the scores.
-        free: columns that a method may look up without an evaluation.
         jobs: how many processes, each of one thread; None runs all in this one. In a script of
             your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
             ended in the folder is scored.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
             with the same settings. One process at a time can work there; with ``jobs=0`` it is
             only read.
-        asked: the settings in the user's own words, plain values, kept beside them.
+        settings: what the user typed, plain values by name; kept in the folder.
         watch: is called with each run that ends.
 
     Raises:
@@ -95,31 +89,30 @@ def compare(
             what is not positive.
         TypeError: an argument of another kind, or a class in the place of a name.
     """
-    space = any_space_of(space)
+    problem = problem_of(problem)
     makers = _makers(methods)
-    objectives = objectives_of(space) if objectives is None else objectives
-    task = Task(space, tuple(objectives), tuple(log), tuple(free))
-    _check(task, budget, seeds)
-    table = space if isinstance(space, Table) and {*task.columns} <= {*space.columns} else None
-    truth = None if table is None else _truth(table, task)
-    job = Job(task, makers, budget, folder)
+    _check(problem, budget, seeds)
+    space = problem.space
+    table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
+    truth = None if table is None else _truth(table, problem)
+    job = Job(problem, makers, budget, folder)
     room: AbstractContextManager[None] = nullcontext()
     if folder is not None:
-        settings = {
+        identity = {
             "space": space.name,
-            "architectures": size(task.choices),
-            "objectives": list(task.columns),
-            "log": list(log),
-            "free": list(free),
+            "architectures": size(problem.choices),
+            "objectives": list(problem.columns),
+            "log": list(problem.log),
+            "free": list(problem.free),
             "methods": list(makers),
             "budget": budget,
             "seeds": seeds,
-            "content": _fingerprint(task, table),
+            "content": _fingerprint(problem, table),
         }
         if jobs == 0:
-            check_begun(folder, settings, asked or {})
+            check_begun(folder, identity, settings or {})
         else:
-            room = at_work(folder, settings, asked or {})
+            room = at_work(folder, identity, settings or {})
     pairs = [(method, seed) for seed in range(seeds) for method in makers]
     records: dict[tuple[str, int], Record] = {}
     broken: dict[tuple[str, int], Broken] = {}
@@ -133,7 +126,7 @@ def compare(
                 watch(ended)
     order = [(method, seed) for method in makers for seed in range(seeds)]
     return Comparison(
-        task,
+        problem,
         tuple(makers),
         budget,
         seeds,
@@ -148,7 +141,7 @@ class Comparison:
     """What several methods found, and how good it is.
 
     Attributes:
-        task: what was searched.
+        problem: what was searched.
         methods: their names; tests compare each with the first.
         budget: evaluations of each run.
         seeds: how many runs each method was to make.
@@ -157,7 +150,7 @@ class Comparison:
         truth: the scale and the true front, where they are known.
     """
 
-    task: Task
+    problem: Problem
     methods: tuple[str, ...]
     budget: int
     seeds: int
@@ -168,7 +161,7 @@ class Comparison:
     def __repr__(self) -> str:
         runs = f"{len(self.records)} of {len(self.methods) * self.seeds} runs"
         return (
-            f"Comparison({', '.join(self.methods)} on {self.task.space.name!r}: {runs} of "
+            f"Comparison({', '.join(self.methods)} on {self.problem.space.name!r}: {runs} of "
             f"{self.budget} evaluations)"
         )
 
@@ -204,7 +197,7 @@ class Comparison:
             return self.truth
         found = [cost for costs in self.costs.values() for cost in costs if cost is not None]
         if not found:
-            space, rows = self.task.space, ""
+            space, rows = self.problem.space, ""
             if isinstance(space, Table):
                 there = len(space.architectures)
                 rows = f"; {space.name} has rows for {there} of {size(space.choices)} architectures"
@@ -230,7 +223,7 @@ class Comparison:
 
     def front(self, method: str) -> Front:
         """The front of all that a method found, with any seed."""
-        front = Front(self.task.columns)
+        front = Front(self.problem.columns)
         for (name, _), record in self.records.items():
             for outcome in record.outcomes:
                 if name == method and isinstance(outcome, Point):
@@ -260,15 +253,15 @@ class Comparison:
         """One row per evaluation of each run: its picks, what it found, whether it failed."""
         import pandas as pd
 
-        choices = [choice.name for choice in self.task.choices]
+        choices = [choice.name for choice in self.problem.choices]
         # By place, not by name: a choice may well be called "method".
-        columns = ["method", "seed", "evaluation", *choices, *self.task.columns, "failed"]
+        columns = ["method", "seed", "evaluation", *choices, *self.problem.columns, "failed"]
         rows: list[tuple[object, ...]] = []
         for (method, seed), record in self.records.items():
             for number, outcome in enumerate(record.outcomes, start=1):
                 picks = (outcome.architecture[name] for name in choices)
                 found = {} if isinstance(outcome, Failure) else outcome.objectives
-                values = (found.get(column) for column in self.task.columns)
+                values = (found.get(column) for column in self.problem.columns)
                 rows.append((method, seed, number, *picks, *values, not found))
         return pd.DataFrame(rows, columns=columns)
 
@@ -289,7 +282,7 @@ class Comparison:
 
     def _costs(self, record: Record) -> list[Array | None]:
         found = [o.objectives for o in record.outcomes if isinstance(o, Point)]
-        rows: Iterator[Array] = iter(self.task.costs(found))
+        rows: Iterator[Array] = iter(self.problem.costs(found))
         return [next(rows) if isinstance(o, Point) else None for o in record.outcomes]
 
 
@@ -304,7 +297,7 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
             what = f"the class {name.__name__}" if isinstance(name, type) else repr(name)
             raise TypeError(
                 "methods must be names such as 'surgery', or makers by name, as in "
-                f"{{'mine': lambda task, seed: Mine(task, seed=seed)}}, got {what}"
+                f"{{'mine': lambda problem, seed: Mine(problem, seed=seed)}}, got {what}"
             )
     if not names:
         raise ValueError(f"there is no method to compare{nearest('', known_methods)}")
@@ -322,27 +315,27 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
     return {name: partial(make, name) for name in names}
 
 
-def _check(task: Task, budget: int, seeds: int) -> None:
-    if len(task.columns) < 2:
-        raise ValueError(f"a comparison needs at least two objectives, got {task.columns[0]!r}")
+def _check(problem: Problem, budget: int, seeds: int) -> None:
+    if len(problem.columns) < 2:
+        raise ValueError(f"a comparison needs at least two objectives, got {problem.columns[0]!r}")
     for name, value in (("budget", budget), ("seeds", seeds)):
         if not isinstance(value, Integral):
             raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if not 1 <= budget <= size(task.choices):
+    if not 1 <= budget <= size(problem.choices):
         raise ValueError(
-            f"the budget must be from 1 to the {size(task.choices)} architectures of the space, "
+            f"the budget must be from 1 to the {size(problem.choices)} architectures of the space, "
             f"got {budget}"
         )
     if seeds < 1:
         raise ValueError(f"a comparison needs at least one seed, got {seeds}")
 
 
-def _truth(table: Table, task: Task) -> Reference | None:
+def _truth(table: Table, problem: Problem) -> Reference | None:
     """The scale and the front over the rows that count; None unless every row is there."""
     rows = [
         dict(zip(table.columns, row, strict=True)) for row in table.costs[table.allowed].tolist()
     ]
-    costs = task.costs(rows)  # refuses a logarithm of 0 before anything runs
+    costs = problem.costs(rows)  # refuses a logarithm of 0 before anything runs
     if not table.complete:
         return None
     truth = Reference.of(costs, true=True)
@@ -354,9 +347,9 @@ def _truth(table: Table, task: Task) -> Reference | None:
     return truth
 
 
-def _fingerprint(task: Task, table: Table | None) -> str:
+def _fingerprint(problem: Problem, table: Table | None) -> str:
     """Changes with the choices, and with the content of a table."""
-    content = hashlib.sha256(repr(task.choices).encode())
+    content = hashlib.sha256(repr(problem.choices).encode())
     if table is not None:
         content.update(repr(sorted(map(str, table.architectures))).encode())
         order = sorted(range(len(table.architectures)), key=lambda i: str(table.architectures[i]))

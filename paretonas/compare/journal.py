@@ -104,24 +104,24 @@ class Journal:
         return self.folder / "runs" / f"{self.method}-{self.seed}.unfinished.jsonl"
 
 
-def check_begun(folder: Path, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     """Whether the folder holds the same comparison; otherwise one can begin there.
 
     Args:
         folder: of a comparison, or one that is empty or not there.
-        settings: plain values by name; a comparison goes on only with equal ones.
-        asked: the same in the user's own words, of which an error speaks first.
+        identity: plain values by name; a comparison goes on only with equal ones.
+        settings: what the user typed, of which an error speaks first.
 
     Raises:
         ValueError: the folder holds something else or a comparison with other settings.
     """
     # As they will be read back: lists for tuples.
-    settings, asked = json.loads(json.dumps([dict(settings), dict(asked)]))
+    identity, settings = json.loads(json.dumps([dict(identity), dict(settings)]))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a comparison needs a folder")
     if (folder / ABOUT).exists():
         about = read_about(folder)
-        told = _difference(about["asked"], asked) or _difference(about["settings"], settings)
+        told = _difference(about["asked"], settings) or _difference(about["settings"], identity)
         if told:
             raise ValueError(f"{folder} holds a comparison with other settings: {told}")
         return True
@@ -133,19 +133,21 @@ def check_begun(folder: Path, settings: Mapping[str, Any], asked: Mapping[str, A
 
 
 @contextmanager
-def at_work(folder: Path, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[None]:
+def at_work(
+    folder: Path, identity: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Iterator[None]:
     """Begin a comparison in a folder or go on with it there, while no other process does.
 
     Raises:
         ValueError: as `check_begun`, and if the folder is in use or cannot be written.
     """
-    if check_begun(folder, settings, asked) and not os.access(folder, os.W_OK | os.X_OK):
+    if check_begun(folder, identity, settings) and not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: no permission")
     with _lock.held(folder):
-        if not check_begun(folder, settings, asked):  # nor has another process meanwhile
+        if not check_begun(folder, identity, settings):  # nor has another process meanwhile
             about = {
-                "settings": dict(settings),
-                "asked": dict(asked),
+                "settings": dict(identity),
+                "asked": dict(settings),
                 "folder": str(Path.cwd()),
                 "paretonas": runs.version_of("paretonas"),
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 
 from paretonas.data import Data
 from paretonas.gradient_search.finalists import train_finalists
+from paretonas.names import any_space_of
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import Latency, Memory
-from paretonas.objectives.base import Exact
+from paretonas.objectives.base import Objective
 from paretonas.point import EvaluationError, Failure
-from paretonas.space import Architecture, SearchSpace
+from paretonas.problem import Problem
+from paretonas.space import Architecture
 
 
-def objectives_of(space: SearchSpace) -> Sequence[Exact]:
-    """The objectives that a space knows itself; of a space of networks, see `trained_objectives`.
+def problem_of(value: object) -> Problem:
+    """A problem as it is; of a space, or of the name of one, with the objectives that it knows.
 
     Raises:
-        ValueError: it knows none.
+        ValueError: a name that means nothing, or a space that knows no objectives.
+        TypeError: something else was given.
     """
-    known: Sequence[Exact] | None = getattr(space, "objectives", None)
-    if known is not None:
-        return known
-    if isinstance(space, NetworkSpace):
-        return trained_objectives(space)
-    raise ValueError(f"{space.name} knows no objectives; give its measurements as a table")
+    if isinstance(value, Problem):
+        return value
+    space = any_space_of(value)
+    if getattr(space, "objectives", None) is None and isinstance(space, NetworkSpace):
+        return Problem(space, trained_objectives(space))
+    return Problem(space)
 
 
-def trained_objectives(space: NetworkSpace) -> tuple[Exact, ...]:
+def trained_objectives(space: NetworkSpace) -> tuple[Objective, ...]:
     """The validation error after training by the space's recipe, latency by table, and memory.
 
     The table of latencies is measured here, once, so that all methods see the same ones. It is

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,10 +18,11 @@ import torch
 from paretonas.compare.journal import Journal, Record
 from paretonas.front import Front
 from paretonas.point import FAILING
-from paretonas.samplers import Failure, Ledger, Outcome, Sampler, Task, sample
+from paretonas.problem import Problem
+from paretonas.samplers import Failure, Ledger, Outcome, sample
+from paretonas.samplers.base import Maker
 from paretonas.space import Architecture
 
-Maker = Callable[[Task, int], Sampler]
 Begun = Mapping[Architecture, tuple[Outcome, float]]  # what is known, and its seconds
 # What processes read when they begin: one thread each, and modules of the current folder, which may
 # be somebody else's, do not stand before those of Python.
@@ -47,13 +48,13 @@ class Job:
     """What all runs of a comparison share.
 
     Attributes:
-        task: what is searched.
-        methods: makes the sampler of each method, by name, from the task and a seed.
+        problem: what is searched.
+        methods: makes the sampler of each method, by name, from the problem and a seed.
         budget: evaluations of a run.
         folder: where each run is written down, if it is.
     """
 
-    task: Task
+    problem: Problem
     methods: Mapping[str, Maker]
     budget: int
     folder: Path | None = None
@@ -75,7 +76,7 @@ class Job:
 
     def _run(self, method: str, seed: int, begun: Begun) -> Record:
         journal = None if self.folder is None else Journal(self.folder, method, seed)
-        columns = {*self.task.columns}
+        columns = {*self.problem.columns}
         known = {
             architecture: outcome
             for architecture, (outcome, _) in begun.items()
@@ -86,10 +87,9 @@ class Job:
         seconds: list[float] = []
         spent = 0.0
         for outcome in sample(
-            self.task.space,
-            self.task.objectives,
-            self.methods[method](self.task, seed),
-            Front(self.task.columns),
+            self.problem,
+            self.methods[method](self.problem, seed),
+            Front(self.problem.columns),
             budget=self.budget,
             ledger=ledger,
             known=known,

@@ -15,7 +15,7 @@ from torch import Tensor
 from paretonas.gradients.kind import check_kind
 from paretonas.gradients.rows import Jacobian
 from paretonas.solvers.certificate import RESOLUTION
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 TOLERANCE = 0.05
 """Cosine up to which two gradients count as orthogonal: 87 to 93 degrees."""
@@ -39,7 +39,7 @@ def cosine_similarity(jacobian: Jacobian) -> Float[Tensor, "*r m m"]:
     tensor([[ 1., -1.],
             [-1.,  1.]], dtype=torch.float64)
     """
-    problem = Problem(jacobian)
+    problem = GradientProblem(jacobian)
     return problem.shaped(problem.gram.cosines)
 
 
@@ -63,7 +63,7 @@ def magnitude_similarity(jacobian: Jacobian) -> Float[Tensor, "*r m m"]:
     tensor([[1.0000, 0.8000],
             [0.8000, 1.0000]], dtype=torch.float64)
     """
-    problem = Problem(jacobian)
+    problem = GradientProblem(jacobian)
     norms = problem.gram.norms
     return problem.shaped(alike(norms[..., :, None], norms[..., None, :]))
 
@@ -89,7 +89,7 @@ def mean_magnitude_similarity(jacobian: Jacobian) -> Float[Tensor, "*r"]:
     >>> mean_magnitude_similarity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]]))
     tensor(0.8000, dtype=torch.float64)
     """
-    problem = Problem(jacobian)
+    problem = GradientProblem(jacobian)
     if problem.m == 1:
         return problem.shaped(np.ones(problem.r))
     one, other = np.triu_indices(problem.m, 1)
@@ -144,7 +144,7 @@ def dominance(jacobian: Jacobian) -> Float[Tensor, "*r m"]:
     >>> dominance(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
     tensor([0.7500, 0.2500], dtype=torch.float64)
     """
-    problem = Problem(jacobian)
+    problem = GradientProblem(jacobian)
     return problem.shaped(length_shares(problem.gram.norms))
 
 
@@ -169,7 +169,7 @@ def contribution(
     >>> contribution(torch.tensor([[3.0, 0.0], [-1.0, 0.0]]))
     tensor([ 1.5000, -0.5000], dtype=torch.float64)
     """
-    problem = Problem(jacobian)
+    problem = GradientProblem(jacobian)
     factors = np.ones((problem.r, problem.m))
     if weights is not None:
         check_kind("weights", weights)

@@ -19,7 +19,7 @@ from paretonas.conflict.tables import layer_table, pair_table, task_table
 from paretonas.gradients.gram import Gram
 from paretonas.gradients.kind import check_kind
 from paretonas.gradients.rows import Jacobian
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +232,7 @@ class Recorder:
         return _stacked(self._weights, (len(self.names or ()),))
 
     def _keep(self, jacobian: Jacobian, step: int, weights: Tensor | None) -> None:
-        whole = Problem(jacobian)
+        whole = GradientProblem(jacobian)
         m = whole.m
         names = tuple(str(i) for i in range(m)) if self.names is None else self.names
         if len(names) != m:
@@ -250,7 +250,7 @@ class Recorder:
         if self.layers is None:
             grams = [whole.gram]
         else:
-            parts = [Problem(part).gram for part in self.layers.split(jacobian).values()]
+            parts = [GradientProblem(part).gram for part in self.layers.split(jacobian).values()]
             grams = [_sum(parts), *parts]
         one, other = np.triu_indices(m, 1)
         cosines = np.stack([gram.cosines[:, one, other] for gram in grams], axis=1)

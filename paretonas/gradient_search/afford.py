@@ -8,7 +8,7 @@ from random import Random
 
 from ..constraint import Constraint
 from ..nn import Supernet
-from ..objectives import Objective
+from ..objectives import DifferentiableObjective
 from ..space import Architecture, draw, neighbors
 from .weights import fair_paths
 
@@ -27,7 +27,12 @@ class Affordable:
     """
 
     def __init__(
-        self, supernet: Supernet, costs: Sequence[Objective], constraint: Constraint, *, seed: int
+        self,
+        supernet: Supernet,
+        costs: Sequence[DifferentiableObjective],
+        constraint: Constraint,
+        *,
+        seed: int,
     ) -> None:
         self._supernet, self._costs, self._seed = supernet, tuple(costs), seed
         self._limits = [constraint.limits.get(cost.column, math.inf) for cost in costs]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..objectives import Objective
+from ..objectives import DifferentiableObjective
 from ..objectives.surrogate import Evidence, Surrogate
 from ..relaxation import sizes_of
 from ..space import Architecture, Choice, decode, encode
@@ -38,7 +38,7 @@ class Knowledge:
     """
 
     def __init__(
-        self, choices: Sequence[Choice], costs: Sequence[Objective], resolution: float
+        self, choices: Sequence[Choice], costs: Sequence[DifferentiableObjective], resolution: float
     ) -> None:
         self.choices, self.costs, self.resolution = tuple(choices), tuple(costs), resolution
         self.inherited: dict[Architecture, float] = {}

@@ -54,19 +54,19 @@ class Budget:
         return cls(seconds=number * {"s": 1, "m": 60, "min": 60, "h": 3600}[unit])
 
 
-def budget_of(given: object) -> Budget | Plan:
+def budget_of(value: object) -> Budget | Plan:
     """A budget or a plan, given as such or as text for `Budget.parse`.
 
     Raises:
         ValueError: a text that is no budget.
         TypeError: something else was given.
     """
-    if isinstance(given, str):
-        return Budget.parse(given)
-    if isinstance(given, Budget | Plan):
-        return given
+    if isinstance(value, str):
+        return Budget.parse(value)
+    if isinstance(value, Budget | Plan):
+        return value
     raise TypeError(
-        f"budget must be a Budget, a Plan, or a text such as '90s' or '600steps', got {given!r}"
+        f"budget must be a Budget, a Plan, or a text such as '90s' or '600steps', got {value!r}"
     )
 
 

@@ -35,7 +35,7 @@ from ..devices import find_device, measure_latency
 from ..front import Front, Point
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace, ShapeError, Supernet
-from ..objectives import Latency, Memory, Objective, Parameters
+from ..objectives import DifferentiableObjective, Latency, Memory, Parameters
 from ..objectives.calibration import rank_correlation
 from ..point import FAILING, Failure
 from ..probe import Probe
@@ -99,14 +99,14 @@ class Step:
 def search(
     space: NetworkSpace | str,
     *,
-    costs: Sequence[Objective] | str | os.PathLike[str] | None = None,
+    objectives: Sequence[DifferentiableObjective] | str | os.PathLike[str] | None = None,
     solver: Solver | str | None = None,
     constraint: Constraint | str | None = None,
     budget: Budget | Plan | str | None = None,
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
-    count: int = RAYS,
+    rays: int = RAYS,
     run: Run | None = None,
     trainer: Callable[..., Sequence[Finalist | Failure]] = train_finalists,
 ) -> Iterator[Step]:
@@ -125,17 +125,17 @@ def search(
     Args:
         space: the network with its choices, the data and the recipe; or its name, such as "toy" or
             "my_file:space".
-        costs: what is minimized beside the error; by default latency (tabulated on the device, then
-            measured) and memory. Or the file of a cost table, for these two.
+        objectives: what is minimized beside the error; by default latency (tabulated on the device,
+            then measured) and memory. Or the file of a cost table, for these two.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
             Or its name.
         constraint: limits that points on the front must meet, such as "latency<=2ms".
         budget: weight steps or seconds, such as "600steps" or "90s", or a whole plan.
-        seed: with the same costs, budget in steps and thread count, a CPU run repeats bit for bit.
+        seed: with the same objectives, threads and budget in steps, a CPU run repeats bit for bit.
         device: auto, cpu or cuda.
         threads: that latency is measured with.
-        count: of rays, at least.
+        rays: how many preferences are searched at once, at least.
         run: where to write; continued if it has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
             they are handed to it one by one.
@@ -156,20 +156,20 @@ def search(
     if run is not None and not isinstance(run, Run):
         raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
     space = space_of(space)
-    objectives = None if costs is None else costs_of(costs, space)
+    costs = None if objectives is None else costs_of(objectives, space)
     columns: Sequence[str] = USUAL_OBJECTIVES
-    if objectives is not None:
-        columns = ("error_percent", *(objective.column for objective in objectives))
+    if costs is not None:
+        columns = ("error_percent", *(cost.column for cost in costs))
     return _steps(
         space,
-        costs=objectives,
+        costs=costs,
         solver=SmoothTchebycheff() if solver is None else solver_of(solver),
         constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
         budget=Budget() if budget is None else budget_of(budget),
         seed=seed,
         device=find_device(device),
         threads=threads,
-        count=count,
+        count=rays,
         run=run,
         trainer=trainer,
     )
@@ -199,7 +199,7 @@ class _Search:
         self,
         space: NetworkSpace,
         *,
-        costs: Sequence[Objective] | None,
+        costs: Sequence[DifferentiableObjective] | None,
         solver: Solver,
         constraint: Constraint,
         budget: Budget | Plan,
@@ -533,7 +533,7 @@ class _Search:
         return self.knowledge.choose(pool, count, level, seed=self.seed)
 
     @property
-    def _costs(self) -> tuple[Objective, ...]:
+    def _costs(self) -> tuple[DifferentiableObjective, ...]:
         assert self.costs is not None
         return self.costs
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paretonas.gradients.differentiate import Row, dense
 from paretonas.gradients.flatten import flatten
-from paretonas.multitask.parts import Parts, Tensors, check_losses, check_visible
+from paretonas.multitask.parts import Partition, Tensors, check_losses, check_visible
 from paretonas.multitask.processes import average, average_rows
 from paretonas.multitask.solve import add_direction, add_to_grad, scale_of, skipped, values_of
 from paretonas.solvers.base import Direction, WeightingSolver
@@ -34,7 +34,7 @@ def backward_by_values(
     group: ProcessGroup | None,
 ) -> Direction:
     """Do what `backward` does, where the solver needs no gradients."""
-    parts = Parts(shared, heads, group)
+    parts = Partition(shared, heads, group)
     losses = check_losses(losses)
     owns, inputs = parts.heads(losses)
     scale = scale_of(scaler, losses[0])

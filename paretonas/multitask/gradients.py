@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.gradients.differentiate import Row, differentiate
-from paretonas.multitask.parts import Parts, Tensors, check_losses, check_visible
+from paretonas.multitask.parts import Partition, Tensors, check_losses, check_visible
 from paretonas.multitask.processes import average, average_rows
 from paretonas.multitask.solve import (
     add_direction,
@@ -78,7 +78,7 @@ class TaskGradients:
         group: ProcessGroup | None = None,
     ) -> None:
         """Check what belongs where."""
-        self._parts = Parts(shared, heads, group)
+        self._parts = Partition(shared, heads, group)
         self._vectorize, self._scaler, self._group = vectorize, scaler, group
         self._clear()
 

@@ -13,7 +13,7 @@ Tensors = Iterable[Tensor] | nn.Module
 HIDES = "CheckpointFunctionBackward"  # of reentrant checkpointing: no graph beneath its inputs
 
 
-class Parts:
+class Partition:
     """The shared parameters, and for each loss its head.
 
     Attributes:

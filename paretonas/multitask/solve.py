@@ -13,7 +13,7 @@ from paretonas.gradients.differentiate import Row
 from paretonas.gradients.flatten import unflatten
 from paretonas.solvers.base import Direction, Solver
 from paretonas.solvers.certificate import Certificate
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -85,7 +85,7 @@ def skipped(m: int, shared: list[Tensor], state: object) -> Direction:
     """Return the direction of a step that the scaler is to skip: NaN, and the state as it was."""
     unknown = np.full((1, m), np.nan)
     certificate = Certificate(
-        Problem.of_values(torch.zeros(m)),
+        GradientProblem.of_values(torch.zeros(m)),
         unknown,
         lambda: np.full(1, np.nan),
         "skipped: a gradient or a loss is not finite at this scale",

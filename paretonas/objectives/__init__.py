@@ -1,6 +1,6 @@
 """What a search minimizes: costs in two forms, relaxed (differentiable) and exact."""
 
-from .base import Exact, Objective
+from .base import DifferentiableObjective, Objective
 from .cost_table import CostTable, Slot
 from .latency import Latency
 from .measured import measured
@@ -10,7 +10,7 @@ from .profile import profile
 
 __all__ = [
     "CostTable",
-    "Exact",
+    "DifferentiableObjective",
     "Latency",
     "Memory",
     "Objective",

@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 @runtime_checkable
-class Exact(Protocol):
+class Objective(Protocol):
     """A cost that can be found out for one architecture, and may have no gradient.
 
-    All that a sampler needs; an `Objective` is one of these.
+    All that a sampler needs; a `DifferentiableObjective` is one of these.
     """
 
     @property
@@ -27,7 +27,7 @@ class Exact(Protocol):
 
 
 @runtime_checkable
-class Objective(Protocol):
+class DifferentiableObjective(Protocol):
     """A cost, minimized, in two forms that agree where every distribution is one-hot.
 
     Distributions are flat: the probabilities of all options of all choices side by side, K in

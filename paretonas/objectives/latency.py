@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..nn import Supernet
-from .base import Objective
+from .base import DifferentiableObjective
 from .cost_table import CostTable
 from .profile import Progress, profile
 
 
 @dataclass(frozen=True)
-class Latency(Objective):
+class Latency(DifferentiableObjective):
     """Milliseconds by a table of the network's parts, measured in place and calibrated.
 
     `exact` is the table's number too: a search looks at thousands of architectures, and times

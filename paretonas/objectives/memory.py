@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..nn import Supernet
-from .base import Objective
+from .base import DifferentiableObjective
 from .cost_table import CostTable
 from .parts import observer
 from .tabulate import cost_table
 
 
 @dataclass(frozen=True)
-class Memory(Objective):
+class Memory(DifferentiableObjective):
     """Parameters and buffers plus the peak of live activations, in KiB.
 
     The peak is the largest over the network's parts of what is alive while the part runs, its own

@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..nn import Supernet
-from .base import Objective
+from .base import DifferentiableObjective
 from .cost_table import CostTable
 from .parts import observer
 from .tabulate import cost_table
 
 
 @dataclass(frozen=True)
-class Parameters(Objective):
+class Parameters(DifferentiableObjective):
     """The number of parameters, a sum over the parts of the network.
 
     Attributes:

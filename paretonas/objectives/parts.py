@@ -85,15 +85,15 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
                 seen[same] = observe(near)
         return seen[same]
 
-    def run(architecture: Architecture) -> Run:
-        return Run.of(supernet, architecture, example, paths)
+    def run(architecture: Architecture) -> NetworkTrace:
+        return NetworkTrace.of(supernet, architecture, example, paths)
 
     probe = Probe(supernet, run)
     return observe
 
 
 @dataclass(frozen=True)
-class Run:
+class NetworkTrace:
     """An extracted network, what it did in one pass, and where it belongs in the supernet.
 
     Attributes:
@@ -115,7 +115,7 @@ class Run:
         architecture: Architecture,
         example: Tensor,
         paths: frozenset[str],
-    ) -> Run:
+    ) -> NetworkTrace:
         """Extract an architecture and run it on the example."""
         network = supernet.extract(architecture)
         recording = record(network, example)
@@ -197,7 +197,7 @@ def extracted_paths(
     return visit(network, "", "")
 
 
-def _parts(run: Run, architecture: Architecture) -> Parts:
+def _parts(run: NetworkTrace, architecture: Architecture) -> Parts:
     runs: dict[str, tuple[str, ...]] = {}
     live: dict[str, int] = {}
     for part, op, alive in run.ops():

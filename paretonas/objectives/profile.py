@@ -19,7 +19,7 @@ from ..space import Architecture, Choice, decode
 from ..training.forward import handed, seeded
 from .calibration import Calibration, calibrate, rank_correlation
 from .cost_table import CostTable, Slot
-from .parts import Run, observer, part_paths
+from .parts import NetworkTrace, observer, part_paths
 from .tabulate import Dependence, slots, tabulate
 
 __all__ = ["profile", "rank_correlation"]
@@ -108,7 +108,12 @@ def _measure_parts(
     paths = frozenset(part_paths(supernet.network))
     observe = observer(supernet, example)
     calls = [
-        _call(Run.of(supernet, observe(a).architecture, example, paths), part, example, device)
+        _call(
+            NetworkTrace.of(supernet, observe(a).architecture, example, paths),
+            part,
+            example,
+            device,
+        )
         for part, a in wanted.values()
     ]
     times = measure_in_turn(
@@ -121,7 +126,9 @@ def _measure_parts(
     return {key: time.median_ms for key, time in zip(wanted, times, strict=True)}
 
 
-def _call(run: Run, part: str, example: Tensor, device: torch.device) -> Callable[[], object]:
+def _call(
+    run: NetworkTrace, part: str, example: Tensor, device: torch.device
+) -> Callable[[], object]:
     """Run a part alone, on inputs like those that reach it in its network."""
     path = next((plain for plain, owner in run.owners.items() if owner == part), None)
     calls: list[Callable[[], object]] = []

@@ -25,7 +25,7 @@ Values = Mapping[tuple[str, str, int | None, str], float | None]
 def write_comparison(
     comparison: Comparison,
     out: str | os.PathLike[str],
-    asked: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     started: str = "",
 ) -> Path:
     """Write a page with the methods' curves, fronts, bills, and what may be said of them.
@@ -35,7 +35,7 @@ def write_comparison(
     Args:
         comparison: at least one run has ended.
         out: the file, usually ``report.html`` in the comparison's folder.
-        asked: plain values, shown at the end.
+        settings: what the user typed, plain values by name; shown at the end.
         started: when, shown at the top.
 
     Raises:
@@ -43,7 +43,7 @@ def write_comparison(
     """
     if not comparison.records:
         raise ValueError("no run has ended: there is nothing to show")
-    name = cell(comparison.task.space.name)
+    name = cell(comparison.problem.space.name)
     values = {
         (r.method, r.measure, r.evaluations, r.statistic): r.value for r in comparison.summary
     }
@@ -69,7 +69,7 @@ def write_comparison(
         ),
         section("The fronts", fronts_figure(comparison), _fronts_note(comparison)),
         section("The bill", _bill(comparison, values), _bill_note(comparison)),
-        section("What was asked", _facts(comparison, asked or {}), ""),
+        section("What was asked", _facts(comparison, settings or {}), ""),
     ]
     return write_page(
         out,
@@ -160,7 +160,7 @@ def _bill_note(comparison: Comparison) -> str:
         f" The run of {cell(b.method)} with seed {b.seed} failed: {cell(b.reason)}."
         for b in comparison.broken
     )
-    free = comparison.task.free
+    free = comparison.problem.free
     known = (
         f" Known without an evaluation to every method that can use it: "
         f"{', '.join(_titles(comparison, free))}."
@@ -207,7 +207,7 @@ def _bill(comparison: Comparison, values: Values) -> str:
 
 
 def _fronts_note(comparison: Comparison) -> str:
-    several = len(comparison.task.columns) > 2
+    several = len(comparison.problem.columns) > 2
     also = " In one picture a point may look dominated: it is better in another." if several else ""
     return (
         "What each method found with all its seeds together, dominated points left out; gray: "
@@ -215,17 +215,17 @@ def _fronts_note(comparison: Comparison) -> str:
     )
 
 
-def _facts(comparison: Comparison, asked: Mapping[str, Any]) -> str:
-    task = comparison.task
-    objectives = [f"{shown.title} {shown.sense}" for shown in shown_objectives(task.objectives)]
+def _facts(comparison: Comparison, settings: Mapping[str, Any]) -> str:
+    problem = comparison.problem
+    objectives = [f"{shown.title} {shown.sense}" for shown in shown_objectives(problem.objectives)]
     facts = {
         "objectives": ", ".join(objectives),
-        "on a log scale": ", ".join(_titles(comparison, task.log)) or "none",
-        "known at no charge": ", ".join(_titles(comparison, task.free)) or "none",
-        "choices": cell(len(task.choices)),
+        "on a log scale": ", ".join(_titles(comparison, problem.log)) or "none",
+        "known at no charge": ", ".join(_titles(comparison, problem.free)) or "none",
+        "choices": cell(len(problem.choices)),
         "budget": cell(comparison.budget),
         "seeds": cell(comparison.seeds),
-        **{name: cell(value) for name, value in asked.items()},
+        **{name: cell(value) for name, value in settings.items()},
     }
     rows = "".join(
         f"<tr><th>{cell(name)}</th><td>{value}</td></tr>" for name, value in facts.items()
@@ -235,7 +235,7 @@ def _facts(comparison: Comparison, asked: Mapping[str, Any]) -> str:
 
 def _titles(comparison: Comparison, columns: Sequence[str]) -> list[str]:
     """How the user calls these columns."""
-    known = {shown.column: shown.title for shown in shown_objectives(comparison.task.objectives)}
+    known = {shown.column: shown.title for shown in shown_objectives(comparison.problem.objectives)}
     return [known[column] for column in columns]
 
 

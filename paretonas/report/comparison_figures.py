@@ -45,7 +45,7 @@ def fronts_figure(comparison: Comparison) -> str:
     """
     from plotly.subplots import make_subplots
 
-    quality, *others = quality_first(shown_objectives(comparison.task.objectives))
+    quality, *others = quality_first(shown_objectives(comparison.problem.objectives))
     wide = min(2, len(others))
     high = -(-len(others) // wide)
     figure = make_subplots(high, wide, horizontal_spacing=0.12, vertical_spacing=0.18 / high)
@@ -79,7 +79,7 @@ def fronts_figure(comparison: Comparison) -> str:
                 **place,
             )
         for axis, shown in ((figure.update_xaxes, other), (figure.update_yaxes, quality)):
-            positive = shown.column in comparison.task.log and (best[shown.column] > 0).all()
+            positive = shown.column in comparison.problem.log and (best[shown.column] > 0).all()
             words = f"{shown.title}, {shown.better} is better"
             axis(title=words, type="log" if positive else "linear", **place)
     return as_html(figure, "fronts", 520 if len(others) == 1 else 100 + 400 * high)
@@ -197,18 +197,18 @@ def _markers(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
 def _hover(comparison: Comparison, method: str, point: Point) -> str:
     found = (
         f"{shown.title}: {cell(shown.value(point.objectives[shown.column]))}"
-        for shown in shown_objectives(comparison.task.objectives)
+        for shown in shown_objectives(comparison.problem.objectives)
     )
     return "<br>".join([f"<b>{escape(method)}</b>", *found, *picks(point.architecture)])
 
 
 def _in_their_units(comparison: Comparison) -> dict[str, Array]:
     """The reference front as the user measured it, before logarithms, scaling and signs."""
-    task, reference = comparison.task, comparison.reference
+    problem, reference = comparison.problem, comparison.reference
     costs = reference.low + reference.front * (reference.high - reference.low)
     measured = {}
-    for shown, column in zip(shown_objectives(task.objectives), costs.T, strict=True):
-        if shown.column in task.log:
+    for shown, column in zip(shown_objectives(problem.objectives), costs.T, strict=True):
+        if shown.column in problem.log:
             negative = _is_negative(comparison, shown.column)  # its logarithm was -log(-cost)
             column = -np.exp(-column) if negative else np.exp(column)
         measured[shown.column] = 0.0 - column if shown.maximized else column
@@ -217,7 +217,7 @@ def _in_their_units(comparison: Comparison) -> dict[str, Array]:
 
 def _is_negative(comparison: Comparison, column: str) -> bool:
     """Whether a cost that has a logarithm is negative: it is so everywhere or nowhere."""
-    space = comparison.task.space
+    space = comparison.problem.space
     if isinstance(space, Table) and column in space.columns:
         return bool((space.costs[space.allowed, space.columns.index(column)] < 0).all())
     outcomes = (outcome for record in comparison.records.values() for outcome in record.outcomes)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from paretonas._words import title
-from paretonas.objectives.base import Exact
+from paretonas.objectives.base import Objective
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ShownObjective:
         return 0.0 - cost if self.maximized else cost  # (0 stays 0, not -0)
 
 
-def shown_objectives(objectives: Sequence[Exact]) -> tuple[ShownObjective, ...]:
+def shown_objectives(objectives: Sequence[Objective]) -> tuple[ShownObjective, ...]:
     """How each objective is shown, in their order; those with a ``gain`` under its name."""
     return tuple(_shown(objective) for objective in objectives)
 
@@ -66,6 +66,6 @@ def quality_first(objectives: Sequence[ShownObjective]) -> tuple[ShownObjective,
     return quality, *(shown for shown in objectives if shown is not quality)
 
 
-def _shown(objective: Exact) -> ShownObjective:
+def _shown(objective: Objective) -> ShownObjective:
     gain = getattr(objective, "gain", None)
     return ShownObjective(objective.column, gain or objective.column, gain is not None)

@@ -13,7 +13,6 @@ from paretonas.point import Failure as Failure
 from .base import Ledger as Ledger
 from .base import Outcome as Outcome
 from .base import Sampler as Sampler
-from .base import Task as Task
 from .base import sample as sample
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from paretonas.point import Point
-from paretonas.samplers.base import Outcome, Task
+from paretonas.problem import Problem
+from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, decode, encode
 
 Matrix = NDArray[np.float64]
@@ -26,14 +27,14 @@ class Known:
     was measured and agrees in every objective.
 
     Attributes:
-        points: costs (m,), as `Task.costs` has them.
+        points: costs (m,), as `Problem.costs` has them.
         failed: what could not be evaluated.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, problem: Problem) -> None:
         self.points: dict[Picks, Matrix] = {}
         self.failed: dict[Picks, None] = {}
-        self._task = task
+        self._problem = problem
         self._twins_agree = False
         self._functions: dict[Picks, str] = {}
         self._first: dict[str, Picks] = {}  # of the architectures that compute a function
@@ -51,13 +52,13 @@ class Known:
 
     def add(self, outcome: Outcome) -> None:
         """Remember an outcome."""
-        picks = encode(self._task.choices, outcome.architecture)
+        picks = encode(self._problem.choices, outcome.architecture)
         if not isinstance(outcome, Point):
             self.failed[picks] = None
             return
-        costs = self._task.costs([outcome.objectives])[0]
+        costs = self._problem.costs([outcome.objectives])[0]
         self.points[picks] = costs
-        if self._task.structure is not None:
+        if self._problem.structure is not None:
             twin = self._first.setdefault(self._function(picks), picks)
             if twin != picks and np.allclose(costs, self.points[twin], rtol=AGREE, atol=0.0):
                 self._twins_agree = True
@@ -72,10 +73,10 @@ class Known:
 
     def architecture(self, picks: Picks) -> Architecture:
         """The architecture with these picks."""
-        return decode(self._task.choices, picks)
+        return decode(self._problem.choices, picks)
 
     def _function(self, picks: Picks) -> str:
-        structure = self._task.structure
+        structure = self._problem.structure
         assert structure is not None
         if picks not in self._functions:
             self._functions[picks] = structure.canonical(self.architecture(picks))

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float
-from numpy.typing import NDArray
-
-from paretonas.cell import Structure
 from paretonas.front import Front
-from paretonas.objectives.base import Exact
+from paretonas.objectives.base import Objective
 from paretonas.point import FAILING, Failure, Point
-from paretonas.space import Architecture, Choice, SearchSpace, encode, nearest, size
+from paretonas.problem import Problem
+from paretonas.space import Architecture, encode, size
 
 PATIENCE = 300  # proposals in a row that were all known, after which a sampler has converged
 
 
 Outcome = Point | Failure
+Maker = Callable[[Problem, int], "Sampler"]  # of a method: from a problem and a seed
 
 
 @runtime_checkable
@@ -40,96 +37,6 @@ class Sampler(Protocol):
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What the evaluations found."""
         ...
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Task:
-    """What a sampler is to search.
-
-    Attributes:
-        space: its choices, and its ``structure`` if it knows one.
-        objectives: the costs, each with a column and an exact value for each architecture.
-        log: columns that count by their ratios: half is as good a step from 10 as from 1.
-        free: columns that cost no evaluation: a sampler may ask the objective itself.
-
-    Raises:
-        ValueError: no objective, one named twice, or a column that is no objective's.
-    """
-
-    space: SearchSpace
-    objectives: tuple[Exact, ...]
-    log: tuple[str, ...] = ()
-    free: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("objectives", "log", "free"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.objectives or len(set(self.columns)) != len(self.columns):
-            raise ValueError(
-                f"a task needs at least one objective, each once, got {list(self.columns)}"
-            )
-        for column in (*self.log, *self.free):
-            if column not in self.columns:
-                raise ValueError(
-                    f"no objective is called {column!r}{nearest(column, self.columns)}"
-                )
-
-    def __repr__(self) -> str:
-        return f"Task({self.space.name!r}: {', '.join(self.columns)})"
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """The decisions of the space."""
-        return self.space.choices
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of the objectives, in order."""
-        return tuple(objective.column for objective in self.objectives)
-
-    @property
-    def structure(self) -> Structure | None:
-        """How the choices are wired, if the space knows."""
-        return getattr(self.space, "structure", None)
-
-    def costs(self, points: Sequence[Mapping[str, float]]) -> Float[NDArray[np.float64], "k m"]:
-        """Objective values by column as a matrix, logarithms taken of the columns in `log`.
-
-        Raises:
-            ValueError: a logarithm is asked of 0.
-        """
-        table = np.array([[float(point[c]) for c in self.columns] for point in points])
-        table = table.reshape(len(points), len(self.columns))
-        for index, objective in enumerate(self.objectives):
-            if objective.column in self.log:
-                gain = getattr(objective, "gain", None)
-                table[:, index] = logarithm(table[:, index], objective.column, gain)
-        return table
-
-
-def logarithm(
-    values: NDArray[np.float64], column: str, gain: str | None = None
-) -> NDArray[np.float64]:
-    """Of positive costs their logarithm; of negated gains -log(gain), so that less stays better.
-
-    Args:
-        values: the costs.
-        column: what they are called.
-        gain: what the user calls it where the costs are a gain negated.
-
-    Raises:
-        ValueError: a value of 0, or values of both signs.
-    """
-    if (values > 0).all():
-        return np.log(values)
-    if (values < 0).all():
-        return -np.log(-values)
-    low, high = values.min(), values.max()
-    low, high = (low, high) if gain is None else (0.0 - high, 0.0 - low)
-    raise ValueError(
-        f"a logarithmic objective is positive throughout, but {gain or column} goes from "
-        f"{low:g} to {high:g}"
-    )
 
 
 @dataclass
@@ -152,8 +59,7 @@ class Ledger:
 
 
 def sample(
-    space: SearchSpace,
-    objectives: Sequence[Exact],
+    problem: Problem,
     sampler: Sampler,
     front: Front,
     *,
@@ -169,8 +75,7 @@ def sample(
     or has proposed nothing new `PATIENCE` times in a row.
 
     Args:
-        space: what the sampler may pick from.
-        objectives: what to evaluate; the columns of the front.
+        problem: the space that the sampler may pick from, and what to evaluate.
         sampler: proposes.
         front: gets every point.
         budget: how many architectures may be evaluated, each counted once.
@@ -190,16 +95,18 @@ def sample(
     """
     if isinstance(sampler, type):
         raise TypeError(
-            f"sampler must be an object, got a class: write {sampler.__name__}(task, seed=0)"
+            f"sampler must be an object, got a class: write {sampler.__name__}(problem, seed=0)"
         )
-    columns = tuple(objective.column for objective in objectives)
-    if set(columns) != set(front.objectives):
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a Problem(space, objectives), got {problem!r}")
+    if set(problem.columns) != set(front.objectives):
         raise ValueError(
-            f"the front has {', '.join(front.objectives)}, the objectives are {', '.join(columns)}"
+            f"the front has {', '.join(front.objectives)}, "
+            f"the objectives are {', '.join(problem.columns)}"
         )
-    if not 1 <= budget <= size(space.choices):
+    if not 1 <= budget <= size(problem.choices):
         raise ValueError(
-            f"the budget must be from 1 to the {size(space.choices)} architectures of the space, "
+            f"the budget must be from 1 to the {size(problem.choices)} architectures of the space, "
             f"got {budget}"
         )
     bill = ledger if ledger is not None else Ledger()
@@ -225,9 +132,9 @@ def sample(
                 continue
             if len(seen) == budget:
                 break
-            encode(space.choices, architecture)
+            encode(problem.choices, architecture)
             start = time.perf_counter()
-            outcome = before.get(architecture) or evaluate(architecture, objectives)
+            outcome = before.get(architecture) or evaluate(architecture, problem.objectives)
             bill.evaluation_seconds += time.perf_counter() - start
             seen[architecture] = outcome
             outcomes.append(outcome)
@@ -243,7 +150,7 @@ def sample(
         bill.thinking_seconds += time.perf_counter() - start
 
 
-def evaluate(architecture: Architecture, objectives: Sequence[Exact]) -> Outcome:
+def evaluate(architecture: Architecture, objectives: Sequence[Objective]) -> Outcome:
     """The point of an architecture, or the failure that its evaluation ended in."""
     values: dict[str, float] = {}
     for objective in objectives:

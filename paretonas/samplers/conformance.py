@@ -14,14 +14,14 @@ import torch
 
 from paretonas.front import Front
 from paretonas.point import Failure
-from paretonas.samplers.base import Outcome, Sampler, Task, evaluate, sample
+from paretonas.problem import Problem
+from paretonas.samplers.base import Maker, Outcome, Sampler, evaluate, sample
 from paretonas.space import Architecture, Choice, encode, size
 
-Make = Callable[[Task, int], Sampler]
 Cost = Callable[[int, tuple[int, ...]], float]  # of an objective's number and the picks
 
 
-def check_sampler(make: Make, *, budget: int = 33, objectives: Sequence[int] = (2, 3)) -> None:
+def check_sampler(make: Maker, *, budget: int = 33, objectives: Sequence[int] = (2, 3)) -> None:
     """Check that a sampler keeps its promises, on small problems made for it.
 
     The same seed gives the same run, also one that was interrupted, and whatever state the global
@@ -30,7 +30,7 @@ def check_sampler(make: Make, *, budget: int = 33, objectives: Sequence[int] = (
     last `tell` and outcomes that nobody asked for are coped with.
 
     Args:
-        make: the sampler for a task and a seed.
+        make: the sampler for a problem and a seed.
         budget: evaluations of each run.
         objectives: the numbers of objectives that the sampler takes.
 
@@ -38,7 +38,7 @@ def check_sampler(make: Make, *, budget: int = 33, objectives: Sequence[int] = (
         AssertionError: a promise is broken; the message says which.
 
     >>> from paretonas.samplers.random import Random
-    >>> check_sampler(lambda task, seed: Random(task, seed=seed))
+    >>> check_sampler(lambda problem, seed: Random(problem, seed=seed))
     """
     for count in objectives:
         check = _Check(make, budget, count)
@@ -55,7 +55,7 @@ def check_sampler(make: Make, *, budget: int = 33, objectives: Sequence[int] = (
 
 @dataclass(frozen=True)
 class _Check:
-    make: Make
+    make: Maker
     budget: int
     objectives: int
 
@@ -86,18 +86,18 @@ class _Check:
         self.demand(touched == untouched, "the run uses a global random generator")
 
     def copes_with_told_parts(self) -> None:
-        task = _task(LARGE, _smooth, self.objectives)
+        problem = _problem(LARGE, _smooth, self.objectives)
         with self.naming("told of what it never asked for, and of a part of what it did"):
-            sampler = self.make(task, 0)
+            sampler = self.make(problem, 0)
             strangers = [
                 Architecture({choice.name: choice.options[pick] for choice in LARGE})
                 for pick in (0, 1)
             ]
-            sampler.tell([evaluate(strangers[0], task.objectives)])
+            sampler.tell([evaluate(strangers[0], problem.objectives)])
             sampler.tell([Failure(strangers[1], "nobody asked")])
             for _ in range(2):
                 asked = list(sampler.ask())
-                outcomes = [evaluate(architecture, task.objectives) for architecture in asked]
+                outcomes = [evaluate(architecture, problem.objectives) for architecture in asked]
                 sampler.tell(outcomes[: (len(asked) + 1) // 2])
 
     def run(
@@ -110,14 +110,12 @@ class _Check:
         known: Mapping[Architecture, Outcome] | None = None,
     ) -> list[Outcome]:
         choices = choices or LARGE
-        task = _task(choices, cost, self.objectives, log, free)
+        problem = _problem(choices, cost, self.objectives, log, free)
         with self.naming(f"{cost.__name__[1:]}, {size(choices)} architectures"):
-            asking = _Asking(self.make(task, 0), choices, asks=10 * self.budget)
+            asking = _Asking(self.make(problem, 0), choices, asks=10 * self.budget)
             budget = min(self.budget, size(choices))
-            front = Front(task.columns)
-            outcomes = list(
-                sample(task.space, task.objectives, asking, front, budget=budget, known=known)
-            )
+            front = Front(problem.columns)
+            outcomes = list(sample(problem, asking, front, budget=budget, known=known))
         self.demand(bool(outcomes), f"{cost.__name__[1:]}: proposes nothing")
         return outcomes
 
@@ -187,15 +185,15 @@ class _Objective:
         return self.cost(self.index, encode(self.choices, architecture))
 
 
-def _task(
+def _problem(
     choices: tuple[Choice, ...],
     cost: Cost,
     objectives: int,
     log: Sequence[str] = (),
     free: Sequence[str] = (),
-) -> Task:
+) -> Problem:
     costs = tuple(_Objective(index, cost, choices) for index in range(objectives))
-    return Task(_Space(choices), costs, log=tuple(log), free=tuple(free))
+    return Problem(_Space(choices), costs, log=tuple(log), free=tuple(free))
 
 
 def _smooth(index: int, picks: tuple[int, ...]) -> float:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from paretonas.point import Point
-from paretonas.samplers.base import Outcome, Task
+from paretonas.problem import Problem
+from paretonas.samplers.base import Outcome
 from paretonas.samplers.random import Random
 from paretonas.space import Architecture, neighbors
 
@@ -21,7 +22,7 @@ class LocalSearch:
     these and what it finds from there into account.
 
     Args:
-        task: what to search.
+        problem: what to search.
         seed: of its random numbers.
         starts: how many random architectures each start is made from.
 
@@ -33,18 +34,18 @@ class LocalSearch:
         search" (2021), arXiv 2005.02960, find local search a strong baseline.
     """
 
-    def __init__(self, task: Task, *, seed: int = 0, starts: int = 10) -> None:
+    def __init__(self, problem: Problem, *, seed: int = 0, starts: int = 10) -> None:
         if starts < 1:
             raise ValueError(f"starts must be at least 1, got {starts}")
-        self._task, self._starts = task, starts
+        self._problem, self._starts = problem, starts
         self._rng = random.Random(seed)
-        self._random = Random(task, seed=seed)
+        self._random = Random(problem, seed=seed)
         self._known: set[Architecture] = set()
         self._front: dict[Architecture, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
         self._unexplored: dict[Architecture, list[Architecture]] = {}
 
     def __repr__(self) -> str:
-        return f"LocalSearch({self._task}, {len(self._known)} known)"
+        return f"LocalSearch({self._problem}, {len(self._known)} known)"
 
     def ask(self) -> list[Architecture]:
         """A neighbor of the front, or random ones to start from; nothing once all are known."""
@@ -68,7 +69,7 @@ class LocalSearch:
             self._known.add(outcome.architecture)
             if not isinstance(outcome, Point):
                 continue
-            costs = self._task.costs([outcome.objectives])[0]
+            costs = self._problem.costs([outcome.objectives])[0]
             if any((other <= costs).all() for other in self._front.values()):
                 continue
             for architecture, other in list(self._front.items()):
@@ -77,5 +78,5 @@ class LocalSearch:
                     self._unexplored.pop(architecture, None)
             self._front[outcome.architecture] = costs
             self._unexplored[outcome.architecture] = list(
-                neighbors(self._task.choices, outcome.architecture)
+                neighbors(self._problem.choices, outcome.architecture)
             )

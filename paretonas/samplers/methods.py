@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-from paretonas.samplers.base import Sampler, Task
+from paretonas.problem import Problem
+from paretonas.samplers.base import Sampler
 from paretonas.space import nearest
 
 _WHERE = {
@@ -26,11 +27,11 @@ _WHERE = {
 methods: tuple[str, ...] = tuple(_WHERE)
 
 
-def make(name: str, task: Task, seed: int = 0) -> Sampler:
+def make(name: str, problem: Problem, seed: int = 0) -> Sampler:
     """The sampler of this name, with its settings as recommended.
 
     Raises:
-        ValueError: no sampler is called so, or it cannot search such a task.
+        ValueError: no sampler is called so, or it cannot search such a problem.
         ModuleNotFoundError: it needs a package that is not installed; the message says which.
     """
     if name not in _WHERE:
@@ -38,4 +39,4 @@ def make(name: str, task: Task, seed: int = 0) -> Sampler:
     module, attribute = _WHERE[name]
     sampler: Callable[..., Sampler]
     sampler = getattr(import_module(f"paretonas.samplers.{module}"), attribute)
-    return sampler(task, seed=seed)
+    return sampler(problem, seed=seed)

@@ -15,7 +15,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial, TrialState, create_trial
 
 from paretonas.point import Point
-from paretonas.samplers.base import Outcome, Task
+from paretonas.problem import Problem
+from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture
 
 
@@ -26,7 +27,7 @@ class Optuna:
     without being asked for enters the study as a trial too.
 
     Args:
-        task: what to search.
+        problem: what to search.
         sampler: with a seed of its own; it is copied, not changed.
 
     Raises:
@@ -37,23 +38,23 @@ class Optuna:
         arXiv 1907.10902.
     """
 
-    def __init__(self, task: Task, sampler: BaseSampler) -> None:
+    def __init__(self, problem: Problem, sampler: BaseSampler) -> None:
         if not isinstance(sampler, BaseSampler):
             raise TypeError(f"needs a sampler of Optuna, got {type(sampler).__name__}")
-        self._task = task
+        self._problem = problem
         self._options: dict[str, BaseDistribution] = {
-            choice.name: CategoricalDistribution(choice.options) for choice in task.choices
+            choice.name: CategoricalDistribution(choice.options) for choice in problem.choices
         }
         self._trials: dict[Architecture, Trial] = {}
         with quiet():
             self._study = optuna.create_study(
                 storage=optuna.storages.InMemoryStorage(),
-                directions=["minimize"] * len(task.columns),
+                directions=["minimize"] * len(problem.columns),
                 sampler=copy.deepcopy(sampler),
             )
 
     def __repr__(self) -> str:
-        return f"Optuna({self._task}, {type(self._study.sampler).__name__})"
+        return f"Optuna({self._problem}, {type(self._study.sampler).__name__})"
 
     def ask(self) -> list[Architecture]:
         """One architecture, which may be one that was evaluated before."""
@@ -68,7 +69,7 @@ class Optuna:
         for outcome in outcomes:
             values = None
             if isinstance(outcome, Point):
-                values = self._task.costs([outcome.objectives])[0].tolist()
+                values = self._problem.costs([outcome.objectives])[0].tolist()
             state = TrialState.FAIL if values is None else TrialState.COMPLETE
             trial = self._trials.pop(outcome.architecture, None)
             with quiet():
@@ -84,7 +85,7 @@ class Optuna:
                     self._study.add_trial(unasked)
 
 
-def tpe(task: Task, *, seed: int = 0) -> Optuna:
+def tpe(problem: Problem, *, seed: int = 0) -> Optuna:
     """TPE: draw where the good architectures are denser than the rest, all picks together.
 
     References:
@@ -92,20 +93,20 @@ def tpe(task: Task, *, seed: int = 0) -> Optuna:
         "Tree-structured Parzen estimator" (2023), arXiv 2304.11127.
     """
     with quiet():
-        return Optuna(task, TPESampler(multivariate=True, seed=seed))
+        return Optuna(problem, TPESampler(multivariate=True, seed=seed))
 
 
-def optuna_nsga2(task: Task, *, seed: int = 0, population: int = 20) -> Optuna:
+def optuna_nsga2(problem: Problem, *, seed: int = 0, population: int = 20) -> Optuna:
     """NSGA-II as Optuna has it, with uniform crossover.
 
     References:
         Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II" (2002).
     """
     with quiet():
-        return Optuna(task, NSGAIISampler(population_size=population, seed=seed))
+        return Optuna(problem, NSGAIISampler(population_size=population, seed=seed))
 
 
-def gp(task: Task, *, seed: int = 0) -> Optuna:
+def gp(problem: Problem, *, seed: int = 0) -> Optuna:
     """Gaussian processes and the expected improvement of the hypervolume.
 
     It thinks longer with every evaluation: made for budgets up to about 150.
@@ -115,7 +116,7 @@ def gp(task: Task, *, seed: int = 0) -> Optuna:
         (2023), arXiv 2310.20708.
     """
     with quiet():
-        return Optuna(task, GPSampler(seed=seed))
+        return Optuna(problem, GPSampler(seed=seed))
 
 
 @contextmanager

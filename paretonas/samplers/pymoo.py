@@ -18,13 +18,14 @@ from pymoo.algorithms.moo.sms import SMSEMOA
 from pymoo.core.algorithm import Algorithm
 from pymoo.core.individual import Individual
 from pymoo.core.mutation import Mutation
-from pymoo.core.problem import Problem
+from pymoo.core.problem import Problem as PymooProblem
 from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from pymoo.util.ref_dirs import get_reference_directions
 
 from paretonas.point import Point
-from paretonas.samplers.base import Outcome, Task
+from paretonas.problem import Problem
+from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, decode
 
 LOST = 1e30  # the costs of a failure, told to an algorithm that knows no constraints
@@ -41,7 +42,7 @@ class Pymoo:
     are ignored: a population is made of its own children.
 
     Args:
-        task: what to search.
+        problem: what to search.
         algorithm: with its own operators, which is copied, not changed; see `operators`.
         seed: of its random numbers.
 
@@ -52,15 +53,15 @@ class Pymoo:
         Blank and Deb, "pymoo: multi-objective optimization in Python" (2020), arXiv 2002.04504.
     """
 
-    def __init__(self, task: Task, algorithm: Algorithm, *, seed: int = 0) -> None:
+    def __init__(self, problem: Problem, algorithm: Algorithm, *, seed: int = 0) -> None:
         if not isinstance(algorithm, Algorithm):
             raise TypeError(f"needs an algorithm of pymoo, got {type(algorithm).__name__}")
-        self._task = task
-        self._highest = np.array([len(choice.options) - 1 for choice in task.choices])
+        self._problem = problem
+        self._highest = np.array([len(choice.options) - 1 for choice in problem.choices])
         self._generation: Any = None  # as pymoo gave it: a population, an individual, or nothing
         self._members: list[tuple[Architecture, Individual]] = []
         self._found: dict[Architecture, Outcome] = {}
-        self._worst = np.full(len(task.columns), -np.inf)
+        self._worst = np.full(len(problem.columns), -np.inf)
         self._failures = 0
         try:
             self._algorithm = self._set_up(algorithm, seed, constraints=1)
@@ -69,7 +70,7 @@ class Pymoo:
         self._constrained = bool(self._algorithm.problem.has_constraints())
 
     def __repr__(self) -> str:
-        return f"Pymoo({self._task}, {type(self._algorithm).__name__})"
+        return f"Pymoo({self._problem}, {type(self._algorithm).__name__})"
 
     def ask(self) -> list[Architecture]:
         """The next generation, or what is missing of this one; nothing if there is nothing new."""
@@ -88,7 +89,7 @@ class Pymoo:
         told = [(self._found[architecture], i) for architecture, i in self._members]
         points = [outcome for outcome, _ in told if isinstance(outcome, Point)]
         if points:
-            costs = self._task.costs([point.objectives for point in points])
+            costs = self._problem.costs([point.objectives for point in points])
             self._worst = np.maximum(self._worst, costs.max(axis=0))
         self._members = []
         if not np.isfinite(self._worst).all():
@@ -106,7 +107,7 @@ class Pymoo:
 
     def _decoded(self, individual: Individual) -> tuple[Architecture, Individual]:
         individual.X = np.clip(np.rint(individual.X), 0, self._highest).astype(int)
-        return decode(self._task.choices, individual.X.tolist()), individual
+        return decode(self._problem.choices, individual.X.tolist()), individual
 
     def _missing(self) -> list[Architecture]:
         return [
@@ -115,7 +116,7 @@ class Pymoo:
 
     def _judge(self, individual: Individual, outcome: Outcome) -> None:
         if isinstance(outcome, Point):
-            individual.F, violation = self._task.costs([outcome.objectives])[0], 0.0
+            individual.F, violation = self._problem.costs([outcome.objectives])[0], 0.0
         else:
             # No two failures alike: on ties NSGA-III draws from a generator that has no seed.
             self._failures += 1
@@ -125,7 +126,7 @@ class Pymoo:
         individual.G = np.full(int(self._constrained), violation)
 
     def _set_up(self, algorithm: Algorithm, seed: int, constraints: int) -> Algorithm:
-        problem = Problem(
+        pymoo_problem = PymooProblem(
             n_var=len(self._highest),
             n_obj=len(self._worst),
             n_ieq_constr=constraints,
@@ -140,19 +141,19 @@ class Pymoo:
         ):
             ready.termination = ("n_gen", math.inf)
         with quiet():
-            return ready.setup(problem, seed=seed)
+            return ready.setup(pymoo_problem, seed=seed)
 
 
-def nsga2(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+def nsga2(problem: Problem, *, seed: int = 0, population: int = 20) -> Pymoo:
     """NSGA-II: survival by rank of dominance, then by distance to the neighbors.
 
     References:
         Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II" (2002).
     """
-    return Pymoo(task, NSGA2(pop_size=population, **operators()), seed=seed)
+    return Pymoo(problem, NSGA2(pop_size=population, **operators()), seed=seed)
 
 
-def nsga2_steady(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+def nsga2_steady(problem: Problem, *, seed: int = 0, population: int = 20) -> Pymoo:
     """NSGA-II in a steady state: one child at a time, which may be a parent of the next.
 
     References:
@@ -160,32 +161,32 @@ def nsga2_steady(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
         multi-objective genetic algorithms" (2009).
     """
     algorithm = NSGA2(pop_size=population, n_offsprings=1, **operators())
-    return Pymoo(task, algorithm, seed=seed)
+    return Pymoo(problem, algorithm, seed=seed)
 
 
-def nsga3(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+def nsga3(problem: Problem, *, seed: int = 0, population: int = 20) -> Pymoo:
     """NSGA-III: survival by closeness to reference directions, spread evenly.
 
     References:
         Deb and Jain, "An evolutionary many-objective optimization algorithm using
         reference-point-based nondominated sorting approach" (2014).
     """
-    directions = reference_directions(len(task.columns), population)
+    directions = reference_directions(len(problem.columns), population)
     algorithm = NSGA3(ref_dirs=directions, pop_size=max(population, len(directions)), **operators())
-    return Pymoo(task, algorithm, seed=seed)
+    return Pymoo(problem, algorithm, seed=seed)
 
 
-def smsemoa(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+def smsemoa(problem: Problem, *, seed: int = 0, population: int = 20) -> Pymoo:
     """SMS-EMOA: survival by the hypervolume that only this one adds.
 
     References:
         Beume, Naujoks and Emmerich, "SMS-EMOA: multiobjective selection based on dominated
         hypervolume" (2007).
     """
-    return Pymoo(task, SMSEMOA(pop_size=population, n_offsprings=1, **operators()), seed=seed)
+    return Pymoo(problem, SMSEMOA(pop_size=population, n_offsprings=1, **operators()), seed=seed)
 
 
-def agemoea2(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
+def agemoea2(problem: Problem, *, seed: int = 0, population: int = 20) -> Pymoo:
     """AGE-MOEA-II: survival by distances along the front, whose curvature it estimates.
 
     Raises:
@@ -199,7 +200,7 @@ def agemoea2(task: Task, *, seed: int = 0, population: int = 20) -> Pymoo:
         raise ModuleNotFoundError("AGE-MOEA-II needs numba: pip install numba", name="numba")
     from paretonas.samplers._age import algorithm
 
-    return Pymoo(task, algorithm(pop_size=population, **operators()), seed=seed)
+    return Pymoo(problem, algorithm(pop_size=population, **operators()), seed=seed)
 
 
 def operators() -> dict[str, Any]:
@@ -220,7 +221,7 @@ class Replace(Mutation):  # type: ignore[misc]
     """Replace each pick, with probability 1/c of c choices, by one of the other options."""
 
     def _do(
-        self, problem: Problem, picks: NDArray[np.int64], *, random_state: Any, **_: Any
+        self, problem: PymooProblem, picks: NDArray[np.int64], *, random_state: Any, **_: Any
     ) -> NDArray[np.int64]:
         options = (problem.xu - problem.xl + 1).astype(int)
         steps = random_state.integers(1, options, size=picks.shape)

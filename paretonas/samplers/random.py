@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from paretonas.samplers.base import Outcome, Task
+from paretonas.problem import Problem
+from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, Choice, decode, size
 
 
@@ -16,7 +17,7 @@ class Random:
     any size, and takes memory only for what it has proposed.
 
     Args:
-        task: what to search.
+        problem: what to search.
         seed: of the order.
 
     References:
@@ -24,14 +25,14 @@ class Random:
         arXiv 1902.07638.
     """
 
-    def __init__(self, task: Task, *, seed: int = 0) -> None:
-        self._task, self._choices = task, task.choices
-        self._left = size(task.choices)
+    def __init__(self, problem: Problem, *, seed: int = 0) -> None:
+        self._problem, self._choices = problem, problem.choices
+        self._left = size(problem.choices)
         self._rng = random.Random(seed)
         self._moved: dict[int, int] = {}
 
     def __repr__(self) -> str:
-        return f"Random({self._task}, {self._left} left)"
+        return f"Random({self._problem}, {self._left} left)"
 
     def ask(self) -> list[Architecture]:
         """The next architecture; nothing once all were proposed."""

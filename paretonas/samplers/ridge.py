@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks
 from paretonas.samplers._climb import neighbors
 from paretonas.samplers._features import Features
 from paretonas.samplers._known import Known, Picks
 from paretonas.samplers._warp import unit
-from paretonas.samplers.base import Outcome, Task
+from paretonas.samplers.base import Outcome
 from paretonas.samplers.random import Random
 from paretonas.space import Architecture, encode
 
@@ -34,7 +35,7 @@ class Ridge:
     and random architectures. No uncertainty, no alpha, no rays: what `Surgery` has besides.
 
     Args:
-        task: what to search.
+        problem: what to search.
         seed: of its random numbers.
         first: how many architectures are drawn at random first.
 
@@ -43,16 +44,16 @@ class Ridge:
         least error left out one by one (Allen 1974, Technometrics 16).
     """
 
-    def __init__(self, task: Task, *, seed: int = 0, first: int = 10) -> None:
+    def __init__(self, problem: Problem, *, seed: int = 0, first: int = 10) -> None:
         self._first = first
         self._rng = random.Random(seed)
-        self._random = Random(task, seed=seed)
-        self._features = Features(task.choices, task.structure)
-        self._known = Known(task)
-        self._task, self._choices = task, task.choices
+        self._random = Random(problem, seed=seed)
+        self._features = Features(problem.choices, problem.structure)
+        self._known = Known(problem)
+        self._problem, self._choices = problem, problem.choices
 
     def __repr__(self) -> str:
-        return f"Ridge({self._task}, {len(self._known)} known)"
+        return f"Ridge({self._problem}, {len(self._known)} known)"
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what was found."""

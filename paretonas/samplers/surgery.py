@@ -14,8 +14,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paretonas.objectives.base import Exact, Objective
+from paretonas.objectives.base import DifferentiableObjective, Objective
 from paretonas.point import Point
+from paretonas.problem import Problem, logarithm
 from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.samplers._climb import climb, neighbors
 from paretonas.samplers._design import first_design
@@ -24,7 +25,7 @@ from paretonas.samplers._improvement import Shortfall, expected_improvement
 from paretonas.samplers._known import Known, Picks
 from paretonas.samplers._rays import Rays
 from paretonas.samplers._surrogate import AS_IS, WARPS, WARPS_OF_LOGARITHMS, Make, Surrogate
-from paretonas.samplers.base import Outcome, Task, evaluate, logarithm
+from paretonas.samplers.base import Outcome, evaluate
 from paretonas.samplers.random import Random
 from paretonas.solvers import LinearScalarization, Solver
 from paretonas.space import Architecture, encode
@@ -53,11 +54,11 @@ class Surgery:
     function as one that was measured are asked for only until a first pair of them costs the same:
     on real devices they do not. Evaluations that fail are learned from.
 
-    An objective in ``task.free`` is looked up instead of predicted, and differentiated itself if it
-    has a relaxed form.
+    An objective in ``problem.free`` is looked up instead of predicted, and differentiated itself if
+    it has a relaxed form.
 
     Args:
-        task: what to search.
+        problem: what to search.
         seed: of its random numbers.
         solver: resolves the conflict of the objectives, aimed at each ray; `LinearScalarization`
             unless given.
@@ -76,7 +77,7 @@ class Surgery:
 
     def __init__(
         self,
-        task: Task,
+        problem: Problem,
         *,
         seed: int = 0,
         solver: Solver | None = None,
@@ -87,23 +88,25 @@ class Surgery:
         for name, value, least in (("first", first, 2), ("batch", batch, 1), ("rays", rays, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        self._task, self._first, self._batch = task, first, batch
+        self._problem, self._first, self._batch = problem, first, batch
         self._rng = random.Random(seed)
-        self._sizes = sizes_of(task.choices)
-        self._features = Features(task.choices, task.structure)
-        self._design = first_design(task.choices, task.structure, self._features, self._rng, first)
-        self._others = Random(task, seed=seed)
-        self._rays = Rays(
-            self._sizes, len(task.columns), solver or LinearScalarization(), seed, rays
+        self._sizes = sizes_of(problem.choices)
+        self._features = Features(problem.choices, problem.structure)
+        self._design = first_design(
+            problem.choices, problem.structure, self._features, self._rng, first
         )
-        self._known = Known(task)
+        self._others = Random(problem, seed=seed)
+        self._rays = Rays(
+            self._sizes, len(problem.columns), solver or LinearScalarization(), seed, rays
+        )
+        self._known = Known(problem)
         self._models: list[Surrogate] = []
         self._sought = 0  # points when the surrogates' weights were sought last
         self._set_aside: list[Architecture] = []
         self._looked_up: dict[tuple[str, Picks], float] = {}
 
     def __repr__(self) -> str:
-        return f"Surgery({self._task}, {len(self._known)} known)"
+        return f"Surgery({self._problem}, {len(self._known)} known)"
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what was found."""
@@ -170,29 +173,29 @@ class Surgery:
         before: Sequence[Surrogate | None] = self._models or [None] * costs.shape[1]
         self._models = [
             Surrogate.fit(known, column, model, warps=self._warps(name), search=search)
-            for name, column, model in zip(self._task.columns, costs.T, before, strict=True)
+            for name, column, model in zip(self._problem.columns, costs.T, before, strict=True)
         ]
         if search:
             self._sought = count
 
     def _warps(self, column: str) -> Sequence[Make]:
-        return WARPS_OF_LOGARITHMS if column in self._task.log else WARPS
+        return WARPS_OF_LOGARITHMS if column in self._problem.log else WARPS
 
     def _predicted(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, "r m"]:
-        """What is expected of each distribution, differentiable, as `Task.costs` counts."""
+        """What is expected of each distribution, differentiable, as `Problem.costs` counts."""
         features = self._features(probabilities)
         columns = []
-        for objective, model in zip(self._task.objectives, self._models, strict=True):
-            if self._is_free(objective) and isinstance(objective, Objective):
+        for objective, model in zip(self._problem.objectives, self._models, strict=True):
+            if self._is_free(objective) and isinstance(objective, DifferentiableObjective):
                 cost = objective.relaxed(probabilities)
-                columns.append(cost.log() if objective.column in self._task.log else cost)
+                columns.append(cost.log() if objective.column in self._problem.log else cost)
             else:
                 columns.append(model.warp.undo(model.relaxed(features)))
         return torch.stack(columns, dim=1)
 
     def _shortfalls(self, picks: list[Picks], features: Encoded) -> list[Shortfall]:
         shortfalls: list[Shortfall] = []
-        for objective, model in zip(self._task.objectives, self._models, strict=True):
+        for objective, model in zip(self._problem.objectives, self._models, strict=True):
             if self._is_free(objective):
                 costs = np.array([self._cost(objective, p) for p in picks])[:, None]
                 shortfalls.append(partial(_certain, costs))
@@ -215,16 +218,16 @@ class Surgery:
 
         return probability
 
-    def _is_free(self, objective: Exact) -> bool:
-        return objective.column in self._task.free
+    def _is_free(self, objective: Objective) -> bool:
+        return objective.column in self._problem.free
 
-    def _cost(self, objective: Exact, picks: Picks) -> float:
+    def _cost(self, objective: Objective, picks: Picks) -> float:
         """A free objective, looked up once; infinite where there is no value."""
         key = objective.column, picks
         if key not in self._looked_up:
             outcome = evaluate(self._known.architecture(picks), [objective])
             found = outcome.objectives[objective.column] if isinstance(outcome, Point) else math.inf
-            if math.isfinite(found) and objective.column in self._task.log:
+            if math.isfinite(found) and objective.column in self._problem.log:
                 found = float(logarithm(np.array([found]), objective.column)[0])
             self._looked_up[key] = found
         return self._looked_up[key]
@@ -238,13 +241,13 @@ class Surgery:
         Last come those that cannot add anything: equals of known ones, and what lets nothing pass.
         """
         while fresh := self._others.ask():
-            picks = [encode(self._task.choices, fresh[0])]
+            picks = [encode(self._problem.choices, fresh[0])]
             if self._known.new(picks) and self._encode(picks).alive[0] > 0:
                 return fresh
             self._set_aside += fresh
         while self._set_aside:
             last = self._set_aside.pop()
-            if encode(self._task.choices, last) not in self._known:
+            if encode(self._problem.choices, last) not in self._known:
                 return [last]
         return []
 

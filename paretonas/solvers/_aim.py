@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 def aim(preference: Float[np.ndarray, "r m"]) -> Float[np.ndarray, "r m"]:
@@ -21,7 +21,7 @@ def length(vectors: Float[np.ndarray, "*b m"]) -> Float[np.ndarray, "*b 1"]:
     return lengths
 
 
-def place(problem: Problem, solver: str) -> Float[np.ndarray, "r m"]:
+def place(problem: GradientProblem, solver: str) -> Float[np.ndarray, "r m"]:
     """Unit vectors from the ideal, 0, to the values; 0 where all values are 0.
 
     Raises:
@@ -34,7 +34,7 @@ def place(problem: Problem, solver: str) -> Float[np.ndarray, "r m"]:
     return within / np.where(top > 0, length(within), 1.0)
 
 
-def refuse(problem: Problem, wrong: Bool[np.ndarray, "r m"], rule: str) -> None:
+def refuse(problem: GradientProblem, wrong: Bool[np.ndarray, "r m"], rule: str) -> None:
     """Name the first value that breaks a rule, if any.
 
     Raises:

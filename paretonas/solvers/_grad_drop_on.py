@@ -15,7 +15,7 @@ from paretonas.gradients.rows import Jacobian
 from paretonas.solvers._random import coins
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class GradDropOn:
         out: Tensor | None = None,
     ) -> Direction:
         """Draw a sign per feature, and mask; see ``Solver``. The state is handed through."""
-        problem = Problem(jacobian, values)
+        problem = GradientProblem(jacobian, values)
         rows = problem.rows
         width = sum(z.numel() for z in self.features)
         if rows.n != width:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from paretonas.gradients.kind import check_kind
 from paretonas.solvers._aim import refuse
 from paretonas.solvers.base import Answer
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
@@ -38,7 +38,7 @@ class Learned:
     steps: int
 
     @classmethod
-    def start(cls, problem: Problem, at: float) -> Learned:
+    def start(cls, problem: GradientProblem, at: float) -> Learned:
         """Begin with the same number everywhere."""
         zeros = np.zeros((problem.r, problem.m))
         return cls(zeros + at, zeros, zeros, 0)
@@ -172,7 +172,7 @@ def positive(name: str, number: float) -> None:
 
 
 def balanced(
-    name: str, problem: Problem, state: object, *, lr: float, base: float, sign: float
+    name: str, problem: GradientProblem, state: object, *, lr: float, base: float, sign: float
 ) -> Answer:
     """Weigh each loss by base * exp(sign * s), and learn s so that weight * loss nears base.
 

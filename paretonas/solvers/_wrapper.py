@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem, Sum
+from paretonas.solvers.problem import GradientProblem, Sum
 
 
 class Wrapper(WeightingSolver):
@@ -27,13 +27,13 @@ class Wrapper(WeightingSolver):
         """Return that of the inner solver."""
         return self.inner.total_weight(m)
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return that of the inner solver."""
         return self.inner.longest(problem)
 
     def rescale(
         self,
-        problem: Problem | Sum,
+        problem: GradientProblem | Sum,
         weights: Float[np.ndarray, "r m"],
         limit: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, " r"]:
@@ -42,7 +42,7 @@ class Wrapper(WeightingSolver):
 
 
 def limit_of(
-    inner: WeightingSolver, problem: Problem, answer: Answer
+    inner: WeightingSolver, problem: GradientProblem, answer: Answer
 ) -> Float[np.ndarray, " r"] | None:
     """Return the longest direction where an answer was found; None where gradients set no limit."""
     if answer.limit is not None or not (problem.known and inner.needs_gradients):
@@ -55,7 +55,7 @@ def limit_of(
 
 def fit(
     inner: WeightingSolver,
-    problem: Problem,
+    problem: GradientProblem,
     weights: Float[np.ndarray, "r m"],
     fresh: Answer | None = None,
 ) -> Float[np.ndarray, "r m"]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from paretonas.gradients.gram import FEW, Gram, dot
 from paretonas.gradients.rows import Jacobian, like, weighted_sum, weights_like
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
-from paretonas.solvers.problem import Problem, Sum
+from paretonas.solvers.problem import GradientProblem, Sum
 
 Looks = tuple[list[float], list[float]]
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
@@ -108,7 +108,7 @@ class Answer(NamedTuple):
     residual: Callable[[], Float[np.ndarray, " r"]] | None = None
     branch: str | Callable[[], tuple[str, ...]] = "closed form"
     state: object = None
-    problem: Problem | None = None
+    problem: GradientProblem | None = None
     limit: Float[np.ndarray, " r"] | None = None
 
 
@@ -155,7 +155,7 @@ class WeightingSolver(ABC):
             TypeError: the jacobian or the values are no floating point tensors.
             ValueError: a shape does not fit, or an entry is not finite.
         """
-        problem = Problem(jacobian, values)
+        problem = GradientProblem(jacobian, values)
         answer, looks = self._answer(problem, state)
         vector, shown, summed = self._combined(problem, answer, looks, out)
         certificate = Certificate(answer.problem or problem, summed, answer.residual, answer.branch)
@@ -178,7 +178,7 @@ class WeightingSolver(ABC):
             TypeError: no floating point tensors.
             ValueError: a shape does not fit, or the matrix is no Gram matrix.
         """
-        return self._weighting(Problem.of_gram(gram, values), gram, state)
+        return self._weighting(GradientProblem.of_gram(gram, values), gram, state)
 
     def from_values(self, values: Float[Tensor, "*r m"], state: object = None) -> Weighting:
         """Weigh by values alone, where ``needs_gradients`` is false.
@@ -191,7 +191,7 @@ class WeightingSolver(ABC):
             TypeError: no floating point tensor.
             ValueError: a shape does not fit, or this solver needs gradients.
         """
-        return self._weighting(Problem.of_values(values), values, state)
+        return self._weighting(GradientProblem.of_values(values), values, state)
 
     def due(self, state: object) -> bool:
         """Say whether the next call, with this state, looks at gradients."""
@@ -227,14 +227,14 @@ class WeightingSolver(ABC):
         """
         return math.inf
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Length that no direction of this method exceeds on gradients of these lengths."""
         total = self.total_weight(problem.m)
         return total * problem.gram.norms.max(-1) if total < math.inf else np.full(problem.r, total)
 
     def rescale(
         self,
-        problem: Problem | Sum,
+        problem: GradientProblem | Sum,
         weights: Float[np.ndarray, "r m"],
         limit: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, " r"]:
@@ -248,17 +248,17 @@ class WeightingSolver(ABC):
             limit: what ``longest`` was where the method was last asked; in its place stands what
                 it is for the gradients at hand, where these are known and it needs no solution.
         """
-        if isinstance(problem, Problem):
+        if isinstance(problem, GradientProblem):
             limit = self.longest(problem)
             if np.isinf(limit).all():  # no need to look at the gradients
                 return np.ones(problem.r)
         return shortened(problem.length(weights), limit)
 
     @abstractmethod
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Find the weights of the rows, for all rays at once."""
 
-    def _answer(self, problem: Problem, state: object) -> tuple[Answer, Looks | None]:
+    def _answer(self, problem: GradientProblem, state: object) -> tuple[Answer, Looks | None]:
         # With how the direction lies to the rows, where a promise depends on it.
         answer = self.weigh(problem, state)
         if answer.limit is not None and problem.known:
@@ -284,7 +284,7 @@ class WeightingSolver(ABC):
         answer = answer._replace(weights=weights, residual=residual, problem=seen)
         return answer, _look(seen.gram, weights)
 
-    def _weighting(self, problem: Problem, like: Tensor, state: object) -> Weighting:
+    def _weighting(self, problem: GradientProblem, like: Tensor, state: object) -> Weighting:
         answer, _ = self._answer(problem, state)
         certificate = Certificate(
             answer.problem or problem, answer.weights, answer.residual, answer.branch
@@ -294,7 +294,7 @@ class WeightingSolver(ABC):
         return Weighting(weights, certificate, answer.state, answer.limit)
 
     def _combined(
-        self, problem: Problem, answer: Answer, looks: Looks | None, out: Tensor | None
+        self, problem: GradientProblem, answer: Answer, looks: Looks | None, out: Tensor | None
     ) -> tuple[Tensor, Tensor, np.ndarray]:
         # The vector, the weights in its dtype, and the weights by which it was summed.
         rows, weights = problem.rows, answer.weights
@@ -324,7 +324,7 @@ class WeightingSolver(ABC):
         return vector, shown, summed
 
     def _rounded(
-        self, answer: Answer, looks: Looks | None, problem: Problem
+        self, answer: Answer, looks: Looks | None, problem: GradientProblem
     ) -> tuple[np.ndarray, np.ndarray]:
         # The weights to sum many numbers by, and for each ray whether to sum in float64.
         weights, rows = answer.weights, problem.rows

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.simplex_qp import raise_floor, raised_residual
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,12 @@ class CAGrad(WeightingSolver):
         if not 0.0 <= self.c < math.inf:
             raise ValueError(f"c must be non-negative and finite, got {self.c}")
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return 1 + c lengths of the mean gradient."""
         equal = problem.spread(None)
         return (1.0 + self.c) * problem.length(equal)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Raise the floor on unit gradients, at a scale where the longest has length 1."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         longest = norms.max(-1, keepdims=True)

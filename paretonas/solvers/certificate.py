@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 RESOLUTION = 2**-25  # length relative to its terms that float64 products cannot tell from 0
 
@@ -36,7 +36,7 @@ class Certificate:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: GradientProblem,
         weights: Float[np.ndarray, "r m"] | None,
         residual: Callable[[], Float[np.ndarray, " r"]] | None = None,
         branch: str | Callable[[], tuple[str, ...]] = "closed form",

@@ -11,7 +11,7 @@ from torch import Tensor
 from paretonas.gradients.gram import dot, plain
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.kernels.least_norm import least_norm, one_least_norm
-from paretonas.solvers.problem import Problem, check_preference
+from paretonas.solvers.problem import GradientProblem, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,12 @@ class ConFIG(WeightingSolver):
         """Check the preference."""
         check_preference(self.preference)
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return the sum of the lengths, of which the projections on the direction are parts."""
         longest: np.ndarray = problem.gram.norms.sum(-1)
         return longest
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Solve on unit gradients, and put the lengths back."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         wanted = problem.spread(self.preference)
@@ -73,7 +73,7 @@ class ConFIG(WeightingSolver):
         )
 
 
-def _few(problem: Problem, wanted: np.ndarray) -> np.ndarray | None:
+def _few(problem: GradientProblem, wanted: np.ndarray) -> np.ndarray | None:
     # The usual case of one small matrix, in plain numbers.
     if (alone := plain(problem.gram)) is None:
         return None

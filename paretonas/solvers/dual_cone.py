@@ -18,7 +18,7 @@ from paretonas.solvers.kernels.nnqp import (
     nonnegative_qp,
     one_nonnegative_qp,
 )
-from paretonas.solvers.problem import Problem, check_preference
+from paretonas.solvers.problem import GradientProblem, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +41,12 @@ class UPGrad(WeightingSolver):
 
     non_conflicting: ClassVar[bool] = True
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return the mean length: no projection is longer than its gradient."""
         longest: np.ndarray = problem.gram.norms.mean(-1)
         return longest
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Project all rows in one call; lengths come back afterwards."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         m = norms.shape[-1]
@@ -97,13 +97,13 @@ class DualProj(WeightingSolver):
         """Refuse a preference that is none."""
         check_preference(self.preference)
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return the weighted mean of the lengths: a projection is no longer."""
         wanted = problem.spread(self.preference)
         longest: np.ndarray = (wanted * problem.gram.norms).sum(-1)
         return longest
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Project the weighted sum."""
         return project(problem.gram, problem.spread(self.preference), state)
 

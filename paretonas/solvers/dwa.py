@@ -11,7 +11,7 @@ import torch
 from paretonas.solvers._aim import refuse
 from paretonas.solvers._learned import Kind, array, positive, recalled
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 MEANS = ("running", "last", "before_last")
 STATE: dict[str, Kind] = {"calls": "count", **dict.fromkeys(MEANS, "sizes or None")}
@@ -65,7 +65,7 @@ class DynamicWeightAverage(WeightingSolver):
         """Return m: weights are positive and sum to it."""
         return float(m)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Weigh by the two epochs before this one, and add the values to this one's mean."""
         values = problem.values
         refuse(problem, values < 0, "DynamicWeightAverage needs values of at least 0")

@@ -11,7 +11,7 @@ from torch import Tensor
 from paretonas.solvers._aim import refuse
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.kernels.lp import Program, lp_residual, maximize
-from paretonas.solvers.problem import Problem, check_preference
+from paretonas.solvers.problem import GradientProblem, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class EPO(WeightingSolver):
         """Return 1: weights are convex."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Set up one program per ray and solve them together."""
         preference = problem.spread(self.preference)
         values = problem.values
@@ -99,7 +99,7 @@ class EPO(WeightingSolver):
 
 
 def _program(
-    problem: Problem,
+    problem: GradientProblem,
     anchor: Float[np.ndarray, "r m"],
     balances: Bool[np.ndarray, "r 1"],
     worst: Bool[np.ndarray, "r m"],

@@ -10,7 +10,7 @@ import torch
 from paretonas.solvers._learned import Kind, array, recalled
 from paretonas.solvers._wrapper import Wrapper, check_inner, fit, inner_state, limit_of
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 STATE: dict[str, Kind] = {
     "inner": "inner",
@@ -76,7 +76,7 @@ class EveryKSteps(Wrapper):
         asks = known is None or _age(known["age"]) >= self.k
         return asks and self.inner.due(inner_state(known))
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Ask, or reuse."""
         known = recalled(state, STATE, (problem.r, problem.m))
         if known is None or _age(known["age"]) >= self.k:

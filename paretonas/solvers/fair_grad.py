@@ -12,7 +12,7 @@ from jaxtyping import Float
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.newton import balance, balance_residual
-from paretonas.solvers.problem import Problem, Sum
+from paretonas.solvers.problem import GradientProblem, Sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class FairGrad(WeightingSolver):
                 f"got {self.alpha}"
             )
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return the solution's length; up to alpha = 1 a bound that needs no solution.
 
         |d|^2 = sum_i x_i g_i . d = sum_i (g_i . d)^(1 - alpha), and g_i . d <= |g_i| |d|.
@@ -81,7 +81,7 @@ class FairGrad(WeightingSolver):
 
     def rescale(
         self,
-        problem: Problem | Sum,
+        problem: GradientProblem | Sum,
         weights: Float[np.ndarray, "r m"],
         limit: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, " r"]:
@@ -93,7 +93,7 @@ class FairGrad(WeightingSolver):
         where the sum of the gradients cancels, ``limit`` still ends its growth.
         """
         length = problem.length(weights)
-        if isinstance(problem, Problem):
+        if isinstance(problem, GradientProblem):
             if self.alpha <= 1.0:
                 limit = self.longest(problem)
             noise = RESOLUTION * (weights * problem.gram.norms).sum(-1)
@@ -109,7 +109,7 @@ class FairGrad(WeightingSolver):
         factors: np.ndarray = square ** (self.alpha / (1.0 + self.alpha)) / top
         return np.where(moves, np.minimum(factors, limit / length), 0.0)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Balance unit gradients, then put their lengths back.
 
         With x_i = z_i |g_i|^-(1 + e) and scales t_i = |g_i|^-e, where e = (alpha - 1)/(alpha + 1),

@@ -13,7 +13,7 @@ from torch import Tensor
 from paretonas.solvers._aim import refuse
 from paretonas.solvers._learned import LEARNED, Kind, Learned, array, positive, recalled
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem, check_point
+from paretonas.solvers.problem import GradientProblem, check_point
 
 STATE: dict[str, Kind] = LEARNED | {"before": "sizes or None"}
 CLEAR = 1e-8  # added to the distance from the minimum, whose logarithm counts
@@ -73,7 +73,7 @@ class FAMO(WeightingSolver):
         """Return 1: weights are convex."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Learn from the last step, if nobody has yet, and weigh."""
         now = self._above(problem)
         learned, before = self._recalled(problem, state)
@@ -94,7 +94,7 @@ class FAMO(WeightingSolver):
             TypeError: the state is not this solver's, or values are no floating point tensor.
             ValueError: nothing is waiting, a shape does not fit, or a value is below its minimum.
         """
-        problem = Problem.of_values(values)
+        problem = GradientProblem.of_values(values)
         learned, before = self._recalled(problem, state)
         if before is None:
             raise ValueError(
@@ -103,7 +103,7 @@ class FAMO(WeightingSolver):
         after = self._learned(learned, before, self._above(problem))
         return {**after.plain(), "before": None}
 
-    def _above(self, problem: Problem) -> np.ndarray:
+    def _above(self, problem: GradientProblem) -> np.ndarray:
         least = 0.0 if self.min_losses is None else array(self.min_losses)
         if np.shape(least) not in ((), (problem.m,)):
             raise ValueError(
@@ -113,7 +113,9 @@ class FAMO(WeightingSolver):
         refuse(problem, above < 0, "FAMO needs values of at least min_losses")
         return above + CLEAR
 
-    def _recalled(self, problem: Problem, state: object) -> tuple[Learned, np.ndarray | None]:
+    def _recalled(
+        self, problem: GradientProblem, state: object
+    ) -> tuple[Learned, np.ndarray | None]:
         known = recalled(state, STATE, (problem.r, problem.m))
         if known is None:
             return Learned.start(problem, 0.0), None

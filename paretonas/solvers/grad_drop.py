@@ -17,7 +17,7 @@ from paretonas.solvers._grad_drop_on import GradDropOn, check_leak_fits, checked
 from paretonas.solvers._random import check_generator, coins
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 CHUNK = 2**15  # columns worked on at once, so that all sums of theirs stay in the cache
 
@@ -83,7 +83,7 @@ class GradDrop:
         out: Tensor | None = None,
     ) -> Direction:
         """Draw the signs and sum; see ``Solver``. The state is handed through."""
-        problem = Problem(jacobian, values)
+        problem = GradientProblem(jacobian, values)
         check_leak_fits(self.leak, problem.m)
         rows = problem.rows
         if rows.few:

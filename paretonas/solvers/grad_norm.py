@@ -10,7 +10,7 @@ import torch
 from paretonas.solvers._aim import refuse
 from paretonas.solvers._learned import LEARNED, Kind, Learned, array, positive, recalled
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 STATE: dict[str, Kind] = LEARNED | {"first": "sizes", "unit": "sizes"}
 SMALLEST = 1e-3  # weight that a task keeps, where the mean is 1
@@ -67,7 +67,7 @@ class GradNorm(WeightingSolver):
         """Return m: weights are positive and sum to it."""
         return float(m)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Weigh by the weights so far, then learn from lengths and values."""
         values, norms = problem.values, problem.gram.norms
         refuse(problem, values < 0, "GradNorm needs values of at least 0")

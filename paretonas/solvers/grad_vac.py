@@ -14,7 +14,7 @@ from paretonas.gradients.kind import check_kind
 from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 Array = np.ndarray
 CEILING = 1.0 - 1e-6  # highest cosine that is aimed at: a cosine of 1 takes an infinite correction
@@ -70,12 +70,12 @@ class GradVac(WeightingSolver):
         if not 0.0 < self.beta <= 1.0:
             raise ValueError(f"beta must be in (0, 1], got {self.beta}")
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return the sum of the lengths, which is beyond reach where no target is above 0."""
         longest: np.ndarray = problem.gram.norms.sum(-1)
         return longest
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Correct in the space of weights: only angles between rows are needed."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         r, m = norms.shape
@@ -168,7 +168,7 @@ def _one_corrected(
     return np.array([[dot(norms, c) / norm for c, norm in zip(columns, norms, strict=True)]])
 
 
-def _targets(problem: Problem, state: object) -> Float[Array, "r m m"]:
+def _targets(problem: GradientProblem, state: object) -> Float[Array, "r m m"]:
     r, m = problem.r, problem.m
     if state is None:
         return np.zeros((r, m, m))

@@ -9,7 +9,7 @@ import numpy as np
 from paretonas.gradients.gram import dot, plain
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.kernels.least_norm import least_norm, one_least_norm
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class IMTLG(WeightingSolver):
         """Return 1: the absolute weights sum to it."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Solve on unit gradients, whose lengths do not turn the direction."""
         if (few := _few(problem)) is not None:
             return Answer(few, branch="equal", state=state)
@@ -62,7 +62,7 @@ class IMTLG(WeightingSolver):
         )
 
 
-def _few(problem: Problem) -> np.ndarray | None:
+def _few(problem: GradientProblem) -> np.ndarray | None:
     # The usual case of one small matrix, in plain numbers.
     if (alone := plain(problem.gram)) is None:
         return None

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from paretonas.solvers._learned import balanced, positive
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,6 @@ class IMTLL(WeightingSolver):
         """Refuse a learning rate that is none."""
         positive("lr", self.lr)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Weigh by the factors so far, then learn from the values."""
         return balanced("IMTLL", problem, state, lr=self.lr, base=1.0, sign=1.0)

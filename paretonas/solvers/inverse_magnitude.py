@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 SHORTEST = 1e-300  # length whose inverse is still far from overflow
 
@@ -29,11 +29,11 @@ class InverseMagnitude(WeightingSolver):
     tensor([1., 1.])
     """
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return m: the terms are unit vectors."""
         return np.full(problem.r, float(problem.m))
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Invert the lengths."""
         norms = problem.gram.norms
         return Answer(np.where(norms > 0, 1.0 / np.maximum(norms, SHORTEST), 0.0), state=state)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem, check_preference
+from paretonas.solvers.problem import GradientProblem, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class LinearScalarization(WeightingSolver):
         """Return 1: weights are convex."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Take the preference as it is."""
         return Answer(problem.spread(self.preference), state=state)
 
@@ -82,7 +82,7 @@ class RandomWeights(WeightingSolver):
         """Return 1: weights are convex."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Draw on the generator's device and bring the weights to the host."""
         if self.generator is None:
             drawn = torch.randn(problem.r, problem.m, dtype=torch.float64, device="cpu")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.kernels.min_norm import min_norm_residual
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class MGDA(WeightingSolver):
         """Return 1: weights are convex."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Find the convex weights of the shortest vector."""
         weights = problem.shortest
         return Answer(

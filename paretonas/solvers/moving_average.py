@@ -9,7 +9,7 @@ import torch
 from paretonas.solvers._learned import Kind, array, recalled
 from paretonas.solvers._wrapper import Wrapper, check_inner, fit, inner_state
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 STATE: dict[str, Kind] = {"inner": "inner", "weights": "numbers"}
 
@@ -65,7 +65,7 @@ class MovingAverage(Wrapper):
         """Say whether the next call of the inner solver looks at gradients."""
         return self.inner.due(inner_state(recalled(state, STATE, None)))
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Average what the inner solver finds."""
         known = recalled(state, STATE, (problem.r, problem.m))
         answer = self.inner.weigh(problem, inner_state(known))

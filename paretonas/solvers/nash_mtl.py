@@ -12,7 +12,7 @@ from jaxtyping import Float
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.newton import Balance, balance, balance_residual
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +57,12 @@ class NashMTL(WeightingSolver):
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"max_norm must be positive or None, got {self.max_norm}")
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return max_norm, or the sqrt(m) that it would clip; the gradients do not matter."""
         own = math.sqrt(problem.m)
         return np.full(problem.r, own if self.max_norm is None else min(own, self.max_norm))
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Bargain over unit gradients, whose lengths do not matter."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         lit = norms > 0

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from paretonas.solvers._aim import refuse
 from paretonas.solvers._wrapper import Wrapper, check_inner, referred_back
 from paretonas.solvers.base import Answer, WeightingSolver, shortened
-from paretonas.solvers.problem import Problem, Sum
+from paretonas.solvers.problem import GradientProblem, Sum
 
 SHORTEST = 1e-300  # length whose inverse is still far from overflow
 
@@ -73,13 +73,13 @@ class Normalized(Wrapper):
         """Return infinity: a gradient may be short, or a value small."""
         return math.inf
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return that of the inner solver on the divided rows."""
         return self.inner.longest(problem.scaled(self._factors(problem)))
 
     def rescale(
         self,
-        problem: Problem | Sum,
+        problem: GradientProblem | Sum,
         weights: Float[np.ndarray, "r m"],
         limit: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, " r"]:
@@ -92,12 +92,12 @@ class Normalized(Wrapper):
         total = self.inner.total_weight(problem.m)
         return shortened(np.abs(weights / factors).sum(-1), np.full(problem.r, total))
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Solve for the divided rows."""
         factors = self._factors(problem)
         return referred_back(self.inner.weigh(problem.scaled(factors), state), factors)
 
-    def _factors(self, problem: Problem) -> np.ndarray:
+    def _factors(self, problem: GradientProblem) -> np.ndarray:
         factors = np.ones((problem.r, problem.m))
         if self.by != "l2":
             rule = f"normalizing by {self.by} needs positive values"

@@ -16,7 +16,7 @@ from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.hull import Candidates, shortest
 from paretonas.solvers.kernels.min_norm import min_norm_residual
-from paretonas.solvers.problem import Problem, check_preference
+from paretonas.solvers.problem import GradientProblem, check_preference
 
 SAME = 1e-12  # half the squared distance of axes that count as one
 
@@ -83,7 +83,7 @@ class PMTL(WeightingSolver):
         """Return 2 sqrt(m): rows and borders weigh 1 together, and a border is at most 2 long."""
         return 2.0 * math.sqrt(m)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Find the borders in play, then the shortest vector."""
         axes = aim(problem.spread(self.preference))
         others = self._others(problem.m)

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from paretonas.gradients.kind import check_kind
 from paretonas.solvers._wrapper import Wrapper, check_inner
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem, Sum
+from paretonas.solvers.problem import GradientProblem, Sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +83,13 @@ class Preconditioned(Wrapper):
         """Say whether the next call of the inner solver looks at gradients."""
         return self.inner.due(state)
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return that of the inner solver, in the metric."""
         return self.inner.longest(problem.with_metric(self._metric(problem.n)))
 
     def rescale(
         self,
-        problem: Problem | Sum,
+        problem: GradientProblem | Sum,
         weights: Float[np.ndarray, "r m"],
         limit: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, " r"]:
@@ -98,7 +98,7 @@ class Preconditioned(Wrapper):
             problem = problem.with_metric(self._metric(problem.n))
         return self.inner.rescale(problem, weights, limit)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Solve in the metric."""
         if not self.inner.due(state):
             return self.inner.weigh(problem, state)

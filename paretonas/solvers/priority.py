@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.dual_cone import project
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,11 @@ class PriorityProjection(WeightingSolver):
 
     non_conflicting: ClassVar[bool] = True
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return the length of the first gradient, which is projected."""
         return problem.gram.norms[:, 0]
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Project the first row alone."""
         weights = np.zeros(problem.gram.norms.shape)
         weights[:, 0] = 1.0

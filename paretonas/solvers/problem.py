@@ -18,7 +18,7 @@ from paretonas.solvers.kernels.min_norm import min_norm
 LIFT = 1e-12  # share of a dimension of its own that a row gets where its angles are impossible
 
 
-class Problem:
+class GradientProblem:
     """The gradients of m objectives for each of r rays; a lone jacobian counts as one ray.
 
     Arrays are numpy, float64, on the host: the programs that solvers solve are too small for a
@@ -32,7 +32,7 @@ class Problem:
         shortest: weights (r, m) of the shortest convex combination; computed when first read.
     """
 
-    _unscaled: tuple[Problem, np.ndarray] | None = None  # what this is a scaled view of
+    _unscaled: tuple[GradientProblem, np.ndarray] | None = None  # what this is a scaled view of
     _lifted = False  # whether rows were turned away from each other
 
     def __init__(self, jacobian: Jacobian, values: Tensor | None = None) -> None:
@@ -48,7 +48,7 @@ class Problem:
         self._values = None if values is None else self._checked_values(values)
 
     @classmethod
-    def of_gram(cls, gram: Tensor, values: Tensor | None = None) -> Problem:
+    def of_gram(cls, gram: Tensor, values: Tensor | None = None) -> GradientProblem:
         """Take the products of the gradients, (m, m) or (r, m, m), instead of them.
 
         Raises:
@@ -73,7 +73,7 @@ class Problem:
         return problem
 
     @classmethod
-    def of_values(cls, values: Tensor) -> Problem:
+    def of_values(cls, values: Tensor) -> GradientProblem:
         """Take the values alone, (m,) or (r, m), for a solver that needs no gradients.
 
         Raises:
@@ -175,7 +175,7 @@ class Problem:
         self,
         factors: Float[np.ndarray, "r m"],
         values: Float[np.ndarray, "r m"] | None = None,
-    ) -> Problem:
+    ) -> GradientProblem:
         """Multiply each row by a positive factor; the rows themselves are not touched.
 
         Args:
@@ -196,7 +196,7 @@ class Problem:
         problem._unscaled = (self, factors)
         return problem
 
-    def with_metric(self, metric: Float[Tensor, " n"]) -> Problem:
+    def with_metric(self, metric: Float[Tensor, " n"]) -> GradientProblem:
         """Measure angles and lengths by a'diag(metric)b instead of a'b.
 
         Raises:
@@ -221,7 +221,7 @@ class Problem:
         problem = self._derived(rows, lambda: Gram.of(given, here), None)
         return problem.lifted() if self._lifted else problem
 
-    def lifted(self) -> Problem:
+    def lifted(self) -> GradientProblem:
         """Turn all rows away from each other by a little more than rounding turns them."""
         m = self.m
 
@@ -239,8 +239,8 @@ class Problem:
 
     def _derived(
         self, rows: Callable[[], Rows], gram: Callable[[], Gram], values: np.ndarray | None
-    ) -> Problem:
-        problem = Problem.__new__(Problem)
+    ) -> GradientProblem:
+        problem = GradientProblem.__new__(GradientProblem)
         problem.r, problem.m, problem.batched = self.r, self.m, self.batched
         problem._rows, problem._gram_of = rows, gram
         problem._values = self._values if values is None else values

@@ -15,7 +15,7 @@ from paretonas.gradients.rows import Jacobian, Rows, weights_like
 from paretonas.solvers._learned import array, check_count, check_numbers
 from paretonas.solvers.base import Direction
 from paretonas.solvers.certificate import Certificate
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 CHUNK = 2**15  # columns worked on at once, so that what is between rows and sum stays in the cache
 STATE = {"steps", "momenta", "imbalance"}
@@ -123,7 +123,7 @@ class SAMGS:
         Raises:
             ValueError: also if without ``max_norm`` the direction leaves the range of its dtype.
         """
-        problem = Problem(jacobian, values)
+        problem = GradientProblem(jacobian, values)
         rows, norms, m = problem.rows, problem.gram.norms, problem.m
         steps, momenta, imbalance = _opened(state, rows)
         steps += 1

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem, check_point, check_preference
+from paretonas.solvers.problem import GradientProblem, check_point, check_preference
 
 GONE = 700.0  # exp(-700) is the last of float64 that is no subnormal number
 
@@ -62,7 +62,7 @@ class SmoothTchebycheff(WeightingSolver):
         """Return 1: weights are shares of the preference."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Differentiate the smooth maximum."""
         preference = problem.spread(self.preference)
         excess = preference * _above(problem, self.ideal)
@@ -104,7 +104,7 @@ class Tchebycheff(WeightingSolver):
         """Return 1: weights are shares of the preference."""
         return 1.0
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Share the weight among the worst."""
         preference = problem.spread(self.preference)
         excess = preference * _above(problem, self.ideal)
@@ -112,7 +112,7 @@ class Tchebycheff(WeightingSolver):
         return Answer(worst / worst.sum(-1, keepdims=True) * preference, state=state)
 
 
-def _above(problem: Problem, ideal: Tensor | None) -> Float[np.ndarray, "r m"]:
+def _above(problem: GradientProblem, ideal: Tensor | None) -> Float[np.ndarray, "r m"]:
     values = problem.values
     if ideal is None:
         return values

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from paretonas.solvers._learned import balanced, positive
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,6 @@ class UncertaintyWeighting(WeightingSolver):
         """Refuse a learning rate that is none."""
         positive("lr", self.lr)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Weigh by the variances so far, then learn from the values."""
         return balanced("UncertaintyWeighting", problem, state, lr=self.lr, base=0.5, sign=-1.0)

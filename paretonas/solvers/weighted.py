@@ -13,7 +13,7 @@ from torch import Tensor
 from paretonas.gradients.rows import Jacobian
 from paretonas.solvers._wrapper import referred_back
 from paretonas.solvers.base import Answer, Direction, Solver, WeightingSolver
-from paretonas.solvers.problem import Problem, Sum, check_preference
+from paretonas.solvers.problem import GradientProblem, Sum, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Weighted(WeightingSolver):
         """Scale, solve, and refer the weights back; see ``WeightingSolver``."""
         if self.weighs_rows:
             return super().__call__(jacobian, values, state, out=out)
-        problem = Problem(jacobian, values)
+        problem = GradientProblem(jacobian, values)
         preference = problem.shaped(problem.spread(self.preference))
         rows = problem.rows.dense()
         scaled = rows * preference.reshape(problem.r, problem.m, 1).to(rows.device, rows.dtype)
@@ -96,23 +96,23 @@ class Weighted(WeightingSolver):
         """Return that of the inner solver: no entry of the preference is above 1."""
         return self.inner.total_weight(m) if isinstance(self.inner, WeightingSolver) else math.inf
 
-    def longest(self, problem: Problem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
         """Return that of the inner solver on the scaled rows."""
         return self._weighing().longest(self._seen(problem))
 
     def rescale(
         self,
-        problem: Problem | Sum,
+        problem: GradientProblem | Sum,
         weights: Float[np.ndarray, "r m"],
         limit: Float[np.ndarray, " r"],
     ) -> Float[np.ndarray, " r"]:
         """Let the inner solver fit them to the scaled rows."""
         preference = self.preference.detach().to("cpu", torch.float64).numpy()
         spread = np.broadcast_to(preference, weights.shape)
-        seen = self._seen(problem) if isinstance(problem, Problem) else problem
+        seen = self._seen(problem) if isinstance(problem, GradientProblem) else problem
         return self._weighing().rescale(seen, weights / spread, limit)
 
-    def weigh(self, problem: Problem, state: object) -> Answer:
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Solve for the scaled rows.
 
         Raises:
@@ -121,7 +121,7 @@ class Weighted(WeightingSolver):
         answer = self._weighing().weigh(self._seen(problem), state)
         return referred_back(answer, problem.spread(self.preference))
 
-    def _seen(self, problem: Problem) -> Problem:
+    def _seen(self, problem: GradientProblem) -> GradientProblem:
         preference, values = problem.spread(self.preference), problem.given_values
         return problem.scaled(preference, None if values is None else values * preference)
 

@@ -172,10 +172,10 @@ def test_the_same_command_goes_on_and_another_is_refused(folder, capsys):
 def test_a_failed_run_is_told_and_the_code_is_1(here, csv, tmp_path, capsys, monkeypatch):
     import paretonas.compare.comparison as comparison
 
-    def fragile(name, task, seed):
+    def fragile(name, problem, seed):
         if name == "nsga2" and seed:
             raise OSError("no luck")
-        return make(name, task, seed)
+        return make(name, problem, seed)
 
     make = comparison.make
     monkeypatch.setattr(comparison, "make", fragile)
@@ -190,7 +190,7 @@ def test_a_failed_run_is_told_and_the_code_is_1(here, csv, tmp_path, capsys, mon
 
 
 def test_where_all_runs_fail_there_is_nothing_to_show(here, csv, tmp_path, capsys, monkeypatch):
-    def never(name, task, seed):
+    def never(name, problem, seed):
         raise OSError("no luck")
 
     monkeypatch.setattr("paretonas.compare.comparison.make", never)

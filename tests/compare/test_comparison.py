@@ -16,6 +16,7 @@ from paretonas.compare import compare
 from paretonas.compare.journal import Journal
 from paretonas.compare.summary import checkpoints, evaluations_to
 from paretonas.point import Point
+from paretonas.problem import Problem
 from paretonas.samplers import Failure, Ledger
 from paretonas.samplers.random import Random
 from paretonas.space import every
@@ -27,8 +28,8 @@ CHOICES = ["op_0_1", "op_0_2", "op_1_2"]
 class InOrder:
     """Proposes all architectures in order, the first ones only if told so."""
 
-    def __init__(self, task, seed, count=None, start=0):
-        self.waiting = list(every(task.choices))[start:][:count]
+    def __init__(self, problem, seed, count=None, start=0):
+        self.waiting = list(every(problem.choices))[start:][:count]
 
     def ask(self):
         return [self.waiting.pop(0)] if self.waiting else []
@@ -60,7 +61,7 @@ def values_of(comparison):
 
 @pytest.fixture(scope="module")
 def found(table):
-    return compare(table, table.objectives, ["random", "nsga2", "local"], budget=40, seeds=5)
+    return compare(table, ["random", "nsga2", "local"], budget=40, seeds=5)
 
 
 # --- what is scored ------------------------------------------------------------------------------
@@ -109,8 +110,8 @@ def test_a_row_that_does_not_count_costs_an_evaluation(found, table):
 
 
 def test_logarithms_are_taken_before_scaling(table):
-    plain = compare(table, table.objectives, ["random"], budget=20, seeds=1)
-    logs = compare(table, table.objectives, ["random"], budget=20, seeds=1, log=["latency_ms"])
+    plain = compare(table, ["random"], budget=20, seeds=1)
+    logs = compare(Problem(table, log=["latency_ms"]), ["random"], budget=20, seeds=1)
     costs = table.costs[table.allowed].copy()
     costs[:, 1] = np.log(costs[:, 1])
     scaled = (costs - costs.min(axis=0)) / (costs.max(axis=0) - costs.min(axis=0))
@@ -121,14 +122,14 @@ def test_logarithms_are_taken_before_scaling(table):
 
 def test_gains_are_costs_with_their_sign_turned(frame):
     table = Table.from_pandas(frame, CHOICES, ["latency_ms"], ["accuracy"])
-    found = compare(table, table.objectives, ["random"], budget=64, seeds=1, log=["minus_accuracy"])
+    found = compare(Problem(table, log=["minus_accuracy"]), ["random"], budget=64, seeds=1)
     assert found.curves["random", 0].fraction[-1] == pytest.approx(1)
 
 
 def test_a_table_that_is_not_complete_is_scored_by_the_best_of_all(frame):
     table = Table.from_pandas(frame[frame.index % 3 > 0], CHOICES, ["error", "latency_ms"])
-    methods = {"all": InOrder, "few": lambda task, seed: InOrder(task, seed, 20)}
-    found = compare(table, table.objectives, methods, budget=60, seeds=2)
+    methods = {"all": InOrder, "few": lambda problem, seed: InOrder(problem, seed, 20)}
+    found = compare(table, methods, budget=60, seeds=2)
     assert not found.reference.true
     assert found.curves["all", 0].fraction[-1] == 1.0
     assert 0 < found.curves["few", 0].fraction[-1] < 1
@@ -137,15 +138,15 @@ def test_a_table_that_is_not_complete_is_scored_by_the_best_of_all(frame):
 
 def test_where_no_run_finds_a_row_it_is_told_how_few_there_are(frame):
     table = Table.from_pandas(frame[21::7], CHOICES, ["error", "latency_ms"])
-    methods = {"elsewhere": lambda task, seed: InOrder(task, seed, 2)}
-    found = compare(table, table.objectives, methods, budget=2, seeds=1)
+    methods = {"elsewhere": lambda problem, seed: InOrder(problem, seed, 2)}
+    found = compare(table, methods, budget=2, seeds=1)
     with pytest.raises(ValueError, match="nothing to compare; table has rows for 7 of 48"):
         assert found.reference
 
 
 def test_a_run_that_ended_early_keeps_its_last_value(table):
-    methods = {"few": lambda task, seed: InOrder(task, seed, 7)}
-    found = compare(table, table.objectives, methods, budget=30, seeds=1)
+    methods = {"few": lambda problem, seed: InOrder(problem, seed, 7)}
+    found = compare(table, methods, budget=30, seeds=1)
     curve = found.curves["few", 0]
     assert found.records["few", 0].ledger.evaluations == 7
     assert (curve.fraction[6:] == curve.fraction[6]).all()
@@ -194,15 +195,15 @@ def test_tests_pair_the_seeds_with_the_first_methods(found):
 
 def test_targets_are_medians_over_seeds_and_empty_where_half_did_not_get_there(table):
     order = list(every(table.choices))
-    truth = compare(table, table.objectives, {"all": InOrder}, budget=64, seeds=1)
+    truth = compare(table, {"all": InOrder}, budget=64, seeds=1)
     needed = evaluations_to(truth.curves["all", 0].fraction, 90)
     assert truth.curves["all", 0].fraction[int(needed) - 2] < 0.9
 
-    def some(task, seed):
-        return InOrder(task, seed, None if seed < 2 else 1)
+    def some(problem, seed):
+        return InOrder(problem, seed, None if seed < 2 else 1)
 
     for seeds, middle in [(3, needed), (4, None)]:
-        found = compare(table, table.objectives, {"m": some}, budget=len(order), seeds=seeds)
+        found = compare(table, {"m": some}, budget=len(order), seeds=seeds)
         values = values_of(found)
         assert values["m", "evaluations_to_90_percent", None, "median"] == middle
         assert values["m", "evaluations_to_90_percent", None, "seeds_reached"] == 2
@@ -211,10 +212,10 @@ def test_targets_are_medians_over_seeds_and_empty_where_half_did_not_get_there(t
 def test_what_was_found_and_what_by_no_other(table):
     best = {row.tobytes() for row in compare_all(table).reference.front}
     halves = {
-        "first": lambda task, seed: InOrder(task, seed, 40),
-        "second": lambda task, seed: InOrder(task, seed, None, start=24),
+        "first": lambda problem, seed: InOrder(problem, seed, 40),
+        "second": lambda problem, seed: InOrder(problem, seed, None, start=24),
     }
-    found = compare(table, table.objectives, halves, budget=40, seeds=1)
+    found = compare(table, halves, budget=40, seeds=1)
     values = values_of(found)
     counts = {
         name: {
@@ -235,7 +236,7 @@ def test_what_was_found_and_what_by_no_other(table):
 
 
 def compare_all(table):
-    return compare(table, table.objectives, {"all": InOrder}, budget=64, seeds=1)
+    return compare(table, {"all": InOrder}, budget=64, seeds=1)
 
 
 def test_the_front_of_a_method_joins_its_seeds(found, table):
@@ -268,17 +269,19 @@ def test_all_files_are_written_and_say_the_same(found, tmp_path):
 
 def test_an_interrupted_comparison_goes_on_and_ends_with_the_same(table, tmp_path):
     methods = ["random", "nsga2"]
-    whole = compare(table, table.objectives, methods, budget=30, seeds=2)
+    whole = compare(table, methods, budget=30, seeds=2)
     error, latency = table.objectives
     stopping = Counting(error, stop_at=75)  # in the midst of the third of four runs
     with pytest.raises(KeyboardInterrupt):
-        compare(table, [stopping, latency], methods, budget=30, seeds=2, folder=tmp_path)
+        compare(Problem(table, [stopping, latency]), methods, budget=30, seeds=2, folder=tmp_path)
     kept = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert kept == ["nsga2-0.jsonl", "random-0.jsonl", "random-1.unfinished.jsonl"]
     draft = tmp_path / "runs" / "random-1.unfinished.jsonl"
     draft.write_bytes(draft.read_bytes() + b'{"architecture": {"op_0')  # torn
     counting = Counting(error)
-    again = compare(table, [counting, latency], methods, budget=30, seeds=2, folder=tmp_path)
+    again = compare(
+        Problem(table, [counting, latency]), methods, budget=30, seeds=2, folder=tmp_path
+    )
     assert counting.asked == 120 - 74
     pd.testing.assert_frame_equal(again.anytime(), whole.anytime())
     pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
@@ -290,22 +293,26 @@ def test_a_run_goes_on_from_what_a_crash_has_left_readable(table, tmp_path, dama
     error, latency = table.objectives
     stopping, counting = Counting(error, stop_at=20), Counting(error)
     with pytest.raises(KeyboardInterrupt):
-        compare(table, [stopping, latency], ["random"], budget=30, seeds=1, folder=tmp_path)
+        compare(
+            Problem(table, [stopping, latency]), ["random"], budget=30, seeds=1, folder=tmp_path
+        )
     draft = tmp_path / "runs" / "random-0.unfinished.jsonl"
     lines = draft.read_bytes().splitlines()
     draft.write_bytes(b"\n".join([*lines[:12], damage, *lines[13:], b""]))
     with pytest.warns(DamagedLineWarning, match=r"unfinished\.jsonl, line 13 is damaged"):
-        again = compare(table, [counting, latency], ["random"], budget=30, seeds=1, folder=tmp_path)
+        again = compare(
+            Problem(table, [counting, latency]), ["random"], budget=30, seeds=1, folder=tmp_path
+        )
     assert not again.broken
     assert counting.asked == 30 - 18
-    whole = compare(table, table.objectives, ["random"], budget=30, seeds=1)
+    whole = compare(table, ["random"], budget=30, seeds=1)
     pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
 
 
 def test_finished_runs_are_read_not_run(table, tmp_path):
-    first = compare(table, table.objectives, ["random"], budget=9, seeds=3, folder=tmp_path)
+    first = compare(table, ["random"], budget=9, seeds=3, folder=tmp_path)
     counting = [Counting(objective) for objective in table.objectives]
-    again = compare(table, counting, ["random"], budget=9, seeds=3, folder=tmp_path)
+    again = compare(Problem(table, counting), ["random"], budget=9, seeds=3, folder=tmp_path)
     assert [objective.asked for objective in counting] == [0, 0]
     assert again.records == first.records
 
@@ -313,7 +320,7 @@ def test_finished_runs_are_read_not_run(table, tmp_path):
 def test_a_bit_flipped_in_any_line_costs_that_evaluation_alone(table, tmp_path):
     """Also in the bill, and in a number, where JSON would not notice."""
     settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": tmp_path}
-    whole = compare(table, table.objectives, **settings)
+    whole = compare(table, **settings)
     path = tmp_path / "runs" / "random-0.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines):
@@ -323,7 +330,7 @@ def test_a_bit_flipped_in_any_line_costs_that_evaluation_alone(table, tmp_path):
             path.write_bytes(b"".join([*lines[:number], damaged, *lines[number + 1 :]]))
             counting = Counting(table.objectives[0])
             with pytest.warns(DamagedLineWarning, match=rf"random-0\.jsonl, line {number + 1} is"):
-                again = compare(table, [counting, table.objectives[1]], **settings)
+                again = compare(Problem(table, [counting, table.objectives[1]]), **settings)
             assert counting.asked == (1 if number < 9 else 0), (number, place)
             pd.testing.assert_frame_equal(again.evaluations(), whole.evaluations())
             seconds = again.records["random", 0].ledger.evaluation_seconds
@@ -332,30 +339,28 @@ def test_a_bit_flipped_in_any_line_costs_that_evaluation_alone(table, tmp_path):
 
 def test_a_run_that_lost_a_line_has_not_ended_for_a_reader(table, tmp_path):
     settings = {"methods": ["random"], "budget": 9, "seeds": 2, "folder": tmp_path}
-    compare(table, table.objectives, **settings)
+    compare(table, **settings)
     path = tmp_path / "runs" / "random-1.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[1:]))
     with pytest.warns(DamagedLineWarning, match=r"random-1\.jsonl lacks a line"):
-        found = compare(table, table.objectives, **settings, jobs=0)
+        found = compare(table, **settings, jobs=0)
     assert [*found.records] == [("random", 0)]
     assert path.read_bytes() == b"".join(lines[1:])
 
 
 def test_records_without_checksums_are_read(table, tmp_path):
     settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": tmp_path}
-    first = compare(table, table.objectives, **settings)
+    first = compare(table, **settings)
     path = tmp_path / "runs" / "random-0.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     old = [{k: v for k, v in line.items() if k not in ("crc32", "seconds")} for line in lines]
     path.write_text("".join(json.dumps(line) + "\n" for line in old))
-    assert compare(table, table.objectives, **settings, jobs=0).records == first.records
+    assert compare(table, **settings, jobs=0).records == first.records
 
 
 def test_what_is_asked_for_without_runs_makes_no_folder(table, tmp_path):
-    found = compare(
-        table, table.objectives, ["random"], budget=9, seeds=1, folder=tmp_path / "new", jobs=0
-    )
+    found = compare(table, ["random"], budget=9, seeds=1, folder=tmp_path / "new", jobs=0)
     assert not found.records
     assert not (tmp_path / "new").exists()
 
@@ -363,7 +368,7 @@ def test_what_is_asked_for_without_runs_makes_no_folder(table, tmp_path):
 def test_what_a_killed_process_left_does_not_make_a_folder_full(table, tmp_path):
     (tmp_path / ".compare.json-abc_1234").mkdir()
     (tmp_path / ".paretonas.lock").write_text("")
-    assert compare(table, table.objectives, ["random"], budget=9, seeds=1, folder=tmp_path).records
+    assert compare(table, ["random"], budget=9, seeds=1, folder=tmp_path).records
 
 
 def test_runs_do_not_leave_the_folder_through_a_link(table, tmp_path):
@@ -371,11 +376,11 @@ def test_runs_do_not_leave_the_folder_through_a_link(table, tmp_path):
     folder.mkdir()
     elsewhere.mkdir()
     settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": folder}
-    compare(table, table.objectives, **settings, jobs=0)
-    compare(table, table.objectives, **settings)
+    compare(table, **settings, jobs=0)
+    compare(table, **settings)
     shutil.rmtree(folder / "runs")
     (folder / "runs").symlink_to(elsewhere)
-    (broken,) = compare(table, table.objectives, **settings).broken
+    (broken,) = compare(table, **settings).broken
     assert "runs is a link that leads out of" in broken.reason
     assert not list(elsewhere.iterdir())
 
@@ -384,7 +389,7 @@ def test_a_full_disk_breaks_the_run_and_loses_nothing(table, tmp_path, monkeypat
     settings = {"methods": ["random"], "budget": 9, "seeds": 1, "folder": tmp_path}
     error, latency = table.objectives
     with pytest.raises(KeyboardInterrupt):
-        compare(table, [Counting(error, stop_at=6), latency], **settings)
+        compare(Problem(table, [Counting(error, stop_at=6), latency]), **settings)
     draft = tmp_path / "runs" / "random-0.unfinished.jsonl"
     before = draft.read_bytes()
 
@@ -395,12 +400,18 @@ def test_a_full_disk_breaks_the_run_and_loses_nothing(table, tmp_path, monkeypat
         disk.setattr("paretonas._lines.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             Journal(tmp_path, "random", 0).finish([], [], Ledger())
-        broken = compare(table, table.objectives, **settings).broken
+        broken = compare(table, **settings).broken
     assert "No space left" in broken[0].reason
     assert draft.read_bytes() == before
     counting = Counting(error)
-    assert compare(table, [counting, latency], **settings).records
+    assert compare(Problem(table, [counting, latency]), **settings).records
     assert counting.asked == 9 - 5
+
+
+def changed(table, change):
+    """The problem on a table, with what a change says of it taken out of the change."""
+    options = {name: change.pop(name) for name in ("log", "free") if name in change}
+    return Problem(table, **options)
 
 
 @pytest.mark.parametrize(
@@ -411,24 +422,24 @@ def test_a_full_disk_breaks_the_run_and_loses_nothing(table, tmp_path, monkeypat
         ({"methods": ["nsga2", "random"]}, r'methods was \["random"\], now \["nsga2", "random"\]'),
         ({"log": ["error"]}, r'log was \[\], now \["error"\]'),
         ({"free": ["latency_ms"]}, r'free was \[\], now \["latency_ms"\]'),
-        ({"asked": {"where": "ok"}}, 'where was not given, now "ok"'),
+        ({"settings": {"where": "ok"}}, 'where was not given, now "ok"'),
     ],
 )
 def test_other_settings_are_refused_with_what_differs(table, tmp_path, change, message):
     settings = {"methods": ["random"], "budget": 8, "seeds": 2, "folder": tmp_path}
-    compare(table, table.objectives, **settings)
+    compare(table, **settings)
     with pytest.raises(ValueError, match=f"other settings: {message}"):
-        compare(table, table.objectives, **{**settings, **change})
+        compare(changed(table, change), **{**settings, **change})
 
 
 def test_a_table_that_has_changed_is_refused(table, tmp_path):
     settings = {"methods": ["random"], "budget": 8, "seeds": 1, "folder": tmp_path}
-    compare(table, table.objectives, **settings)
+    compare(table, **settings)
     costs = table.costs.copy()
     costs[3, 0] += 1
     changed = replace(table, costs=costs)
     with pytest.raises(ValueError, match="other settings: content was"):
-        compare(changed, changed.objectives, **settings)
+        compare(changed, **settings)
 
 
 def test_a_folder_with_something_else_is_refused(table, tmp_path):
@@ -441,14 +452,14 @@ def test_a_folder_with_something_else_is_refused(table, tmp_path):
         (file / "inside", "cannot write"),
     ]:
         with pytest.raises(ValueError, match=message):
-            compare(table, table.objectives, ["random"], budget=8, seeds=1, folder=folder)
+            compare(table, ["random"], budget=8, seeds=1, folder=folder)
 
 
 def test_a_damaged_record_is_refused_by_name(table, tmp_path):
-    compare(table, table.objectives, ["random"], budget=8, seeds=1, folder=tmp_path)
+    compare(table, ["random"], budget=8, seeds=1, folder=tmp_path)
     (tmp_path / "runs" / "random-0.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match=r"random-0\.jsonl is no record of a run"):
-        compare(table, table.objectives, ["random"], budget=8, seeds=1, folder=tmp_path)
+        compare(table, ["random"], budget=8, seeds=1, folder=tmp_path)
 
 
 # --- a failed run --------------------------------------------------------------------------------
@@ -457,15 +468,13 @@ def test_a_damaged_record_is_refused_by_name(table, tmp_path):
 def test_a_run_that_raises_is_told_and_the_others_go_on(table, tmp_path):
     told = []
 
-    def fragile(task, seed):
+    def fragile(problem, seed):
         if seed == 1:
             raise OSError("no\nluck")
-        return Random(task, seed=seed)
+        return Random(problem, seed=seed)
 
-    methods = {"fragile": fragile, "random": lambda task, seed: Random(task, seed=seed)}
-    found = compare(
-        table, table.objectives, methods, budget=8, seeds=3, folder=tmp_path, watch=told.append
-    )
+    methods = {"fragile": fragile, "random": lambda problem, seed: Random(problem, seed=seed)}
+    found = compare(table, methods, budget=8, seeds=3, folder=tmp_path, watch=told.append)
     assert len(told) == 6
     assert [(b.method, b.seed, b.reason) for b in found.broken] == [
         ("fragile", 1, "OSError: no\nluck")
@@ -476,7 +485,7 @@ def test_a_run_that_raises_is_told_and_the_others_go_on(table, tmp_path):
     assert len(found.anytime()) == 5 * 8
     found.write(tmp_path)
     mended = {**methods, "fragile": methods["random"]}
-    again = compare(table, table.objectives, mended, budget=8, seeds=3, folder=tmp_path)
+    again = compare(table, mended, budget=8, seeds=3, folder=tmp_path)
     assert not again.broken
 
 
@@ -497,9 +506,10 @@ def test_a_run_that_raises_is_told_and_the_others_go_on(table, tmp_path):
     ],
 )
 def test_bad_arguments_are_refused_before_anything_runs(table, tmp_path, change, message):
+    change = dict(change)
     settings = {"methods": ["random"], "budget": 8, "seeds": 1, "folder": tmp_path / "out"}
     with pytest.raises(ValueError, match=message):
-        compare(table, table.objectives, **{**settings, **change})
+        compare(changed(table, change), **{**settings, **change})
     assert not (tmp_path / "out").exists()
 
 
@@ -508,13 +518,13 @@ def test_bad_arguments_are_refused_before_anything_runs(table, tmp_path, change,
     [
         ({"methods": [Random]}, "methods must be names such as 'surgery', .* the class Random"),
         ({"methods": Random}, "methods must be names, or makers by name, got"),
-        ({"space": type("Mine", (), {})}, "what was given is the class Mine, no space"),
+        ({"problem": type("Mine", (), {})}, "what was given is the class Mine, no space"),
         ({"budget": "8"}, "budget must be a whole number, got '8'"),
         ({"seeds": 1.5}, "seeds must be a whole number, got 1.5"),
     ],
 )
 def test_arguments_of_another_kind_are_refused_before_anything_runs(table, change, message):
-    given = {"space": table, "methods": ["random"], "budget": 8, "seeds": 1, **change}
+    given = {"problem": table, "methods": ["random"], "budget": 8, "seeds": 1, **change}
     with pytest.raises(TypeError, match=message) as refused:
         compare(**given)
     assert "\n" not in str(refused.value)
@@ -524,7 +534,7 @@ def test_names_are_understood_as_on_the_command_line(table):
     """The objectives of a space are its own, methods stand in one text, a space has a name."""
     settings = {"budget": 8, "seeds": 1}
     found = compare(table, methods="random, local", **settings)
-    same = compare(table, table.objectives, ["random", "local"], **settings)
+    same = compare(table, ["random", "local"], **settings)
     assert found.methods == ("random", "local")
     assert [r.outcomes for r in found.records.values()] == [
         r.outcomes for r in same.records.values()
@@ -535,7 +545,7 @@ def test_names_are_understood_as_on_the_command_line(table):
 
 def test_one_objective_is_too_few(table):
     with pytest.raises(ValueError, match="at least two objectives, got 'error'"):
-        compare(table, table.objectives[:1], ["random"], budget=8, seeds=1)
+        compare(Problem(table, table.objectives[:1]), ["random"], budget=8, seeds=1)
 
 
 def test_a_logarithm_of_zero_is_refused_before_anything_runs(frame, tmp_path):
@@ -543,12 +553,10 @@ def test_a_logarithm_of_zero_is_refused_before_anything_runs(frame, tmp_path):
     table = Table.from_pandas(zero, CHOICES, ["error", "latency_ms"])
     with pytest.raises(ValueError, match="latency_ms goes from 0 to 63"):
         compare(
-            table,
-            table.objectives,
+            Problem(table, log=["latency_ms"]),
             ["random"],
             budget=8,
             seeds=1,
-            log=["latency_ms"],
             folder=tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
@@ -558,13 +566,11 @@ def test_rows_that_dominate_nothing_are_nothing_to_compare():
     rows = pd.DataFrame({"a": ["x", "y"], "cost": [0, 1], "price": [1, 0]})
     table = Table.from_pandas(rows, ["a"], ["cost", "price"])
     with pytest.raises(ValueError, match="dominate no volume"):
-        compare(table, table.objectives, ["random"], budget=2, seeds=1)
+        compare(table, ["random"], budget=2, seeds=1)
 
 
 def test_the_folder_says_what_was_asked(table, tmp_path):
-    compare(
-        table, table.objectives, ["random"], budget=8, seeds=1, folder=tmp_path, asked={"x": (1,)}
-    )
+    compare(table, ["random"], budget=8, seeds=1, folder=tmp_path, settings={"x": (1,)})
     about = json.loads((tmp_path / "compare.json").read_text())
     assert about["asked"] == {"x": [1]}
     assert about["settings"]["objectives"] == ["error", "latency_ms"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from paretonas.compare import compare
+from paretonas.problem import Problem
 from paretonas.table import Table
 
 torch.set_num_threads(1)
@@ -32,8 +33,8 @@ class Slow:
         return table.objectives[0].exact(architecture)
 
 def go(folder):
-    objectives = [Slow(), table.objectives[1]]
-    found = compare(table, objectives, ["random", "local"], budget=60, seeds=1, folder=folder)
+    problem = Problem(table, [Slow(), table.objectives[1]])
+    found = compare(problem, ["random", "local"], budget=60, seeds=1, folder=folder)
     found.evaluations().to_csv(f"{folder}.csv", index=False)
 
 def known():

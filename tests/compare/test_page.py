@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paretonas.compare import compare
+from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.table import Table
 
@@ -24,7 +25,7 @@ def found(frame):
     """A gain and a cost, both counted by their ratios."""
     table = Table.from_pandas(frame, CHOICES, ["latency_ms"], ["accuracy"], where="ok")
     log = ["latency_ms", "minus_accuracy"]
-    return compare(table, table.objectives, ["random", "nsga2"], budget=30, seeds=4, log=log)
+    return compare(Problem(table, log=log), ["random", "nsga2"], budget=30, seeds=4)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_the_quality_is_drawn_against_every_other(frame, tmp_path, minimize, max
     more = frame.assign(params=frame.index + 1.0, minus_word=frame["accuracy"])
     table = Table.from_pandas(more, CHOICES, minimize, maximize)
     log = ["minus_word"] if "minus_word" in minimize else []
-    found = compare(table, table.objectives, ["random"], budget=20, seeds=2, log=log)
+    found = compare(Problem(table, log=log), ["random"], budget=20, seeds=2)
     page = write_comparison(found, tmp_path / "report.html").read_text(encoding="utf-8")
     names = {"latency_ms": "latency (ms)", "minus_word": "minus word"}
     named = [names.get(name, name) for name in [*minimize, *maximize]]
@@ -141,16 +142,16 @@ def test_no_text_is_trusted(page):
 
 
 def test_a_comparison_without_a_run_has_no_page(table, tmp_path):
-    def never(task, seed):
+    def never(problem, seed):
         raise OSError("no luck")
 
-    nothing = compare(table, table.objectives, {"never": never}, budget=8, seeds=1)
+    nothing = compare(table, {"never": never}, budget=8, seeds=1)
     with pytest.raises(ValueError, match="no run has ended"):
         write_comparison(nothing, tmp_path / "report.html")
 
 
 def test_one_method_and_one_seed_have_a_page(table, tmp_path):
-    alone = compare(table, table.objectives, ["random"], budget=8, seeds=1)
+    alone = compare(table, ["random"], budget=8, seeds=1)
     page = write_comparison(alone, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "over one seed" in page
     assert "Wilcoxon" not in page

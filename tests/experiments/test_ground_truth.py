@@ -34,7 +34,7 @@ def test_more_of_the_best_finalists_are_no_worse(truth):
 def test_evolution_is_that_of_compare(truth):
     import baselines
 
-    from paretonas.samplers import Task
+    from paretonas.problem import Problem
     from paretonas.samplers.base import evaluate
     from paretonas.samplers.methods import make
 
@@ -43,7 +43,7 @@ def test_evolution_is_that_of_compare(truth):
     rows = list(islice(baselines.nsga2_order(found, seen, 3, baselines.by_pick(20)), 60))
     assert len(set(rows)) == 60
     error = truth.Tabulated(found, seen, "error", "percent")
-    sampler = make("nsga2", Task(found.space, (error, *found.objectives())), 3)
+    sampler = make("nsga2", Problem(found.space, (error, *found.objectives())), 3)
     asked: dict[int, None] = {}
     while len(asked) < 60:
         generation = sampler.ask()

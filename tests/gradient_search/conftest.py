@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from paretonas.data import Data, split
 from paretonas.nn import Depth, Linear, NetworkSpace, OneOf, Supernet, Width
-from paretonas.objectives import CostTable, Memory, Objective, Parameters, Slot
+from paretonas.objectives import CostTable, DifferentiableObjective, Memory, Parameters, Slot
 from paretonas.training import Recipe
 
 
@@ -47,7 +47,7 @@ def rings() -> Data:
 
 
 @dataclass(frozen=True)
-class Table(Objective):
+class Table(DifferentiableObjective):
     """A cost that is looked up and never measured."""
 
     table: CostTable
@@ -90,13 +90,13 @@ def latency_table(space) -> CostTable:
 
 
 @pytest.fixture(scope="package")
-def costs(space, latency_table) -> tuple[Objective, ...]:
+def costs(space, latency_table) -> tuple[DifferentiableObjective, ...]:
     """Objectives that need no clock: a search with them repeats bit for bit."""
     return Table(latency_table), Memory.of(space.supernet(), space.data().example)
 
 
 @pytest.fixture(scope="package")
-def parameters(space) -> Objective:
+def parameters(space) -> DifferentiableObjective:
     return Parameters.of(space.supernet(), space.data().example)
 
 

@@ -101,7 +101,7 @@ def no_sense(space) -> NetworkSpace:
 
 def test_a_search_that_learned_nothing_says_so(tmp_path, space, costs):
     run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
-    *_, last = search(no_sense(space), costs=costs, run=run, budget=PLAN, count=6)
+    *_, last = search(no_sense(space), objectives=costs, run=run, budget=PLAN, rays=6)
     assert last.message.startswith("no better than guessing: the best network errs in ")
     assert last.message.count("give a larger budget") == 1
     written = json.loads((run.folder / "run.json").read_text())
@@ -114,7 +114,7 @@ def test_a_search_that_learned_nothing_says_so(tmp_path, space, costs):
 def test_a_search_that_learned_does_not(tmp_path, space, costs):
     run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
     plan = replace(PLAN, recipe=replace(PLAN.recipe, epochs=20))
-    *_, last = search(space, costs=costs, run=run, budget=plan, count=6)
+    *_, last = search(space, objectives=costs, run=run, budget=plan, rays=6)
     assert not Guessing.on(space.data().valid).as_good_as(
         min(point.objectives["error_percent"] for point in last.front)
     )

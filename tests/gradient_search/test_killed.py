@@ -44,7 +44,7 @@ plan = Plan(250, 4, 4, Recipe(1, 30, 0.03))
 
 def go(folder):
     run = Run.open(folder)
-    for _ in module.search(space, costs=costs, budget=plan, count=3, run=run):
+    for _ in module.search(space, objectives=costs, budget=plan, rays=3, run=run):
         pass
 
 def known(run):

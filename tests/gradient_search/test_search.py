@@ -65,8 +65,8 @@ class Outcome:
 
 def searched(folder, space, costs, **settings) -> Outcome:
     run = Run.create(folder, {}, device="cpu", seed=settings.get("seed", 0))
-    given = {"budget": PLAN, "count": 6, **settings}
-    return Outcome(list(search(space, costs=costs, run=run, **given)), run)
+    given = {"budget": PLAN, "rays": 6, **settings}
+    return Outcome(list(search(space, objectives=costs, run=run, **given)), run)
 
 
 @pytest.fixture(scope="module")
@@ -248,12 +248,12 @@ def test_a_killed_search_ends_with_the_same_front(tmp_path, whole, space, costs)
     for stop in places(whole.steps):
         folder = tmp_path / f"after-{stop}"
         run = Run.create(folder, {}, device="cpu", seed=0)
-        steps = search(space, costs=costs, run=run, budget=PLAN, count=6)
+        steps = search(space, objectives=costs, run=run, budget=PLAN, rays=6)
         for _ in itertools.islice(steps, stop):
             pass
         steps.close()
         run = Run.open(folder)
-        rest = Outcome(list(search(space, costs=costs, run=run, budget=PLAN, count=6)), run)
+        rest = Outcome(list(search(space, objectives=costs, run=run, budget=PLAN, rays=6)), run)
         where = f"stopped after step {stop}, {whole.steps[stop - 1].phase}"
         assert rest.points == whole.points, where
         assert rest.history == whole.history, where
@@ -266,10 +266,10 @@ def test_a_killed_search_ends_with_the_same_front(tmp_path, whole, space, costs)
 def test_a_search_killed_twice_ends_with_the_same_front(tmp_path, whole, space, costs):
     run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
     for count in (12, 20):
-        steps = search(space, costs=costs, run=run, budget=PLAN, count=6)
+        steps = search(space, objectives=costs, run=run, budget=PLAN, rays=6)
         list(itertools.islice(steps, count))
         steps.close()
-    last = list(search(space, costs=costs, run=run, budget=PLAN, count=6))
+    last = list(search(space, objectives=costs, run=run, budget=PLAN, rays=6))
     assert Outcome(last, run).points == whole.points
 
 
@@ -280,7 +280,7 @@ def test_a_finished_search_has_nothing_left_to_do(whole, space, costs, tmp_path)
     def refuse(*_, **__):
         raise AssertionError("nothing is left to train")
 
-    again = list(search(space, costs=costs, run=run, budget=PLAN, count=6, trainer=refuse))
+    again = list(search(space, objectives=costs, run=run, budget=PLAN, rays=6, trainer=refuse))
     assert Outcome(again, run).points == whole.points
     assert len(run.evaluations()) == PLAN.finalists
 
@@ -288,10 +288,10 @@ def test_a_finished_search_has_nothing_left_to_do(whole, space, costs, tmp_path)
 def test_a_search_whose_pool_runs_dry_resumes_too(tmp_path, space, costs):
     """Fewer affordable architectures than looks: what was tried in vain is not tried again."""
     settings = {
-        "costs": costs,
+        "objectives": costs,
         "constraint": Constraint({"latency_ms": 0.5}),
         "budget": Plan(210, 14, 20, QUICK.recipe),
-        "count": 3,
+        "rays": 3,
     }
     run = Run.create(tmp_path / "whole", {}, device="cpu", seed=0)
     whole = Outcome(list(search(space, run=run, **settings)), run)
@@ -312,7 +312,7 @@ def test_a_search_whose_pool_runs_dry_resumes_too(tmp_path, space, costs):
 
 def test_measurements_that_the_search_would_not_choose_again_are_kept(tmp_path, space, costs):
     """A resumed search may decide otherwise, as on another machine; what was measured counts."""
-    settings = {"costs": costs, "budget": Plan(210, 6, 4, QUICK.recipe), "count": 3}
+    settings = {"objectives": costs, "budget": Plan(210, 6, 4, QUICK.recipe), "rays": 3}
     run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
     steps = search(space, run=run, **settings)
     for step in steps:
@@ -331,7 +331,7 @@ def test_measurements_that_the_search_would_not_choose_again_are_kept(tmp_path, 
 
 
 def test_a_front_stays_when_the_search_is_stopped(space, costs):
-    steps = search(space, costs=costs, budget=PLAN, count=6)
+    steps = search(space, objectives=costs, budget=PLAN, rays=6)
     last = next(step for step in steps if len(step.front))
     steps.close()
     assert all(point.objectives["error_percent"] < 100 for point in last.front)
@@ -386,16 +386,16 @@ def test_an_impossible_constraint_is_refused_before_anything_is_trained(
 ):
     phases = []
     with pytest.raises(ValueError, match=message):
-        for step in search(space, costs=costs, constraint=Constraint(limits), budget=QUICK):
+        for step in search(space, objectives=costs, constraint=Constraint(limits), budget=QUICK):
             phases.append(step.phase)
     assert "weights" not in phases
 
 
 def test_a_budget_that_makes_no_step_possible_is_refused(space, costs):
     with pytest.raises(ValueError, match="the budget makes no search possible.*got 5$"):
-        list(search(space, costs=costs, budget=Budget(steps=5)))
+        list(search(space, objectives=costs, budget=Budget(steps=5)))
     with pytest.raises(ValueError, match="no search possible.* of 1e-06 s went into.*a step takes"):
-        list(search(space, costs=costs, budget=Budget(seconds=1e-6)))
+        list(search(space, objectives=costs, budget=Budget(seconds=1e-6)))
 
 
 def small_space(network, labels: int = 3) -> NetworkSpace:
@@ -463,8 +463,8 @@ def test_a_network_that_cannot_be_searched_is_refused_first(network, message):
         ({"constraint": "latency<2"}, ValueError, "a constraint reads NAME<=NUMBER"),
         ({"constraint": "energy<=2"}, ValueError, "no objective is called 'energy'; there are err"),
         ({"constraint": 3}, TypeError, "constraint must be a Constraint or a text .* got 3"),
-        ({"costs": Latency}, TypeError, "costs must be a list of objectives, .* class Latency"),
-        ({"costs": "nowhere.json"}, ValueError, "nowhere.json"),
+        ({"objectives": Latency}, TypeError, "objectives must be a list, .* class Latency"),
+        ({"objectives": "nowhere.json"}, ValueError, "nowhere.json"),
         ({"run": "folder"}, TypeError, "run must be what Run.create or Run.open gives, got 'fol"),
     ],
 )
@@ -473,7 +473,7 @@ def test_what_cannot_be_understood_is_refused_before_anything_runs(
 ):
     monkeypatch.setattr(sys.modules[search.__module__], "_steps", None)
     with pytest.raises(kind, match=message) as refused:
-        search(**{"space": space, "costs": costs, **given})
+        search(**{"space": space, "objectives": costs, **given})
     assert "\n" not in str(refused.value)
 
 
@@ -486,7 +486,7 @@ def test_words_are_understood_as_the_objects_that_they_stand_for(space, costs, t
         "budget": Budget(steps=400),
     }
     in_words, as_objects = (
-        searched(tmp_path / name, space, costs, **{"count": 3, **given})
+        searched(tmp_path / name, space, costs, **{"rays": 3, **given})
         for name, given in (("words", words), ("objects", objects))
     )
     assert in_words.points == as_objects.points
@@ -494,7 +494,7 @@ def test_words_are_understood_as_the_objects_that_they_stand_for(space, costs, t
 
 def test_an_unknown_device_is_refused(space, costs):
     with pytest.raises(ValueError, match="device must be auto, cpu or cuda"):
-        next(search(space, costs=costs, device="tpu"))
+        next(search(space, objectives=costs, device="tpu"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -515,7 +515,7 @@ def test_every_solver_that_has_a_name_can_search_and_the_seed_rules_it(space, co
 
     def course():
         steps = list(
-            search(space, costs=costs, solver=find_solver(name), budget=QUICK, count=3, seed=2)
+            search(space, objectives=costs, solver=find_solver(name), budget=QUICK, rays=3, seed=2)
         )
         assert len(steps[-1].front)
         return [(step.phase, dict(step.objectives)) for step in steps]
@@ -529,19 +529,19 @@ def test_every_solver_that_has_a_name_can_search_and_the_seed_rules_it(space, co
 
 def test_a_preference_of_ones_own_is_kept(space, costs):
     solver = LinearScalarization(torch.tensor([0.98, 0.01, 0.01]))
-    steps = list(search(space, costs=costs, solver=solver, budget=QUICK, count=3))
+    steps = list(search(space, objectives=costs, solver=solver, budget=QUICK, rays=3))
     assert len(steps[-1].front)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_cost_or_none_beside_the_error_is_enough(space, costs, count):
-    steps = list(search(space, costs=costs[:count], budget=QUICK, count=4))
+    steps = list(search(space, objectives=costs[:count], budget=QUICK, rays=4))
     assert len(steps[-1].front.objectives) == 1 + count
     assert len(steps[-1].front)
 
 
 def test_the_number_of_parameters_can_be_an_objective(space, costs, parameters):
-    steps = list(search(space, costs=(parameters, costs[1]), budget=QUICK, count=3))
+    steps = list(search(space, objectives=(parameters, costs[1]), budget=QUICK, rays=3))
     for point in steps[-1].front:
         assert point.objectives["parameters"] == parameters.exact(point.architecture)
 
@@ -553,7 +553,7 @@ def test_the_trainer_can_be_exchanged(space, costs, trainer):
         calls.append(list(architectures))
         return trainer(supernet, data, recipe, architectures, seed=seed, workers=workers)
 
-    list(search(space, costs=costs, budget=QUICK, count=3, trainer=counting))
+    list(search(space, objectives=costs, budget=QUICK, rays=3, trainer=counting))
     asked = [architecture for call in calls for architecture in call]
     assert len(asked) == len(set(asked)) == QUICK.finalists
 
@@ -563,21 +563,21 @@ def test_the_number_of_threads_is_put_back(space, costs):
     try:
         torch.set_num_threads(3)
         for count in (1, 2, 3, 8):
-            steps = search(space, costs=costs, budget=QUICK, count=3)
+            steps = search(space, objectives=costs, budget=QUICK, rays=3)
             list(itertools.islice(steps, count))
             steps.close()
             assert torch.get_num_threads() == 3
-        list(search(space, costs=costs, budget=QUICK, count=3))
+        list(search(space, objectives=costs, budget=QUICK, rays=3))
         assert torch.get_num_threads() == 3
         with pytest.raises(ValueError, match="budget"):
-            list(search(space, costs=costs, budget=Budget(steps=1)))
+            list(search(space, objectives=costs, budget=Budget(steps=1)))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 
 
 def test_a_budget_in_seconds_is_kept_roughly_and_gives_a_front(space, costs):
-    steps = list(search(space, costs=costs, budget=Budget(seconds=3.0), count=3))
+    steps = list(search(space, objectives=costs, budget=Budget(seconds=3.0), rays=3))
     assert len(steps[-1].front)
     assert steps[-1].seconds < 9.0  # on a busy machine
 
@@ -585,22 +585,22 @@ def test_a_budget_in_seconds_is_kept_roughly_and_gives_a_front(space, costs):
 def test_the_supernet_loss_falls_and_nothing_is_left_of_the_trials(space, costs):
     """The clock of a budget in seconds trains another supernet than the one that is searched."""
     state = torch.get_rng_state()
-    next(search(space, costs=costs, budget=Budget(seconds=3.0), count=3))
+    next(search(space, objectives=costs, budget=Budget(seconds=3.0), rays=3))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_run_goes_on_with_its_own_space_only(space, costs, tmp_path):
     """Also where nothing was measured yet, and where the choices are the same."""
     run = Run.create(tmp_path / "run", {}, "cpu", 0)
-    next(search(space, costs=costs, budget=QUICK, run=run))
+    next(search(space, objectives=costs, budget=QUICK, run=run))
     others = {
         "'tiny', not of 'other'": replace(space, name="other"),
         "'tiny', but with other choices": NetworkSpace("tiny", Picky, space.data),
     }
     for message, other in others.items():
         with pytest.raises(ValueError, match=f"run is a run on the space {message}"):
-            next(search(other, costs=costs, budget=QUICK, run=Run.open(run.folder)))
-    *_, last = search(space, costs=costs, budget=QUICK, run=Run.open(run.folder))
+            next(search(other, objectives=costs, budget=QUICK, run=Run.open(run.folder)))
+    *_, last = search(space, objectives=costs, budget=QUICK, run=Run.open(run.folder))
     assert len(last.front)
 
 

@@ -195,7 +195,7 @@ def costs(network) -> tuple:
 
 def searched(network, folder=None, **given):
     run = Run.create(folder, {}, "cpu", 0) if folder else None
-    settings = {"costs": costs(network), "budget": PLAN, "count": 3, "run": run, **given}
+    settings = {"objectives": costs(network), "budget": PLAN, "rays": 3, "run": run, **given}
     return list(search(space(network), **settings)), run
 
 
@@ -476,7 +476,12 @@ def test_a_search_with_failures_goes_on_bit_for_bit(tmp_path, trainer):
     def network():
         return Cells(Diverges)
 
-    given = {"trainer": flaky(trainer, "tanh"), "budget": LONG, "costs": costs(network), "count": 3}
+    given = {
+        "trainer": flaky(trainer, "tanh"),
+        "budget": LONG,
+        "objectives": costs(network),
+        "rays": 3,
+    }
 
     def history(run):
         return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history()]
@@ -543,7 +548,7 @@ def test_a_finalist_that_cannot_be_measured_is_a_failure(tmp_path, monkeypatch):
         return Cells(nn.ELU)
 
     table = objectives.Latency(CostTable(space(network).choices, [], unit="ms"))
-    steps, run = searched(network, tmp_path / "run", costs=(table,))
+    steps, run = searched(network, tmp_path / "run", objectives=(table,))
     reasons = [failure.reason for failure in run.failures()]
     assert reasons == ["RuntimeError: the device is gone", "latency_ms is nan"]
     assert len(run.evaluations()) == PLAN.finalists - 2
@@ -592,12 +597,12 @@ def test_an_option_that_fails_in_evaluating_finalists_only_is_set_aside_by_name(
     bad = partial(Cells, lambda: FailsOnMany(41))
     uneven = NetworkSpace("uneven", bad, lambda: UNEVEN, Recipe(1, 20, 0.03))
     run = Run.create(tmp_path / "run", {}, "cpu", 0)
-    steps = list(search(uneven, costs=costs(bad), budget=LONG, count=3, run=run))
+    steps = list(search(uneven, objectives=costs(bad), budget=LONG, rays=3, run=run))
     options = [f for f in run.failures() if len(f.architecture) == 1]
     assert options
     assert {str(f.architecture) for f in options} <= BAD
     assert len(steps[-1].front)
-    again = list(search(uneven, costs=costs(bad), budget=LONG, count=3, run=run))
+    again = list(search(uneven, objectives=costs(bad), budget=LONG, rays=3, run=run))
     assert list(again[-1].front) == list(steps[-1].front)
 
 
@@ -637,7 +642,7 @@ def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path):
             self.cells[4].options["tanh"] = FailsOnMany(41)
 
     uneven = NetworkSpace("uneven", Both, lambda: UNEVEN, Recipe(1, 20, 0.03))
-    given = {"costs": costs(Both), "budget": LONG, "count": 3}
+    given = {"objectives": costs(Both), "budget": LONG, "rays": 3}
     whole = Run.create(tmp_path / "whole", {}, "cpu", 0)
     steps = list(search(uneven, run=whole, **given))
     told = [i for i, step in enumerate(steps, start=1) if "set aside" in step.message]
@@ -715,7 +720,7 @@ def test_picks_that_do_not_fit_together_end_neither_tables_nor_search(tmp_path):
     for width, count in (("4", 4 * 4 + 4 + 4 * 3 + 3), ("6", 4 * 6 + 6 + 6 * 3 + 3)):
         assert costs[0].exact({"width": width, "groups": "1"}) == count
     with pytest.warns(UserWarning, match="do not run mean nothing"):
-        _, run = searched(OddGroups, tmp_path / "run", costs=costs, budget=LONG)
+        _, run = searched(OddGroups, tmp_path / "run", objectives=costs, budget=LONG)
     assert {str(p.architecture) for p in run.evaluations()} == {
         f"width={width} groups={groups}"
         for width, groups in (("4", "1"), ("4", "4"), ("6", "1"), ("6", "3"))
@@ -774,7 +779,7 @@ def test_the_page_and_the_command_line_say_what_was_set_aside(tmp_path, monkeypa
     """With a word in the reason that HTML would take for a tag."""
 
     def run_command(name: str, trainer) -> tuple[int, str, str]:
-        searching = partial(search, costs=costs(OddWidth), count=3, trainer=trainer)
+        searching = partial(search, objectives=costs(OddWidth), rays=3, trainer=trainer)
         monkeypatch.setattr(
             command, "search", lambda run, **_: searching(space(OddWidth), budget=PLAN, run=run)
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from paretonas.graph import record
-from paretonas.objectives import CostTable, Objective, Slot
+from paretonas.objectives import CostTable, DifferentiableObjective, Slot
 from paretonas.space import Choice, every
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-an-objective.md"
@@ -20,7 +20,7 @@ def test_the_example_counts_operations(supernet, example, monkeypatch):
     monkeypatch.setitem(sys.modules, "guide", module)
     exec(compile(BLOCKS[1], str(PAGE), "exec"), module.__dict__)
     operations = module.Operations.of(supernet, example)
-    assert isinstance(operations, Objective)
+    assert isinstance(operations, DifferentiableObjective)
     for architecture in every(supernet.choices):
         recording = record(supernet.extract(architecture), example)
         assert operations.exact(architecture) == len(recording.ops) - 1  # the input is no operation

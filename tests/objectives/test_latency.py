@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas.nn import OneOf, Supernet
-from paretonas.objectives import CostTable, Latency, Objective, profile
+from paretonas.objectives import CostTable, DifferentiableObjective, Latency, profile
 from paretonas.objectives.calibration import fit, rank_correlation
 from paretonas.space import every
 
@@ -38,7 +38,7 @@ def quick(monkeypatch, tmp_path):
 
 def test_every_part_has_a_cost_and_both_forms_agree(supernet, example):
     latency = Latency.profile(supernet, example)
-    assert isinstance(latency, Objective)
+    assert isinstance(latency, DifferentiableObjective)
     assert latency.column == "latency_ms"
     sizes = [len(choice.options) for choice in supernet.choices]
     for architecture in every(supernet.choices):

@@ -7,7 +7,7 @@ import torch
 
 from paretonas.graph import network_graph, peak_memory
 from paretonas.nn import Supernet
-from paretonas.objectives import Memory, Objective, Parameters
+from paretonas.objectives import DifferentiableObjective, Memory, Parameters
 from paretonas.space import draw, encode, every
 from search_spaces import digits
 
@@ -82,5 +82,5 @@ def test_expected_memory_is_a_lower_bound_of_the_mean(supernet, example):
 
 def test_they_are_objectives_with_a_column(supernet, example):
     memory, parameters = Memory.of(supernet, example), Parameters.of(supernet, example)
-    assert isinstance(memory, Objective)
+    assert isinstance(memory, DifferentiableObjective)
     assert (memory.column, parameters.column) == ("memory_kib", "parameters")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from paretonas.samplers.base import Task
+from paretonas.problem import Problem
 from paretonas.space import Choice, encode
 
 
@@ -30,13 +30,13 @@ class Cost:
 
 
 @pytest.fixture
-def task_of():
-    """task_of(choices, first=function of picks, ...) -> Task; without functions, two sums."""
+def problem_of():
+    """problem_of(choices, first=function of picks, ...) -> Task; without functions, two sums."""
 
     def build(choices, *, log=(), free=(), **functions):
         functions = functions or {"up": sum, "down": lambda picks: 10.0 - sum(picks)}
         costs = tuple(Cost(column, function, choices) for column, function in functions.items())
-        return Task(Space(choices), costs, log=log, free=free)
+        return Problem(Space(choices), costs, log=log, free=free)
 
     return build
 

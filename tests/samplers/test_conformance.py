@@ -30,19 +30,21 @@ def test_named_samplers_keep_the_promises(name):
         pytest.skip("numba is not installed")
     counts = (2,) if name in SLOW else (2, 3)
     check_sampler(
-        lambda task, seed: make(name, task, seed), budget=SLOW.get(name, 33), objectives=counts
+        lambda problem, seed: make(name, problem, seed),
+        budget=SLOW.get(name, 33),
+        objectives=counts,
     )
 
 
 def test_gaussian_processes_keep_those_that_their_slowness_lets_us_check():
-    check = _Check(lambda task, seed: make("gp", task, seed), budget=11, objectives=2)
+    check = _Check(lambda problem, seed: make("gp", problem, seed), budget=11, objectives=2)
     check.is_repeatable()
     check.run(_half_fails)
 
 
 @pytest.mark.parametrize("name", ["random", "local", "nsga2", "nsga3", "optuna-nsga2", "tpe"])
 def test_these_take_a_single_objective(name):
-    check_sampler(lambda task, seed: make(name, task, seed), budget=22, objectives=(1,))
+    check_sampler(lambda problem, seed: make(name, problem, seed), budget=22, objectives=(1,))
 
 
 # --- samplers that break one promise each -------------------------------------------------------
@@ -50,11 +52,11 @@ def test_these_take_a_single_objective(name):
 
 @dataclass
 class Broken:
-    task: object
+    problem: object
     seed: int
 
     def __post_init__(self):
-        self.random = Random(self.task, seed=self.seed)
+        self.random = Random(self.problem, seed=self.seed)
 
     def ask(self):
         return self.random.ask()
@@ -65,12 +67,12 @@ class Broken:
 
 class Unseeded(Broken):
     def ask(self):
-        return [draw(self.task.choices, random.SystemRandom())]
+        return [draw(self.problem.choices, random.SystemRandom())]
 
 
 class Stranger(Broken):
     def ask(self):
-        return [Architecture({choice.name: "z" for choice in self.task.choices})]
+        return [Architecture({choice.name: "z" for choice in self.problem.choices})]
 
 
 class Lazy(Broken):
@@ -86,7 +88,7 @@ class GlobalRandom(Broken):
         random.seed(self.seed)
 
     def ask(self):
-        return [draw(self.task.choices, random)]
+        return [draw(self.problem.choices, random)]
 
 
 class GlobalNumpy(Broken):
@@ -103,13 +105,13 @@ class GlobalTorch(Broken):
 
 class Fragile(Broken):
     def tell(self, outcomes):
-        self.task.costs([outcome.objectives for outcome in outcomes])
+        self.problem.costs([outcome.objectives for outcome in outcomes])
 
 
 class Extent(Broken):
     def tell(self, outcomes):
         points = [outcome for outcome in outcomes if hasattr(outcome, "objectives")]
-        costs = self.task.costs([point.objectives for point in points])
+        costs = self.problem.costs([point.objectives for point in points])
         if len(costs):
             self.costs = np.vstack([getattr(self, "costs", costs), costs])
             if len(self.costs) > 8 and not (self.costs.max(0) - self.costs.min(0)).all():
@@ -165,24 +167,24 @@ def test_the_check_itself_leaves_global_generators_alone():
 # --- names --------------------------------------------------------------------------------------
 
 
-def test_an_unknown_name_is_refused_with_the_nearest(task_of):
+def test_an_unknown_name_is_refused_with_the_nearest(problem_of):
     with pytest.raises(ValueError, match="no method is called 'sms-emoa'; did you mean 'smsemoa'"):
-        make("sms-emoa", task_of(LARGE))
+        make("sms-emoa", problem_of(LARGE))
     with pytest.raises(ValueError, match=f"there are {', '.join(methods)}"):
-        make("annealing?!", task_of(LARGE))
+        make("annealing?!", problem_of(LARGE))
 
 
-def test_another_seed_is_another_run(task_of):
+def test_another_seed_is_another_run(problem_of):
     for name in ("random", "local", "nsga2", "nsga3", "smsemoa", "tpe", "optuna-nsga2"):
-        firsts = {str(make(name, task_of(LARGE), seed).ask()) for seed in range(3)}
+        firsts = {str(make(name, problem_of(LARGE), seed).ask()) for seed in range(3)}
         assert len(firsts) == 3, name
 
 
 def test_names_import_only_what_they_need():
     code = (
         "import sys; from paretonas.samplers.methods import make\n"
-        "from paretonas.samplers.conformance import LARGE, _smooth, _task\n"
-        "make('random', _task(LARGE, _smooth, 2)); print(*sys.modules)"
+        "from paretonas.samplers.conformance import LARGE, _smooth, _problem\n"
+        "make('random', _problem(LARGE, _smooth, 2)); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"pymoo", "optuna"} & {*done.stdout.split()}

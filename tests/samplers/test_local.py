@@ -25,13 +25,13 @@ def nondominated(points):
     ]
 
 
-def test_each_step_is_a_neighbor_of_the_front_of_this_start(task_of, grid):
-    task = task_of(
+def test_each_step_is_a_neighbor_of_the_front_of_this_start(problem_of, grid):
+    problem = problem_of(
         grid(4, 4, 4),
         a=lambda p: (p[0] - 1) ** 2 + p[1] + 0.1 * p[2],
         b=lambda p: (p[0] - 3) ** 2 + (p[2] - 2) ** 2 - p[1],
     )
-    search = LocalSearch(task, seed=3, starts=4)
+    search = LocalSearch(problem, seed=3, starts=4)
     current, known, starts = [], set(), 0
     while asked := search.ask():
         assert not known & {*asked} and len({*asked}) == len(asked)
@@ -40,32 +40,32 @@ def test_each_step_is_a_neighbor_of_the_front_of_this_start(task_of, grid):
             starts += 1
             stuck = nondominated(current)
             assert all(
-                a in known for c in stuck for a in every(task.choices) if distance(a, c) == 1
+                a in known for c in stuck for a in every(problem.choices) if distance(a, c) == 1
             )
             current = []
         known |= {*asked}
-        outcomes = [evaluate(architecture, task.objectives) for architecture in asked]
+        outcomes = [evaluate(architecture, problem.objectives) for architecture in asked]
         current += outcomes
         search.tell(outcomes)
-    assert known == {*every(task.choices)}
+    assert known == {*every(problem.choices)}
     assert starts > 1
 
 
-def test_a_single_valley_is_descended_to_its_bottom(task_of, grid):
-    task = task_of(grid(*[4] * 8), cost=lambda p: float(sum(p)))
-    search = LocalSearch(task, seed=0, starts=1)
+def test_a_single_valley_is_descended_to_its_bottom(problem_of, grid):
+    problem = problem_of(grid(*[4] * 8), cost=lambda p: float(sum(p)))
+    search = LocalSearch(problem, seed=0, starts=1)
     best, evaluations = float("inf"), 0
     while best > 0:
-        outcomes = [evaluate(architecture, task.objectives) for architecture in search.ask()]
+        outcomes = [evaluate(architecture, problem.objectives) for architecture in search.ask()]
         search.tell(outcomes)
         evaluations += len(outcomes)
         best = min(best, *(outcome.objectives["cost"] for outcome in outcomes))
     assert evaluations < 200  # of 65,536
 
 
-def test_neighbors_of_failures_are_not_searched(task_of, grid):
-    task = task_of(grid(3, 3, 3, 3))
-    search = LocalSearch(task, seed=0, starts=1)
+def test_neighbors_of_failures_are_not_searched(problem_of, grid):
+    problem = problem_of(grid(3, 3, 3, 3))
+    search = LocalSearch(problem, seed=0, starts=1)
     (first,) = search.ask()
     search.tell([Point(first, {"up": 1.0, "down": 1.0})])
     for _ in range(8):
@@ -75,6 +75,6 @@ def test_neighbors_of_failures_are_not_searched(task_of, grid):
     assert distance(search.ask()[0], first) > 1
 
 
-def test_a_start_needs_an_architecture(task_of, grid):
+def test_a_start_needs_an_architecture(problem_of, grid):
     with pytest.raises(ValueError, match="starts must be at least 1, got 0"):
-        LocalSearch(task_of(grid(2, 2)), starts=0)
+        LocalSearch(problem_of(grid(2, 2)), starts=0)

@@ -13,7 +13,7 @@ from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.algorithms.moo.rvea import RVEA
 from pymoo.algorithms.moo.sms import SMSEMOA
 from pymoo.algorithms.moo.spea2 import SPEA2
-from pymoo.core.problem import Problem
+from pymoo.core.problem import Problem as PymooProblem
 from pymoo.operators.sampling.rnd import FloatRandomSampling
 
 from paretonas.front import Front
@@ -53,7 +53,9 @@ RUNS = {
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_any_algorithm_keeps_the_promises(name):
     algorithm = ALGORITHMS[name]()
-    check_sampler(lambda task, seed: Pymoo(task, algorithm, seed=seed), budget=24, objectives=(2,))
+    check_sampler(
+        lambda problem, seed: Pymoo(problem, algorithm, seed=seed), budget=24, objectives=(2,)
+    )
 
 
 def broken(picks):
@@ -63,10 +65,12 @@ def broken(picks):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_no_failure_survives_where_there_are_successes(task_of, grid, name):
-    task = task_of(grid(5, 4, 4, 4), a=broken, b=lambda picks: 20.0 - sum(picks) + picks[1] % 3)
-    sampler = Pymoo(task, RUNS[name](), seed=1)
-    outcomes = list(sample(task.space, task.objectives, sampler, Front(task.columns), budget=120))
+def test_no_failure_survives_where_there_are_successes(problem_of, grid, name):
+    problem = problem_of(
+        grid(5, 4, 4, 4), a=broken, b=lambda picks: 20.0 - sum(picks) + picks[1] % 3
+    )
+    sampler = Pymoo(problem, RUNS[name](), seed=1)
+    outcomes = list(sample(problem, sampler, Front(problem.columns), budget=120))
     failed = {o.architecture for o in outcomes if isinstance(o, Failure)}
     assert failed
     algorithm = sampler._algorithm
@@ -77,12 +81,14 @@ def test_no_failure_survives_where_there_are_successes(task_of, grid, name):
     assert np.mean([isinstance(o, Failure) for o in outcomes[60:]]) < 0.4
 
 
-def test_it_runs_as_pymoo_itself_does(task_of, grid):
+def test_it_runs_as_pymoo_itself_does(problem_of, grid):
     """pymoo's own loop over its own evaluations is the oracle."""
     choices = grid(3, 4, 5, 3)
-    task = task_of(choices, a=lambda p: (p[0] - 1) ** 2 + p[1] * p[2], b=lambda p: 9.0 - sum(p))
+    problem = problem_of(
+        choices, a=lambda p: (p[0] - 1) ** 2 + p[1] * p[2], b=lambda p: 9.0 - sum(p)
+    )
 
-    class Same(Problem):
+    class Same(PymooProblem):
         def __init__(self):
             xu = np.array([len(choice.options) - 1 for choice in choices])
             super().__init__(n_var=4, n_obj=2, xl=0 * xu, xu=xu, vtype=int)
@@ -90,61 +96,59 @@ def test_it_runs_as_pymoo_itself_does(task_of, grid):
 
         def _evaluate(self, X, out, *args, **kwargs):  # noqa: N803
             self.seen += [tuple(map(int, x)) for x in X]
-            costs = [[o.function(tuple(map(int, x))) for o in task.objectives] for x in X]
+            costs = [[o.function(tuple(map(int, x))) for o in problem.objectives] for x in X]
             out["F"] = np.array(costs, dtype=float)
 
     theirs = NSGA2(pop_size=8, **operators())
     problem = Same()
     theirs.setup(problem, seed=5, termination=("n_gen", 6))
     theirs.run()
-    ours, seen = Pymoo(task, NSGA2(pop_size=8, **operators()), seed=5), []
+    ours, seen = Pymoo(problem, NSGA2(pop_size=8, **operators()), seed=5), []
     for _ in range(6):
-        outcomes = [evaluate(architecture, task.objectives) for architecture in ours.ask()]
+        outcomes = [evaluate(architecture, problem.objectives) for architecture in ours.ask()]
         seen += [tuple(int(pick[1:]) for pick in o.architecture.values()) for o in outcomes]
         ours.tell(outcomes)
     assert seen == problem.seen
 
 
-def test_a_generation_is_told_once_all_of_it_is_known(task_of, grid):
-    task = task_of(grid(4, 4, 4))
-    whole, parts = (make("nsga2", task, 3) for _ in range(2))
+def test_a_generation_is_told_once_all_of_it_is_known(problem_of, grid):
+    problem = problem_of(grid(4, 4, 4))
+    whole, parts = (make("nsga2", problem, 3) for _ in range(2))
     for _ in range(4):
         asked = whole.ask()
         assert parts.ask() == asked
-        outcomes = [evaluate(architecture, task.objectives) for architecture in asked]
+        outcomes = [evaluate(architecture, problem.objectives) for architecture in asked]
         whole.tell(outcomes)
         parts.tell(outcomes[5:])
         assert parts.ask() == asked[:5]
         parts.tell(outcomes[4::-1])
 
 
-def test_a_first_generation_without_a_success_is_drawn_anew(task_of, grid):
-    task = task_of(grid(4, 4, 4, 4))
-    sampler = make("nsga2", task)
+def test_a_first_generation_without_a_success_is_drawn_anew(problem_of, grid):
+    problem = problem_of(grid(4, 4, 4, 4))
+    sampler = make("nsga2", problem)
     first = sampler.ask()
     sampler.tell([Failure(architecture, "broken") for architecture in first])
     second = sampler.ask()
     assert len(second) > 10 and second != first
-    sampler.tell([evaluate(architecture, task.objectives) for architecture in second])
+    sampler.tell([evaluate(architecture, problem.objectives) for architecture in second])
     assert len({*sampler.ask()}) == 20
 
 
-def test_a_small_space_is_exhausted_and_ends(task_of, grid):
-    task = task_of(grid(2, 3, 3))
+def test_a_small_space_is_exhausted_and_ends(problem_of, grid):
+    problem = problem_of(grid(2, 3, 3))
     for name in ("nsga2", "nsga3", "smsemoa"):
-        front = Front(task.columns)
-        outcomes = list(
-            sample(task.space, task.objectives, make(name, task), front, budget=size(task.choices))
-        )
-        assert {o.architecture for o in outcomes} == {*every(task.choices)}
-        sampler = make(name, task)
+        front = Front(problem.columns)
+        outcomes = list(sample(problem, make(name, problem), front, budget=size(problem.choices)))
+        assert {o.architecture for o in outcomes} == {*every(problem.choices)}
+        sampler = make(name, problem)
         for _ in range(30):
-            sampler.tell([evaluate(a, task.objectives) for a in sampler.ask()])
+            sampler.tell([evaluate(a, problem.objectives) for a in sampler.ask()])
         assert sampler.ask() == []
 
 
-def test_the_algorithm_is_copied_and_its_operators_are_kept(task_of, grid):
-    task = task_of(grid(4, 4, 4))
+def test_the_algorithm_is_copied_and_its_operators_are_kept(problem_of, grid):
+    problem = problem_of(grid(4, 4, 4))
 
     class Corner(FloatRandomSampling):
         def _do(self, problem, n_samples, *args, **kwargs):
@@ -152,32 +156,27 @@ def test_the_algorithm_is_copied_and_its_operators_are_kept(task_of, grid):
 
     algorithm = NSGA2(pop_size=6, sampling=Corner(), eliminate_duplicates=False)
     before = copy.deepcopy(algorithm.__dict__)
-    asked = Pymoo(task, algorithm).ask()
+    asked = Pymoo(problem, algorithm).ask()
     assert [tuple(a.values()) for a in asked] == [("o3", "o3", "o3")] * 6
     assert algorithm.__dict__.keys() == before.keys()
     assert algorithm.problem is None and algorithm.pop is None
 
 
-def test_warning_filters_are_left_as_they_were(task_of, grid):
+def test_warning_filters_are_left_as_they_were(problem_of, grid):
     """NSGA-III of pymoo switches all warnings off for good."""
-    task = task_of(grid(4, 4, 4))
+    problem = problem_of(grid(4, 4, 4))
     before = list(warnings.filters)
-    list(sample(task.space, task.objectives, make("nsga3", task), Front(task.columns), budget=60))
+    list(sample(problem, make("nsga3", problem), Front(problem.columns), budget=60))
     assert warnings.filters == before
 
 
-def test_logarithms_are_told(task_of, grid):
+def test_logarithms_are_told(problem_of, grid):
     tasks = [
-        task_of(grid(4, 4, 4), a=lambda p: np.exp(sum(p)), b=lambda p: 9.0 - sum(p), log=("a",)),
-        task_of(grid(4, 4, 4), a=lambda p: float(sum(p)), b=lambda p: 9.0 - sum(p)),
+        problem_of(grid(4, 4, 4), a=lambda p: np.exp(sum(p)), b=lambda p: 9.0 - sum(p), log=("a",)),
+        problem_of(grid(4, 4, 4), a=lambda p: float(sum(p)), b=lambda p: 9.0 - sum(p)),
     ]
     runs = [
-        [
-            o.architecture
-            for o in sample(
-                t.space, t.objectives, make("smsemoa", t, 4), Front(t.columns), budget=50
-            )
-        ]
+        [o.architecture for o in sample(t, make("smsemoa", t, 4), Front(t.columns), budget=50)]
         for t in tasks
     ]
     assert runs[0] == runs[1]
@@ -185,7 +184,7 @@ def test_logarithms_are_told(task_of, grid):
 
 def test_replace_draws_each_other_option_equally_often():
     picks = np.tile([0, 1, 2], (60_000, 1))
-    problem = Problem(n_var=3, xl=np.zeros(3, int), xu=np.array([1, 2, 3]), vtype=int)
+    problem = PymooProblem(n_var=3, xl=np.zeros(3, int), xu=np.array([1, 2, 3]), vtype=int)
     changed = Replace()._do(problem, picks, random_state=np.random.default_rng(0))
     for column, options in enumerate((2, 3, 4)):
         counts = Counter(changed[:, column].tolist())
@@ -205,19 +204,19 @@ def test_directions_are_as_many_as_fit_on_the_simplex(objectives, count):
     assert (directions >= 0).all()
 
 
-def test_something_else_is_refused(task_of, grid):
+def test_something_else_is_refused(problem_of, grid):
     with pytest.raises(TypeError, match="needs an algorithm of pymoo, got type"):
-        Pymoo(task_of(grid(2, 2)), NSGA2)
+        Pymoo(problem_of(grid(2, 2)), NSGA2)
 
 
-def test_age_moea_says_what_it_needs(task_of, grid, monkeypatch):
+def test_age_moea_says_what_it_needs(problem_of, grid, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("paretonas.samplers.pymoo.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="AGE-MOEA-II needs numba: pip install numba"):
-        make("agemoea2", task_of(grid(2, 2)))
+        make("agemoea2", problem_of(grid(2, 2)))
 
 
-def test_age_moea_is_compiled_before_it_thinks(task_of, grid, monkeypatch):
+def test_age_moea_is_compiled_before_it_thinks(problem_of, grid, monkeypatch):
     pytest.importorskip("numba")
     from pymoo.algorithms.moo.age2 import AGEMOEA2Survival
 
@@ -228,20 +227,22 @@ def test_age_moea_is_compiled_before_it_thinks(task_of, grid, monkeypatch):
         return compiled(front, p)
 
     monkeypatch.setattr(AGEMOEA2Survival, "pairwise_distances", staticmethod(distances))
-    task = task_of(grid(5, 4, 4, 4), a=lambda p: float(sum(p)), b=lambda p: 9.0 - sum(p) + p[0] % 2)
-    sampler = make("agemoea2", task)
+    problem = problem_of(
+        grid(5, 4, 4, 4), a=lambda p: float(sum(p)), b=lambda p: 9.0 - sum(p) + p[0] % 2
+    )
+    sampler = make("agemoea2", problem)
     assert len(called) == 1
     ready = list(compiled.signatures)
-    list(sample(task.space, task.objectives, sampler, Front(task.columns), budget=60))
+    list(sample(problem, sampler, Front(problem.columns), budget=60))
     assert len(called) > 1
     assert compiled.signatures == ready
 
 
-def test_a_steady_state_has_one_child_at_a_time(task_of, grid):
-    task = task_of(grid(5, 4, 4, 4))
-    sampler = make("nsga2-steady", task, 3)
+def test_a_steady_state_has_one_child_at_a_time(problem_of, grid):
+    problem = problem_of(grid(5, 4, 4, 4))
+    sampler = make("nsga2-steady", problem, 3)
     first = sampler.ask()
-    assert first == make("nsga2", task, 3).ask()
+    assert first == make("nsga2", problem, 3).ask()
     for _ in range(15):
-        sampler.tell([evaluate(architecture, task.objectives) for architecture in sampler.ask()])
+        sampler.tell([evaluate(architecture, problem.objectives) for architecture in sampler.ask()])
         assert len(sampler.ask()) == 1

@@ -7,8 +7,9 @@ import pytest
 
 from paretonas.front import Front
 from paretonas.point import Point
+from paretonas.problem import Problem
 from paretonas.samplers import base
-from paretonas.samplers.base import Failure, Ledger, Task, evaluate, sample
+from paretonas.samplers.base import Failure, Ledger, evaluate, sample
 from paretonas.samplers.random import Random
 from paretonas.space import Architecture, decode, every
 
@@ -27,64 +28,62 @@ class Script:
 
 
 @pytest.fixture
-def task(task_of, grid):
-    return task_of(grid(3, 3))
+def problem(problem_of, grid):
+    return problem_of(grid(3, 3))
 
 
-def at(task, *picks):
-    return decode(task.choices, picks)
+def at(problem, *picks):
+    return decode(problem.choices, picks)
 
 
-def run(task, sampler, budget, **options):
-    front, ledger = Front(task.columns), Ledger()
-    outcomes = list(
-        sample(task.space, task.objectives, sampler, front, budget=budget, ledger=ledger, **options)
-    )
+def run(problem, sampler, budget, **options):
+    front, ledger = Front(problem.columns), Ledger()
+    outcomes = list(sample(problem, sampler, front, budget=budget, ledger=ledger, **options))
     return outcomes, front, ledger
 
 
 # --- the bill -----------------------------------------------------------------------------------
 
 
-def test_outcomes_come_one_by_one_and_fill_the_front(task):
-    front = Front(task.columns)
-    running = sample(task.space, task.objectives, Random(task), front, budget=4)
+def test_outcomes_come_one_by_one_and_fill_the_front(problem):
+    front = Front(problem.columns)
+    running = sample(problem, Random(problem), front, budget=4)
     first = next(running)
     assert isinstance(first, Point) and first.architecture in front
-    assert len(task.objectives[0].asked) == 1
+    assert len(problem.objectives[0].asked) == 1
     assert len([first, *running]) == 4
 
 
 @pytest.mark.parametrize("budget", [1, 3, 4, 9])
-def test_the_budget_is_kept_also_within_a_batch(task, budget):
-    everything = [*every(task.choices)]
+def test_the_budget_is_kept_also_within_a_batch(problem, budget):
+    everything = [*every(problem.choices)]
     sampler = Script(everything[:3], everything[3:])
-    outcomes, _, ledger = run(task, sampler, budget)
+    outcomes, _, ledger = run(problem, sampler, budget)
     assert [o.architecture for o in outcomes] == everything[:budget]
-    assert ledger.evaluations == budget == len(task.objectives[0].asked)
+    assert ledger.evaluations == budget == len(problem.objectives[0].asked)
     assert [o for told in sampler.told for o in told] == outcomes
 
 
-def test_duplicates_are_free_told_again_and_counted(task):
-    a, b, c = at(task, 0, 0), at(task, 0, 1), at(task, 0, 2)
+def test_duplicates_are_free_told_again_and_counted(problem):
+    a, b, c = at(problem, 0, 0), at(problem, 0, 1), at(problem, 0, 2)
     sampler = Script([a, b, a], [a], [c, b])
-    outcomes, _, ledger = run(task, sampler, 3)
+    outcomes, _, ledger = run(problem, sampler, 3)
     assert [o.architecture for o in outcomes] == [a, b, c]
     assert (ledger.evaluations, ledger.duplicates) == (3, 3)
     assert [[o.architecture for o in told] for told in sampler.told] == [[a, b, a], [a], [c, b]]
     assert sampler.told[0][0] is sampler.told[1][0]
-    assert task.objectives[0].asked == [a, b, c]
+    assert problem.objectives[0].asked == [a, b, c]
 
 
-def test_failures_are_billed_told_and_kept_off_the_front(task_of, grid):
+def test_failures_are_billed_told_and_kept_off_the_front(problem_of, grid):
     def second(picks):
         if picks[0] == 0:
             raise RuntimeError("the device is off")
         return {1: math.nan, 2: math.inf}.get(picks[1], 1.0)
 
-    task = task_of(grid(2, 3), first=lambda p: 1.0, second=second)
-    sampler = Script([*every(task.choices)])
-    outcomes, front, ledger = run(task, sampler, 6)
+    problem = problem_of(grid(2, 3), first=lambda p: 1.0, second=second)
+    sampler = Script([*every(problem.choices)])
+    outcomes, front, ledger = run(problem, sampler, 6)
     assert [type(o) for o in outcomes] == [Failure] * 3 + [Point] + [Failure] * 2
     assert [o.reason for o in outcomes if isinstance(o, Failure)] == [
         *["RuntimeError: the device is off"] * 3,
@@ -92,20 +91,20 @@ def test_failures_are_billed_told_and_kept_off_the_front(task_of, grid):
         "second is inf",
     ]
     assert (ledger.evaluations, ledger.failures) == (6, 5)
-    assert [p.architecture for p in front] == [at(task, 1, 0)]
+    assert [p.architecture for p in front] == [at(problem, 1, 0)]
     assert sampler.told == [outcomes]
 
 
-def test_an_interrupt_is_no_failure(task_of, grid):
+def test_an_interrupt_is_no_failure(problem_of, grid):
     def stop(picks):
         raise KeyboardInterrupt
 
-    task = task_of(grid(2, 2), a=stop, b=sum)
+    problem = problem_of(grid(2, 2), a=stop, b=sum)
     with pytest.raises(KeyboardInterrupt):
-        run(task, Random(task), 2)
+        run(problem, Random(problem), 2)
 
 
-def test_seconds_go_to_who_spent_them(task_of, grid, monkeypatch):
+def test_seconds_go_to_who_spent_them(problem_of, grid, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(base.time, "perf_counter", lambda: clock[0])
 
@@ -113,7 +112,7 @@ def test_seconds_go_to_who_spent_them(task_of, grid, monkeypatch):
         clock[0] += 10.0
         return 1.0
 
-    task = task_of(grid(2, 2), a=slow, b=sum)
+    problem = problem_of(grid(2, 2), a=slow, b=sum)
 
     class Thinker(Script):
         def ask(self):
@@ -124,8 +123,8 @@ def test_seconds_go_to_who_spent_them(task_of, grid, monkeypatch):
             clock[0] += 0.1
             super().tell(outcomes)
 
-    everything = [*every(task.choices)]
-    ledger = run(task, Thinker(everything[:2], everything[2:3]), 4)[2]
+    everything = [*every(problem.choices)]
+    ledger = run(problem, Thinker(everything[:2], everything[2:3]), 4)[2]
     assert ledger.evaluation_seconds == pytest.approx(30.0)
     assert ledger.thinking_seconds == pytest.approx(3 * 1.0 + 2 * 0.1)  # the last ask found nothing
 
@@ -133,15 +132,15 @@ def test_seconds_go_to_who_spent_them(task_of, grid, monkeypatch):
 # --- where it ends ------------------------------------------------------------------------------
 
 
-def test_it_ends_when_nothing_is_proposed(task):
-    outcomes, _, _ = run(task, Script([at(task, 1, 1)], [], [at(task, 2, 2)]), 9)
+def test_it_ends_when_nothing_is_proposed(problem):
+    outcomes, _, _ = run(problem, Script([at(problem, 1, 1)], [], [at(problem, 2, 2)]), 9)
     assert len(outcomes) == 1
 
 
-def test_it_ends_when_only_known_ones_are_proposed(task, monkeypatch):
+def test_it_ends_when_only_known_ones_are_proposed(problem, monkeypatch):
     monkeypatch.setattr(base, "PATIENCE", 5)
-    a, b = at(task, 0, 0), at(task, 1, 0)
-    outcomes, _, ledger = run(task, Script([a], *[[a]] * 4, [b], *[[b]] * 50), 9)
+    a, b = at(problem, 0, 0), at(problem, 1, 0)
+    outcomes, _, ledger = run(problem, Script([a], *[[a]] * 4, [b], *[[b]] * 50), 9)
     assert [o.architecture for o in outcomes] == [a, b]
     assert ledger.duplicates == 4 + 5
 
@@ -150,30 +149,30 @@ def test_it_ends_when_only_known_ones_are_proposed(task, monkeypatch):
 
 
 @pytest.mark.parametrize("done", [0, 1, 4, 7])
-def test_a_run_goes_on_from_what_is_known(task_of, grid, done):
+def test_a_run_goes_on_from_what_is_known(problem_of, grid, done):
     def costly(picks):
         if picks == (1, 1):
             raise ValueError("broken")
         return float(picks[0])
 
     def fresh():
-        return task_of(grid(3, 3), a=costly, b=lambda p: -float(p[1]))
+        return problem_of(grid(3, 3), a=costly, b=lambda p: -float(p[1]))
 
     whole, front, ledger = run(fresh(), Random(fresh(), seed=2), 7)
-    task = fresh()
+    problem = fresh()
     known = {o.architecture: o for o in copy.deepcopy(whole[:done])}
-    again, front_again, ledger_again = run(task, Random(task, seed=2), 7, known=known)
+    again, front_again, ledger_again = run(problem, Random(problem, seed=2), 7, known=known)
     assert again == whole
     assert [*front] == [*front_again]
     assert ledger.evaluations == ledger_again.evaluations == 7
     assert ledger.failures == ledger_again.failures
-    assert task.objectives[0].asked == [o.architecture for o in whole[done:]]
+    assert problem.objectives[0].asked == [o.architecture for o in whole[done:]]
 
 
-def test_what_is_known_but_not_asked_for_is_not_billed(task):
-    known = {a: evaluate(a, task.objectives) for a in every(task.choices)}
-    outcomes, _, ledger = run(task, Script([at(task, 2, 2)]), 3, known=known)
-    assert outcomes == [known[at(task, 2, 2)]]
+def test_what_is_known_but_not_asked_for_is_not_billed(problem):
+    known = {a: evaluate(a, problem.objectives) for a in every(problem.choices)}
+    outcomes, _, ledger = run(problem, Script([at(problem, 2, 2)]), 3, known=known)
+    assert outcomes == [known[at(problem, 2, 2)]]
     assert ledger.evaluations == 1
 
 
@@ -181,64 +180,64 @@ def test_what_is_known_but_not_asked_for_is_not_billed(task):
 
 
 @pytest.mark.parametrize("budget", [0, -1, 10])
-def test_a_budget_outside_of_the_space_is_refused(task, budget):
+def test_a_budget_outside_of_the_space_is_refused(problem, budget):
     with pytest.raises(ValueError, match=f"must be from 1 to the 9 architectures .* got {budget}"):
-        run(task, Random(task), budget)
+        run(problem, Random(problem), budget)
 
 
-def test_a_front_of_other_objectives_is_refused(task):
+def test_a_front_of_other_objectives_is_refused(problem):
     with pytest.raises(ValueError, match="the front has up, other, the objectives are up, down"):
-        list(sample(task.space, task.objectives, Random(task), Front(["up", "other"]), budget=1))
+        list(sample(problem, Random(problem), Front(["up", "other"]), budget=1))
 
 
-def test_an_architecture_of_another_space_is_refused(task):
+def test_an_architecture_of_another_space_is_refused(problem):
     with pytest.raises(ValueError, match="has no option 'o7'"):
-        run(task, Script([Architecture({"c0": "o7", "c1": "o0"})]), 2)
+        run(problem, Script([Architecture({"c0": "o7", "c1": "o0"})]), 2)
 
 
-def test_a_class_in_the_place_of_a_sampler_is_refused(task):
-    with pytest.raises(TypeError, match=r"got a class: write Random\(task, seed=0\)"):
-        run(task, Random, 2)
+def test_a_class_in_the_place_of_a_sampler_is_refused(problem):
+    with pytest.raises(TypeError, match=r"got a class: write Random\(problem, seed=0\)"):
+        run(problem, Random, 2)
 
 
-def test_what_is_no_architecture_is_refused(task):
+def test_what_is_no_architecture_is_refused(problem):
     with pytest.raises(TypeError, match=r"asks for Architecture\(\.\.\.\), got dict"):
-        run(task, Script([{"c0": "o1", "c1": "o0"}]), 2)
+        run(problem, Script([{"c0": "o1", "c1": "o0"}]), 2)
 
 
-def test_a_task_refuses_objectives_that_are_missing_or_twice(task):
-    up, down = task.objectives
+def test_a_task_refuses_objectives_that_are_missing_or_twice(problem):
+    up, down = problem.objectives
     with pytest.raises(ValueError, match=r"at least one objective, each once, got \[\]"):
-        Task(task.space, ())
+        Problem(problem.space, ())
     with pytest.raises(ValueError, match=r"each once, got \['up', 'up'\]"):
-        Task(task.space, (up, up))
+        Problem(problem.space, (up, up))
     with pytest.raises(ValueError, match="no objective is called 'dwon'; did you mean 'down'"):
-        Task(task.space, (up, down), log=("dwon",))
+        Problem(problem.space, (up, down), log=("dwon",))
     with pytest.raises(ValueError, match="no objective is called 'ups'; did you mean 'up'"):
-        Task(task.space, (up, down), free=("ups",))
+        Problem(problem.space, (up, down), free=("ups",))
 
 
 # --- costs --------------------------------------------------------------------------------------
 
 
-def test_costs_are_in_the_order_of_columns_and_logarithms_where_wanted(task_of, grid):
-    task = task_of(grid(2, 2), a=sum, b=sum, log=("b",))
-    costs = task.costs([{"b": math.e, "a": 2.0}, {"a": -1.0, "b": 1.0}])
+def test_costs_are_in_the_order_of_columns_and_logarithms_where_wanted(problem_of, grid):
+    problem = problem_of(grid(2, 2), a=sum, b=sum, log=("b",))
+    costs = problem.costs([{"b": math.e, "a": 2.0}, {"a": -1.0, "b": 1.0}])
     assert costs.tolist() == [[2.0, 1.0], [-1.0, 0.0]]
-    assert task.costs([]).shape == (0, 2)
+    assert problem.costs([]).shape == (0, 2)
 
 
-def test_a_negated_gain_keeps_its_order_under_the_logarithm(task_of, grid):
-    task = task_of(grid(2, 2), minus_gain=sum, log=("minus_gain",))
-    costs = task.costs([{"minus_gain": -4.0}, {"minus_gain": -2.0}])[:, 0]
+def test_a_negated_gain_keeps_its_order_under_the_logarithm(problem_of, grid):
+    problem = problem_of(grid(2, 2), minus_gain=sum, log=("minus_gain",))
+    costs = problem.costs([{"minus_gain": -4.0}, {"minus_gain": -2.0}])[:, 0]
     assert costs.tolist() == pytest.approx([-math.log(4), -math.log(2)])
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (-1.0, 1.0)])
-def test_a_logarithm_needs_one_sign(task_of, grid, values):
-    task = task_of(grid(2, 2), a=sum, log=("a",))
+def test_a_logarithm_needs_one_sign(problem_of, grid, values):
+    problem = problem_of(grid(2, 2), a=sum, log=("a",))
     low, high = values
     with pytest.raises(
         ValueError, match=f"positive throughout, but a goes from {low:g} to {high:g}"
     ):
-        task.costs([{"a": value} for value in values])
+        problem.costs([{"a": value} for value in values])

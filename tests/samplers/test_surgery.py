@@ -11,8 +11,9 @@ from scipy import integrate, optimize, stats
 
 from paretonas.cell import EdgeCell
 from paretonas.front import Front
+from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks, probabilities
-from paretonas.samplers import Failure, Task, sample
+from paretonas.samplers import Failure, sample
 from paretonas.samplers._climb import climb, neighbors
 from paretonas.samplers._design import first_design
 from paretonas.samplers._features import Features
@@ -423,7 +424,7 @@ def conflict(picks):
 
 def run(space, sampler, budget):
     front = Front(space.columns)
-    return list(sample(space, space.objectives, sampler, front, budget=budget)), front
+    return list(sample(Problem(space), sampler, front, budget=budget)), front
 
 
 def fraction(space, front, log=()):
@@ -438,23 +439,23 @@ def made():
 
 
 def test_it_is_far_ahead_of_random_and_of_ridge(made):
-    task = Task(made, made.objectives)
+    problem = Problem(made)
     own, ridge = (
-        [fraction(made, run(made, kind(task, seed=seed), 24)[1]) for seed in range(3)]
+        [fraction(made, run(made, kind(problem, seed=seed), 24)[1]) for seed in range(3)]
         for kind in (Surgery, Ridge)
     )
-    chance = [fraction(made, run(made, _random(task, seed), 24)[1]) for seed in range(10)]
+    chance = [fraction(made, run(made, _random(problem, seed), 24)[1]) for seed in range(10)]
     assert np.mean(own) > 0.95 and min(own) > np.mean(chance) and np.mean(own) > np.mean(ridge)
 
 
-def _random(task, seed):
+def _random(problem, seed):
     from paretonas.samplers.random import Random
 
-    return Random(task, seed=seed)
+    return Random(problem, seed=seed)
 
 
 def test_it_asks_for_nothing_twice_and_for_nothing_dead(made):
-    outcomes, _ = run(made, Surgery(Task(made, made.objectives), seed=1), 40)
+    outcomes, _ = run(made, Surgery(Problem(made), seed=1), 40)
     names = [STRUCTURE.canonical(outcome.architecture) for outcome in outcomes]
     assert len({outcome.architecture for outcome in outcomes}) == 40
     assert all(names)
@@ -469,7 +470,7 @@ def test_once_equal_functions_cost_the_same_it_asks_for_no_more_of_them():
         return conflict(first)
 
     space = table(cost)
-    outcomes, _ = run(space, Surgery(Task(space, space.objectives), seed=0), 40)
+    outcomes, _ = run(space, Surgery(Problem(space), seed=0), 40)
     names = [STRUCTURE.canonical(outcome.architecture) for outcome in outcomes]
     assert len(names) - len(set(names)) <= 1
 
@@ -479,14 +480,14 @@ def test_it_learns_where_evaluations_fail():
         return (np.nan, np.nan) if picks[0] == 0 else conflict(picks)
 
     space = table(cost)
-    outcomes, _ = run(space, Surgery(Task(space, space.objectives), seed=0), 40)
+    outcomes, _ = run(space, Surgery(Problem(space), seed=0), 40)
     failed = [isinstance(outcome, Failure) for outcome in outcomes]
     assert sum(failed[20:]) <= 4
 
 
 def test_it_exhausts_a_small_space_and_then_asks_for_nothing():
     space = table(lambda p: (p[0] - p[1], p[1] + p[2]), PLAIN, structure=None)
-    sampler = Surgery(Task(space, space.objectives), seed=0)
+    sampler = Surgery(Problem(space), seed=0)
     outcomes, front = run(space, sampler, 18)
     assert len({outcome.architecture for outcome in outcomes}) == 18
     assert fraction(space, front) == pytest.approx(1)
@@ -495,9 +496,9 @@ def test_it_exhausts_a_small_space_and_then_asks_for_nothing():
 
 def test_it_takes_three_objectives_logarithms_batches_and_any_solver():
     space = table(lambda p: (*conflict(p), 1.0 + smooth(p)), columns=("error", "ms", "params"))
-    task = Task(space, space.objectives, log=("ms", "params"))
+    problem = Problem(space, log=("ms", "params"))
     for solver in (MGDA(), SmoothTchebycheff()):
-        sampler = Surgery(task, seed=0, solver=solver, batch=3)
+        sampler = Surgery(problem, seed=0, solver=solver, batch=3)
         outcomes, _ = run(space, sampler, 17)
         assert len(outcomes) == 17
         asked = sampler.ask()
@@ -514,8 +515,8 @@ def test_a_free_objective_is_looked_up(made):
             asked.append(architecture)
             return made.objectives[1].exact(architecture)
 
-    task = Task(made, (made.objectives[0], Watched()), free=("ms",))
-    _, front = run(made, Surgery(task, seed=0), 20)
+    problem = Problem(made, (made.objectives[0], Watched()), free=("ms",))
+    _, front = run(made, Surgery(problem, seed=0), 20)
     assert len(asked) > 100 and fraction(made, front) > 0.95
 
 
@@ -532,15 +533,15 @@ def test_a_free_objective_is_differentiated_in_double_precision(made):
             seen.append(probabilities.dtype)
             return 1e60 * probabilities.sum(-1)
 
-    task = Task(made, (made.objectives[0], Dear()), free=("ms",))
-    outcomes, _ = run(made, Surgery(task, seed=0), 12)
+    problem = Problem(made, (made.objectives[0], Dear()), free=("ms",))
+    outcomes, _ = run(made, Surgery(problem, seed=0), 12)
     assert len(outcomes) == 12
     assert set(seen) == {torch.float64}
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(made):
-    task = Task(made, made.objectives)
-    runs = [run(made, Surgery(task, seed=seed), 14)[0] for seed in (0, 0, 1)]
+    problem = Problem(made)
+    runs = [run(made, Surgery(problem, seed=seed), 14)[0] for seed in (0, 0, 1)]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -549,11 +550,11 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(made):
 )
 def test_settings_that_cannot_be_are_refused(made, settings, message):
     with pytest.raises(ValueError, match=message):
-        Surgery(Task(made, made.objectives), **settings)
+        Surgery(Problem(made), **settings)
 
 
 def test_what_is_new_leaves_out_what_is_known(made):
-    known = Known(Task(made, made.objectives))
+    known = Known(Problem(made))
     assert known.new([(0,) * 5, (0,) * 5]) == [(0,) * 5]
     known.add(Failure(decode(CELL, (0,) * 5), "broken"))
     assert known.new([(0,) * 5]) == [] and len(known) == 1
@@ -566,7 +567,7 @@ def test_on_a_real_table_it_keeps_its_promise(shared_data):
         ["cifar10_valid_error_200ep", "latency_edgegpu_ms"],
         where="connected",
     )
-    front = run(space, Surgery(Task(space, space.objectives), seed=0), 30)[1]
+    front = run(space, Surgery(Problem(space), seed=0), 30)[1]
     low, high = (f(space.costs[space.allowed], axis=0) for f in (np.min, np.max))
     true = moocore.hypervolume((space.costs[space.allowed] - low) / (high - low), ref=[1, 1])
     points = np.array([[p.objectives[c] for c in space.columns] for p in front])

@@ -16,7 +16,7 @@ from paretonas.solvers import GradDrop, LinearScalarization, RandomWeights
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.conformance import Claims, check_solver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Boasting(Changed):
     """The certificate is that of another direction."""
 
     def of(self, direction, jacobian):
-        problem = Problem(jacobian)
+        problem = GradientProblem(jacobian)
         weights = np.eye(problem.m)[:1].repeat(problem.r, 0)
         return replace(direction, certificate=Certificate(problem, weights))
 

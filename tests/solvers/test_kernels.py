@@ -16,7 +16,7 @@ from paretonas.gradients.gram import Gram
 from paretonas.solvers.kernels import nnqp
 from paretonas.solvers.kernels.min_norm import min_norm, min_norm_residual
 from paretonas.solvers.kernels.nnqp import kkt_residual, nonnegative_qp
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 SEEDS = st.integers(0, 10**6)
 
@@ -276,7 +276,7 @@ def test_min_norm_residual_sees_a_wrong_answer():
 def test_gram_has_no_scale(scale):
     rows = torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=torch.float64)
     factors = torch.tensor([[scale], [1.0]], dtype=torch.float64)
-    gram = Problem(rows * factors).gram
+    gram = GradientProblem(rows * factors).gram
     assert isinstance(gram, Gram)
     assert gram.cosines[0, 0, 1] == pytest.approx(0.8, rel=1e-12)
     np.testing.assert_allclose(gram.norms[0], [5 * scale, 2.0], rtol=1e-12)

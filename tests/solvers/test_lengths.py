@@ -34,7 +34,7 @@ from paretonas.solvers import (
     Weighted,
 )
 from paretonas.solvers.base import WeightingSolver
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 
 WIDE = torch.float64
 N = 4
@@ -157,7 +157,7 @@ def test_the_method_alone_keeps_its_limit(method):
         for rows, values in steps:
             vector = build()(rows, values).vector
             assert vector.norm() <= (1 + 1e-5) * limit(rows, values)
-            seen = build().longest(Problem(rows, values))
+            seen = build().longest(GradientProblem(rows, values))
             assert vector.norm() <= (1 + 1e-5) * seen[0]
 
     hold()
@@ -174,7 +174,7 @@ def test_every_solver_is_within_what_it_calls_longest_and_so_is_what_wraps_it(bu
             steps = torch.randn(12, m, N, dtype=WIDE)
             steps *= 10 ** torch.empty(12, m, 1, dtype=WIDE).uniform_(-6, 6)
             for rows, now, direction in directions(solver, [(rows, values(m)) for rows in steps]):
-                longest = inner.longest(Problem(rows, now))[0]
+                longest = inner.longest(GradientProblem(rows, now))[0]
                 assert direction.vector.norm() <= (1 + 1e-5) * longest
 
 

@@ -22,7 +22,7 @@ from paretonas.solvers.moving_average import MovingAverage
 from paretonas.solvers.nash_mtl import NashMTL
 from paretonas.solvers.normalized import Normalized
 from paretonas.solvers.preconditioned import Preconditioned, divisor_of
-from paretonas.solvers.problem import Problem
+from paretonas.solvers.problem import GradientProblem
 from paretonas.solvers.uncertainty import UncertaintyWeighting
 from paretonas.solvers.weighted import Weighted
 
@@ -210,7 +210,7 @@ class Signs:
     weighs: bool = False
 
     def __call__(self, jacobian, values=None, state=None, *, out=None):
-        problem = Problem(jacobian, values)
+        problem = GradientProblem(jacobian, values)
         vector = jacobian.sign().sum(-2) + jacobian.sum(-2)
         weights = torch.ones(jacobian.shape[:-1], dtype=jacobian.dtype) if self.weighs else None
         rows = problem.rows.dense()
@@ -441,10 +441,10 @@ def test_rows_turned_apart_stay_so_in_a_metric(scaled):
     torch.manual_seed(0)
     jacobian, metric = torch.randn(3, 5, dtype=torch.float64), torch.rand(5).double() + 0.1
     factors = np.array([[1.0, 2.0, 3.0]]) if scaled else np.ones((1, 3))
-    plain = Problem(jacobian).with_metric(metric).scaled(factors)
+    plain = GradientProblem(jacobian).with_metric(metric).scaled(factors)
     for turned in (
-        Problem(jacobian).lifted().scaled(factors).with_metric(metric),
-        Problem(jacobian).scaled(factors).lifted().with_metric(metric),
+        GradientProblem(jacobian).lifted().scaled(factors).with_metric(metric),
+        GradientProblem(jacobian).scaled(factors).lifted().with_metric(metric),
     ):
         np.testing.assert_allclose(turned.gram.norms, plain.gram.norms, rtol=1e-14)
         turns = turned.gram.cosines / plain.gram.cosines - 1
