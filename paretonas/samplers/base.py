@@ -22,6 +22,7 @@ PATIENCE = 300  # proposals in a row that were all known, after which a sampler 
 
 
 Outcome = Point | Failure
+"""What an evaluation ends in."""
 
 
 @runtime_checkable

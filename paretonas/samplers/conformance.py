@@ -17,6 +17,8 @@ from paretonas.point import Failure
 from paretonas.samplers.base import Outcome, Sampler, Task, evaluate, sample
 from paretonas.space import Architecture, Choice, encode, size
 
+__all__ = ["check_sampler"]
+
 Make = Callable[[Task, int], Sampler]
 Cost = Callable[[int, tuple[int, ...]], float]  # of an objective's number and the picks
 
