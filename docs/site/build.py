@@ -135,7 +135,8 @@ def navigation(groups: dict[str, dict[str, Path]], modules: list[str]) -> str:
     for group, places in groups.items():
         inner: list[object] = [{title: str(path)} for title, path in places.items()]
         if Path(f"{REFERENCE}.md") in places.values():
-            inner += [{module: f"{REFERENCE}/{module}.md"} for module in modules]
+            titles = {module: module.removeprefix("paretonas.") for module in modules}
+            inner += [{title: f"{REFERENCE}/{name}.md"} for name, title in titles.items()]
         tree.append({group: inner})
     return toml(tree)
 
