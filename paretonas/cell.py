@@ -13,6 +13,8 @@ from .space import Choice
 if TYPE_CHECKING:
     import networkx as nx
 
+__all__ = ["EdgeCell"]
+
 DEAD = frozenset({"none", "zero", "zeroize", "null"})
 IDENTITY = frozenset({"skip", "skip_connect", "identity", "id"})
 

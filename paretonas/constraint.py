@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+__all__ = ["Constraint"]
+
 # Each unit as (what it measures, its size in the smallest unit of that kind).
 _UNITS = {
     "ns": ("time", 1),

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+__all__ = ["Data", "Preprocessing", "Split", "split"]
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -86,6 +88,10 @@ class Split:
 
     Any floating type will do: a network is given the inputs in its own. Labels are kept as int64.
 
+    Attributes:
+        inputs: (n, ...), finite, of a floating type.
+        labels: (n,), integers from 0.
+
     Raises:
         ValueError: no examples, lengths that differ, NaN or infinity, a negative label.
         TypeError: inputs that are not floating, or labels that are not integers.
@@ -135,6 +141,9 @@ class Data:
     """What a search needs: `train` fits weights, `valid` decides, `test` is only reported.
 
     Attributes:
+        train: what weights are fitted to.
+        valid: what the search decides by.
+        test: what is only reported.
         classes: how many classes there are; by default one more than the largest training label.
         preprocessing: how the inputs were made from raw ones, if that is told.
 

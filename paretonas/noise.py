@@ -15,6 +15,8 @@ from paretonas.front import Front
 from paretonas.point import Point
 from paretonas.space import Architecture, nearest
 
+__all__ = ["Measurements"]
+
 Spread = float | Callable[[Point], float]
 
 _TRUST = 4  # the spread of all architectures counts as much as so many repeats of one's own

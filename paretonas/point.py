@@ -11,7 +11,10 @@ from types import MappingProxyType
 
 from paretonas.space import Architecture
 
-Cell = str | int | float  # what a table of points holds
+__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Point"]
+
+Cell = str | int | float
+"""What a table of points holds."""
 NAME = "made of letters, digits, '_', '.' and '-'"  # what an id is; it names files, too
 
 
@@ -103,7 +106,12 @@ FAILING = (Exception, SystemExit)
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be evaluated, and why: an architecture, or the one pick that is to blame."""
+    """What could not be evaluated, and why: an architecture, or the one pick that is to blame.
+
+    Attributes:
+        architecture: one pick for each choice, or the one pick.
+        reason: what happened, in one line.
+    """
 
     architecture: Architecture
     reason: str

@@ -16,6 +16,19 @@ from torch.nn import functional
 
 from .space import Choice
 
+__all__ = [
+    "Gates",
+    "gumbel_softmax",
+    "one_hot",
+    "one_hot_picks",
+    "picks_of",
+    "probabilities",
+    "reinmax",
+    "sizes_of",
+    "softmax",
+    "straight_through",
+]
+
 
 class Gates(Protocol):
     """Turns alpha (..., K) into gates (..., K) that sum to 1 within each choice."""

@@ -26,6 +26,8 @@ from paretonas.front import Front
 from paretonas.point import NAME, Cell, Failure, Point, is_name, number_or_word
 from paretonas.space import Architecture
 
+__all__ = ["Run"]
+
 ABOUT = "run.json"  # what was asked, in the folder of a run
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+__all__ = ["ConflictAwareLR"]
+
 
 class ConflictAwareLR(LRScheduler):
     """Take smaller steps while gradients conflict, and return to full ones in harmony.

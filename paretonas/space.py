@@ -10,6 +10,19 @@ from difflib import get_close_matches
 from random import Random
 from typing import Protocol, runtime_checkable
 
+__all__ = [
+    "Architecture",
+    "Choice",
+    "SearchSpace",
+    "decode",
+    "draw",
+    "encode",
+    "every",
+    "nearest",
+    "neighbors",
+    "size",
+]
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -200,6 +200,29 @@ def test_a_command_of_an_experiment_names_a_script_that_is_there():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_command_can_be_pasted_whatever_environment_is_active(page):
+    """It begins with ``.venv/bin/``; ``paretonas search`` alone is a name."""
+    prose = re.sub(r"^```.*\n(?:.*\n)*?```$", "", page.read_text(), flags=re.MULTILINE)
+    lines = [line for _, code in blocks(page, "(?:sh|bash)") for line in code.splitlines()]
+    for command in [*lines, *re.findall("`([^`]+)`", prose)]:
+        if re.match(r"(paretonas|python3?|pip|pytest|mypy)\s", command):
+            assert re.match(r"paretonas \w+$|python3 -m venv ", command), command
+
+
+def test_no_two_pages_write_the_same_file():
+    written: dict[str, str] = {}
+    for page in PAGES:
+        found = blocks(page, "(?:sh|python)")
+        code = "".join(code for _, code in found)
+        names = [mark.removeprefix("run ") for mark, _ in found if mark.startswith("run ")]
+        names += re.findall(r"--out (\S+)", code)
+        names += re.findall(r"""(?:write|save|open|Path)\(["']([\w.]+)["']""", code)
+        for name in {name.partition(".")[0] for name in names}:
+            place = page.relative_to(ROOT).as_posix()
+            assert written.setdefault(name, place) == place, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_their_options_exist(page, capsys):
     text = page.read_text().replace("\\\n", " ")
     for command in re.findall(
@@ -245,7 +268,9 @@ def test_the_network_of_ones_own_is_found_by_the_command_of_its_page(tmp_path, m
     page = ROOT / "docs" / "your-own-network.md"
     ((_, code),) = (block for block in blocks(page, "python") if "my_file.py" in block[0])
     (tmp_path / "my_file.py").write_text(code)
-    search, again, export = re.findall("^paretonas (.*)", page.read_text(), re.MULTILINE)
+    search, again, export = re.findall(
+        r"^\.venv/bin/paretonas (.*)", page.read_text(), re.MULTILINE
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "my_file", raising=False)

@@ -41,7 +41,6 @@ from paretonas.gradient_search.plan import Plan
 from paretonas.gradient_search.search import search
 from paretonas.nn import Supernet
 from paretonas.objectives.calibration import rank_correlation
-from paretonas.problem import Problem
 from paretonas.relaxation import one_hot, probabilities, sizes_of
 from paretonas.runs import Run
 
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
     for seed, name, steps in product(range(settings.seeds), truths, settings.supernet_steps):
         about: Row = {"space": name, "supernet_steps": steps, "seed": seed}
         print(about, flush=True)
-        found, ranking = compare(Problem(truths[name], steps), seed)
+        found, ranking = compare(truths[name], steps, seed, settings)
         results += [about | row for row in found]
         rankings.append(about | ranking)
         frame, ranked = pd.DataFrame(results).round(5), pd.DataFrame(rankings).round(4)

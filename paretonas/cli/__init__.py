@@ -16,8 +16,6 @@ from paretonas._lock import NoLockWarning
 from paretonas.cli.commands import app
 from paretonas.point import FailureWarning
 
-__all__ = ["main"]
-
 _WARNINGS = (
     DamagedLineWarning,
     FailureWarning,

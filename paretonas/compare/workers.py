@@ -36,7 +36,13 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Broken:
-    """A run that ended in an exception, and what it said."""
+    """A run that ended in an exception, and what it said.
+
+    Attributes:
+        method: the name of the method.
+        seed: the seed of the run.
+        reason: the kind of the exception and its message, in one line.
+    """
 
     method: str
     seed: int

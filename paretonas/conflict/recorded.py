@@ -36,7 +36,8 @@ class Recorded:
     1    1   2.0     0.2           0.2
     """
 
-    needs_gradients: ClassVar[bool] = True  # the recorder does, whatever the solver
+    needs_gradients: ClassVar[bool] = True
+    """The recorder needs them, whatever the solver."""
     inner: Solver
     recorder: Recorder
 

@@ -23,7 +23,13 @@ BLOCK_SECONDS = 3e-4  # short, so that few blocks are interrupted on a machine t
 
 @dataclass(frozen=True)
 class Measurement:
-    """A latency in milliseconds: the median over blocks, and their interquartile range."""
+    """A latency: the median over blocks of runs, and how far the blocks are apart.
+
+    Attributes:
+        median_ms: milliseconds of one run, the median over the blocks.
+        spread_ms: milliseconds between the quartiles of the blocks.
+        blocks: how many blocks were timed.
+    """
 
     median_ms: float
     spread_ms: float

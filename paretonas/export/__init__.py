@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "Exported", "export"]
 
 FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
+"""What `export` writes, by the name of the format."""
 
 sys.modules[__name__].__class__ = CallablePackage
 

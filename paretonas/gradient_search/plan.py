@@ -16,6 +16,10 @@ DEFAULT_STEPS = 4500
 class Budget:
     """Weight steps, or seconds; by default as many steps as a small space needs.
 
+    Attributes:
+        steps: steps of training, on every machine the same; None with a budget in seconds.
+        seconds: wall clock, everything included; None with a budget in steps.
+
     Raises:
         ValueError: a number that is not positive, or seconds without end.
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+__all__ = ["differentiate"]
+
 Row = list[Tensor | None]
 """One gradient per tensor, None where the loss does not reach it."""
 

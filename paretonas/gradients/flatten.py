@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+__all__ = ["flatten", "unflatten"]
+
 
 def flatten(
     tensors: Iterable[Tensor | None], parameters: Sequence[Tensor], batch: tuple[int, ...] = ()

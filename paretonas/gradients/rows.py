@@ -20,6 +20,8 @@ from torch._utils import _flatten_dense_tensors
 
 from paretonas.gradients.kind import FLOATS, check_kind
 
+__all__ = ["Jacobian"]
+
 SMALL = 2**16  # numbers of one ray up to which the rows are brought to the host as a whole
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}
 PACK = 2**16  # columns that are brought together at once, so that the copy stays in the cache

@@ -51,6 +51,9 @@ class OneOf(Chooser):
 
     >>> block = OneOf({"conv3": nn.Conv2d(8, 8, 3, padding=1), "skip": nn.Identity()})
 
+    Attributes:
+        options: the modules, by the name of the option.
+
     Raises:
         ShapeError: in a forward pass through a mixture, where the options' shapes differ.
     """
@@ -60,6 +63,7 @@ class OneOf(Chooser):
         self.options = nn.ModuleDict(options)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the pick; under a mixture run all options and add their outputs, weighted."""
         gate = self.gated()
         if isinstance(gate, int):
             return self._run(self.option_names[gate], x)
@@ -99,6 +103,7 @@ class Depth(Chooser):
         self.at_least = at_least
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run as many blocks as are picked; under a mixture run all and weigh each end."""
         gate = self.gated()
         if isinstance(gate, int):
             for block in self.blocks[: self.at_least + gate]:
@@ -131,6 +136,9 @@ class Width(Chooser):
     >>> stem = paretonas.nn.Conv2d(1, width, 3)
 
     Under a mixture all channels run, each weighted by the probability that it exists.
+
+    Attributes:
+        widths: the numbers of channels, increasing.
     """
 
     def __init__(self, *widths: int) -> None:

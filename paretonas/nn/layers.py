@@ -13,6 +13,7 @@ from .choices import Width
 from .extraction import Extracted, Extraction
 
 Channels = int | Width
+"""A number of channels or features, or a choice of it."""
 
 
 def _most(channels: Channels) -> int:
@@ -158,7 +159,11 @@ class Conv2d(_Conv):
 
 
 class Linear(Elastic):
-    """`torch.nn.Linear` whose features may be a `Width`."""
+    """`torch.nn.Linear` whose features may be a `Width`.
+
+    Attributes:
+        weight: (most output features, most input features); a pick uses its upper left corner.
+    """
 
     weight: nn.Parameter
 
@@ -172,6 +177,7 @@ class Linear(Elastic):
         return self.weight[:outputs, :inputs], None if self.bias is None else self.bias[:outputs]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map inputs (..., input features) with the weights of the picked features."""
         return self._masked(functional.linear(x, *self._slices()), -1)
 
     def _plain(self) -> tuple[nn.Module, dict[str, Tensor]]:

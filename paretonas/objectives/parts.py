@@ -23,6 +23,8 @@ from ..point import FAILING, FailureWarning
 from ..probe import Probe
 from ..space import Architecture
 
+__all__ = ["observer"]
+
 MOST_COMBINATIONS = 64  # of picks inside one part, unless it is a single layer
 
 

@@ -17,12 +17,10 @@ from ..devices.timer import measure_in_turn, repeated
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
 from ..training.forward import handed, seeded
-from .calibration import Calibration, calibrate, rank_correlation
+from .calibration import Calibration, calibrate
 from .cost_table import CostTable, Slot
 from .parts import NetworkTrace, observer, part_paths
 from .tabulate import Dependence, slots, tabulate
-
-__all__ = ["profile", "rank_correlation"]
 
 Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]

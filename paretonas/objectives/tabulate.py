@@ -20,6 +20,8 @@ import torch
 from ..space import Architecture, Choice, decode
 from .cost_table import CostTable, Slot
 
+__all__ = ["cost_table"]
+
 Picks = tuple[int, ...]
 Values = Mapping[str, Hashable]  # slot -> value; a slot that is not there has the value None
 

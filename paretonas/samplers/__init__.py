@@ -48,7 +48,7 @@ _HOMES = {
     "tpe": "optuna",
 }
 
-__all__ = ["Failure", "Ledger", "Outcome", "Sampler", "Task", "sample", *_HOMES]
+__all__ = ["Failure", "Ledger", "Outcome", "Sampler", "sample", *_HOMES]
 
 
 def __getattr__(name: str) -> object:

@@ -18,7 +18,9 @@ PATIENCE = 300  # proposals in a row that were all known, after which a sampler 
 
 
 Outcome = Point | Failure
-Maker = Callable[[Problem, int], "Sampler"]  # of a method: from a problem and a seed
+"""What an evaluation ends in."""
+Maker = Callable[[Problem, int], "Sampler"]
+"""Makes the sampler of a method from a problem and a seed."""
 
 
 @runtime_checkable

@@ -18,6 +18,8 @@ from paretonas.problem import Problem
 from paretonas.samplers.base import Maker, Outcome, Sampler, evaluate, sample
 from paretonas.space import Architecture, Choice, encode, size
 
+__all__ = ["check_sampler"]
+
 Cost = Callable[[int, tuple[int, ...]], float]  # of an objective's number and the picks
 
 

@@ -28,6 +28,8 @@ from paretonas.problem import Problem
 from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, decode
 
+__all__ = ["Pymoo", "agemoea2", "nsga2", "nsga2_steady", "nsga3", "operators", "smsemoa"]
+
 LOST = 1e30  # the costs of a failure, told to an algorithm that knows no constraints
 
 

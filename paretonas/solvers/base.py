@@ -25,6 +25,8 @@ from paretonas.gradients.rows import Jacobian, like, weighted_sum, weights_like
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
 from paretonas.solvers.problem import GradientProblem, Sum
 
+__all__ = ["Answer", "Direction", "Solver", "Weighting", "WeightingSolver"]
+
 Looks = tuple[list[float], list[float]]
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
 CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles

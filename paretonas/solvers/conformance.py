@@ -17,6 +17,8 @@ from paretonas.gradients.rows import Jacobian
 from paretonas.solvers.base import Direction, Solver
 from paretonas.solvers.mgda import MGDA
 
+__all__ = ["Claims", "check_solver"]
+
 Rows = Float[Tensor, "m n"]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 NEARLY_STATIONARY = 1e-5  # gap below which a direction may be nothing but rounding

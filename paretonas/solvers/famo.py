@@ -27,7 +27,7 @@ class FAMO(WeightingSolver):
     z_i / D_i, scaled to sum 1. After the step, what each log D_i fell by is the gradient that the
     logits learn from. Looks at values only, so one backward pass does; may conflict.
 
-    The change must be measured on the *same* batch before and after the step::
+    The change must be measured on the *same* batch before and after the step:
 
         direction = solver(jacobian, values, state)
         ...  # take the step

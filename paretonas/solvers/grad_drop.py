@@ -104,7 +104,7 @@ class GradDrop:
         sign(x) * g_i: above 0 where larger activations would raise the loss. One coin per feature
         picks a sign, with the odds above, and the tasks whose pull has the other sign lose their
         gradient in this feature, that of all examples. Everything after the first dimension counts
-        as features. The returned solver is for this step only::
+        as features. The returned solver is for this step only:
 
             backward_through(losses, features, solver=GradDrop().on(features))
 

@@ -15,6 +15,8 @@ from paretonas.gradients.kind import check_kind
 from paretonas.gradients.rows import Jacobian, Rows
 from paretonas.solvers.kernels.min_norm import min_norm
 
+__all__ = ["GradientProblem"]
+
 LIFT = 1e-12  # share of a dimension of its own that a row gets where its angles are impossible
 
 

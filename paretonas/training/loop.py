@@ -43,7 +43,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Score:
-    """How a network does on a split: mean cross-entropy in nats, error in percent."""
+    """How a network does on a split.
+
+    Attributes:
+        loss: mean cross-entropy, in nats.
+        error_percent: wrong answers of 100.
+    """
 
     loss: float
     error_percent: float

@@ -378,7 +378,7 @@ def test_the_command_of_the_page_runs_on_the_file_of_the_page(here, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "comparing.md", "exec"), {})
     program, *words = shlex.split(shell.replace("\\\n", " "))
-    assert program == "paretonas"
+    assert program == ".venv/bin/paretonas"
     assert run(words) == 0
     rows = pd.read_csv(tmp_path / "cells" / "summary.csv")
     told = set(re.findall(r"`(\w+)`", page.partition("In `summary.csv`:")[2]))
