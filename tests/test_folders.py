@@ -117,7 +117,7 @@ def test_no_command_runs_the_code_of_a_folder(foreign, mark, capsys, command, sp
     assert "--space S" in line and "--trust" in line
     assert not mark.exists()
     assert sys.path == path
-    assert not {"evil", "wave", "space_in_evil"} & (set(sys.modules) - modules)
+    assert not {"evil", "wave", "own_code_in_evil"} & (set(sys.modules) - modules)
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == files
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from paretonas.data import Data
 from paretonas.gradient_search.finalists import train_finalists
-from paretonas.names import any_space_of
+from paretonas.names import OBJECTIVES, any_space_of
 from paretonas.nn import NetworkSpace, Supernet
-from paretonas.objectives import Latency, Memory
 from paretonas.objectives.base import Objective
 from paretonas.point import EvaluationError, Failure
 from paretonas.problem import Problem
@@ -31,14 +30,21 @@ def problem_of(value: object) -> Problem:
     return Problem(space)
 
 
-def trained_objectives(space: NetworkSpace) -> tuple[Objective, ...]:
-    """The validation error after training by the space's recipe, latency by table, and memory.
+def trained_objectives(
+    space: NetworkSpace, names: Sequence[str] = ("latency", "memory")
+) -> tuple[Objective, ...]:
+    """The validation error after training by the space's recipe, and others by their names.
 
     The table of latencies is measured here, once, so that all methods see the same ones. It is
     found again when a comparison goes on.
+
+    Args:
+        space: of networks.
+        names: of `paretonas.names.OBJECTIVES`.
     """
     supernet, example = space.supernet(), space.data().example
-    return TrainedError(space), Latency.profile(supernet, example), Memory.of(supernet, example)
+    others = (OBJECTIVES[name].build(supernet, example, "cpu", 1) for name in names)
+    return TrainedError(space), *others
 
 
 class TrainedError:
