@@ -157,9 +157,11 @@ def test_who_types_the_command_can_allow_it(foreign, mark, tmp_path, capsys, com
     assert run([*begin, "--seeds", "1", "--out", str(out)]) == 0
     os.chdir(tmp_path)
     (tmp_path / "mine has run").unlink()
+    del sys.modules["own_code_in_evil"]  # as in another process
     assert run([*command, str(out), *allow]) == 0, capsys.readouterr().err
     assert (tmp_path / "mine has run").exists()
     (tmp_path / "mine has run").unlink()
+    del sys.modules["own_code_in_evil"]
     capsys.readouterr()
     assert "names code" in refused([*command, str(out)], capsys)
     assert not (tmp_path / "mine has run").exists()

@@ -54,6 +54,7 @@ def commands_of(page: Path) -> list[list[str]]:
 # --- the pages ---------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(300)  # seconds, unless nothing of the package is in the cache
 def test_the_code_of_the_pages_is_accepted_by_a_strict_type_checker(tmp_path):
     names = []
     for page in PAGES:
@@ -68,7 +69,7 @@ def test_the_code_of_the_pages_is_accepted_by_a_strict_type_checker(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=290,
     )
     assert ended.returncode == 0, ended.stdout
 
@@ -99,7 +100,7 @@ from torch import nn
 
 from paretonas.objectives import measured
 from paretonas.samplers import Random
-from paretonas.solvers import MGDA, SmoothTchebycheff, Weighted, WeightingSolver
+from paretonas.solvers import MGDA
 from search_spaces.toy import space
 
 PATH = Path(__file__)
