@@ -58,7 +58,7 @@ _files: dict[str, OwnFile] = {}  # by module
 
 def imported_files() -> tuple[OwnFile, ...]:
     """The files that were imported in this process, in order."""
-    return tuple(_files.values())
+    return tuple(file for name, file in _files.items() if name in sys.modules)
 
 
 def load_all(files: Iterable[OwnFile]) -> None:
