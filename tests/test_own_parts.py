@@ -12,8 +12,9 @@ import pytest
 
 import paretonas.cli.search as job
 from paretonas.cli import run
-from paretonas.front import Front
+from paretonas.front import Front, Point
 from paretonas.gradient_search.search import Step
+from paretonas.runs import Run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / f"adding-{part}.md" for part in ("a-solver", "a-sampler", "a-space")]
@@ -443,6 +444,25 @@ def test_a_resumed_search_wants_its_own_parts_to_be_named_again(parts, asked, ca
         home = Path(sys.modules[type(asked["solver"]).__module__].__file__)
         assert home == parts / ("my_parts.py" if "--trust" in allow else "else/mine.py")
         asked.clear()
+
+
+def test_a_run_whose_objectives_have_changed_is_refused(parts, asked, capsys):
+    run([*SEARCH, "--minimize", "my_parts.py:watts", "--out", "run"])
+    point = Point(
+        {"width": "4", "mix": "skip", "deep": "0"},
+        {"error_percent": 1.0, "power_watt": 2.0},
+        id="a01",
+    )
+    Run.open("run").record(point)
+    resume = ["search", "--resume", "run", "--trust"]
+    run(resume)
+    assert "holds points" not in capsys.readouterr().err
+    Path("my_parts.py").write_text(MY_PARTS.replace("watt", "mw"))
+    line = refused([*resume[:-1], "--minimize", "my_parts.py:mws"], capsys)
+    assert "has no objective of its own that is called 'mws'; it has watts" in line
+    Path("my_parts.py").write_text(MY_PARTS.replace("power_watt", "power_mw"))
+    line = refused(resume, capsys)
+    assert "points with error_percent, power_watt; the objectives are now error_percent, po" in line
 
 
 def test_a_resumed_comparison_wants_its_own_parts_to_be_named_again(cells, capsys):

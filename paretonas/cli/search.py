@@ -81,7 +81,24 @@ def go_on(folder: Path, consent: Consent) -> None:
     def place(option: str, spec: str) -> tuple[str, Path]:
         return consent.place(option, spec, folder, home)
 
-    _search(run, _arguments(settings, space, place), consent)
+    arguments = _arguments(settings, space, place)
+    if "minimize" in settings:
+        _check_columns(run, ["error_percent", *map(column_of, arguments["objectives"])])
+    _search(run, arguments, consent)
+
+
+def _check_columns(run: Run, columns: Sequence[str]) -> None:
+    """Refuse objectives other than those that the points of a run have.
+
+    Raises:
+        ValueError: a point has others, as after a change of a user's own objective.
+    """
+    for point in run.evaluations():
+        if set(point.objectives) != set(columns):
+            raise ValueError(
+                f"{run.folder} holds points with {', '.join(point.objectives)}; the objectives "
+                f"are now {', '.join(columns)}"
+            )
 
 
 def _parts(settings: Mapping[str, Any]) -> dict[str, list[str]]:
