@@ -37,7 +37,7 @@ from paretonas.alpha import AlphaStep, Scale, aimed, drive, rays
 from paretonas.gradient_search.knowledge import Knowledge
 from paretonas.gradient_search.weights import WeightTraining, fair_paths
 from paretonas.nn import Supernet
-from paretonas.objectives.error import GatedError
+from paretonas.objectives.gated_error import GatedError
 from paretonas.relaxation import picks_of, sizes_of
 from paretonas.solvers import SmoothTchebycheff, Solver
 from paretonas.space import neighbors

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from paretonas.point import Point
+from paretonas.point import Outcome, Point
 from paretonas.problem import Problem
-from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, decode, encode
 
 Matrix = NDArray[np.float64]
