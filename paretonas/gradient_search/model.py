@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..alpha import AlphaStep, Scale, drive
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..relaxation import sizes_of
 from ..space import Architecture
-from .candidates import candidates
-from .knowledge import Knowledge, Level
+from ..surrogates.alpha import AlphaStep, Scale, drive
+from ..surrogates.candidates import candidates
+from ..surrogates.knowledge import Knowledge, Level
 from .setup import Setup, leave_out
 from .step import Step
 from .weights import RECENT, WeightTraining, inherited_loss

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..alpha import aimed, rays
 from ..constraint import Constraint
 from ..data import Data
 from ..evaluation import Evaluation
@@ -31,9 +30,10 @@ from ..point import FAILING, Failure, Outcome, Point
 from ..runs import Run
 from ..solvers import Solver
 from ..space import Architecture, size
+from ..surrogates.alpha import aimed, rays
+from ..surrogates.feasible import Affordable
 from ..training import Recipe
 from ..training.forward import evaluating, handed, seeded
-from .afford import Affordable
 from .guessing import Guessing
 from .plan import Budget, Plan
 from .step import Reporter, Step
