@@ -9,20 +9,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from paretonas import solvers
 from paretonas._own_code import failed, import_place, is_file
-from paretonas.nn import NetworkSpace, Supernet
-from paretonas.objectives import DifferentiableObjective, Latency, Memory, Objective, Parameters
+from paretonas.nn import NetworkSpace
+from paretonas.objectives import Objective, default_objectives
+from paretonas.objectives.default import OBJECTIVES
 from paretonas.problem import Problem
 from paretonas.samplers.base import Maker, Sampler
 from paretonas.samplers.methods import make, methods
@@ -143,6 +143,21 @@ def any_space_of(value: object) -> SearchSpace:
     if _is_space(value):
         return value
     raise TypeError(_no_space(value, "what was given"))
+
+
+def problem_of(value: object) -> Problem:
+    """A problem, given as such; of a space, or of its name, with the objectives that it knows.
+
+    Raises:
+        ValueError: there is no space of this name, or it knows no objectives.
+        TypeError: something else was given.
+    """
+    if isinstance(value, Problem):
+        return value
+    space = any_space_of(value)
+    if getattr(space, "objectives", None) is None and isinstance(space, NetworkSpace):
+        return Problem(space, default_objectives(space))
+    return Problem(space)
 
 
 def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:
@@ -441,36 +456,6 @@ def _makes_samplers(value: object) -> bool:
 
 
 # --- objectives --------------------------------------------------------------------------------
-
-Build = Callable[[Supernet, Tensor, str | torch.device, int], DifferentiableObjective]
-
-
-@dataclass(frozen=True)
-class Known:
-    """An objective of the package, which is built for a supernet when a search begins.
-
-    Attributes:
-        column: what tables call it.
-        build: from the supernet, an example, the device and its threads.
-    """
-
-    column: str
-    build: Build
-
-
-OBJECTIVES: Mapping[str, Known] = {
-    "latency": Known(
-        "latency_ms",
-        lambda supernet, example, device, threads: Latency.profile(
-            supernet, example, device=device, threads=threads
-        ),
-    ),
-    "memory": Known("memory_kib", lambda supernet, example, *_: Memory.of(supernet, example)),
-    "parameters": Known(
-        "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
-    ),
-}
-"""Those that a space of networks has beside its error, by name."""
 
 
 def find_objectives(

@@ -13,7 +13,7 @@ import pytest
 import paretonas.cli.search as job
 from paretonas.cli import run
 from paretonas.front import Front, Point
-from paretonas.gradient_search.search import Step
+from paretonas.gradient_search.step import Step
 from paretonas.runs import Run
 
 ROOT = Path(__file__).parents[1]

@@ -18,21 +18,21 @@ from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
-from paretonas.compare.journal import Record, read_about
+from paretonas.compare.folder import Record, read_about
 from paretonas.compare.summary import disagreement
-from paretonas.compare.trained import problem_of, trained_objectives
 from paretonas.names import (
-    OBJECTIVES,
     check_columns,
     check_methods,
     find_any_space,
     find_method,
     find_objectives,
     is_own,
+    problem_of,
     short_name,
 )
 from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import Objective
+from paretonas.objectives.default import OBJECTIVES, default_objectives
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.report.objectives import shown_objectives
@@ -154,7 +154,7 @@ class _Asked:
         there = getattr(self.space, "objectives", None)
         if there is None and isinstance(self.space, NetworkSpace):
             _check_known(names, ["error", *OBJECTIVES])
-            return trained_objectives(self.space, [name for name in names if name != "error"])
+            return default_objectives(self.space, [name for name in names if name != "error"])
         by_column = {objective.column: objective for objective in there or ()}
         return tuple(by_column[column] for column in _columns(there or (), names))
 

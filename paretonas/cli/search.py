@@ -17,7 +17,6 @@ from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.plan import Budget
 from paretonas.gradient_search.search import search
 from paretonas.names import (
-    OBJECTIVES,
     find_objectives,
     find_solver,
     find_space,
@@ -25,6 +24,7 @@ from paretonas.names import (
 )
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import CostTable, Latency, Objective
+from paretonas.objectives.default import OBJECTIVES
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run
 from paretonas.space import encode

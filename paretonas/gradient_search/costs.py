@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from ..names import OBJECTIVES, check_columns, find_objectives
+from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
 from ..objectives import CostTable, DifferentiableObjective, Latency, Memory, Objective
+from ..objectives.default import OBJECTIVES
 
 Asked = DifferentiableObjective | str  # one of `OBJECTIVES` by name, to be built
 
