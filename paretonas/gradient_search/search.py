@@ -42,10 +42,10 @@ from ..relaxation import sizes_of
 from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..space import Architecture, size
-from ..surrogates.alpha import AlphaStep, Scale, aimed, drive, rays
+from ..surrogates.alpha import AlphaStep, Scale, optimize_alpha, rays, with_preference
 from ..surrogates.candidates import candidates
-from ..surrogates.feasible import Affordable
-from ..surrogates.knowledge import Knowledge, Level
+from ..surrogates.error_model import ErrorModel, Level
+from ..surrogates.feasible import Feasible
 from ..training import Recipe
 from ..training.forward import evaluating, handed, seeded
 from .costs import costs_of
@@ -259,12 +259,12 @@ class _Search:
         self.constraint.satisfied(dict.fromkeys(self.columns, 0.0))  # refuses other names
         self.front = Front(self.columns)
         self.rays = rays(len(self.columns), self.count)
-        self.solver = aimed(self.solver, self.rays)
+        self.solver = with_preference(self.solver, self.rays)
         self.alpha = torch.zeros(len(self.rays), sum(sizes_of(self.supernet.choices)))
-        self.knowledge = Knowledge(
+        self.knowledge = ErrorModel(
             self.supernet.choices, self.costs, resolution=100 / len(self.data.valid)
         )
-        self.affordable = Affordable(self.supernet, self.costs, self.constraint, seed=self.seed)
+        self.affordable = Feasible(self.supernet, self.costs, self.constraint, seed=self.seed)
         self.plan = self._make_plan()
         yield self._step(
             "costs",
@@ -556,7 +556,7 @@ class _Search:
 
         last: AlphaStep | None = None
         known = len(self.knowledge.inherited) + len(self.knowledge.trained)
-        steps = drive(
+        steps = optimize_alpha(
             self.alpha,
             sizes,
             relaxed,

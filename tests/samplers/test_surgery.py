@@ -17,27 +17,26 @@ from paretonas.samplers import Failure, sample
 from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, SmoothTchebycheff
-from paretonas.space import Choice, decode, every
+from paretonas.space import Choice, decode, every, neighbor_picks
 from paretonas.space import neighbors as near
-from paretonas.surrogates.acquisition import expected_improvement, uncovered
-from paretonas.surrogates.climb import climb, neighbors
+from paretonas.surrogates.acquisition import box_decomposition, expected_hypervolume_improvement
+from paretonas.surrogates.candidates import local_search
 from paretonas.surrogates.features import Features
 from paretonas.surrogates.gaussian_process import (
-    AS_IS,
-    FREEDOM,
     PRIOR,
-    WARPS_OF_LOGARITHMS,
-    WIDTH,
-    Surrogate,
-    _minimum,
-    _posterior,
-    overlaps,
-    own,
+    PRIOR_FREEDOM,
+    PRIOR_WIDTH,
+    STANDARDIZED,
+    WARPS_OF_LOGS,
+    GaussianProcess,
+    _minimize,
+    _negative_log_posterior,
+    kernel_diagonal,
+    kernel_parts,
 )
-from paretonas.surrogates.initial_design import first_design
-from paretonas.surrogates.observations import Known
-from paretonas.surrogates.unlogged import Unlogged
-from paretonas.surrogates.warp import SHIFTS, Warp
+from paretonas.surrogates.initial_design import initial_design
+from paretonas.surrogates.observations import Observations
+from paretonas.surrogates.warp import SHIFTS, ExponentialWarp, Warp
 from paretonas.table import Table
 
 EDGES = ("op_0_1", "op_0_2", "op_1_2", "op_1_3", "op_2_3")
@@ -145,7 +144,7 @@ def fitted():
     features = Features(CELL, STRUCTURE)
     picks = some(features, 40)
     costs = np.exp(np.array([smooth(p, noise=0.1) for p in picks]) / 8)
-    return features, picks, costs, Surrogate.fit(encoded(features, picks), costs)
+    return features, picks, costs, GaussianProcess.fit(encoded(features, picks), costs)
 
 
 def test_the_relaxed_surrogate_is_the_mean_where_alpha_is_decided(fitted):
@@ -174,8 +173,8 @@ def test_parts_that_know_of_no_shared_routes_are_exact_expectations(fitted, stru
     known = encoded(features, picks[:7])
     p = probabilities(torch.randn(2, 20, generator=rng, dtype=torch.float64), features.sizes)
     weight = chances(p, features.sizes, ALL)
-    expected = torch.einsum("ra,jak->jrk", weight, overlaps(encoded(features, ALL), known))
-    got = overlaps(features(p), known)
+    expected = torch.einsum("ra,jak->jrk", weight, kernel_parts(encoded(features, ALL), known))
+    got = kernel_parts(features(p), known)
     for part in exact:  # never the distance; with routes, not whether an option is used
         torch.testing.assert_close(got[part], expected[part])
 
@@ -183,9 +182,9 @@ def test_parts_that_know_of_no_shared_routes_are_exact_expectations(fitted, stru
 def test_overlaps_are_symmetric_and_own_is_their_diagonal(fitted):
     features, picks, _, _ = fitted
     seen = encoded(features, picks)
-    parts = overlaps(seen, seen).numpy()
+    parts = kernel_parts(seen, seen).numpy()
     np.testing.assert_allclose(parts, parts.transpose(0, 2, 1), atol=1e-12)
-    np.testing.assert_allclose(np.einsum("jkk->jk", parts), own(seen), atol=1e-9)
+    np.testing.assert_allclose(np.einsum("jkk->jk", parts), kernel_diagonal(seen), atol=1e-9)
     for part in parts:
         assert np.linalg.eigvalsh(part).min() > -1e-8
 
@@ -194,10 +193,14 @@ def test_predictions_are_those_of_textbook_regression(fitted):
     features, picks, costs, model = fitted
     weights, noise = np.exp(model.hyper[:-1]), np.exp(model.hyper[-1]) + 1e-8
     known, fresh = encoded(features, picks), encoded(features, some(features, 30, seed=2))
-    covariance = np.tensordot(weights, overlaps(known, known).numpy(), 1) + noise * np.eye(40)
-    cross = np.tensordot(weights, overlaps(fresh, known).numpy(), 1)
+    covariance = np.tensordot(weights, kernel_parts(known, known).numpy(), 1) + noise * np.eye(40)
+    cross = np.tensordot(weights, kernel_parts(fresh, known).numpy(), 1)
     mean = cross @ np.linalg.solve(covariance, model.warp(costs))
-    variance = weights @ own(fresh) - (cross @ np.linalg.inv(covariance) * cross).sum(1) + noise
+    variance = (
+        weights @ kernel_diagonal(fresh)
+        - (cross @ np.linalg.inv(covariance) * cross).sum(1)
+        + noise
+    )
     np.testing.assert_allclose(model.predict(fresh)[0], mean, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(model.predict(fresh)[1], np.sqrt(variance), rtol=1e-6)
 
@@ -205,8 +208,8 @@ def test_predictions_are_those_of_textbook_regression(fitted):
 def test_weights_minimize_the_posterior(fitted):
     features, picks, costs, model = fitted
     seen = encoded(features, picks)
-    parts, warped = overlaps(seen, seen), model.warp(costs)
-    loss = _posterior(parts, warped)
+    parts, warped = kernel_parts(seen, seen), model.warp(costs)
+    loss = _negative_log_posterior(parts, warped)
 
     def plain(hyper):
         covariance = np.tensordot(np.exp(hyper[:-1]), parts.numpy(), 1)
@@ -215,8 +218,8 @@ def test_weights_minimize_the_posterior(fitted):
         return (
             -density
             - 0.5 * len(warped) * np.log(2 * np.pi)
-            - stats.t.logpdf((hyper - PRIOR) / WIDTH, FREEDOM).sum()
-            + len(hyper) * stats.t.logpdf(0.0, FREEDOM)
+            - stats.t.logpdf((hyper - PRIOR) / PRIOR_WIDTH, PRIOR_FREEDOM).sum()
+            + len(hyper) * stats.t.logpdf(0.0, PRIOR_FREEDOM)
         )
 
     for hyper in (PRIOR, model.hyper):
@@ -224,7 +227,7 @@ def test_weights_minimize_the_posterior(fitted):
         assert value == pytest.approx(plain(hyper), abs=1e-6)
         np.testing.assert_allclose(gradient, optimize.approx_fprime(hyper, plain, 1e-6), atol=1e-3)
     found = optimize.minimize(lambda h: loss(h)[0], PRIOR, jac=lambda h: loss(h)[1])
-    assert _minimum(loss, PRIOR, steps=60)[1] == pytest.approx(found.fun, abs=0.05)
+    assert _minimize(loss, PRIOR, steps=60)[1] == pytest.approx(found.fun, abs=0.05)
 
 
 def test_it_predicts_what_it_has_not_seen(fitted):
@@ -240,7 +243,7 @@ def test_it_predicts_what_it_has_not_seen(fitted):
 def test_ties_constants_and_any_sign_are_fitted(costs):
     features = Features(CELL, STRUCTURE)
     seen = encoded(features, some(features, 5))
-    mean, deviation = Surrogate.fit(seen, costs).predict(seen)
+    mean, deviation = GaussianProcess.fit(seen, costs).predict(seen)
     assert np.isfinite(mean).all() and np.isfinite(deviation).all()
 
 
@@ -263,7 +266,7 @@ def test_shortfalls_are_integrals(shift):
     warp = Warp.of(np.random.default_rng(0).lognormal(size=30), shift)
     mean, deviation = np.array([-0.5, 1.0]), np.array([0.7, 0.05])
     thresholds = np.array([-1.0, 0.3, 1.0, 4.0])
-    got = warp.shortfall(mean, deviation, thresholds)
+    got = warp.expected_improvement(mean, deviation, thresholds)
     for k, b in itertools.product(range(2), range(4)):
 
         def integrand(z, k=k, b=b):
@@ -276,7 +279,7 @@ def test_shortfalls_are_integrals(shift):
 
 def test_logarithms_that_are_undone_are_standardized_and_come_back():
     costs = np.log(np.random.default_rng(0).uniform(1, 9, 30))
-    warp = Unlogged.of(costs)
+    warp = ExponentialWarp.of(costs)
     warped = warp(costs)
     assert warped.mean() == pytest.approx(0, abs=1e-9) and warped.std() == pytest.approx(1)
     np.testing.assert_allclose(warp.undo(torch.from_numpy(warped)).numpy(), costs)
@@ -285,10 +288,10 @@ def test_logarithms_that_are_undone_are_standardized_and_come_back():
 
 
 def test_shortfalls_of_undone_logarithms_are_nearly_integrals():
-    warp = Unlogged.of(np.log(np.linspace(1.0, 9.0, 30)))
+    warp = ExponentialWarp.of(np.log(np.linspace(1.0, 9.0, 30)))
     mean, deviation = np.array([-1.0, 1.0]), np.array([0.15, 0.3])
     thresholds = np.log([1.5, 2.6, 5.0, 8.0])
-    got = warp.shortfall(mean, deviation, thresholds)
+    got = warp.expected_improvement(mean, deviation, thresholds)
     for k, b in itertools.product(range(2), range(4)):
 
         def integrand(z, k=k, b=b):
@@ -300,10 +303,10 @@ def test_shortfalls_of_undone_logarithms_are_nearly_integrals():
 
 @pytest.mark.parametrize("costs", [np.zeros(4), np.array([-400.0, 0.0, 400.0])])
 def test_logarithms_that_are_alike_or_worlds_apart_stay_logarithms(costs):
-    assert Unlogged.of(costs) is None
+    assert ExponentialWarp.of(costs) is None
     features = Features(PLAIN, None)
     seen = encoded(features, some(features, len(costs)))
-    model = Surrogate.fit(seen, costs, warps=WARPS_OF_LOGARITHMS)
+    model = GaussianProcess.fit(seen, costs, warps=WARPS_OF_LOGS)
     assert np.isfinite(model.predict(seen)[0]).all() and isinstance(model.warp, Warp)
 
 
@@ -315,17 +318,17 @@ def test_the_logarithm_of_a_sum_is_predicted_as_the_sum():
     seen, rest = encoded(features, picks[:30]), encoded(features, picks[30:])
 
     def error(warps):
-        model = Surrogate.fit(seen, costs[:30], warps=warps)
+        model = GaussianProcess.fit(seen, costs[:30], warps=warps)
         return np.abs(model.warp.undo(model.relaxed(rest)).numpy() - costs[30:]).mean()
 
-    assert error(WARPS_OF_LOGARITHMS) < 0.5 * error(AS_IS)
+    assert error(WARPS_OF_LOGS) < 0.5 * error(STANDARDIZED)
 
 
 @pytest.mark.parametrize("m, count", [(1, 3), (2, 0), (2, 12), (3, 15), (4, 10)])
 def test_uncovered_boxes_are_disjoint_and_hold_what_no_point_dominates(m, count):
     rng = np.random.default_rng(m)
     front, reference = rng.random((count, m)) * 1.2, np.ones(m)
-    lower, upper = uncovered(front, reference)
+    lower, upper = box_decomposition(front, reference)
     spots = rng.random((4000, m)) * 1.3 - 0.3
     within = ((spots[:, None] > lower) & (spots[:, None] < upper)).all(2).sum(1)
     dominated = (front[None] <= spots[:, None]).all(2).any(1) if count else np.zeros(4000, bool)
@@ -340,7 +343,9 @@ def test_what_is_certain_is_expected_to_add_what_it_adds(m):
     certain = [lambda t, c=points[:, [j]]: np.maximum(t - c, 0.0) for j in range(m)]
     before = moocore.hypervolume(front, ref=reference)
     adds = [moocore.hypervolume(np.vstack([front, p]), ref=reference) - before for p in points]
-    np.testing.assert_allclose(expected_improvement(front, reference, certain), adds, atol=1e-12)
+    np.testing.assert_allclose(
+        expected_hypervolume_improvement(front, reference, certain), adds, atol=1e-12
+    )
 
 
 def test_expected_improvement_is_the_mean_over_draws():
@@ -348,10 +353,13 @@ def test_expected_improvement_is_the_mean_over_draws():
     front, reference = np.array([[0.2, 0.7], [0.5, 0.4]]), np.ones(2)
     warps = [Warp(None, 0.0, 1.0), Warp(-0.1, -1.0, 0.5)]
     mean, deviation = np.array([[0.3, 0.2], [0.6, 0.5]]), np.array([[0.2, 0.3], [0.1, 0.4]])
-    got = expected_improvement(
+    got = expected_hypervolume_improvement(
         front,
         reference,
-        [lambda t, j=j: warps[j].shortfall(mean[:, j], deviation[:, j], t) for j in range(2)],
+        [
+            lambda t, j=j: warps[j].expected_improvement(mean[:, j], deviation[:, j], t)
+            for j in range(2)
+        ],
     )
     before = moocore.hypervolume(front, ref=reference)
     for k in range(2):
@@ -370,19 +378,19 @@ def test_climbing_reaches_the_top_of_a_slope():
     def score(picks):
         return [(p, -float(sum(abs(a - b) for a, b in zip(p, top, strict=True)))) for p in picks]
 
-    assert climb([(0, 0, 0)], (4, 4, 4), score)[0] == top
-    assert climb([], (4, 4, 4), score) == []
+    assert local_search([(0, 0, 0)], (4, 4, 4), score)[0] == top
+    assert local_search([], (4, 4, 4), score) == []
 
 
 def test_neighbors_are_those_of_the_space():
-    found = [decode(CELL, p) for p in neighbors((0, 1, 2, 3, 0), (4,) * 5)]
+    found = [decode(CELL, p) for p in neighbor_picks((0, 1, 2, 3, 0), (4,) * 5)]
     assert found == list(near(CELL, decode(CELL, (0, 1, 2, 3, 0))))
 
 
 @pytest.mark.parametrize("choices, structure", [(CELL, STRUCTURE), (PLAIN, None)])
 def test_the_first_design_is_distinct_alive_and_spans_the_options(choices, structure):
     features = Features(choices, structure)
-    picks = first_design(choices, structure, features, random.Random(0), 8)
+    picks = initial_design(choices, structure, features, random.Random(0), 8)
     assert len(set(picks)) == 8
     assert (encoded(features, picks).alive > 0).all()
     for place, size in enumerate(features.sizes):
@@ -392,7 +400,7 @@ def test_the_first_design_is_distinct_alive_and_spans_the_options(choices, struc
 @pytest.mark.parametrize("seed", range(5))
 def test_the_first_design_has_one_without_any_operation_but_with_dead_options(seed):
     features = Features(CELL, STRUCTURE)
-    picks = first_design(CELL, STRUCTURE, features, random.Random(seed), 8)
+    picks = initial_design(CELL, STRUCTURE, features, random.Random(seed), 8)
     idle = STRUCTURE.dead | STRUCTURE.identity
     named = [set(decode(CELL, p).values()) for p in picks]
     assert any(names <= idle for names in named)
@@ -400,7 +408,7 @@ def test_the_first_design_has_one_without_any_operation_but_with_dead_options(se
 
 def test_a_small_space_has_a_small_first_design():
     choices = (Choice("a", "pq"), Choice("b", "pq"))
-    assert len(first_design(choices, None, Features(choices), random.Random(0), 8)) == 4
+    assert len(initial_design(choices, None, Features(choices), random.Random(0), 8)) == 4
 
 
 # --- the sampler --------------------------------------------------------------------------------
@@ -554,7 +562,7 @@ def test_settings_that_cannot_be_are_refused(made, settings, message):
 
 
 def test_what_is_new_leaves_out_what_is_known(made):
-    known = Known(Problem(made))
+    known = Observations(Problem(made))
     assert known.new([(0,) * 5, (0,) * 5]) == [(0,) * 5]
     known.add(Failure(decode(CELL, (0,) * 5), "broken"))
     assert known.new([(0,) * 5]) == [] and len(known) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from paretonas.surrogates.acquisition import expected_improvement
+from paretonas.surrogates.acquisition import expected_hypervolume_improvement
 from paretonas.surrogates.warp import SHIFTS, Warp, unit
 
 POWERS = [2.0**768, 2.0**-768]  # 1e231 and 1e-231: exact, so nothing may differ in any digit
@@ -49,7 +49,7 @@ def test_what_is_expected_of_costs_of_any_size_is_finite(name, shift):
     assert np.isfinite(warp.log_jacobian(costs))
     mean, deviation = np.array([-2.0, 0.0, 3.0]), np.array([1e-4, 0.5, 2.0])
     thresholds = np.sort(costs)[[0, 14, 29]]
-    gains = warp.shortfall(mean, deviation, thresholds)
+    gains = warp.expected_improvement(mean, deviation, thresholds)
     assert np.isfinite(gains).all() and (gains >= 0).all()
     z = torch.tensor([-5.0, 0.0, 5.0, 1e6], dtype=torch.float64, requires_grad=True)
     undone = warp.undo(z)
@@ -67,8 +67,8 @@ def test_a_unit_changes_no_digit(power, shift):
     assert (ours(costs) == other(power * costs)).all()
     assert ours.log_jacobian(costs) == other.log_jacobian(power * costs)
     mean, deviation = np.array([-0.5, 1.0]), np.array([0.7, 0.1])
-    gains = ours.shortfall(mean, deviation, costs)
-    assert (power * gains == other.shortfall(mean, deviation, power * costs)).all()
+    gains = ours.expected_improvement(mean, deviation, costs)
+    assert (power * gains == other.expected_improvement(mean, deviation, power * costs)).all()
 
 
 def test_units_are_powers_of_two_and_1_for_ordinary_costs():
@@ -88,7 +88,7 @@ def test_improvements_are_compared_in_any_unit(power):
 
     def gains(scale):
         certain = [lambda t, c=scale * points[:, [j]]: np.maximum(t - c, 0.0) for j in range(3)]
-        return expected_improvement(scale * front, scale * reference, certain)
+        return expected_hypervolume_improvement(scale * front, scale * reference, certain)
 
     assert gains(1.0).max() > 0
     assert (gains(power) == gains(1.0)).all()
