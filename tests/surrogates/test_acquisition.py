@@ -3,14 +3,17 @@
 import moocore
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretonas.surrogates.acquisition import (
     box_decomposition,
+    expected_hypervolume_improvement,
     hypervolume_improvement,
     select_batch,
 )
+from paretonas.surrogates.warp import Warp
 
 
 def volume(points, reference) -> float:
@@ -127,3 +130,48 @@ def test_inputs_stay_as_they_were():
     select_batch(draws, table, reference, 3, known=2)
     for array, copy in zip((draws, table, reference), copies, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("m, count", [(1, 3), (2, 0), (2, 12), (3, 15), (4, 10)])
+def test_uncovered_boxes_are_disjoint_and_hold_what_no_point_dominates(m, count):
+    rng = np.random.default_rng(m)
+    front, reference = rng.random((count, m)) * 1.2, np.ones(m)
+    lower, upper = box_decomposition(front, reference)
+    spots = rng.random((4000, m)) * 1.3 - 0.3
+    within = ((spots[:, None] > lower) & (spots[:, None] < upper)).all(2).sum(1)
+    dominated = (front[None] <= spots[:, None]).all(2).any(1) if count else np.zeros(4000, bool)
+    expected = ~dominated & (spots < 1).all(1)
+    assert (within == expected).all()
+
+
+@pytest.mark.parametrize("m", [2, 3])
+def test_what_is_certain_is_expected_to_add_what_it_adds(m):
+    rng = np.random.default_rng(m)
+    front, points, reference = rng.random((8, m)), rng.random((20, m)) * 1.1, np.ones(m)
+    certain = [lambda t, c=points[:, [j]]: np.maximum(t - c, 0.0) for j in range(m)]
+    before = moocore.hypervolume(front, ref=reference)
+    adds = [moocore.hypervolume(np.vstack([front, p]), ref=reference) - before for p in points]
+    np.testing.assert_allclose(
+        expected_hypervolume_improvement(front, reference, certain), adds, atol=1e-12
+    )
+
+
+def test_expected_improvement_is_the_mean_over_draws():
+    rng = np.random.default_rng(0)
+    front, reference = np.array([[0.2, 0.7], [0.5, 0.4]]), np.ones(2)
+    warps = [Warp(None, 0.0, 1.0), Warp(-0.1, -1.0, 0.5)]
+    mean, deviation = np.array([[0.3, 0.2], [0.6, 0.5]]), np.array([[0.2, 0.3], [0.1, 0.4]])
+    got = expected_hypervolume_improvement(
+        front,
+        reference,
+        [
+            lambda t, j=j: warps[j].expected_improvement(mean[:, j], deviation[:, j], t)
+            for j in range(2)
+        ],
+    )
+    before = moocore.hypervolume(front, ref=reference)
+    for k in range(2):
+        z = mean[k] + deviation[k] * rng.standard_normal((20_000, 2))
+        draws = np.column_stack([warps[j].undo(torch.from_numpy(z[:, j])) for j in range(2)])
+        gains = [moocore.hypervolume(np.vstack([front, d]), ref=reference) - before for d in draws]
+        assert got[k] == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / 141)

@@ -5,7 +5,7 @@ import torch
 
 from paretonas.relaxation import one_hot_picks, picks_of, sizes_of
 from paretonas.space import Architecture, decode, every, neighbors
-from paretonas.surrogates.candidates import candidates
+from paretonas.surrogates.candidates import candidates, local_search
 
 
 @pytest.fixture
@@ -63,3 +63,13 @@ def test_samples_follow_the_distribution(supernet, monkeypatch):
     flat = candidates(supernet, torch.zeros_like(sure), [], seed=0)
     networks = {supernet.canonical(a) for a in every(supernet.choices)}
     assert set(flat) == networks
+
+
+def test_local_search_reaches_the_top_of_a_slope():
+    top = (3, 2, 1)
+
+    def score(picks):
+        return [(p, -float(sum(abs(a - b) for a, b in zip(p, top, strict=True)))) for p in picks]
+
+    assert local_search([(0, 0, 0)], (4, 4, 4), score)[0] == top
+    assert local_search([], (4, 4, 4), score) == []

@@ -1,11 +1,14 @@
 """Costs of any size: what surrogates make of them does not depend on the unit."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from scipy import integrate, stats
 
 from paretonas.surrogates.acquisition import expected_hypervolume_improvement
-from paretonas.surrogates.warp import SHIFTS, Warp, unit
+from paretonas.surrogates.warp import SHIFTS, ExponentialWarp, Warp, unit
 
 POWERS = [2.0**768, 2.0**-768]  # 1e231 and 1e-231: exact, so nothing may differ in any digit
 SIZES = {
@@ -92,3 +95,54 @@ def test_improvements_are_compared_in_any_unit(power):
 
     assert gains(1.0).max() > 0
     assert (gains(power) == gains(1.0)).all()
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_warps_standardize_and_are_undone(shift):
+    costs = np.random.default_rng(0).lognormal(size=30) - 1
+    warp = Warp.of(costs, shift)
+    warped = warp(costs)
+    assert warped.mean() == pytest.approx(0, abs=1e-9) and warped.std() == pytest.approx(1)
+    np.testing.assert_allclose(warp.undo(torch.from_numpy(warped)).numpy(), costs)
+    slope = (warp(costs + 1e-7) - warp(costs - 1e-7)) / 2e-7
+    assert warp.log_jacobian(costs) == pytest.approx(np.log(slope).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_shortfalls_are_integrals(shift):
+    warp = Warp.of(np.random.default_rng(0).lognormal(size=30), shift)
+    mean, deviation = np.array([-0.5, 1.0]), np.array([0.7, 0.05])
+    thresholds = np.array([-1.0, 0.3, 1.0, 4.0])
+    got = warp.expected_improvement(mean, deviation, thresholds)
+    for k, b in itertools.product(range(2), range(4)):
+
+        def integrand(z, k=k, b=b):
+            cost = float(warp.undo(torch.tensor(mean[k] + deviation[k] * z)))
+            return max(0.0, thresholds[b] - cost) * stats.norm.pdf(z)
+
+        expected = integrate.quad(integrand, -8, 8, limit=400)[0]
+        assert got[k, b] == pytest.approx(expected, abs=1e-5)
+
+
+def test_logarithms_that_are_undone_are_standardized_and_come_back():
+    costs = np.log(np.random.default_rng(0).uniform(1, 9, 30))
+    warp = ExponentialWarp.of(costs)
+    warped = warp(costs)
+    assert warped.mean() == pytest.approx(0, abs=1e-9) and warped.std() == pytest.approx(1)
+    np.testing.assert_allclose(warp.undo(torch.from_numpy(warped)).numpy(), costs)
+    slope = (warp(costs + 1e-7) - warp(costs - 1e-7)) / 2e-7
+    assert warp.log_jacobian(costs) == pytest.approx(np.log(slope).sum(), rel=1e-4)
+
+
+def test_shortfalls_of_undone_logarithms_are_nearly_integrals():
+    warp = ExponentialWarp.of(np.log(np.linspace(1.0, 9.0, 30)))
+    mean, deviation = np.array([-1.0, 1.0]), np.array([0.15, 0.3])
+    thresholds = np.log([1.5, 2.6, 5.0, 8.0])
+    got = warp.expected_improvement(mean, deviation, thresholds)
+    for k, b in itertools.product(range(2), range(4)):
+
+        def integrand(z, k=k, b=b):
+            cost = float(warp.undo(torch.tensor(mean[k] + deviation[k] * z)))
+            return max(0.0, thresholds[b] - cost) * stats.norm.pdf(z)
+
+        assert got[k, b] == pytest.approx(integrate.quad(integrand, -8, 8)[0], abs=3e-3)
