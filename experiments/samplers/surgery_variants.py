@@ -3,9 +3,9 @@
     python experiments/samplers/surgery_variants.py --data DIR [--out FILE] [--only NAME ...]
     python experiments/samplers/surgery_variants.py --show  # the table from the written rows
 
-Exchanged are the solver, the number of rays, the size of a batch and of the first design, alpha
-(none: climbing from the front alone), climbing (none: the best of what alpha met is measured), the
-scales of costs (none but the given one), each part of the surrogates' kernel but the constant,
+Exchanged are the solver, the number of rays, the size of a batch and of the initial design, alpha
+(none: local search from the front alone), local search (none: the best candidate of alpha is
+evaluated), the scales of costs (none but the given one), each part of the surrogates' kernel but the constant,
 their prior, and all at once: ridge regression, picks off its predicted front.
 Tables are some of those of `surgery_vs_evolution` on which settings were chosen. Writes a row per
 table and variant: means over seeds of the fraction of the true hypervolume, the evaluations that
@@ -43,14 +43,14 @@ NOTHING = -60.0  # the logarithm of a weight
 
 
 class NoAlpha(Surgery):
-    """Climbs from the front alone."""
+    """Local search from the front alone."""
 
     def _from_alpha(self, low: np.ndarray, reach: np.ndarray) -> list[Picks]:
         return []
 
 
 class NoClimbing(Surgery):
-    """Measures the best of what alpha met; a few random ones, should all of that be known."""
+    """Evaluates the best candidate of alpha; random ones, if all of these are known."""
 
     def _from_front(self, front: list[Picks]) -> list[Picks]:
         return super()._from_front([])
@@ -68,7 +68,7 @@ class AsTheyAre(Surgery):
 
 
 class Changed(Surgery):
-    """Has other constants in its surrogates; the first design keeps the whole kernel."""
+    """Has other constants in its surrogates; the initial design keeps the whole kernel."""
 
     def __init__(self, problem: Problem, *, seed: int, **constants: object) -> None:
         super().__init__(problem, seed=seed)
