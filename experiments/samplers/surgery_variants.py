@@ -5,8 +5,8 @@
 
 Exchanged are the solver, the number of rays, the size of a batch and of the initial design, alpha
 (none: local search from the front alone), local search (none: the best candidate of alpha is
-evaluated), the scales of costs (none but the given one), each part of the surrogates' kernel but the constant,
-their prior, and all at once: ridge regression, picks off its predicted front.
+evaluated), the scales of costs (none but the given one), each part of the kernel but the
+constant, their prior, and all at once: ridge regression, picks off its predicted front.
 Tables are some of those of `surgery_vs_evolution` on which settings were chosen. Writes a row per
 table and variant: means over seeds of the fraction of the true hypervolume, the evaluations that
 the mean needs to reach 97 % (empty: more than the budget), and the seconds of thinking per
