@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paretonas.gradients.rows import Jacobian, Rows, weights_like
 from paretonas.solvers._learned import array, check_count, check_numbers
-from paretonas.solvers.base import Direction
+from paretonas.solvers.base import Direction, Out, Values
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import GradientProblem
 
@@ -111,12 +111,7 @@ class SAMGS:
                 raise ValueError(f"{name} must be positive and finite, or None, got {size}")
 
     def __call__(
-        self,
-        jacobian: Jacobian,
-        values: Tensor | None = None,
-        state: object = None,
-        *,
-        out: Tensor | None = None,
+        self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
         """Take the branch of each ray; see ``Solver``.
 
