@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,21 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
 
     yield imported
     sys.path[:] = before
+
+
+@pytest.fixture
+def killed() -> Callable[[str, Path], int]:
+    """Run a program that uses `kill_often` in a folder; returns how many kills it prints."""
+    helper = (Path(__file__).parent / "killing.py").read_text()
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
+
+    def run(program: str, folder: Path) -> int:
+        command_line = [*command, helper + program, str(folder)]
+        result = subprocess.run(command_line, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return int(result.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="session")
