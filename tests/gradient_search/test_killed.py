@@ -61,7 +61,7 @@ def look():
     assert points.items() <= now.items(), (points, now)
     points = now
 
-kills = kill_often(lambda: go(run.folder), look, first=0.05, longer=1.1)
+kills = kill_often(lambda: go(run.folder), look, first=0.05, longer=float(sys.argv[2]))
 whole = Run.create(room / "whole", {}, "cpu", 0)
 go(whole.folder)
 assert list(whole.front()) == list(run.front())
@@ -73,5 +73,6 @@ print(kills)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_however_often_it_is_killed_it_ends_with_the_same(tmp_path, killed):
-    assert killed(PROGRAM, tmp_path) >= 10
+@pytest.mark.parametrize("longer", [1.3, pytest.param(1.1, marks=pytest.mark.deep)])
+def test_however_often_it_is_killed_it_ends_with_the_same(tmp_path, killed, longer):
+    assert killed(PROGRAM, tmp_path, longer) >= 4
