@@ -107,12 +107,12 @@ def states(figure: Any, row: int, record: Recorder, times: Times) -> None:
 def layer_cosines(figure: Any, row: int, record: Recorder, times: Times) -> None:
     """Draw layers over time, colored by the mean cosine of the pairs."""
     cosines = times.mean(record.cosines[:, 1:])  # (times, layers, pairs)
-    _heatmap(
+    _layers_over_time(
         figure,
         row,
+        record,
+        times,
         "cosine",
-        x=times.steps,
-        y=_layer_names(figure, row, record),
         z=cosines.mean(-1).T,
         customdata=cosines.min(-1).T,
         zmin=-1,
@@ -126,18 +126,9 @@ def layer_cosines(figure: Any, row: int, record: Recorder, times: Times) -> None
 def layer_conflicts(figure: Any, row: int, record: Recorder, times: Times) -> None:
     """Draw layers over time, colored by the share of pairs in conflict."""
     share = (record.cosines[:, 1:] < -record.tolerance).mean(-1)
-    _heatmap(
-        figure,
-        row,
-        "share",
-        x=times.steps,
-        y=_layer_names(figure, row, record),
-        z=times.mean(share).T,
-        zmin=0,
-        zmax=1,
-        colorscale=_CONFLICT,
-        hovertemplate="%{y}, step %{x:.0f}<br>%{z:.0%} of the pairs in conflict<extra></extra>",
-    )
+    told = "%{y}, step %{x:.0f}<br>%{z:.0%} of the pairs in conflict<extra></extra>"
+    cells = {"z": times.mean(share).T, "zmin": 0, "zmax": 1, "colorscale": _CONFLICT}
+    _layers_over_time(figure, row, record, times, "share", **cells, hovertemplate=told)
 
 
 def shares_of_length(figure: Any, row: int, record: Recorder, times: Times) -> None:
@@ -233,10 +224,12 @@ def _heatmap(figure: Any, row: int, title: str, **cells: Any) -> None:
     figure.add_heatmap(**cells, colorbar=bar, row=row, col=1)
 
 
-def _layer_names(figure: Any, row: int, record: Recorder) -> list[str]:
+def _layers_over_time(
+    figure: Any, row: int, record: Recorder, times: Times, title: str, **cells: Any
+) -> None:
     assert record.layers is not None
     names = list(record.layers.names)
     every = 1 if len(names) <= 25 else None  # None lets plotly thin the labels out
     # The first layer on top, as in a listing of the network.
     figure.update_yaxes(autorange="reversed", type="category", dtick=every, row=row, col=1)
-    return names
+    _heatmap(figure, row, title, x=times.steps, y=names, **cells)
