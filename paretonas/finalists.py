@@ -1,0 +1,133 @@
+"""Finalists: trained properly, several at once, and scored."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from paretonas._threads import threads
+from paretonas.data import Data
+from paretonas.nn import Supernet
+from paretonas.point import FAILING, Failure
+from paretonas.space import Architecture
+from paretonas.training import Recipe, Score, epochs, evaluate, score, train
+from paretonas.training.forward import Generators, copied, evaluating, handed, seeded
+
+
+@dataclass(frozen=True, eq=False)
+class Finalist:
+    """An architecture that was trained from fresh weights, and how it does."""
+
+    architecture: Architecture
+    network: nn.Module
+    valid: Score
+    test: Score
+
+
+def train_finalists(
+    supernet: Supernet,
+    data: Data,
+    recipe: Recipe,
+    architectures: Sequence[Architecture],
+    *,
+    seed: int,
+    workers: int,
+) -> list[Finalist | Failure]:
+    """Train architectures from fresh weights, `workers` at a time, each on one thread.
+
+    Every one starts from `Supernet.fresh`, so that the result does not depend on who else trains.
+    An interruption ends the trainings at their next epoch. Networks that draw random numbers are
+    trained one after the other, since threads share the global generators; these are put back. One
+    that raises, or whose loss is not finite, is a `Failure`; the others are trained all the same.
+    """
+
+    def network(architecture: Architecture) -> nn.Module | Failure:
+        try:
+            return supernet.fresh(architecture, seed=seed)
+        except FAILING as error:
+            return Failure.of(architecture, error)
+
+    def alone(architecture: Architecture) -> Finalist | Failure:
+        trained = network(architecture)
+        if isinstance(trained, Failure):
+            return trained
+        try:
+            for _ in train(trained, data.train, recipe, seed=seed):
+                pass
+            valid, test = evaluate(trained, data.valid), evaluate(trained, data.test)
+        except FAILING as error:
+            return Failure.of(architecture, error)
+        return _judged(Finalist(architecture, trained, valid, test))
+
+    with threads(1):
+        fresh = {a: network(a) for a in architectures if workers > 1}
+        quiet = {
+            a: n
+            for a, n in fresh.items()
+            if isinstance(n, nn.Module) and not _draws(copied(n), data, recipe)
+        }
+        found = _side_by_side(quiet, data, recipe, seed=seed, workers=workers)
+        return [found[a] if a in found else alone(a) for a in architectures]
+
+
+def _side_by_side(
+    networks: Mapping[Architecture, nn.Module],
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int,
+    workers: int,
+) -> dict[Architecture, Finalist | Failure]:
+    """Train networks in threads; nothing is found if one of them drew after all."""
+    stop = threading.Event()
+
+    def work(architecture: Architecture) -> Finalist | Failure | None:
+        torch.set_num_threads(1)
+        network = networks[architecture]
+        try:
+            for _ in epochs(network, data.train, recipe, seed=seed):
+                if stop.is_set():
+                    return None
+            valid, test = score(network, data.valid), score(network, data.test)
+        except FAILING as error:
+            return Failure.of(architecture, error)
+        return _judged(Finalist(architecture, network, valid, test))
+
+    held = networks.values()
+    with seeded(0, *held), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        before = Generators.now(*held)
+        try:
+            found = list(pool.map(work, networks))
+        finally:
+            stop.set()
+        if before.moved():
+            return {}
+    return {one.architecture: one for one in found if one is not None}
+
+
+def _judged(finalist: Finalist) -> Finalist | Failure:
+    for split, scored in (("valid", finalist.valid), ("test", finalist.test)):
+        if not math.isfinite(scored.loss):
+            reason = f"the loss on the {split} split is {scored.loss}"
+            return Failure(finalist.architecture, reason)
+    return finalist
+
+
+def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:
+    """Whether a forward pass draws random numbers, in training or in evaluation mode."""
+    inputs = data.train.inputs[: recipe.batch_size]
+    with seeded(0, network), torch.no_grad():
+        before = Generators.now(network)
+        try:
+            network(handed(network, inputs))
+            with evaluating(network):
+                network(handed(network, inputs))
+        except FAILING:  # it will be heard of where the network is trained, alone
+            return True
+        return before.moved()

@@ -1,0 +1,82 @@
+"""What a sampler has been told, and which architectures are still worth an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from paretonas.point import Failure, Point
+from paretonas.problem import Problem
+from paretonas.space import Architecture, decode, encode
+
+Matrix = NDArray[np.float64]
+Picks = tuple[int, ...]  # the index of each pick, in the order of the choices
+
+AGREE = 1e-6  # relative difference below which two costs are the same
+
+
+class Observations:
+    """Points and failures by their picks.
+
+    The structure of a space tells which architectures compute the same function. They need not cost
+    the same, since devices also run operations whose output is not used. So they count as different
+    until a first pair of them has equal costs in every objective.
+
+    Attributes:
+        points: costs (m,), as in `Problem.costs`.
+        failed: architectures whose evaluation failed.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.points: dict[Picks, Matrix] = {}
+        self.failed: dict[Picks, None] = {}
+        self._problem = problem
+        self._twins_agree = False
+        self._functions: dict[Picks, str] = {}
+        self._first: dict[str, Picks] = {}  # of the architectures that compute a function
+
+    def __len__(self) -> int:
+        return len(self.points) + len(self.failed)
+
+    def __contains__(self, picks: object) -> bool:
+        return picks in self.points or picks in self.failed
+
+    @property
+    def costs(self) -> Float[Matrix, "k m"]:
+        """The costs of all points."""
+        return np.array(list(self.points.values()))
+
+    def add(self, outcome: Point | Failure) -> None:
+        """Remember an outcome."""
+        picks = encode(self._problem.choices, outcome.architecture)
+        if not isinstance(outcome, Point):
+            self.failed[picks] = None
+            return
+        costs = self._problem.costs([outcome.objectives])[0]
+        self.points[picks] = costs
+        if self._problem.structure is not None:
+            twin = self._first.setdefault(self._function(picks), picks)
+            if twin != picks and np.allclose(costs, self.points[twin], rtol=AGREE, atol=0.0):
+                self._twins_agree = True
+
+    def new(self, picks: Sequence[Picks]) -> list[Picks]:
+        """Those worth an evaluation, each once: not observed, nor equal to an observed one."""
+        fresh = [p for p in dict.fromkeys(picks) if p not in self]
+        if self._twins_agree:
+            fresh = list({self._function(p): p for p in reversed(fresh)}.values())
+            fresh = [p for p in reversed(fresh) if self._function(p) not in self._first]
+        return fresh
+
+    def architecture(self, picks: Picks) -> Architecture:
+        """The architecture with these picks."""
+        return decode(self._problem.choices, picks)
+
+    def _function(self, picks: Picks) -> str:
+        structure = self._problem.structure
+        assert structure is not None
+        if picks not in self._functions:
+            self._functions[picks] = structure.canonical(self.architecture(picks))
+        return self._functions[picks]
