@@ -1,4 +1,4 @@
-"""Choices, architectures, and what a search space promises."""
+"""Choices, architectures, and the protocol of a search space."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Choice:
     """One decision of a search space and its alternatives.
 
     Attributes:
-        name: what tables and files call the decision, such as ``"block1.op"``.
-        options: the names of the alternatives, at least two, each once.
+        name: the name of the decision in tables and files, such as ``"block1.op"``.
+        options: the names of the alternatives: at least two, each once.
 
     Raises:
-        ValueError: fewer than two options, or one listed twice.
+        ValueError: there are fewer than two options, or one is listed twice.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Choice:
 
 
 class Architecture(Mapping[str, str]):
-    """One pick per choice, by name; immutable, hashable, equal in whatever order it was given.
+    """One pick per choice, by name; immutable and hashable. The order of the choices is ignored.
 
     >>> tiny = Architecture({"width": "8", "op": "conv3"})
     >>> tiny["op"], str(tiny)
@@ -88,11 +88,11 @@ class Architecture(Mapping[str, str]):
 
 @runtime_checkable
 class SearchSpace(Protocol):
-    """The choices that a search decides on; whoever builds networks from them adds a method."""
+    """The choices that a search decides; a space that builds networks has a method for it."""
 
     @property
     def name(self) -> str:
-        """What files and tables call the space."""
+        """The name of the space in files and tables."""
         ...
 
     @property
@@ -105,7 +105,7 @@ def encode(choices: Sequence[Choice], architecture: Mapping[str, str]) -> tuple[
     """The index of each pick among its choice's options, in the order of the choices.
 
     Raises:
-        ValueError: a choice without a pick, a pick without a choice, an unknown option.
+        ValueError: a choice has no pick, a pick has no choice, or an option is unknown.
     """
     unknown = set(architecture) - {choice.name for choice in choices}
     if unknown:
@@ -136,12 +136,12 @@ def decode(choices: Sequence[Choice], picks: Sequence[int]) -> Architecture:
 
 
 def size(choices: Sequence[Choice]) -> int:
-    """How many architectures there are."""
+    """The number of architectures."""
     return math.prod(len(choice.options) for choice in choices)
 
 
 def every(choices: Sequence[Choice]) -> Iterator[Architecture]:
-    """All architectures, the last choice changing fastest."""
+    """All architectures; the last choice changes fastest."""
     for picks in itertools.product(*(choice.options for choice in choices)):
         yield Architecture(dict(zip((c.name for c in choices), picks, strict=True)))
 
@@ -160,7 +160,7 @@ def neighbors(choices: Sequence[Choice], architecture: Mapping[str, str]) -> Ite
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The tail of an error message: the known name that is meant, or all there are.
+    """The end of an error message: the most similar known name, or all known names.
 
     >>> nearest("mdga", ["MGDA", "PCGrad"])
     "; did you mean 'MGDA'?"
