@@ -1,4 +1,4 @@
-"""A solver that is watched."""
+"""A solver whose inputs and weights are recorded."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from paretonas.solvers import Direction, Solver
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """Let a recorder look at what a solver is given, and at the weights that it returns.
+    """Record the gradients that a solver gets, and the weights that it returns.
 
-    The direction is the inner solver's, untouched. Where wrappers scale the gradients, put it
-    outermost to see them as they are.
+    The direction of the inner solver does not change. If other wrappers scale the gradients, make
+    this one the outermost, so that it records the original gradients.
 
     Attributes:
-        inner: the solver that answers.
-        recorder: takes notes.
+        inner: the inner solver.
+        recorder: the recorder.
 
     >>> import torch
     >>> from paretonas.solvers import MGDA
@@ -37,7 +37,7 @@ class Recorded:
     """
 
     needs_gradients: ClassVar[bool] = True
-    """The recorder needs them, whatever the solver."""
+    """True: the recorder needs gradients, even if the solver does not."""
     inner: Solver
     recorder: Recorder
 
@@ -49,7 +49,7 @@ class Recorded:
         *,
         out: Float[Tensor, "*r n"] | None = None,
     ) -> Direction:
-        """Solve, and take notes; see ``Solver``."""
+        """Solve and record; see ``Solver``."""
         memory = {} if out is None else {"out": out}
         direction = self.inner(jacobian, values, state, **memory)
         self.recorder.record(jacobian, weights=direction.weights)

@@ -1,4 +1,4 @@
-"""How long an architecture takes on a device."""
+"""The latency of an architecture on a device, from a latency table."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .profile import Progress, profile
 
 @dataclass(frozen=True)
 class Latency(DifferentiableObjective):
-    """Milliseconds by a table of the network's parts, measured in place and calibrated.
+    """Milliseconds from a latency table of the network's parts, measured in place and calibrated.
 
-    `exact` is the table's number too: a search looks at thousands of architectures, and times
-    those that it keeps with `paretonas.devices.measure_latency`.
+    `exact` also uses the table, because a search evaluates thousands of architectures. The search
+    times the architectures that it keeps with `paretonas.devices.measure_latency`.
 
     Attributes:
         table: the milliseconds of each part.

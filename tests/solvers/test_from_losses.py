@@ -355,7 +355,7 @@ def test_famo_observes_once(jacobian):
     solver, values = FAMO(), torch.ones(3, dtype=torch.float64)
     seen = solver.observe(solver(jacobian, values).state, values)
     for state in (seen, None):
-        with pytest.raises(ValueError, match="nothing waits to be compared"):
+        with pytest.raises(ValueError, match="takes it only once"):
             solver.observe(state, values)
 
 
