@@ -308,7 +308,7 @@ def test_a_table_cannot_be_changed_and_travels_between_processes(frame):
         ({"minimize": ["accuracy"]}, "'accuracy' is named twice, in minimize and in maximize"),
         ({"minimize": []}, "at least two objectives, got accuracy"),
         ({"minimize": [], "maximize": []}, "at least two objectives, got none"),
-        ({"minimize": ["id"]}, "'id' can be no choice"),
+        ({"minimize": ["id"]}, "'id' cannot be a choice"),
         ({"minimize": ["minus_accuracy"]}, "'minus_accuracy' has the name of the cost of 'acc"),
         (
             {"minimize": ["note"]},

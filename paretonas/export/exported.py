@@ -46,7 +46,7 @@ def difference(expected: Tensor, found: Tensor, what: str) -> float:
     if expected.isnan().any():
         raise RuntimeError(
             f"the network gives NaN in {int(expected.isnan().sum())} of {expected.numel()} "
-            f"outputs, with which {what} cannot be compared"
+            f"outputs, so {what} cannot be compared with it"
         )
     finite = expected.isfinite() & found.isfinite()
     unlike = ~finite & (expected != found)
@@ -61,6 +61,6 @@ def difference(expected: Tensor, found: Tensor, what: str) -> float:
     if largest > allowed:
         raise RuntimeError(
             f"{what} does not give the network's outputs: they differ by {largest:.3g}, "
-            f"rounding explains {allowed:.3g}"
+            f"rounding explains only {allowed:.3g}"
         )
     return largest

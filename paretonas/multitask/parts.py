@@ -92,16 +92,16 @@ def given_heads(heads: Sequence[Tensors], shared: Iterable[Tensor] = ()) -> list
     for i, head in enumerate(heads):
         if isinstance(head, Iterator) and not (head := list(head)):
             raise ValueError(  # else no head would learn after the first step of a loop
-                f"heads[{i}] is an iterator that yields nothing, as one does that was used before: "
-                "pass a list of parameters, or [] for a loss that has none of its own"
+                f"heads[{i}] is an iterator that yields nothing, perhaps because it was used "
+                "before: pass a list of parameters, or [] for a loss without its own parameters"
             )
         own = _trainable(f"heads[{i}]", head)
         for p in own:
             other = owner.setdefault(id(p), f"heads[{i}]")
             if other != f"heads[{i}]":
                 raise ValueError(
-                    f"a parameter belongs in one place, got one of shape {tuple(p.shape)} in "
-                    f"{other} and in heads[{i}]: what several losses reach is shared"
+                    f"a parameter must be in one place, got one of shape {tuple(p.shape)} in "
+                    f"{other} and in heads[{i}]: put parameters of several losses into shared"
                 )
         found.append(own)
     return found
@@ -146,12 +146,13 @@ def heads_above(losses: list[Tensor], representation: list[Tensor]) -> list[list
             if id(leaf) in encoder:
                 raise ValueError(
                     f"loss {i} reaches {_named(leaf)} both through the representation and around "
-                    f"it: add the tensor on the other way to it{_or_heads(leaf, losses)}"
+                    f"it: add the tensor on the other path to representation"
+                    f"{_or_heads(leaf, losses)}"
                 )
             if (j := owner.setdefault(id(leaf), i)) != i:
                 raise ValueError(
-                    f"losses {j} and {i} both reach {_named(leaf)} above the representation: take "
-                    f"a later one, or freeze it{_or_heads(leaf, losses)}"
+                    f"losses {j} and {i} both reach {_named(leaf)} above the representation: use "
+                    f"a later representation, or freeze the parameter{_or_heads(leaf, losses)}"
                 )
         heads.append(own)
     return heads
@@ -183,13 +184,13 @@ def _found_heads(
         joint = _joint(losses[i], losses[j])
         if joint is not None:
             raise ValueError(
-                f"losses {i} and {j} come out of {joint}, so it cannot be seen which of them "
+                f"losses {i} and {j} come from {joint}, so the graph does not show which of them "
                 f"reaches {_named(leaf)}: add it to shared if both do, else {_pass_heads(losses)}"
             )
         raise ValueError(
             f"losses {i} and {j} both reach {_named(leaf)} that is not in shared: add it there if "
-            "both depend on it; if they only come out of one tensor, as parts of a joint one "
-            f"do{_or_heads(leaf, losses)}"
+            "both depend on it; if they are only parts of one joint tensor"
+            f"{_or_heads(leaf, losses)}"
         )
     inputs = {id(leaf) for leaf in stray}
     return [[leaf for leaf in head if id(leaf) not in inputs] for head in heads], stray
@@ -208,7 +209,7 @@ def _or_heads(leaf: Tensor, losses: list[Tensor]) -> str:
 
 def _pass_heads(losses: list[Tensor]) -> str:
     none = ", ".join(["[]"] * len(losses))
-    return f"pass heads, the parameters that each loss alone reaches (heads=[{none}] if none)"
+    return f"pass heads, the parameters that only one loss reaches (heads=[{none}] if none)"
 
 
 def _joint(one: Tensor, other: Tensor) -> str | None:

@@ -84,9 +84,9 @@ class Extraction(dict[int, Any]):
                 named = self._network.named_parameters(remove_duplicate=False)
                 names = [repr(name) for name, p in named if id(p) == whole]
                 raise ValueError(
-                    "layers that share a parameter must take the same of it, but this "
+                    "layers that share a parameter must take the same piece of it, but this "
                     f"architecture takes different pieces of {' = '.join(names)}: give the layers "
-                    "the same Width, or a parameter each"
+                    "the same Width, or separate parameters"
                 )
 
     def _anew(self, value: Any) -> Any:
@@ -177,7 +177,7 @@ class Extracted(nn.Module):
         found += [f"further {name}" for name in held if name not in _PARTS]
         if found:
             raise ValueError(
-                f"the {own.__name__} at {path!r} has {', '.join(found)}, which would be lost in "
-                f"the networks that come out: put the {own.__name__} unchanged into a module of "
-                "your own that does the rest"
+                f"the {own.__name__} at {path!r} has {', '.join(found)}, which extracted networks "
+                f"would lose: put an unchanged {own.__name__} into a module of your own, and make "
+                "the changes there"
             )

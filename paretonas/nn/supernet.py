@@ -39,8 +39,8 @@ class Supernet(nn.Module):
 
     Args:
         network: any module that contains `OneOf`, `Width` or `Depth` modules. It is not copied.
-        constructor: builds such a network, for `fresh`; without it `fresh` uses a copy of `network`
-            in its current state.
+        constructor: builds such a network, for `fresh`. Without it `fresh` uses a copy of `network`
+            that is made together with the supernet.
 
     Attributes:
         choices: one per module with a choice, in the order of `network.named_modules()`.
@@ -156,7 +156,7 @@ class Supernet(nn.Module):
         torch's initial values of a parameter, torch initializes that parameter again for the
         smaller size.
 
-        Without a constructor, the network has the initial weights of the supernet's network; the
+        Without a constructor, it has the weights that `network` had when the supernet was made. The
         seed then affects only the parameters that are initialized again.
 
         Raises:
@@ -239,7 +239,7 @@ class Supernet(nn.Module):
         return changed
 
     def inside(self, index: int, pick: int) -> list[int]:
-        """The choices, by index, that are reached only if a choice takes this or another pick."""
+        """The choices inside an option, by index; they may also be inside other options."""
         return [
             inner
             for inner, place in enumerate(self._places)

@@ -105,7 +105,7 @@ def recalled(
     if not isinstance(state, Mapping) or state.keys() != kinds.keys():
         found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
         raise TypeError(
-            f"state must be what the call before returned, with {sorted(kinds)}, got {found}"
+            f"state must be what the previous call returned, with {sorted(kinds)}, got {found}"
         )
     for name, entry in state.items():
         kind = kinds[name]
@@ -142,7 +142,7 @@ def check_numbers(
     if shape is not None and entry.shape != shape:
         raise ValueError(
             f"state must fit the jacobian: state[{name!r}] must have shape {shape}, "
-            f"got {tuple(entry.shape)}; start anew with None where objectives or parameters change"
+            f"got {tuple(entry.shape)}; start again with None if objectives or parameters change"
         )
     # Momenta are as large as a jacobian, so take one pass: min and max return NaN if there is one.
     ends = [end.item() for end in entry.detach().aminmax()] if entry.numel() else []

@@ -178,7 +178,7 @@ def _targets(problem: GradientProblem, state: object) -> Float[Array, "r m m"]:
         letters = "(r, m, m)" if problem.batched else "(m, m)"
         raise ValueError(
             f"state must fit the jacobian: it must have shape {letters} = {expected}, "
-            f"got {tuple(state.shape)}; start anew with None where objectives change"
+            f"got {tuple(state.shape)}; start again with None if objectives change"
         )
     wide = state.detach().to("cpu", torch.float64).numpy().reshape(r, m, m)
     wrong = ~(np.abs(wide) <= 1.0)

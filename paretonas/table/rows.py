@@ -50,7 +50,7 @@ def check_names(
         if MINUS + name in role:
             raise ValueError(f"column {MINUS + name!r} has the name of the cost of {name!r}")
     if "id" in role:
-        raise ValueError("'id' can be no choice and no objective: points have ids of their own")
+        raise ValueError("'id' cannot be a choice or an objective: points have their own ids")
     known = [tidy(column) for column in columns]
     for name in (*role, *(other for other in others if other is not None)):
         if name not in known:

@@ -458,7 +458,7 @@ def test_a_state_that_does_not_fit_is_refused(kind, jacobian):
     with pytest.raises(ValueError, match=r"state must fit .* shape \(1, 2\), got \(1, 3\)"):
         kind()(jacobian[:2], torch.ones(2), state)
     for wrong in ([1, 2], {"other": 1}):
-        with pytest.raises(TypeError, match="state must be what the call before returned"):
+        with pytest.raises(TypeError, match="state must be what the previous call returned"):
             kind()(jacobian, torch.ones(3), wrong)
 
 

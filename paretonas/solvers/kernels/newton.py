@@ -75,7 +75,7 @@ def balance(
         gap = target - inner
         right = np.abs(gap) <= NOISE * (np.matvec(sizes, z) + target)
         over = unbounded | right.all(-1)
-        # At the end, rows without an error are set to 0: Newton would amplify their rounding.
+        # At the end, gaps within rounding are set to 0: Newton would amplify them.
         gap[right & calm[:, None]] = 0.0
         if over.any():
             answer[live[over]], stationary[live[over]] = z[over], unbounded[over]
