@@ -1,64 +1,112 @@
-"""The error through the gates of a supernet: the textbook gradient with respect to alpha."""
+"""The error of a trained network: the objective that costs a training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
+from ..data import Data
+from ..finalists import Finalist, train_finalists
+from ..nn import NetworkSpace, Supernet
+from ..point import FAILING, Cell, EvaluationError, Failure
+from ..space import Architecture
+from ..training import Recipe
+from .base import DifferentiableObjective
 
-from ..data import Split
-from ..nn import Supernet
-from ..relaxation import Gates, sizes_of, softmax
-from ..training.forward import handed, seeded
+Trainer = Callable[..., Sequence[Finalist | Failure]]
+"""Trains several architectures, as `paretonas.finalists.train_finalists` does."""
 
 
-@dataclass(frozen=True, eq=False)
-class GatedError:
-    """The logarithm of the loss of a mixture, differentiated through the network.
+class TrainedError:
+    """The validation error in percent of an architecture that is trained from fresh weights.
 
-    The default of the search is a surrogate instead, which gave better results at a thousandth of
-    the cost. This class is the alternative in that comparison (see docs/decisions).
+    With the same settings an architecture always has the same error, for every method.
 
-    Attributes:
-        supernet: the supernet whose weights are inherited.
-        split: the examples; the validation split in a search.
-        generator: draws the batches and the gates.
-        gates: how probabilities become gates; see `paretonas.relaxation`.
-        batch_size: examples per call.
-        temperature: the temperature of the gates.
-
-    References:
-        Liu et al. 2019, "DARTS: Differentiable Architecture Search" (arXiv 1806.09055).
+    Args:
+        space: the networks, the data and the recipe.
+        recipe: how an architecture is trained; by default the recipe of the space.
+        seed: the seed of the initial weights and of the order of the examples.
+        workers: the number of architectures that are trained at once.
+        trainer: a function that trains and evaluates architectures.
+        reported: objectives that a point also reports, such as `Parameters`.
+        supernet: builds the fresh networks; by default a supernet of the space.
+        data: the data of the training; by default the data of the space.
     """
 
-    supernet: Supernet
-    split: Split
-    generator: torch.Generator
-    gates: Gates = softmax
-    batch_size: int = 128
-    temperature: float = 1.0
+    column = "error_percent"
 
-    def relaxed(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, " r"]:
-        """The log loss of each row's mixture, on a new random batch at each call."""
-        rows = torch.randperm(len(self.split), generator=self.generator)[: self.batch_size]
-        rows = rows.to(self.split.labels.device)
-        labels = self.split.labels[rows]
-        sizes = sizes_of(self.supernet.choices)
-        losses = []
-        for row in probabilities:
-            # Softmax inverts the logarithm, so the gates get the distribution itself.
-            logits = row.clamp_min(1e-9).log()
-            gates = self.gates(logits, sizes, self.temperature, self.generator)
-            inputs = handed(self.supernet, self.split.inputs[rows])
-            parts = gates.to(inputs).split(list(sizes))
-            with seeded(self._chance(), self.supernet):
-                losses.append(functional.cross_entropy(self.supernet(inputs, parts), labels))
-        return torch.stack(losses).log().to(probabilities)
+    def __init__(
+        self,
+        space: NetworkSpace,
+        *,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        workers: int = 1,
+        trainer: Trainer = train_finalists,
+        reported: Sequence[DifferentiableObjective] = (),
+        supernet: Supernet | None = None,
+        data: Data | None = None,
+    ) -> None:
+        self.space, self.recipe = space, recipe or space.recipe
+        self._seed, self._workers, self._trainer = seed, workers, trainer
+        self._reported, self._supernet, self._data = tuple(reported), supernet, data
 
-    def _chance(self) -> int:
-        """A seed for the network's random numbers, from a copy of the generator."""
-        twin = torch.Generator().set_state(self.generator.get_state())
-        return int(torch.randint(2**62, (), generator=twin))
+    def __repr__(self) -> str:
+        return f"TrainedError({self.space.name!r}, {self.recipe})"
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """Train one architecture; this takes seconds or hours.
+
+        Raises:
+            EvaluationError: the training failed; the message says why.
+        """
+        (trained,) = self.train([Architecture(architecture)])
+        if isinstance(trained, Failure):
+            raise EvaluationError(trained.reason)
+        return self.measure(trained)[0]
+
+    def train(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
+        """Train several architectures; one that fails does not stop the others."""
+        if not architectures:
+            return []
+        try:
+            trained = self._trainer(
+                self._networks(),
+                self._examples(),
+                self.recipe,
+                architectures,
+                seed=self._seed,
+                workers=self._workers,
+            )
+        except FAILING as error:  # the trainer raised because of one of them
+            if len(architectures) == 1:
+                return [Failure.of(architectures[0], error)]
+            return [found for each in architectures for found in self.train([each])]
+        return [_with_finite_loss(each) for each in trained]
+
+    def measure(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+        """The error of a trained network, and the reported values."""
+        reported: dict[str, Cell] = {"test_error_percent": finalist.test.error_percent}
+        for objective in self._reported:
+            reported[objective.column] = int(objective.exact(finalist.architecture))
+        return finalist.valid.error_percent, reported
+
+    def _networks(self) -> Supernet:
+        if self._supernet is None:
+            self._supernet = self.space.supernet()
+        return self._supernet
+
+    def _examples(self) -> Data:
+        if self._data is None:
+            self._data = self.space.data()
+        return self._data
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process builds its own supernet and loads its own data.
+        return {**self.__dict__, "_supernet": None, "_data": None}
+
+
+def _with_finite_loss(trained: Finalist | Failure) -> Finalist | Failure:
+    if isinstance(trained, Finalist) and not math.isfinite(trained.valid.loss):
+        return Failure(trained.architecture, f"the loss is {trained.valid.loss}")
+    return trained

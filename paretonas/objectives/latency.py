@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..devices import measure_latency
+from ..finalists import Finalist
 from ..nn import Supernet
+from ..point import Cell
 from .base import DifferentiableObjective
 from .cost_table import CostTable
 from .profile import Progress, profile
@@ -55,3 +58,49 @@ class Latency(DifferentiableObjective):
     def exact(self, architecture: Mapping[str, str]) -> float:
         """The milliseconds of one architecture."""
         return self.table.total_at(architecture)
+
+
+@dataclass(frozen=True, eq=False)
+class TimedLatency(DifferentiableObjective):
+    """The latency of an architecture from a table, and the measured latency of a trained network.
+
+    Attributes:
+        latency: the latency from the table.
+        example: the input of one forward pass.
+        device: the device of the measurement.
+        threads: the number of CPU threads of the measurement.
+    """
+
+    latency: Latency
+    example: Tensor
+    device: str | torch.device = "cpu"
+    threads: int = 1
+
+    @property
+    def name(self) -> str:
+        """The name of the table's objective."""
+        return self.latency.name
+
+    @property
+    def unit(self) -> str:
+        """The unit of the table's objective."""
+        return self.latency.unit
+
+    def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
+        """The expected milliseconds under each distribution, from the table."""
+        return self.latency.relaxed(probabilities)
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """The milliseconds of one architecture, from the table."""
+        return self.latency.exact(architecture)
+
+    def measure(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+        """The measured median milliseconds of a trained network; the table's value is reported."""
+        measured = measure_latency(
+            finalist.network, self.example, threads=self.threads, device=self.device
+        )
+        reported: dict[str, Cell] = {
+            "latency_table_ms": self.exact(finalist.architecture),
+            "latency_spread_ms": measured.spread_ms,
+        }
+        return measured.median_ms, reported
