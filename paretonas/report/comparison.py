@@ -162,7 +162,7 @@ def _ledger_note(comparison: Comparison) -> str:
     )
     free = comparison.problem.free
     known = (
-        f" Every method that can use them knows these objectives without an evaluation: "
+        f" Known without an evaluation, to every method that can use it: "
         f"{', '.join(_titles(comparison, free))}."
         if free
         else ""
