@@ -3,10 +3,10 @@
     python experiments/samplers/surgery_variants.py --data DIR [--out FILE] [--only NAME ...]
     python experiments/samplers/surgery_variants.py --show  # the table from the written rows
 
-Exchanged are the solver, the number of rays, the size of a batch and of the first design, alpha
-(none: climbing from the front alone), climbing (none: the best of what alpha met is measured), the
-scales of costs (none but the given one), each part of the surrogates' kernel but the constant,
-their prior, and all at once: ridge regression, picks off its predicted front.
+Exchanged are the solver, the number of rays, the size of a batch and of the initial design, alpha
+(none: local search from the front alone), local search (none: the best candidate of alpha is
+evaluated), the scales of costs (none but the given one), each part of the kernel but the
+constant, their prior, and all at once: ridge regression, picks off its predicted front.
 Tables are some of those of `surgery_vs_evolution` on which settings were chosen. Writes a row per
 table and variant: means over seeds of the fraction of the true hypervolume, the evaluations that
 the mean needs to reach 97 % (empty: more than the budget), and the seconds of thinking per
@@ -33,7 +33,7 @@ from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, PCGrad, SmoothTchebycheff, UPGrad
 from paretonas.surrogates import gaussian_process
-from paretonas.surrogates.gaussian_process import AS_IS, Make
+from paretonas.surrogates.gaussian_process import STANDARDIZED, FitWarp
 from paretonas.surrogates.observations import Picks
 
 HERE = Path(__file__).parent
@@ -43,32 +43,32 @@ NOTHING = -60.0  # the logarithm of a weight
 
 
 class NoAlpha(Surgery):
-    """Climbs from the front alone."""
+    """Local search from the front alone."""
 
-    def _along_rays(self, low: np.ndarray, reach: np.ndarray) -> list[Picks]:
+    def _from_alpha(self, low: np.ndarray, reach: np.ndarray) -> list[Picks]:
         return []
 
 
 class NoClimbing(Surgery):
-    """Measures the best of what alpha met; a few random ones, should all of that be known."""
+    """Evaluates the best candidate of alpha; random ones, if all of these are known."""
 
-    def _around(self, members: list[Picks]) -> list[Picks]:
-        return super()._around([])
+    def _from_front(self, front: list[Picks]) -> list[Picks]:
+        return super()._from_front([])
 
     def ask(self) -> list:
-        with patch.object(surgery, "climb", _best_of):
+        with patch.object(surgery, "local_search", _best_of):
             return super().ask()
 
 
 class AsTheyAre(Surgery):
     """Fits costs as they are given: neither logarithms of them nor what they are logarithms of."""
 
-    def _warps(self, column: str) -> Sequence[Make]:
-        return AS_IS
+    def _warps(self, column: str) -> Sequence[FitWarp]:
+        return STANDARDIZED
 
 
 class Changed(Surgery):
-    """Has other constants in its surrogates; the first design keeps the whole kernel."""
+    """Has other constants in its surrogates; the initial design keeps the whole kernel."""
 
     def __init__(self, problem: Problem, *, seed: int, **constants: object) -> None:
         super().__init__(problem, seed=seed)
@@ -109,7 +109,7 @@ VARIANTS = {
     "no_distance": without(4),
     "no_differing_picks": without(5),
     "no_presence": without(6),
-    "normal_prior": partial(Changed, FREEDOM=1e6),
+    "normal_prior": partial(Changed, PRIOR_FREEDOM=1e6),
     "ridge": Ridge,
 }
 
