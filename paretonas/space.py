@@ -189,7 +189,7 @@ def neighbors(choices: Sequence[Choice], architecture: Mapping[str, str]) -> Ite
 
 
 def neighbor_picks(picks: tuple[int, ...], sizes: Sequence[int]) -> list[tuple[int, ...]]:
-    """The same with picks by their index, where many architectures are compared.
+    """The same for picks by index, which is faster for many architectures.
 
     Args:
         picks: the index of each pick.
