@@ -229,7 +229,7 @@ def _layers_over_time(
 ) -> None:
     assert record.layers is not None
     names = list(record.layers.names)
-    every = 1 if len(names) <= 25 else None  # None lets plotly thin the labels out
-    # The first layer on top, as in a listing of the network.
+    every = 1 if len(names) <= 25 else None  # with None plotly omits some labels
+    # The first layer is on top, as in a listing of the network.
     figure.update_yaxes(autorange="reversed", type="category", dtick=every, row=row, col=1)
     _heatmap(figure, row, title, x=times.steps, y=names, **cells)

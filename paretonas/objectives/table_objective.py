@@ -1,4 +1,4 @@
-"""An objective whose costs all stand in one table of the network's parts."""
+"""An objective whose costs come from one cost table of the network's parts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .cost_table import CostTable
 
 @dataclass(frozen=True)
 class TableObjective(DifferentiableObjective):
-    """What a cost table says, for distributions and for one architecture.
+    """The costs of a cost table, for distributions and for one architecture.
 
     Attributes:
         table: the cost of each part.
-        name: of the objective.
-        unit: of the table's costs.
+        name: the name of the objective.
+        unit: the unit of the table's costs.
     """
 
     table: CostTable

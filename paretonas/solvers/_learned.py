@@ -173,10 +173,10 @@ def positive(name: str, number: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class LossBalancing(WeightingSolver):
-    """Weigh each loss by base * exp(sign * s); learn s so that weight * loss approaches base.
+    """Weigh each loss by level * exp(sign * s); learn s so that weight * loss approaches level.
 
     Attributes:
-        lr: of the learned numbers' own Adam.
+        lr: learning rate of the learned numbers' own Adam.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -186,11 +186,11 @@ class LossBalancing(WeightingSolver):
     lr: float = 0.025
 
     def __post_init__(self) -> None:
-        """Refuse a learning rate that is none."""
+        """Check the learning rate."""
         positive("lr", self.lr)
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Weigh by the numbers so far, then learn from the values.
+        """Use the current numbers, then update them from the values.
 
         Raises:
             ValueError: a value is negative.

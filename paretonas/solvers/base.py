@@ -29,7 +29,7 @@ from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 __all__ = ["Answer", "Direction", "Solver", "Weighting", "WeightingSolver"]
 
 Values = Float[Tensor, "*r m"] | None
-"""The objectives themselves, where a solver is told."""
+"""The values of the objectives, for a solver that uses them."""
 Out = Float[Tensor, "*r n"] | None
 """Memory for the vector."""
 Angles = tuple[list[float], list[float]]  # see ``_angles``
