@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
@@ -18,6 +18,7 @@ __all__ = [
     "draw",
     "encode",
     "every",
+    "fair_paths",
     "nearest",
     "neighbors",
     "size",
@@ -149,6 +150,34 @@ def every(choices: Sequence[Choice]) -> Iterator[Architecture]:
 def draw(choices: Sequence[Choice], rng: Random) -> Architecture:
     """An architecture drawn uniformly."""
     return Architecture({choice.name: rng.choice(choice.options) for choice in choices})
+
+
+def fair_paths(
+    choices: Sequence[Choice], rng: Random, aside: Container[tuple[int, int]] = ()
+) -> Iterator[Architecture]:
+    """Architectures without end, every option of a choice as often as its other options.
+
+    Of each n successive paths, counted from the first, a choice of n options takes each once.
+    Options that were set `aside`, by (choice, option), are left out, from when they are in there.
+
+    A path at a time and each option equally often: no option wins by being trained more, which is
+    how relaxed supernets collapse into skip connections.
+
+    References:
+        Chu et al. 2021, "FairNAS" (arXiv 1907.01845): strict fairness. Liang et al. 2019, "DARTS+"
+        (arXiv 1909.06035): the collapse.
+    """
+    decks: list[list[int]] = [[] for _ in choices]
+    while True:
+        picks: list[int] = []
+        for index, (deck, choice) in enumerate(zip(decks, choices, strict=True)):
+            while len(picks) == index:
+                if not deck:
+                    deck += rng.sample(range(len(choice.options)), len(choice.options))
+                pick = deck.pop()
+                if (index, pick) not in aside:
+                    picks.append(pick)
+        yield decode(choices, picks)
 
 
 def neighbors(choices: Sequence[Choice], architecture: Mapping[str, str]) -> Iterator[Architecture]:

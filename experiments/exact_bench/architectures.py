@@ -33,7 +33,6 @@ import torch
 from exact_table import ExactTable, expectation
 from torch import Tensor
 
-from paretonas.alpha import aimed, drive, rays
 from paretonas.relaxation import one_hot_picks, probabilities
 from paretonas.solvers import (
     EPO,
@@ -47,6 +46,7 @@ from paretonas.solvers import (
 )
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem
+from paretonas.surrogates.alpha import aimed, drive, rays
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt

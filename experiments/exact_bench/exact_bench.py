@@ -38,7 +38,7 @@ from exact_table import (
 from torch import Tensor
 
 from paretonas import relaxation
-from paretonas.alpha import rays
+from paretonas.surrogates.alpha import rays
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt

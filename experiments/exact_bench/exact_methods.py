@@ -9,8 +9,8 @@ from exact_variants import AnnealedTchebycheff, GatedByConflict, Handover, Hyper
 from torch import Tensor
 
 from paretonas import relaxation, solvers
-from paretonas.alpha import aimed
 from paretonas.solvers import Solver
+from paretonas.surrogates.alpha import aimed
 
 Build = Callable[[Tensor, int, int], Solver]  # preference (k, m), rays of a set, steps -> solver
 

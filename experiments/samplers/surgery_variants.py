@@ -29,12 +29,13 @@ from surgery_vs_evolution import cases, first, fractions
 
 from paretonas.compare import compare
 from paretonas.problem import Problem
-from paretonas.samplers import Sampler, _surrogate, surgery
-from paretonas.samplers._known import Picks
-from paretonas.samplers._surrogate import AS_IS, Make
+from paretonas.samplers import Sampler, surgery
 from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, PCGrad, SmoothTchebycheff, UPGrad
+from paretonas.surrogates import gaussian_process
+from paretonas.surrogates.gaussian_process import AS_IS, Make
+from paretonas.surrogates.observations import Picks
 
 HERE = Path(__file__).parent
 MARKS = (16, 24, 50, 100)
@@ -75,13 +76,13 @@ class Changed(Surgery):
         self._constants = constants
 
     def ask(self) -> list:
-        with patch.multiple(_surrogate, **self._constants):
+        with patch.multiple(gaussian_process, **self._constants):
             return super().ask()
 
 
 def without(part: int) -> Callable[..., Sampler]:
-    """Surgery without a part of the kernel, by its place in `_surrogate.PRIOR`."""
-    prior = _surrogate.PRIOR.copy()
+    """Surgery without a part of the kernel, by its place in `gaussian_process.PRIOR`."""
+    prior = gaussian_process.PRIOR.copy()
     prior[part] = NOTHING
     return partial(Changed, PRIOR=prior)
 

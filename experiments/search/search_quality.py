@@ -37,14 +37,14 @@ from baselines import by_number, by_pick, nsga2_order, random_order
 from torch.nn import functional
 from truth import SPACES, Array, TableTrainer, Truth, spread
 
-from paretonas.alpha import Scale
-from paretonas.gradient_search.knowledge import Knowledge
 from paretonas.gradient_search.plan import Plan
 from paretonas.gradient_search.search import search
 from paretonas.nn import Supernet
 from paretonas.objectives.calibration import rank_correlation
 from paretonas.relaxation import one_hot, probabilities, sizes_of
 from paretonas.runs import Run
+from paretonas.surrogates.alpha import Scale
+from paretonas.surrogates.knowledge import Knowledge
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt

@@ -35,14 +35,14 @@ from torch import Tensor
 from truth import SPACES, Truth, spread
 
 from paretonas import relaxation, solvers
-from paretonas.alpha import AlphaStep, Scale, aimed, drive, rays
-from paretonas.gradient_search.knowledge import Knowledge
-from paretonas.gradient_search.weights import WeightTraining, fair_paths
+from paretonas.gradient_search.weights import WeightTraining
 from paretonas.nn import Supernet
 from paretonas.objectives.error import GatedError
 from paretonas.relaxation import picks_of, sizes_of
 from paretonas.solvers import SmoothTchebycheff, Solver
-from paretonas.space import neighbors
+from paretonas.space import fair_paths, neighbors
+from paretonas.surrogates.alpha import AlphaStep, Scale, aimed, drive, rays
+from paretonas.surrogates.knowledge import Knowledge
 
 HERE = Path(__file__).parent
 GATES = (

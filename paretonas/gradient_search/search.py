@@ -28,7 +28,6 @@ from torch import Tensor
 
 from .._front_file import USUAL_OBJECTIVES
 from .._lock import held
-from ..alpha import AlphaStep, Scale, aimed, drive, rays
 from ..constraint import Constraint
 from ..data import Data
 from ..devices import find_device, measure_latency
@@ -43,15 +42,16 @@ from ..relaxation import sizes_of
 from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..space import Architecture, size
+from ..surrogates.alpha import AlphaStep, Scale, aimed, drive, rays
+from ..surrogates.candidates import candidates
+from ..surrogates.feasible import Affordable
+from ..surrogates.knowledge import Knowledge, Level
 from ..training import Recipe
 from ..training.forward import evaluating, handed, seeded
-from .afford import Affordable
-from .candidates import candidates
 from .costs import costs_of
 from .fault import shared_fault, untrained_fault
 from .finalists import Finalist, train_finalists
 from .guessing import Guessing
-from .knowledge import Knowledge, Level
 from .plan import Budget, Plan, budget_of
 from .weights import RECENT, WeightTraining, inherited_loss, trial
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from traceback import clear_frames
 from typing import Any
@@ -18,40 +18,12 @@ from ..data import Split
 from ..nn import BatchNorm1d, BatchNorm2d, Supernet
 from ..point import FAILING, Failure
 from ..probe import Probe
-from ..space import Architecture, Choice, decode
+from ..space import Architecture, fair_paths
 from ..training import Recipe, warmup_cosine_factor
 from ..training.forward import evaluating, handed, held_generators, seeded
 
 FEW = 8  # examples on which every option is tried before anything else
 RECENT = 8  # paths, in which an option is tried first when it is to be found out what fails
-
-
-def fair_paths(
-    choices: Sequence[Choice], rng: Random, aside: Container[tuple[int, int]] = ()
-) -> Iterator[Architecture]:
-    """Architectures without end, every option of a choice as often as its other options.
-
-    Of each n successive paths, counted from the first, a choice of n options takes each once.
-    Options that were set `aside`, by (choice, option), are left out, from when they are in there.
-
-    A path at a time and each option equally often: no option wins by being trained more, which is
-    how relaxed supernets collapse into skip connections.
-
-    References:
-        Chu et al. 2021, "FairNAS" (arXiv 1907.01845): strict fairness. Liang et al. 2019, "DARTS+"
-        (arXiv 1909.06035): the collapse.
-    """
-    decks: list[list[int]] = [[] for _ in choices]
-    while True:
-        picks: list[int] = []
-        for index, (deck, choice) in enumerate(zip(decks, choices, strict=True)):
-            while len(picks) == index:
-                if not deck:
-                    deck += rng.sample(range(len(choice.options)), len(choice.options))
-                pick = deck.pop()
-                if (index, pick) not in aside:
-                    picks.append(pick)
-        yield decode(choices, picks)
 
 
 class WeightTraining:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks
-from paretonas.samplers._climb import neighbors
-from paretonas.samplers._features import Features
-from paretonas.samplers._known import Known, Picks
-from paretonas.samplers._warp import unit
 from paretonas.samplers.base import Outcome
 from paretonas.samplers.random import Random
 from paretonas.space import Architecture, encode
+from paretonas.surrogates.climb import neighbors
+from paretonas.surrogates.features import Features
+from paretonas.surrogates.observations import Known, Picks
+from paretonas.surrogates.warp import unit
 
 Matrix = NDArray[np.float64]
 

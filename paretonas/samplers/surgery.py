@@ -18,17 +18,17 @@ from paretonas.objectives.base import DifferentiableObjective, Objective
 from paretonas.point import Point
 from paretonas.problem import Problem, logarithm
 from paretonas.relaxation import one_hot_picks, sizes_of
-from paretonas.samplers._climb import climb, neighbors
-from paretonas.samplers._design import first_design
-from paretonas.samplers._features import Encoded, Features
-from paretonas.samplers._improvement import Shortfall, expected_improvement
-from paretonas.samplers._known import Known, Picks
-from paretonas.samplers._rays import Rays
-from paretonas.samplers._surrogate import AS_IS, WARPS, WARPS_OF_LOGARITHMS, Make, Surrogate
 from paretonas.samplers.base import Outcome, evaluate
 from paretonas.samplers.random import Random
 from paretonas.solvers import LinearScalarization, Solver
 from paretonas.space import Architecture, encode
+from paretonas.surrogates.acquisition import Shortfall, expected_improvement
+from paretonas.surrogates.climb import climb, neighbors
+from paretonas.surrogates.features import Encoded, Features
+from paretonas.surrogates.gaussian_process import AS_IS, WARPS, WARPS_OF_LOGARITHMS, Make, Surrogate
+from paretonas.surrogates.initial_design import first_design
+from paretonas.surrogates.observations import Known, Picks
+from paretonas.surrogates.rays import Rays
 
 Matrix = NDArray[np.float64]
 

@@ -22,13 +22,13 @@ from paretonas.gradient_search import Plan
 from paretonas.gradient_search.fault import shared_fault
 from paretonas.gradient_search.finalists import train_finalists
 from paretonas.gradient_search.search import search
-from paretonas.gradient_search.weights import WeightTraining, fair_paths, trial
+from paretonas.gradient_search.weights import WeightTraining, trial
 from paretonas.nn import BatchNorm1d, Depth, Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.objectives import CostTable, Memory, Parameters, profile
 from paretonas.point import Failure
 from paretonas.runs import Run
 from paretonas.samplers.base import evaluate
-from paretonas.space import Architecture, every
+from paretonas.space import Architecture, every, fair_paths
 from paretonas.training import Recipe
 
 PLAN = Plan(supernet_steps=60, looks=10, finalists=4, recipe=Recipe(1, 20, 0.03))

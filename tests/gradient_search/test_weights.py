@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas.data import Split
-from paretonas.gradient_search.weights import WeightTraining, fair_paths, inherited_loss
+from paretonas.gradient_search.weights import WeightTraining, inherited_loss
 from paretonas.nn import BatchNorm1d, Linear, OneOf, Supernet, Width
-from paretonas.space import Choice, decode
+from paretonas.space import Choice, decode, fair_paths
 from paretonas.training import Recipe, evaluate, train
 from paretonas.training.forward import Generators, seeded
 

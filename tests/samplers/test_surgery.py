@@ -14,12 +14,15 @@ from paretonas.front import Front
 from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks, probabilities
 from paretonas.samplers import Failure, sample
-from paretonas.samplers._climb import climb, neighbors
-from paretonas.samplers._design import first_design
-from paretonas.samplers._features import Features
-from paretonas.samplers._improvement import expected_improvement, uncovered
-from paretonas.samplers._known import Known
-from paretonas.samplers._surrogate import (
+from paretonas.samplers.ridge import Ridge
+from paretonas.samplers.surgery import Surgery
+from paretonas.solvers import MGDA, SmoothTchebycheff
+from paretonas.space import Choice, decode, every
+from paretonas.space import neighbors as near
+from paretonas.surrogates.acquisition import expected_improvement, uncovered
+from paretonas.surrogates.climb import climb, neighbors
+from paretonas.surrogates.features import Features
+from paretonas.surrogates.gaussian_process import (
     AS_IS,
     FREEDOM,
     PRIOR,
@@ -31,13 +34,10 @@ from paretonas.samplers._surrogate import (
     overlaps,
     own,
 )
-from paretonas.samplers._unlogged import Unlogged
-from paretonas.samplers._warp import SHIFTS, Warp
-from paretonas.samplers.ridge import Ridge
-from paretonas.samplers.surgery import Surgery
-from paretonas.solvers import MGDA, SmoothTchebycheff
-from paretonas.space import Choice, decode, every
-from paretonas.space import neighbors as near
+from paretonas.surrogates.initial_design import first_design
+from paretonas.surrogates.observations import Known
+from paretonas.surrogates.unlogged import Unlogged
+from paretonas.surrogates.warp import SHIFTS, Warp
 from paretonas.table import Table
 
 EDGES = ("op_0_1", "op_0_2", "op_1_2", "op_1_3", "op_2_3")

@@ -10,10 +10,11 @@ import torch
 
 from paretonas.cell import Structure
 from paretonas.relaxation import one_hot_picks
-from paretonas.samplers._features import Features
-from paretonas.samplers._known import Picks
-from paretonas.samplers._surrogate import NOISE, WEIGHTS, overlaps, own
 from paretonas.space import Choice
+
+from .features import Features
+from .gaussian_process import NOISE, WEIGHTS, overlaps, own
+from .observations import Picks
 
 POOL = 500  # random architectures to choose from
 

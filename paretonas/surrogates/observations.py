@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from paretonas.point import Point
+from paretonas.point import Failure, Point
 from paretonas.problem import Problem
-from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, decode, encode
 
 Matrix = NDArray[np.float64]
@@ -50,7 +49,7 @@ class Known:
         """The costs of all points."""
         return np.array(list(self.points.values()))
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Point | Failure) -> None:
         """Remember an outcome."""
         picks = encode(self._problem.choices, outcome.architecture)
         if not isinstance(outcome, Point):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from paretonas.gradient_search.candidates import candidates
 from paretonas.relaxation import one_hot_picks, picks_of, sizes_of
 from paretonas.space import Architecture, decode, every, neighbors
+from paretonas.surrogates.candidates import candidates
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_the_decided_ones_come_first_and_their_neighbors_are_all_there(supernet,
 
 
 def test_the_neighbors_of_the_front_are_there(supernet, monkeypatch):
-    from paretonas.gradient_search import candidates as module
+    from paretonas.surrogates import candidates as module
 
     monkeypatch.setattr(module, "STRANGERS", 0)
     sure = 60 * one_hot_picks(torch.tensor([[0, 0, 0, 0]]), sizes_of(supernet.choices))
@@ -51,7 +51,7 @@ def test_it_is_the_same_each_time_and_global_state_stays(supernet, alpha):
 
 def test_samples_follow_the_distribution(supernet, monkeypatch):
     """Of a certain distribution and without strangers, only it and its neighbors remain."""
-    from paretonas.gradient_search import candidates as module
+    from paretonas.surrogates import candidates as module
 
     monkeypatch.setattr(module, "STRANGERS", 0)
     sizes = sizes_of(supernet.choices)

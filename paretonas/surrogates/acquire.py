@@ -37,7 +37,7 @@ def acquire(
         Daulton et al. 2021, "Parallel Bayesian optimization of multiple noisy objectives with
         expected hypervolume improvement" (arXiv 2105.08195): sequential greedy, by sampling.
     """
-    # Not exact as in samplers/_improvement.py, which needs a front that is known: here it is drawn.
+    # Not exact as in acquisition.py, which needs a front that is known: here it is drawn.
     points = [np.column_stack([draw, costs]) for draw in draws]
     fronts = [_front(own[:known], reference) for own in points]
     gains = np.full(draws.shape, np.inf)

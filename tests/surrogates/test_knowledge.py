@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from paretonas.gradient_search.knowledge import Knowledge
 from paretonas.space import Architecture, every
+from paretonas.surrogates.knowledge import Knowledge
 
 
 def score(architecture) -> float:

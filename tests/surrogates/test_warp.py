@@ -1,14 +1,11 @@
-"""Costs of any size: what surrogates and improvements make of them does not depend on the unit."""
+"""Costs of any size: what surrogates make of them does not depend on the unit."""
 
 import numpy as np
 import pytest
 import torch
 
-from paretonas.front import Front
-from paretonas.samplers._improvement import expected_improvement
-from paretonas.samplers._warp import SHIFTS, Warp, unit
-from paretonas.samplers.base import sample
-from paretonas.samplers.methods import make
+from paretonas.surrogates.acquisition import expected_improvement
+from paretonas.surrogates.warp import SHIFTS, Warp, unit
 
 POWERS = [2.0**768, 2.0**-768]  # 1e231 and 1e-231: exact, so nothing may differ in any digit
 SIZES = {
@@ -95,31 +92,3 @@ def test_improvements_are_compared_in_any_unit(power):
 
     assert gains(1.0).max() > 0
     assert (gains(power) == gains(1.0)).all()
-
-
-@pytest.mark.parametrize("method", ["surgery", "ridge"])
-def test_a_sampler_asks_for_the_same_in_any_unit(problem_of, grid, method):
-    def asked(power):
-        problem = problem_of(
-            grid(3, 4, 3, 4),
-            a=lambda p: power * (1 + (p[0] - 1) ** 2 + p[1] * p[2]),
-            b=lambda p: power * (9.0 - sum(p) + 0.3 * p[0] * p[3]),
-        )
-        sampler, front = make(method, problem, 0), Front(problem.columns)
-        outcomes = sample(problem, sampler, front, budget=24)
-        return [outcome.architecture for outcome in outcomes]
-
-    assert asked(1.0) == asked(POWERS[0]) == asked(POWERS[1])
-
-
-@pytest.mark.parametrize("method", ["surgery", "ridge"])
-def test_a_sampler_copes_with_objectives_of_any_size(problem_of, grid, method):
-    problem = problem_of(
-        grid(3, 4, 3),
-        huge=lambda p: 1e200 * (1 + sum(p)),
-        tiny=lambda p: -1e-200 * (1 + p[0] + p[1] * p[2]),
-        wide=lambda p: 10.0 ** (40 * (p[0] - p[2]) + p[1]),
-        same=lambda p: 1e250,
-    )
-    sampler, front = make(method, problem, 0), Front(problem.columns)
-    assert len([*sample(problem, sampler, front, budget=20)]) == 20

@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..objectives import DifferentiableObjective
-from ..objectives.surrogate import Evidence, Surrogate
 from ..relaxation import sizes_of
 from ..space import Architecture, Choice, decode, encode
 from .acquire import Matrix, acquire
+from .cokriging import Evidence, Surrogate
 
 Level = Literal["inherited", "trained"]
 

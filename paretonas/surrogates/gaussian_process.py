@@ -13,9 +13,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paretonas.samplers._features import Encoded
-from paretonas.samplers._unlogged import Unlogged
-from paretonas.samplers._warp import SHIFTS, Warp
+from .features import Encoded
+from .unlogged import Unlogged
+from .warp import SHIFTS, Warp
 
 Matrix = NDArray[np.float64]
 Make = Callable[[Matrix], Warp | Unlogged | None]

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretonas.alpha import Scale, aimed, drive, rays
 from paretonas.relaxation import picks_of, probabilities
 from paretonas.solvers import (
     EPO,
@@ -19,6 +18,7 @@ from paretonas.solvers import (
     UPGrad,
     Weighted,
 )
+from paretonas.surrogates.alpha import Scale, aimed, drive, rays
 
 SIZES = (3, 4)
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from paretonas.samplers._warp import unit
+from .warp import unit
 
 Matrix = NDArray[np.float64]
 Shortfall = Callable[[Matrix], Matrix]  # thresholds (b,) -> E[max(0, threshold - Y)] (k, b)

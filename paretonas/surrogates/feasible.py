@@ -9,8 +9,7 @@ from random import Random
 from ..constraint import Constraint
 from ..nn import Supernet
 from ..objectives import DifferentiableObjective
-from ..space import Architecture, draw, neighbors
-from .weights import fair_paths
+from ..space import Architecture, draw, fair_paths, neighbors
 
 
 class Affordable:

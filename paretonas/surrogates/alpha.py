@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .conflict import cosine_similarity
-from .relaxation import probabilities
-from .solvers import Direction, Solver, Weighted
+from ..conflict import cosine_similarity
+from ..relaxation import probabilities
+from ..solvers import Direction, Solver, Weighted
 
 LEAST = 1e-9  # cost, in its own unit, that is told from none: logarithms are of this or more
 

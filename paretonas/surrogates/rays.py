@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from paretonas.alpha import aimed, drive, rays
 from paretonas.relaxation import picks_of
-from paretonas.samplers._known import Picks
 from paretonas.solvers import Solver
+
+from .alpha import aimed, drive, rays
+from .observations import Picks
 
 Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> objectives (r, m), scaled
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretonas.objectives.surrogate import Evidence, Surrogate
 from paretonas.relaxation import one_hot_picks, probabilities
+from paretonas.surrogates.cokriging import Evidence, Surrogate
 
 SIZES = (3, 2, 4)
 EVERY = torch.tensor(list(itertools.product(*(range(size) for size in SIZES))))  # (24, 3)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretonas.gradient_search.acquire import acquire, gain
+from paretonas.surrogates.acquire import acquire, gain
 
 
 def volume(points, reference) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from paretonas.samplers._known import Picks
+from .observations import Picks
 
 Score = Callable[[list[Picks]], list[tuple[Picks, float]]]
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paretonas.samplers._warp import normal_shortfall
+from .warp import normal_shortfall
 
 Matrix = NDArray[np.float64]
 
