@@ -16,6 +16,8 @@ from torch import nn
 
 from paretonas import solvers
 from paretonas.nn import NetworkSpace
+from paretonas.objectives import default_objectives
+from paretonas.problem import Problem
 from paretonas.solvers import Solver
 from paretonas.space import SearchSpace, nearest
 
@@ -44,6 +46,21 @@ def any_space_of(value: object) -> SearchSpace:
     if _is_space(value):
         return value
     raise TypeError(_no_space(value, "what was given"))
+
+
+def problem_of(value: object) -> Problem:
+    """A problem, given as such; of a space, or of its name, with the objectives that it knows.
+
+    Raises:
+        ValueError: there is no space of this name, or it knows no objectives.
+        TypeError: something else was given.
+    """
+    if isinstance(value, Problem):
+        return value
+    space = any_space_of(value)
+    if getattr(space, "objectives", None) is None and isinstance(space, NetworkSpace):
+        return Problem(space, default_objectives(space))
+    return Problem(space)
 
 
 def solver_of(value: object) -> Solver:

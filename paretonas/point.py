@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from paretonas.space import Architecture
 
-__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Point"]
+__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Outcome", "Point"]
 
 Cell = str | int | float
 """What a table of points holds."""
@@ -124,6 +124,10 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.architecture}: {self.reason}"
+
+
+Outcome = Point | Failure
+"""What an evaluation ends in."""
 
 
 def number_or_word(text: str) -> Cell:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import pickle
 import platform
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,13 +18,12 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from paretonas import _lines, _lock
+from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
 from paretonas.front import Front
-from paretonas.point import NAME, Cell, Failure, Point, is_name, number_or_word
-from paretonas.space import Architecture
+from paretonas.point import NAME, Cell, Failure, Outcome, Point, is_name, number_or_word
 
 __all__ = ["Run"]
 
@@ -69,7 +68,7 @@ class Run:
                 then.
         """
         place = Path(folder)
-        _check_free(place)
+        check_free(place, "a run")
         made = tuple(path for path in (place, *place.parents) if not path.exists())
         about = {
             "settings": dict(settings),
@@ -83,7 +82,7 @@ class Run:
         text = json.dumps(about, indent=1, allow_nan=False) + "\n"
         try:
             with _lock.held(place):
-                _check_free(place)  # another process may have begun one meanwhile
+                check_free(place, "a run")  # another process may have begun one meanwhile
                 with replacing(place / ABOUT) as draft:
                     draft.write_text(text, encoding="utf-8")
         except BaseException:
@@ -128,27 +127,22 @@ class Run:
         with replacing(self.folder / ABOUT) as draft:
             draft.write_text(text, encoding="utf-8")
 
-    def record(self, point: Point | Failure) -> None:
+    def record(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Append a point or a failure to ``evaluations.jsonl``; it is on disk when this returns.
 
         Raises:
             ValueError: a value that is not finite.
         """
-        entry: dict[str, Any]
-        if isinstance(point, Failure):
-            entry = {"architecture": dict(point.architecture), "failure": point.reason}
-        else:
-            entry = {
-                "id": point.id,
-                "architecture": dict(point.architecture),
-                "objectives": dict(point.objectives),
-                "reported": dict(point.reported),
-            }
-        try:
-            line = _lines.encode(entry)
-        except ValueError as error:
-            raise ValueError(f"{point} has a value that is not finite: {entry}") from error
-        _lines.append(self._evaluations, line)
+        _lines.append(self._evaluations, journal.encode(outcome, seconds))
+
+    def add(self, outcome: Outcome, seconds: float, network: nn.Module | None) -> Outcome:
+        """Record an outcome of an evaluation; a point gets its id, and its weights are kept."""
+        if isinstance(outcome, Point):
+            outcome = replace(outcome, id=self.next_id())
+            if network is not None:
+                self.save_weights(outcome.id, network.state_dict())
+        self.record(outcome, seconds)
+        return outcome
 
     def evaluations(self) -> list[Point]:
         """Every point that was recorded, in order; none if there is no journal yet.
@@ -161,7 +155,7 @@ class Run:
         """What was set aside, in order: whole architectures, and single picks."""
         return [outcome for outcome in self.outcomes() if isinstance(outcome, Failure)]
 
-    def outcomes(self) -> list[Point | Failure]:
+    def outcomes(self) -> list[Outcome]:
         """Everything that was recorded, in order.
 
         A damaged line is left out and named in a warning, a torn last one in silence.
@@ -370,13 +364,21 @@ def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
     return about
 
 
-def _check_free(folder: Path) -> None:
-    """Refuse a folder that a run cannot begin in, before anything is made."""
+def check_free(folder: Path, what: str) -> None:
+    """Refuse a folder in which nothing can begin, before anything is made.
+
+    Args:
+        folder: a folder that is empty, or not there.
+        what: begins in it, such as "a run".
+
+    Raises:
+        ValueError: it is a file, is not empty, or cannot be read or written.
+    """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a run needs a new or empty folder")
+        raise ValueError(f"{folder} is a file; {what} needs a new or empty folder")
     try:
         if folder.is_dir() and not is_empty(folder):
-            raise ValueError(f"{folder} is not empty; a run needs a new or empty folder")
+            raise ValueError(f"{folder} is not empty; {what} needs a new or empty folder")
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -398,16 +400,8 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _outcome(entry: Mapping[str, Any]) -> Point | Failure:
-    """What was recorded: a point, or a failure."""
-    if "failure" in entry:
-        return Failure(Architecture(entry["architecture"]), str(entry["failure"]))
-    objectives, reported, name = entry["objectives"], entry["reported"], entry["id"]
-    if name and not is_name(name):
-        raise ValueError(f"an id is {NAME}; got {name!r}")
-    if not all(map(math.isfinite, objectives.values())):
-        raise ValueError(f"objectives must be finite, got {objectives}")
-    return Point(Architecture(entry["architecture"]), objectives, reported, name)
+def _outcome(entry: Mapping[str, Any]) -> Outcome:
+    return journal.decode(entry)[0]
 
 
 def _csv(cells: Iterable[object]) -> bytes:

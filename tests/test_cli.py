@@ -19,7 +19,7 @@ from paretonas._lines import DamagedLineWarning
 from paretonas.cli import run
 from paretonas.cli.display import watch
 from paretonas.front import Front, Point
-from paretonas.gradient_search.search import Step
+from paretonas.gradient_search.step import Step
 from paretonas.names import find_any_space, find_solver, find_space
 from paretonas.objectives import profile
 from paretonas.runs import Run

@@ -13,7 +13,7 @@ from paretonas.cli.display import _picture, front_table
 from paretonas.cli.fitted import FittedTable
 from paretonas.compare import compare
 from paretonas.front import Front
-from paretonas.gradient_search.search import Step
+from paretonas.gradient_search.step import Step
 from paretonas.point import Point
 from paretonas.samplers.random import Random
 from paretonas.table import Table

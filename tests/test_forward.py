@@ -18,7 +18,7 @@ from paretonas.gradient_search.weights import WeightTraining, inherited_loss
 from paretonas.graph import network_graph
 from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import Memory, Parameters, profile
-from paretonas.objectives.error import GatedError
+from paretonas.objectives.gated_error import GatedError
 from paretonas.training import evaluate, train
 from paretonas.training.forward import Generators, copied, evaluating, handed, seeded
 
@@ -100,7 +100,7 @@ def short_timing(monkeypatch, tmp_path):
     for module in ("profile", "calibration"):
         monkeypatch.setattr(sys.modules[f"paretonas.objectives.{module}"], "SECONDS", 0.01)
     monkeypatch.setattr("paretonas.devices.timer.WARM_UP_SECONDS", 0.001)
-    monkeypatch.setattr(sys.modules["paretonas.gradient_search.search"], "ALPHA_STEPS", 4)
+    monkeypatch.setattr(sys.modules["paretonas.gradient_search.model"], "ALPHA_STEPS", 4)
 
 
 @pytest.mark.parametrize("first", FIRST)

@@ -37,7 +37,7 @@ from truth import SPACES, Truth, spread
 from paretonas import relaxation, solvers
 from paretonas.gradient_search.weights import WeightTraining
 from paretonas.nn import Supernet
-from paretonas.objectives.error import GatedError
+from paretonas.objectives.gated_error import GatedError
 from paretonas.relaxation import picks_of, sizes_of
 from paretonas.solvers import SmoothTchebycheff, Solver
 from paretonas.space import fair_paths, neighbors

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from paretonas.data import Data
-from paretonas.gradient_search.finalists import Finalist
+from paretonas.finalists import Finalist
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import DifferentiableObjective
 from paretonas.relaxation import one_hot_picks, sizes_of
@@ -148,7 +148,7 @@ class TableTrainer:
         asked = [self.truth.row(architecture) for architecture in architectures]
         self.rows += asked
         self.clock += [time.process_time()] * len(asked)
-        scores = [Score(float("nan"), float(error)) for error in self.truth.seen(seed)[asked]]
+        scores = [Score(0.0, float(error)) for error in self.truth.seen(seed)[asked]]
         return [
             Finalist(architecture, nn.Identity(), valid=score, test=score)
             for architecture, score in zip(architectures, scores, strict=True)

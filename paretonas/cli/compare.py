@@ -17,10 +17,9 @@ from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
-from paretonas.compare.journal import Record, read_about
+from paretonas.compare.folder import Record, read_about
 from paretonas.compare.summary import disagreement
-from paretonas.compare.trained import problem_of
-from paretonas.names import find_any_space
+from paretonas.names import find_any_space, problem_of
 from paretonas.objectives.base import Objective
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison

@@ -17,7 +17,7 @@ from paretonas.cli.fitted import FittedTable
 
 if TYPE_CHECKING:
     from paretonas.front import Front
-    from paretonas.gradient_search.search import Step
+    from paretonas.gradient_search.step import Step
     from paretonas.point import Point
 
 _SECONDS_BETWEEN_LINES = 10.0

@@ -17,11 +17,11 @@ import numpy as np
 
 from paretonas._atomic import replacing
 from paretonas.compare.anytime import Array, Curve, Reference
-from paretonas.compare.journal import Record, at_work, check_begun
+from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
-from paretonas.compare.trained import problem_of
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.front import Front
+from paretonas.names import problem_of
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
@@ -206,7 +206,10 @@ class Comparison:
 
     @cached_property
     def costs(self) -> dict[tuple[str, int], list[Array | None]]:
-        """The costs of each evaluation, logarithms taken; None for one that failed."""
+        """The costs of each evaluation, logarithms taken; None for one that failed.
+
+        Steps that train a supernet count as evaluations without costs, before all others.
+        """
         return {pair: self._costs(record) for pair, record in self.records.items()}
 
     @cached_property
@@ -258,7 +261,8 @@ class Comparison:
         columns = ["method", "seed", "evaluation", *choices, *self.problem.columns, "failed"]
         rows: list[tuple[object, ...]] = []
         for (method, seed), record in self.records.items():
-            for number, outcome in enumerate(record.outcomes, start=1):
+            first = 1 + record.ledger.weight_evaluations
+            for number, outcome in enumerate(record.outcomes, start=first):
                 picks = (outcome.architecture[name] for name in choices)
                 found = {} if isinstance(outcome, Failure) else outcome.objectives
                 values = (found.get(column) for column in self.problem.columns)
@@ -283,7 +287,8 @@ class Comparison:
     def _costs(self, record: Record) -> list[Array | None]:
         found = [o.objectives for o in record.outcomes if isinstance(o, Point)]
         rows: Iterator[Array] = iter(self.problem.costs(found))
-        return [next(rows) if isinstance(o, Point) else None for o in record.outcomes]
+        before: list[Array | None] = [None] * record.ledger.weight_evaluations
+        return before + [next(rows) if isinstance(o, Point) else None for o in record.outcomes]
 
 
 def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:

@@ -13,9 +13,8 @@ hypervolume_fraction       against the first method, on the same seeds: median_d
 evaluations_to_95_percent  median over seeds (empty: half of them or more did not get there) and
                            seeds_reached; likewise 90, 97 and 99
 runs                       finished, failed
-evaluations, duplicates,   total over seeds, median over seeds
-failures, thinking_seconds,
-evaluation_seconds
+what the `Ledger` counts,   total over seeds, median over seeds
+such as evaluations
 thinking_seconds_per_-     median over seeds
 evaluation
 front_points               found (points of the reference front that any seed found), found_alone
@@ -27,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -38,13 +38,14 @@ from paretonas.compare.statistics import (
     interquartile_mean,
     signed_rank_p,
 )
+from paretonas.evaluation import Ledger
 
 if TYPE_CHECKING:
     from paretonas.compare.comparison import Comparison
 
 TARGETS = (90, 95, 97, 99)  # percent of the reference front's hypervolume
 _FIXED = (24, 50, 100, 200)
-_BILLED = ("evaluations", "duplicates", "failures", "thinking_seconds", "evaluation_seconds")
+_BILLED = tuple(field.name for field in fields(Ledger))
 
 
 class Row(NamedTuple):

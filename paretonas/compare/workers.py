@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from paretonas.compare.journal import Journal, Record
+from paretonas._threads import threads
+from paretonas.compare.folder import Record, RunJournal
 from paretonas.front import Front
 from paretonas.point import FAILING
 from paretonas.problem import Problem
@@ -67,11 +68,11 @@ class Job:
 
     def finished(self, method: str, seed: int) -> Record | None:
         """What is written of a run that has ended before."""
-        return None if self.folder is None else Journal(self.folder, method, seed).finished()
+        return None if self.folder is None else RunJournal(self.folder, method, seed).finished()
 
     def begun(self, method: str, seed: int) -> Begun:
         """What is written of a run that has not ended."""
-        return {} if self.folder is None else Journal(self.folder, method, seed).begun()
+        return {} if self.folder is None else RunJournal(self.folder, method, seed).begun()
 
     def run(self, method: str, seed: int, begun: Begun) -> Record | Broken:
         """One run, as far as it has not begun before; an exception breaks it."""
@@ -81,7 +82,7 @@ class Job:
             return Broken(method, seed, f"{type(error).__name__}: {error}")
 
     def _run(self, method: str, seed: int, begun: Begun) -> Record:
-        journal = None if self.folder is None else Journal(self.folder, method, seed)
+        journal = None if self.folder is None else RunJournal(self.folder, method, seed)
         columns = {*self.problem.columns}
         known = {
             architecture: outcome
@@ -98,16 +99,14 @@ class Job:
             Front(self.problem.columns),
             budget=self.budget,
             ledger=ledger,
+            journal=journal,
             known=known,
         ):
             outcomes.append(outcome)
+            if outcome.architecture in known:
+                ledger.evaluation_seconds += begun[outcome.architecture][1]
             seconds.append(ledger.evaluation_seconds - spent)
             spent = ledger.evaluation_seconds
-            if outcome.architecture in known:
-                seconds[-1] = begun[outcome.architecture][1]
-            elif journal is not None:
-                journal.add(outcome, seconds[-1])
-        ledger.evaluation_seconds = sum(seconds)
         if journal is not None:
             return journal.finish(outcomes, seconds, ledger)
         return Record(method, seed, tuple(outcomes), ledger)
@@ -136,13 +135,9 @@ def run_all(
     if not waiting or jobs == 0:
         return
     if jobs is None:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with threads(1):
             for pair, begun in waiting.items():
                 yield job.run(*pair, begun)
-        finally:
-            torch.set_num_threads(threads)
         return
     before = {process.pid for process in multiprocessing.active_children()}
     with _environment_of_processes():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from .. import _threads
 from ..training.forward import evaluating, handed, seeded
 
 WARM_UP_SECONDS = 0.05
@@ -149,13 +150,8 @@ def measuring(threads: int, *networks: nn.Module) -> Iterator[None]:
     """
     if threads < 1:
         raise ValueError(f"threads must be positive, got {threads}")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode(), seeded(0, *networks):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with _threads.threads(threads), torch.inference_mode(), seeded(0, *networks):
+        yield
 
 
 def summary(seconds: Sequence[float]) -> Measurement:

@@ -1,6 +1,6 @@
 """The gradient search: the whole front from one run and one supernet."""
 
 from .plan import Budget, Plan
-from .search import Step
+from .step import Step
 
 __all__ = ["Budget", "Plan", "Step"]

@@ -124,7 +124,12 @@ class Plan:
         finalists = min(fine // (epochs * epoch), architectures)
         return cls(
             supernet_steps=steps - fine,
-            looks=min(architectures, max(12, min(160, (steps - fine) // 6))),
+            looks=looks_of(steps - fine, architectures),
             finalists=finalists,
             recipe=replace(recipe, epochs=epochs),
         )
+
+
+def looks_of(steps: int, architectures: int) -> int:
+    """How many proxy evaluations go with so many weight steps; none is repeated."""
+    return min(architectures, max(12, min(160, steps // 6)))

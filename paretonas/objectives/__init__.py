@@ -2,7 +2,9 @@
 
 from .base import DifferentiableObjective, Objective
 from .cost_table import CostTable, Slot
-from .latency import Latency
+from .default import default_objectives
+from .error import TrainedError
+from .latency import Latency, TimedLatency
 from .measured import measured
 from .memory import Memory
 from .parameters import Parameters
@@ -16,6 +18,9 @@ __all__ = [
     "Objective",
     "Parameters",
     "Slot",
+    "TimedLatency",
+    "TrainedError",
+    "default_objectives",
     "measured",
     "profile",
 ]

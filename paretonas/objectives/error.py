@@ -1,64 +1,112 @@
-"""The error through the gates of a supernet: the textbook gradient with respect to alpha."""
+"""The error of a trained network: the objective that costs a training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
+from ..data import Data
+from ..finalists import Finalist, train_finalists
+from ..nn import NetworkSpace, Supernet
+from ..point import FAILING, Cell, EvaluationError, Failure
+from ..space import Architecture
+from ..training import Recipe
+from .base import DifferentiableObjective
 
-from ..data import Split
-from ..nn import Supernet
-from ..relaxation import Gates, sizes_of, softmax
-from ..training.forward import handed, seeded
+Trainer = Callable[..., Sequence[Finalist | Failure]]
+"""Trains several architectures, as `paretonas.finalists.train_finalists` does."""
 
 
-@dataclass(frozen=True, eq=False)
-class GatedError:
-    """The logarithm of the loss of a mixture, differentiated through the network.
+class TrainedError:
+    """The validation error in percent of an architecture that is trained from fresh weights.
 
-    The search's default is a surrogate instead, which measured better and costs a thousandth; this
-    is what it was compared with (see docs/decisions).
+    With the same settings an architecture has one error, whichever method asks and however often.
 
-    Attributes:
-        supernet: whose weights are inherited.
-        split: the examples; validation, for a search.
-        generator: draws the batches and the gates.
-        gates: how probabilities become gates; see `paretonas.relaxation`.
-        batch_size: examples a call.
-        temperature: of the gates.
-
-    References:
-        Liu et al. 2019, "DARTS: Differentiable Architecture Search" (arXiv 1806.09055).
+    Args:
+        space: the networks, the data and the recipe.
+        recipe: how an architecture is trained; the space's, unless given.
+        seed: of the fresh weights and of the order of the examples.
+        workers: how many architectures are trained at once.
+        trainer: trains and scores them.
+        reported: what a point reports besides, such as `Parameters`.
+        supernet: gives the fresh networks; one of the space, unless given.
+        data: what they are trained on; the space's, unless given.
     """
 
-    supernet: Supernet
-    split: Split
-    generator: torch.Generator
-    gates: Gates = softmax
-    batch_size: int = 128
-    temperature: float = 1.0
+    column = "error_percent"
 
-    def relaxed(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, " r"]:
-        """The log loss of each row's mixture, on one batch drawn anew at each call."""
-        rows = torch.randperm(len(self.split), generator=self.generator)[: self.batch_size]
-        rows = rows.to(self.split.labels.device)
-        labels = self.split.labels[rows]
-        sizes = sizes_of(self.supernet.choices)
-        losses = []
-        for row in probabilities:
-            # Softmax undoes the logarithm, so the gates see the distribution itself.
-            logits = row.clamp_min(1e-9).log()
-            gates = self.gates(logits, sizes, self.temperature, self.generator)
-            inputs = handed(self.supernet, self.split.inputs[rows])
-            parts = gates.to(inputs).split(list(sizes))
-            with seeded(self._chance(), self.supernet):
-                losses.append(functional.cross_entropy(self.supernet(inputs, parts), labels))
-        return torch.stack(losses).log().to(probabilities)
+    def __init__(
+        self,
+        space: NetworkSpace,
+        *,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        workers: int = 1,
+        trainer: Trainer = train_finalists,
+        reported: Sequence[DifferentiableObjective] = (),
+        supernet: Supernet | None = None,
+        data: Data | None = None,
+    ) -> None:
+        self.space, self.recipe = space, recipe or space.recipe
+        self._seed, self._workers, self._trainer = seed, workers, trainer
+        self._reported, self._supernet, self._data = tuple(reported), supernet, data
 
-    def _chance(self) -> int:
-        """A seed for what the network draws, which follows from the generator and spares it."""
-        twin = torch.Generator().set_state(self.generator.get_state())
-        return int(torch.randint(2**62, (), generator=twin))
+    def __repr__(self) -> str:
+        return f"TrainedError({self.space.name!r}, {self.recipe})"
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """Train one architecture; this takes seconds or hours.
+
+        Raises:
+            EvaluationError: the training failed; the message says how.
+        """
+        (trained,) = self.train([Architecture(architecture)])
+        if isinstance(trained, Failure):
+            raise EvaluationError(trained.reason)
+        return self.measure(trained)[0]
+
+    def train(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
+        """Train several architectures; one that fails does not stop the others."""
+        if not architectures:
+            return []
+        try:
+            trained = self._trainer(
+                self._networks(),
+                self._examples(),
+                self.recipe,
+                architectures,
+                seed=self._seed,
+                workers=self._workers,
+            )
+        except FAILING as error:  # a trainer that raises for one of them
+            if len(architectures) == 1:
+                return [Failure.of(architectures[0], error)]
+            return [found for each in architectures for found in self.train([each])]
+        return [_with_finite_loss(each) for each in trained]
+
+    def measure(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+        """The error of a trained network, and what is reported besides."""
+        reported: dict[str, Cell] = {"test_error_percent": finalist.test.error_percent}
+        for objective in self._reported:
+            reported[objective.column] = int(objective.exact(finalist.architecture))
+        return finalist.valid.error_percent, reported
+
+    def _networks(self) -> Supernet:
+        if self._supernet is None:
+            self._supernet = self.space.supernet()
+        return self._supernet
+
+    def _examples(self) -> Data:
+        if self._data is None:
+            self._data = self.space.data()
+        return self._data
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process builds its own supernet and loads its own data.
+        return {**self.__dict__, "_supernet": None, "_data": None}
+
+
+def _with_finite_loss(trained: Finalist | Failure) -> Finalist | Failure:
+    if isinstance(trained, Finalist) and not math.isfinite(trained.valid.loss):
+        return Failure(trained.architecture, f"the loss is {trained.valid.loss}")
+    return trained

@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from paretonas.evaluation import Ledger as Ledger
 from paretonas.point import Failure as Failure
+from paretonas.point import Outcome as Outcome
 
-from .base import Ledger as Ledger
-from .base import Outcome as Outcome
 from .base import Sampler as Sampler
 from .base import sample as sample
 

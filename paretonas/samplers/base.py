@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from paretonas.evaluation import Evaluation, Journal, Ledger
 from paretonas.front import Front
 from paretonas.objectives.base import Objective
-from paretonas.point import FAILING, Failure, Point
+from paretonas.point import Failure, Outcome, Point
 from paretonas.problem import Problem
 from paretonas.space import Architecture, encode, size
 
 PATIENCE = 300  # proposals in a row that were all known, after which a sampler has converged
 
 
-Outcome = Point | Failure
-"""What an evaluation ends in."""
 Maker = Callable[[Problem, int], "Sampler"]
 """Makes the sampler of a method from a problem and a seed."""
 
@@ -41,23 +38,20 @@ class Sampler(Protocol):
         ...
 
 
-@dataclass
-class Ledger:
-    """What a method was billed.
+@runtime_checkable
+class OneShot(Protocol):
+    """A sampler that trains a supernet of its own, which is billed as well.
 
-    Attributes:
-        evaluations: architectures evaluated, failures included, each once.
-        duplicates: proposals that were known already; they are free.
-        failures: evaluations that found no objectives.
-        thinking_seconds: spent by the method itself, in `ask` and `tell`.
-        evaluation_seconds: spent on evaluations.
+    `sample` asks it for a plan before anything else, and reads its counts after each `ask`.
     """
 
-    evaluations: int = 0
-    duplicates: int = 0
-    failures: int = 0
-    thinking_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
+    proxy_evaluations: int
+    weight_steps: int
+    weight_evaluations: int
+
+    def plan(self, budget: int) -> None:
+        """Divide the budget, in evaluations, between the supernet and whole architectures."""
+        ...
 
 
 def sample(
@@ -67,6 +61,7 @@ def sample(
     *,
     budget: int,
     ledger: Ledger | None = None,
+    journal: Journal | None = None,
     known: Mapping[Architecture, Outcome] | None = None,
 ) -> Iterator[Outcome]:
     """Evaluate what a sampler asks for until the budget is spent, and fill the front.
@@ -82,6 +77,7 @@ def sample(
         front: gets every point.
         budget: how many architectures may be evaluated, each counted once.
         ledger: where the bill is written, if it is wanted.
+        journal: where each new outcome is written, if it is wanted.
         known: outcomes of an earlier, interrupted run. They are billed when the sampler comes to
             ask for them, but not evaluated anew: a sampler with the same seed goes on where that
             run stopped.
@@ -112,13 +108,20 @@ def sample(
             f"got {budget}"
         )
     bill = ledger if ledger is not None else Ledger()
-    before = known or {}
+    evaluation = Evaluation(problem.objectives, journal=journal, ledger=bill)
+    one_shot = sampler if isinstance(sampler, OneShot) else None
+    if one_shot is not None:
+        one_shot.plan(budget)
     seen: dict[Architecture, Outcome] = {}
     idle = 0
-    while len(seen) < budget and idle < PATIENCE:
+    while len(seen) + bill.weight_evaluations < budget and idle < PATIENCE:
         start = time.perf_counter()
         asked = list(sampler.ask())
         bill.thinking_seconds += time.perf_counter() - start
+        if one_shot is not None:
+            bill.proxy_evaluations = one_shot.proxy_evaluations
+            bill.weight_steps = one_shot.weight_steps
+            bill.weight_evaluations = one_shot.weight_evaluations
         if not asked:
             return
         outcomes: list[Outcome] = []
@@ -132,19 +135,19 @@ def sample(
                 idle += 1
                 outcomes.append(seen[architecture])
                 continue
-            if len(seen) == budget:
+            if len(seen) + bill.weight_evaluations >= budget:
                 break
             encode(problem.choices, architecture)
-            start = time.perf_counter()
-            outcome = before.get(architecture) or evaluate(architecture, problem.objectives)
-            bill.evaluation_seconds += time.perf_counter() - start
+            outcome = (known or {}).get(architecture)
+            if outcome is None:
+                (outcome,) = evaluation([architecture])
+            else:
+                bill.evaluations += 1
+                bill.failures += isinstance(outcome, Failure)
             seen[architecture] = outcome
             outcomes.append(outcome)
             idle = 0
-            bill.evaluations += 1
-            if isinstance(outcome, Failure):
-                bill.failures += 1
-            else:
+            if isinstance(outcome, Point):
                 front.add(outcome)
             yield outcome
         start = time.perf_counter()
@@ -154,13 +157,5 @@ def sample(
 
 def evaluate(architecture: Architecture, objectives: Sequence[Objective]) -> Outcome:
     """The point of an architecture, or the failure that its evaluation ended in."""
-    values: dict[str, float] = {}
-    for objective in objectives:
-        try:
-            value = float(objective.exact(architecture))
-        except FAILING as error:  # whatever goes wrong in there, the search goes on
-            return Failure.of(architecture, error)
-        if not math.isfinite(value):
-            return Failure(architecture, f"{objective.column} is {value}")
-        values[objective.column] = value
-    return Point(architecture, values)
+    (outcome,) = Evaluation(objectives)([architecture])
+    return outcome

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from paretonas.front import Front
-from paretonas.point import Failure
+from paretonas.point import Failure, Outcome
 from paretonas.problem import Problem
-from paretonas.samplers.base import Maker, Outcome, Sampler, evaluate, sample
+from paretonas.samplers.base import Maker, Sampler, evaluate, sample
 from paretonas.space import Architecture, Choice, encode, size
 
 __all__ = ["check_sampler"]

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paretonas.point import Point
+from paretonas.point import Outcome, Point
 from paretonas.problem import Problem
-from paretonas.samplers.base import Outcome
 from paretonas.samplers.random import Random
 from paretonas.space import Architecture, neighbors
 

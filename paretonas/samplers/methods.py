@@ -1,4 +1,4 @@
-"""The samplers by name, each imported when it is asked for."""
+"""The methods by name; the sampler of each is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from paretonas.samplers.base import Sampler
 from paretonas.space import nearest
 
 _WHERE = {
-    "surgery": ("surgery", "Surgery"),
-    "ridge": ("ridge", "Ridge"),
-    "nsga2": ("pymoo", "nsga2"),
-    "nsga2-steady": ("pymoo", "nsga2_steady"),
-    "nsga3": ("pymoo", "nsga3"),
-    "agemoea2": ("pymoo", "agemoea2"),
-    "smsemoa": ("pymoo", "smsemoa"),
-    "tpe": ("optuna", "tpe"),
-    "optuna-nsga2": ("optuna", "optuna_nsga2"),
-    "gp": ("optuna", "gp"),
-    "local": ("local", "LocalSearch"),
-    "random": ("random", "Random"),
+    "surgery": ("samplers.surgery", "Surgery"),
+    "ridge": ("samplers.ridge", "Ridge"),
+    "nsga2": ("samplers.pymoo", "nsga2"),
+    "nsga2-steady": ("samplers.pymoo", "nsga2_steady"),
+    "nsga3": ("samplers.pymoo", "nsga3"),
+    "agemoea2": ("samplers.pymoo", "agemoea2"),
+    "smsemoa": ("samplers.pymoo", "smsemoa"),
+    "tpe": ("samplers.optuna", "tpe"),
+    "optuna-nsga2": ("samplers.optuna", "optuna_nsga2"),
+    "gp": ("samplers.optuna", "gp"),
+    "local": ("samplers.local", "LocalSearch"),
+    "search": ("gradient_search.sampler", "OneShotSearch"),
+    "random": ("samplers.random", "Random"),
 }
 
 methods: tuple[str, ...] = tuple(_WHERE)
@@ -38,5 +39,5 @@ def make(name: str, problem: Problem, seed: int = 0) -> Sampler:
         raise ValueError(f"no method is called {name!r}{nearest(name, methods)}")
     module, attribute = _WHERE[name]
     sampler: Callable[..., Sampler]
-    sampler = getattr(import_module(f"paretonas.samplers.{module}"), attribute)
+    sampler = getattr(import_module(f"paretonas.{module}"), attribute)
     return sampler(problem, seed=seed)

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import optuna
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial, TrialState, create_trial
 
-from paretonas.point import Point
+from paretonas._threads import threads
+from paretonas.point import Outcome, Point
 from paretonas.problem import Problem
-from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture
 
 
@@ -122,13 +121,11 @@ def gp(problem: Problem, *, seed: int = 0) -> Optuna:
 @contextmanager
 def quiet() -> Iterator[None]:
     """No log, no notice of what is experimental; one thread: its matrices are small."""
-    verbosity, threads = optuna.logging.get_verbosity(), torch.get_num_threads()
+    verbosity = optuna.logging.get_verbosity()
     try:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        torch.set_num_threads(1)
-        with warnings.catch_warnings():
+        with threads(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
-        torch.set_num_threads(threads)

@@ -23,9 +23,8 @@ from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from pymoo.util.ref_dirs import get_reference_directions
 
-from paretonas.point import Point
+from paretonas.point import Outcome, Point
 from paretonas.problem import Problem
-from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, decode
 
 __all__ = ["Pymoo", "agemoea2", "nsga2", "nsga2_steady", "nsga3", "operators", "smsemoa"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from paretonas.point import Outcome
 from paretonas.problem import Problem
-from paretonas.samplers.base import Outcome
 from paretonas.space import Architecture, Choice, decode, size
 
 

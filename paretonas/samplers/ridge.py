@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from paretonas.point import Outcome
 from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks
-from paretonas.samplers.base import Outcome
 from paretonas.samplers.random import Random
 from paretonas.space import Architecture, encode
 from paretonas.surrogates.climb import neighbors

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paretonas.objectives.base import DifferentiableObjective, Objective
-from paretonas.point import Point
+from paretonas.point import Outcome, Point
 from paretonas.problem import Problem, logarithm
 from paretonas.relaxation import one_hot_picks, sizes_of
-from paretonas.samplers.base import Outcome, evaluate
+from paretonas.samplers.base import evaluate
 from paretonas.samplers.random import Random
 from paretonas.solvers import LinearScalarization, Solver
 from paretonas.space import Architecture, encode

@@ -40,6 +40,10 @@ class Recipe:
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
 
+    def steps(self, examples: int) -> int:
+        """How many steps a training on so many examples takes."""
+        return self.epochs * math.ceil(examples / self.batch_size)
+
 
 @dataclass(frozen=True)
 class Score:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from paretonas._lines import DamagedLineWarning
 from paretonas.compare import compare
-from paretonas.compare.journal import Journal
+from paretonas.compare.folder import RunJournal
 from paretonas.compare.summary import checkpoints, evaluations_to
 from paretonas.point import Point
 from paretonas.problem import Problem
@@ -399,7 +399,7 @@ def test_a_full_disk_breaks_the_run_and_loses_nothing(table, tmp_path, monkeypat
     with monkeypatch.context() as disk:
         disk.setattr("paretonas._lines.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
-            Journal(tmp_path, "random", 0).finish([], [], Ledger())
+            RunJournal(tmp_path, "random", 0).finish([], [], Ledger())
         broken = compare(table, **settings).broken
     assert "No space left" in broken[0].reason
     assert draft.read_bytes() == before

@@ -103,7 +103,7 @@ def parameters(space) -> DifferentiableObjective:
 @pytest.fixture(scope="package")
 def trainer():
     """How the search trains finalists."""
-    from paretonas.gradient_search.finalists import train_finalists
+    from paretonas.finalists import train_finalists
 
     return train_finalists
 
@@ -111,8 +111,8 @@ def trainer():
 @pytest.fixture(scope="package", autouse=True)
 def short_drives():
     """A quarter of the steps of alpha: the laws are the same, and the tests take seconds."""
-    from paretonas.gradient_search import search
+    from paretonas.gradient_search import model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "ALPHA_STEPS", 20)
+        patch.setattr(model, "ALPHA_STEPS", 20)
         yield

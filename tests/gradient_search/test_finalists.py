@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from paretonas.gradient_search.finalists import train_finalists
+from paretonas.finalists import train_finalists
 from paretonas.nn import Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.space import Architecture, decode, every
 from paretonas.training import Recipe, evaluate, train

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from paretonas.data import split
-from paretonas.gradient_search import Plan, search as module
+from paretonas.gradient_search import Plan, model, search as module
 from paretonas.nn import Linear, NetworkSpace, OneOf, Width
 from paretonas.objectives import Memory, Parameters
 from paretonas.runs import Run
@@ -21,7 +21,7 @@ from paretonas.training import Recipe
 
 torch.set_num_threads(1)
 torch.optim.AdamW([nn.Parameter(torch.zeros(1))])  # imports more than all else together
-module.ALPHA_STEPS = 4
+model.ALPHA_STEPS = 4
 room = Path(sys.argv[1])
 
 class Net(nn.Module):

@@ -12,19 +12,19 @@ from torch import nn
 from torch.nn import functional
 
 import paretonas.cli.search as command
-import paretonas.gradient_search.search as search_module
+import paretonas.objectives.latency as latency_module
 from paretonas import objectives
 from paretonas.cli import run as cli
-from paretonas.compare.trained import TrainedError
 from paretonas.data import Data, split
 from paretonas.devices.timer import Measurement
+from paretonas.finalists import train_finalists
 from paretonas.gradient_search import Plan
 from paretonas.gradient_search.fault import shared_fault
-from paretonas.gradient_search.finalists import train_finalists
 from paretonas.gradient_search.search import search
 from paretonas.gradient_search.weights import WeightTraining, trial
 from paretonas.nn import BatchNorm1d, Depth, Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.objectives import CostTable, Memory, Parameters, profile
+from paretonas.objectives.error import TrainedError
 from paretonas.point import Failure
 from paretonas.runs import Run
 from paretonas.samplers.base import evaluate
@@ -542,7 +542,7 @@ def test_a_finalist_that_cannot_be_measured_is_a_failure(tmp_path, monkeypatch):
             raise RuntimeError("the device is gone")
         return Measurement(1.0 if len(measured) != 3 else math.nan, 0.1, 5)
 
-    monkeypatch.setattr(search_module, "measure_latency", measure)
+    monkeypatch.setattr(latency_module, "measure_latency", measure)
 
     def network():
         return Cells(nn.ELU)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from paretonas import _lines, _lock, runs
+from paretonas import _lines, _lock, journal, runs
 from paretonas._atomic import make_folder, replacing
-from paretonas.point import Point
-from paretonas.samplers import Failure, Ledger, Outcome
+from paretonas.evaluation import Ledger
+from paretonas.point import Outcome
 from paretonas.space import Architecture
 
 ABOUT = "compare.json"
@@ -33,7 +32,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Journal:
+class RunJournal:
     """One run's file. It is whole or not there; while the run goes on, a second file grows.
 
     No line is ever changed. A damaged one is named in a warning and costs itself alone: what it
@@ -77,11 +76,12 @@ class Journal:
             pair[0].architecture: pair for pair in [*ended, *found] if not isinstance(pair, Ledger)
         }
 
-    def add(self, outcome: Outcome, seconds: float) -> None:
-        """Append what an evaluation found; it is on disk when this returns."""
+    def add(self, outcome: Outcome, seconds: float, network: object = None) -> Outcome:
+        """Append an outcome; it is on disk when this returns. No network is kept."""
         runs.check_inside(self.folder, self._draft)
         make_folder(self._draft.parent)
-        _lines.append(self._draft, _lines.encode({**_entry(outcome), "seconds": seconds}))
+        _lines.append(self._draft, journal.encode(outcome, seconds))
+        return outcome
 
     def finish(
         self, outcomes: Sequence[Outcome], seconds: Sequence[float], ledger: Ledger
@@ -89,9 +89,9 @@ class Journal:
         """Write the whole run, with the seconds of each evaluation."""
         runs.check_inside(self.folder, self._path)
         pairs = zip(outcomes, seconds, strict=True)
-        lines = [{**_entry(outcome), "seconds": each} for outcome, each in pairs]
+        lines = [journal.encode(outcome, each) for outcome, each in pairs]
         with replacing(self._path) as draft:
-            draft.write_bytes(b"".join(map(_lines.encode, [*lines, {"ledger": asdict(ledger)}])))
+            draft.write_bytes(b"".join([*lines, _lines.encode({"ledger": asdict(ledger)})]))
         self._draft.unlink(missing_ok=True)
         return Record(self.method, self.seed, tuple(outcomes), ledger)
 
@@ -117,18 +117,13 @@ def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str
     """
     # As they will be read back: lists for tuples.
     identity, settings = json.loads(json.dumps([dict(identity), dict(settings)]))
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a comparison needs a folder")
     if (folder / ABOUT).exists():
         about = read_about(folder)
         told = _difference(about["asked"], settings) or _difference(about["settings"], identity)
         if told:
             raise ValueError(f"{folder} holds a comparison with other settings: {told}")
         return True
-    if folder.is_dir() and not runs.is_empty(folder):
-        raise ValueError(
-            f"{folder} is not empty and holds no comparison; give --out a new or empty folder"
-        )
+    runs.check_free(folder, "a comparison")
     return False
 
 
@@ -166,24 +161,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     return runs.read_about(folder / ABOUT, "a comparison", {"settings", "asked", "folder"})
 
 
-def _entry(outcome: Outcome) -> dict[str, Any]:
-    found: dict[str, Any] = {"architecture": dict(outcome.architecture)}
-    if isinstance(outcome, Failure):
-        return {**found, "failure": outcome.reason}
-    return {**found, "objectives": dict(outcome.objectives)}
-
-
 def _parse(entry: Mapping[str, Any]) -> tuple[Outcome, float] | Ledger:
-    """An outcome and its seconds, or the bill."""
-    if "ledger" in entry:
-        return Ledger(**entry["ledger"])
-    architecture = Architecture(entry["architecture"])
-    seconds = float(entry.get("seconds", 0.0))  # older records have none
-    if "failure" in entry:
-        return Failure(architecture, str(entry["failure"])), seconds
-    if not all(map(math.isfinite, entry["objectives"].values())):
-        raise ValueError(f"objectives must be finite, got {entry['objectives']}")
-    return Point(architecture, entry["objectives"]), seconds
+    """An outcome and its seconds, or the ledger."""
+    return Ledger(**entry["ledger"]) if "ledger" in entry else journal.decode(entry)
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..data import Data
-from ..nn import Supernet
-from ..point import FAILING, Failure
-from ..space import Architecture
-from ..training import Recipe, Score, epochs, evaluate, score, train
-from ..training.forward import Generators, copied, evaluating, handed, seeded
+from paretonas._threads import threads
+from paretonas.data import Data
+from paretonas.nn import Supernet
+from paretonas.point import FAILING, Failure
+from paretonas.space import Architecture
+from paretonas.training import Recipe, Score, epochs, evaluate, score, train
+from paretonas.training.forward import Generators, copied, evaluating, handed, seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +65,7 @@ def train_finalists(
             return Failure.of(architecture, error)
         return _judged(Finalist(architecture, trained, valid, test))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         fresh = {a: network(a) for a in architectures if workers > 1}
         quiet = {
             a: n
@@ -75,8 +74,6 @@ def train_finalists(
         }
         found = _side_by_side(quiet, data, recipe, seed=seed, workers=workers)
         return [found[a] if a in found else alone(a) for a in architectures]
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _side_by_side(

@@ -1,0 +1,148 @@
+"""The one road from an architecture to a `Point` or a `Failure`.
+
+Whoever searches, an architecture is evaluated here: it is trained if an objective asks for that,
+every objective gives its cost, whatever goes wrong becomes a `Failure`, the outcome is written to a
+journal, and the ledger says what it took.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from paretonas.finalists import Finalist
+from paretonas.objectives.base import Objective
+from paretonas.point import FAILING, Cell, Failure, Outcome, Point
+from paretonas.space import Architecture
+
+__all__ = ["Evaluation", "Journal", "Ledger", "MeasuredObjective", "TrainedObjective"]
+
+
+@dataclass
+class Ledger:
+    """What a method was billed.
+
+    Attributes:
+        evaluations: architectures evaluated, failures included, each once.
+        duplicates: proposals that were known already; they are free.
+        failures: evaluations that found no objectives.
+        thinking_seconds: the method's own time, in `ask` and `tell`.
+        evaluation_seconds: the time of the evaluations.
+        proxy_evaluations: architectures scored with inherited weights.
+        weight_steps: training steps of a supernet.
+        weight_evaluations: how many evaluations these steps count as, at the steps of one.
+    """
+
+    evaluations: int = 0
+    duplicates: int = 0
+    failures: int = 0
+    thinking_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    proxy_evaluations: int = 0
+    weight_steps: int = 0
+    weight_evaluations: int = 0
+
+
+@runtime_checkable
+class MeasuredObjective(Objective, Protocol):
+    """An objective that is measured on the trained network."""
+
+    def measure(self, finalist: Finalist) -> tuple[float, Mapping[str, Cell]]:
+        """The cost, and what a point reports besides."""
+        ...
+
+
+@runtime_checkable
+class TrainedObjective(MeasuredObjective, Protocol):
+    """An objective that trains the networks on which it, and others, are measured."""
+
+    def train(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
+        """A trained network, or a failure, for each architecture, in this order."""
+        ...
+
+
+class Journal(Protocol):
+    """Where outcomes are written down."""
+
+    def add(self, outcome: Outcome, seconds: float, network: nn.Module | None) -> Outcome:
+        """Write an outcome down; it is on disk when this returns. A point may get its id."""
+        ...
+
+
+class Evaluation:
+    """Evaluates architectures.
+
+    Args:
+        objectives: give the costs of a point, in this order; one at most trains networks.
+        journal: where each outcome is written when it is known.
+        ledger: where evaluations, failures and their seconds are billed.
+        origin: a word that each point reports, where it came from.
+
+    Raises:
+        ValueError: two objectives train networks.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        *,
+        journal: Journal | None = None,
+        ledger: Ledger | None = None,
+        origin: str = "",
+    ) -> None:
+        self.objectives, self.ledger = tuple(objectives), ledger or Ledger()
+        self._journal, self._origin = journal, origin
+        trained = [o for o in self.objectives if isinstance(o, TrainedObjective)]
+        if len(trained) > 1:
+            raise ValueError(
+                f"one objective can train networks, got {' and '.join(o.column for o in trained)}"
+            )
+        self._trained = trained[0] if trained else None
+
+    def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Outcome]:
+        """Evaluate architectures, side by side where the objective that trains them can.
+
+        Yields:
+            The outcome of each, in order, when it is known and written down.
+        """
+        start = time.perf_counter()
+        finalists: Sequence[Finalist | Failure | None] = [None] * len(architectures)
+        if self._trained is not None:
+            finalists = self._trained.train(architectures)
+        for architecture, finalist in zip(architectures, finalists, strict=True):
+            outcome = self._outcome(architecture, finalist)
+            seconds, start = time.perf_counter() - start, time.perf_counter()
+            if self._journal is not None:
+                network = finalist.network if isinstance(finalist, Finalist) else None
+                outcome = self._journal.add(outcome, seconds, network)
+            self.ledger.evaluations += 1
+            self.ledger.failures += isinstance(outcome, Failure)
+            self.ledger.evaluation_seconds += seconds
+            yield outcome
+            start = time.perf_counter()
+
+    def _outcome(self, architecture: Architecture, finalist: Finalist | Failure | None) -> Outcome:
+        if isinstance(finalist, Failure):
+            return finalist
+        costs: dict[str, float] = {}
+        reported: dict[str, Cell] = {}
+        for objective in self.objectives:
+            try:
+                if finalist is not None and isinstance(objective, MeasuredObjective):
+                    cost, besides = objective.measure(finalist)
+                    reported |= besides
+                else:
+                    cost = objective.exact(architecture)
+                costs[objective.column] = float(cost)
+            except FAILING as error:  # whatever goes wrong in there, the search goes on
+                return Failure.of(architecture, error)
+            if not math.isfinite(costs[objective.column]):
+                return Failure(architecture, f"{objective.column} is {costs[objective.column]}")
+        if self._origin:
+            reported["origin"] = self._origin
+        return Point(architecture, costs, {k: v for k, v in reported.items() if k not in costs})

@@ -1,0 +1,148 @@
+"""What a search knows once the weights are trained, and what it proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..point import FAILING, Failure
+from ..probe import Probe
+from ..relaxation import sizes_of
+from ..space import Architecture
+from ..surrogates.alpha import AlphaStep, Scale, drive
+from ..surrogates.candidates import candidates
+from ..surrogates.knowledge import Knowledge, Level
+from .setup import Setup, leave_out
+from .step import Step
+from .weights import RECENT, WeightTraining, inherited_loss
+
+ALPHA_STEPS = 80  # each time alpha is optimized
+NEVER = -1e4  # alpha of an option that was set aside: its probability is 0
+
+
+@dataclass(eq=False)
+class Model:
+    """The surrogate of the error, alpha, and the proxy evaluations behind them.
+
+    Attributes:
+        setup: what all phases share.
+        training: of the supernet's weights; it has ended.
+        knowledge: what is known of the error, and its surrogate.
+        alpha: (r, K) architecture parameters, a row for each ray.
+        turns: rounds of proxy evaluations that are done.
+    """
+
+    setup: Setup
+    training: WeightTraining
+    knowledge: Knowledge
+    alpha: Float[Tensor, "r K"]
+    turns: int = 0
+
+    @classmethod
+    def of(cls, setup: Setup, training: WeightTraining) -> Model:
+        """A model that knows nothing yet, or what the checkpoint says."""
+        choices = setup.supernet.choices
+        knowledge = Knowledge(choices, setup.costs, resolution=100 / len(setup.data.valid))
+        alpha = torch.zeros(len(setup.rays), sum(sizes_of(choices)))
+        model = cls(setup, training, knowledge, alpha)
+        leave_out(setup.supernet, setup.blamed)
+        if "knowledge" in setup.saved:
+            knowledge.resume(setup.saved["knowledge"])
+            model.alpha, model.turns = setup.saved["alpha"], setup.saved["turns"]
+            for architecture in knowledge.inherited:
+                model._see(architecture)
+        return model
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        state = {"knowledge": self.knowledge.state(), "alpha": self.alpha, "turns": self.turns}
+        self.setup.save(self.training, **state)
+
+    @property
+    def proxy_evaluations(self) -> int:
+        """How many there were; those that failed count as well."""
+        return len(self.knowledge.inherited) + len(self.knowledge.failed["inherited"])
+
+    def failed(self) -> set[Architecture]:
+        """What was set aside: whole architectures, and single picks."""
+        told = [*self.setup.aside, *self.setup.blamed, *(f for _, f in self.training.failures)]
+        return {failure.architecture for failure in told}.union(*self.knowledge.failed.values())
+
+    def score(self, architecture: Architecture) -> Generator[Step, None, None]:
+        """A proxy evaluation: score an architecture with inherited weights; shows what fails."""
+        if self.setup.left_out(architecture):
+            return
+        try:
+            loss = inherited_loss(self.setup.supernet, self.setup.data.valid, architecture)
+            self.knowledge.inherited[architecture] = loss
+            self._see(architecture)
+        except FAILING as error:
+            failure = Failure.of(architecture, error)
+            self.knowledge.failed["inherited"][architecture] = failure.reason
+            found = self.probe().blame(architecture, proven=self.knowledge.inherited)
+            if not found:
+                yield self.setup.set_aside("alpha", failure)
+            yield from self.setup.blame("alpha", found)
+
+    def probe(self) -> Probe:
+        """A probe of options by their scores with inherited weights."""
+        score = partial(inherited_loss, self.setup.supernet, self.setup.data.valid)
+        recent = [*self.knowledge.inherited][:RECENT]
+        return Probe(self.setup.supernet, score, recent=recent, seed=self.setup.settings.seed)
+
+    def choose(self, count: int, level: Level) -> list[Architecture]:
+        """Candidates that are expected to add most to the front, at most so many."""
+        known = self.knowledge.trained if level == "trained" else self.knowledge.inherited
+        seed = self.setup.settings.seed
+        pool = candidates(
+            self.setup.supernet,
+            self.alpha,
+            self.knowledge.leaders(),
+            seed=seed * 7919 + len(known),
+        )
+        # The names of architectures change with the options that are left.
+        tried = self.failed() | {self.setup.supernet.canonical(a) for a in known}
+        pool = [a for a in pool if a not in tried and self.setup.feasible(a)]
+        return self.knowledge.choose(pool, count, level, seed=seed)
+
+    def optimize_alpha(self) -> Generator[Step, None, None]:
+        """Fit the surrogate, and move alpha down the gradients of all objectives."""
+        setup, knowledge = self.setup, self.knowledge
+        knowledge.fit()
+        sizes = sizes_of(setup.supernet.choices)
+        for index, pick in setup.supernet.aside:
+            self.alpha[:, sum(sizes[:index]) + pick] = NEVER
+        scale, surrogate = Scale.of(knowledge.values()), knowledge.surrogate
+        shown = torch.zeros(setup.rays.shape[1])  # the objectives, without penalties
+
+        def relaxed(p: Tensor) -> Tensor:
+            nonlocal shown
+            costs = [cost.relaxed(p).clamp_min(1e-9).log() for cost in setup.costs]
+            logs = torch.stack([surrogate.relaxed(p), *costs], dim=1)
+            shown = logs.detach().exp().mean(dim=0)
+            limits = setup.settings.constraint.limits
+            return scale(logs) + 5 * scale.excess(logs, setup.report.columns, limits)
+
+        known = len(knowledge.inherited) + len(knowledge.trained)
+        seed = setup.settings.seed * 7919 + known
+        steps = drive(self.alpha, sizes, relaxed, setup.solver, steps=ALPHA_STEPS, seed=seed)
+        for number, step in enumerate(steps, start=1):
+            self.alpha = step.alpha
+            if number % (ALPHA_STEPS // 4) == 0:
+                yield self._shown(step, shown)
+
+    def _shown(self, step: AlphaStep, shown: Tensor) -> Step:
+        return self.setup.report.step(
+            "alpha",
+            objectives=dict(zip(self.setup.report.columns, shown.tolist(), strict=True)),
+            cosines=self.setup.report.cosines(step.cosines),
+            stationarity_gap=float(step.direction.certificate.stationarity_gap.mean()),
+        )
+
+    def _see(self, architecture: Architecture) -> None:
+        self.setup.report.see([cost.exact(architecture) for cost in self.setup.costs])

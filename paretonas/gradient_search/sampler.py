@@ -1,0 +1,116 @@
+"""The one-shot search as a sampler: it asks for its finalists, and is told their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..constraint import Constraint
+from ..finalists import train_finalists
+from ..nn import NetworkSpace
+from ..objectives import DifferentiableObjective, TrainedError
+from ..point import Outcome
+from ..problem import Problem
+from ..solvers import SmoothTchebycheff
+from ..space import Architecture, size
+from .plan import SUPERNET_SHARE, Plan, looks_of
+from .search import RAYS, Batch, Phases, method
+from .setup import Settings
+
+__all__ = ["OneShotSearch"]
+
+
+class OneShotSearch:
+    """The gradient search of `paretonas.search`, for comparisons with other samplers.
+
+    The steps that train the supernet count as evaluations, as many as that many steps would train;
+    the rest of the budget goes into finalists.
+
+    Args:
+        problem: on a space of networks; its objectives are `TrainedError` and others that are
+            differentiable.
+        seed: of all random numbers.
+
+    Attributes:
+        proxy_evaluations: architectures scored with inherited weights.
+        weight_steps: training steps of the supernet.
+        weight_evaluations: how many evaluations these steps count as.
+
+    Raises:
+        ValueError: the space has no networks, or an objective cannot be searched so.
+    """
+
+    def __init__(self, problem: Problem, *, seed: int = 0) -> None:
+        if not isinstance(problem.space, NetworkSpace):
+            raise ValueError(
+                f"search trains networks, and {problem.space.name!r} has none; other methods work "
+                "on tables and on spaces without networks"
+            )
+        errors = [o for o in problem.objectives if isinstance(o, TrainedError)]
+        costs = [o for o in problem.objectives if isinstance(o, DifferentiableObjective)]
+        if len(errors) != 1 or len(errors) + len(costs) != len(problem.objectives):
+            odd = [o.column for o in problem.objectives if o not in [*errors, *costs]]
+            raise ValueError(
+                "search minimizes the error of trained networks, and objectives with a relaxed "
+                f"form beside it; got {', '.join(odd) or 'no error' if errors else 'no error'}"
+            )
+        self.proxy_evaluations = self.weight_steps = self.weight_evaluations = 0
+        self._problem, self._seed = problem, seed
+        self._space, self._error, self._costs = problem.space, errors[0], costs
+        self._phases: Phases | None = None
+        self._outcomes: Sequence[Outcome] | None = None
+
+    def __repr__(self) -> str:
+        return f"OneShotSearch({self._problem})"
+
+    def plan(self, budget: int) -> None:
+        """Divide a budget, in evaluations, between the supernet and the finalists.
+
+        Raises:
+            ValueError: the budget leaves nothing for either.
+        """
+        if budget < 2:
+            raise ValueError(
+                "search needs a budget of 2 evaluations or more, one for the supernet and one for "
+                f"a finalist, got {budget}"
+            )
+        recipe = self._error.recipe
+        supernet = max(1, round(SUPERNET_SHARE * budget))
+        steps = supernet * recipe.steps(len(self._space.data().train))
+        plan = Plan(steps, looks_of(steps, size(self._space.choices)), budget - supernet, recipe)
+        self._weight_evaluations = supernet
+        self._phases = method(
+            Settings(
+                self._space,
+                objectives=self._costs,
+                solver=SmoothTchebycheff(),
+                constraint=Constraint({}),
+                budget=plan,
+                seed=self._seed,
+                device=torch.device("cpu"),
+                threads=1,
+                rays=RAYS,
+                run=None,
+                trainer=train_finalists,
+            )
+        )
+
+    def ask(self) -> list[Architecture]:
+        """The next finalists; nothing once the plan is done."""
+        if self._phases is None:
+            raise RuntimeError("the search has no budget yet: call plan(budget) first")
+        outcomes, self._outcomes = self._outcomes, None
+        try:
+            step = self._phases.send(outcomes)
+            while not isinstance(step, Batch):
+                step = next(self._phases)
+        except StopIteration:
+            return []
+        self.proxy_evaluations, self.weight_steps = step.proxy_evaluations, step.weight_steps
+        self.weight_evaluations = self._weight_evaluations
+        return list(step.architectures)
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """What the finalists turned out to be."""
+        self._outcomes = list(outcomes)

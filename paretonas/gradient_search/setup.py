@@ -1,0 +1,371 @@
+"""What all phases of a search share, and the first phase, which finds it out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..constraint import Constraint
+from ..data import Data
+from ..evaluation import Evaluation
+from ..front import Front
+from ..nn import NetworkSpace, ShapeError, Supernet
+from ..objectives import (
+    DifferentiableObjective,
+    Latency,
+    Memory,
+    Parameters,
+    TimedLatency,
+    TrainedError,
+)
+from ..objectives.error import Trainer
+from ..point import FAILING, Failure, Outcome, Point
+from ..runs import Run
+from ..solvers import Solver
+from ..space import Architecture, size
+from ..surrogates.alpha import aimed, rays
+from ..surrogates.feasible import Affordable
+from ..training import Recipe
+from ..training.forward import evaluating, handed, seeded
+from .guessing import Guessing
+from .plan import Budget, Plan
+from .step import Reporter, Step
+from .weights import WeightTraining, trial
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search was asked for; see `paretonas.search`."""
+
+    space: NetworkSpace
+    objectives: Sequence[DifferentiableObjective] | None
+    solver: Solver
+    constraint: Constraint
+    budget: Budget | Plan
+    seed: int
+    device: torch.device
+    threads: int
+    rays: int
+    run: Run | None
+    trainer: Trainer
+    start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def workers(self) -> int:
+        """How many finalists are trained at once."""
+        return _cores() if self.device.type == "cpu" else 1
+
+    def late(self) -> bool:
+        """Whether the seconds of the budget are over."""
+        seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
+        return seconds is not None and time.perf_counter() - self.start > seconds
+
+
+@dataclass(eq=False)
+class Setup:
+    """What the phases share.
+
+    Attributes:
+        settings: what was asked.
+        data: on the device.
+        supernet: on the device; options that do not run are set aside in it.
+        costs: the objectives beside the error; they are known by table.
+        solver: aimed at the rays.
+        rays: (r, m) preference vectors.
+        feasible: says whether an architecture meets the limits on its costs.
+        plan: how the budget is divided.
+        evaluation: trains finalists and measures them.
+        report: makes the steps.
+        guessing: what guessing scores.
+        saved: the last checkpoint; empty if there is none.
+        aside: options that were set aside before anything was trained.
+        blamed: options that were set aside since, by proxy evaluations and finalists.
+    """
+
+    settings: Settings
+    data: Data
+    supernet: Supernet
+    costs: tuple[DifferentiableObjective, ...]
+    solver: Solver
+    rays: Float[Tensor, "r m"]
+    feasible: Affordable
+    plan: Plan
+    evaluation: Evaluation
+    report: Reporter
+    guessing: Guessing
+    saved: Mapping[str, Any]
+    aside: list[Failure]
+    blamed: list[Failure] = field(default_factory=list)
+
+    def set_aside(self, phase: str, failure: Failure) -> Step:
+        """Write a failure down, if it is not there already, and show it."""
+        _record(self.settings.run, failure)
+        return self.report.step(phase, message=f"set aside {failure}")
+
+    def blame(self, phase: str, failures: Sequence[Failure]) -> Generator[Step, None, None]:
+        """Never take again the options that are to blame."""
+        for failure in failures:
+            self.blamed.append(failure)
+            leave_out(self.supernet, [failure])
+            yield self.set_aside(phase, failure)
+
+    def left_out(self, architecture: Architecture) -> bool:
+        """Whether an option was set aside since the architecture was proposed."""
+        return not self.supernet.aside.keys().isdisjoint(self.supernet.taken(architecture))
+
+    def save(self, training: WeightTraining, **state: Any) -> None:
+        """Write a checkpoint of the weights, and of what the later phases say of themselves."""
+        if self.settings.run:
+            self.settings.run.save(
+                {
+                    "plan": asdict(self.plan),
+                    "aside": [(dict(f.architecture), f.reason) for f in self.aside],
+                    "blamed": [(dict(f.architecture), f.reason) for f in self.blamed],
+                    "weights": training.state(),
+                    **state,
+                }
+            )
+
+
+def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
+    """Phase 1: what runs, what each option costs, and with it the plan."""
+    space, run = settings.space, settings.run
+    saved: Mapping[str, Any] = (run.resume() if run else None) or {}
+    data = space.data().to(settings.device)
+    guessing = Guessing.on(data.valid)
+    supernet = space.supernet(settings.seed).to(settings.device)
+    if run:
+        about = {"name": space.name, "choices": {c.name: list(c.options) for c in supernet.choices}}
+        _check_same(run, about)
+        run.tell(space=about)
+    aside = _failures(saved["aside"]) if "aside" in saved else _try_options(settings, data)
+    leave_out(supernet, aside)
+    if run:
+        run.tell(guessing=asdict(guessing))
+
+    def step(message: str) -> Step:
+        seconds = time.perf_counter() - settings.start
+        return Step("costs", 0, 0, Front(["error_percent"]), seconds, message=message)
+
+    on_host = space.supernet(settings.seed)  # on the CPU, where tables are made
+    leave_out(on_host, aside)
+    for failure in aside:
+        _record(run, failure)
+        yield step(f"set aside {failure}")
+    example, objectives = data.example.cpu(), settings.objectives
+    if objectives is None:
+        yield step("measuring what each option costs on this device")
+        latency = Latency.profile(
+            on_host, example, device=settings.device, threads=settings.threads
+        )
+        objectives = (latency, Memory.of(on_host, example))
+    parameters = Parameters.of(on_host, example)
+    for failure in _left_out_by(on_host, supernet):  # what does not run on the example
+        leave_out(supernet, [failure])
+        aside.append(failure)
+        _record(run, failure)
+        yield step(f"set aside {failure}")
+    plan = _plan(settings, saved, data, supernet)
+    error = TrainedError(
+        space,
+        recipe=plan.recipe,
+        seed=settings.seed,
+        workers=settings.workers,
+        trainer=settings.trainer,
+        reported=[parameters],
+        supernet=supernet,
+        data=data,
+    )
+    columns = (error.column, *(objective.column for objective in objectives))
+    settings.constraint.satisfied(dict.fromkeys(columns, 0.0))  # refuses other names
+    preferences = rays(len(columns), settings.rays)
+    steps_each = plan.recipe.steps(len(data.train))
+    setup = Setup(
+        settings,
+        data=data,
+        supernet=supernet,
+        costs=tuple(objectives),
+        solver=aimed(settings.solver, preferences),
+        rays=preferences,
+        feasible=Affordable(supernet, objectives, settings.constraint, seed=settings.seed),
+        plan=plan,
+        evaluation=Evaluation(
+            [error, *(_timed(objective, data, settings) for objective in objectives)],
+            journal=run or _Numbers(),
+            origin="search",
+        ),
+        report=Reporter(
+            run,
+            start=settings.start,
+            columns=columns,
+            names=["error", *(objective.name for objective in objectives)],
+            steps=plan.supernet_steps + plan.finalists * steps_each,
+            steps_each=steps_each,
+            worst_error=100 * (1 - 1 / data.classes),
+        ),
+        guessing=guessing,
+        saved=saved,
+        aside=aside,
+        blamed=_failures(saved.get("blamed", [])),  # older checkpoints have none
+    )
+    message = (
+        f"plan: {plan.supernet_steps} weight steps, {plan.looks} looks with "
+        f"inherited weights, {plan.finalists} finalists"
+    )
+    yield setup.report.step("costs", message=message)
+    return setup
+
+
+class _Numbers:
+    """The journal of a search that is not written down: it numbers the points."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, outcome: Outcome, seconds: float, network: object) -> Outcome:
+        if isinstance(outcome, Failure):
+            return outcome
+        self._count += 1
+        return Point(
+            outcome.architecture, outcome.objectives, outcome.reported, f"a{self._count:02d}"
+        )
+
+
+def leave_out(supernet: Supernet, failures: Sequence[Failure]) -> None:
+    """Set single options aside in a supernet."""
+    for failure in failures:
+        ((choice, option),) = failure.architecture.items()
+        supernet.set_aside(choice, option, failure.reason)
+
+
+def _record(run: Run | None, failure: Failure) -> None:
+    if run and failure not in run.failures():
+        run.record(failure)
+
+
+def _failures(saved: Sequence[tuple[Mapping[str, str], str]]) -> list[Failure]:
+    return [Failure(Architecture(picks), reason) for picks, reason in saved]
+
+
+def _timed(
+    objective: DifferentiableObjective, data: Data, settings: Settings
+) -> DifferentiableObjective:
+    if isinstance(objective, Latency):
+        return TimedLatency(objective, data.example, settings.device, settings.threads)
+    return objective
+
+
+def _left_out_by(one: Supernet, other: Supernet) -> list[Failure]:
+    """The options that one supernet has set aside, and the other has not yet."""
+    found = []
+    for (index, pick), reason in one.aside.items():
+        if (index, pick) not in other.aside:
+            choice = one.choices[index]
+            found.append(Failure(Architecture({choice.name: choice.options[pick]}), reason))
+    return found
+
+
+def _try_options(settings: Settings, data: Data) -> list[Failure]:
+    """What does not run, before anything is trained; a network that cannot run is refused."""
+    network = settings.space.supernet(settings.seed).to(settings.device)
+    _check_outputs(network, data)
+    probe = trial(network, data.train, seed=settings.seed)
+    works = next(probe.working(), None)
+    if works is None:
+        first = probe.starts[0]
+        try:
+            probe.attempt(first)
+        except SystemExit as error:
+            reason = Failure.of(first, error)
+            raise RuntimeError(f"no architecture runs; this is of {reason}") from error
+        except Exception as error:
+            error.add_note(f"(no architecture runs; this is of {first})")
+            raise
+    _check_outputs(network, data, works)
+    return probe.options()
+
+
+def _check_outputs(supernet: Supernet, data: Data, gates: Architecture | None = None) -> None:
+    """Run an architecture or a mixture once: what cannot be searched is refused before training.
+
+    Raises:
+        ValueError: outputs that are not one score per class.
+        ShapeError: options of different shapes, in a mixture.
+    """
+    x = handed(supernet, data.train.inputs[:2])
+    mixture = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
+    try:
+        with evaluating(supernet), seeded(0, supernet), torch.no_grad():
+            y = supernet(x, mixture if gates is None else gates)
+    except ShapeError:
+        raise
+    except FAILING:  # one option may be to blame; the probe finds out
+        return
+    if y.ndim != 2 or y.shape[1] < data.classes:
+        raise ValueError(
+            f"the network must give a score for each of {data.classes} classes, "
+            f"got shape {tuple(y.shape)} for two examples"
+        )
+
+
+def _check_same(run: Run, space: Mapping[str, Any]) -> None:
+    """Refuse to go on with another space than the run's; older runs do not tell theirs.
+
+    Raises:
+        ValueError: the space has another name or other choices.
+    """
+    before = run.about.get("space")
+    if not isinstance(before, dict) or before == space:
+        return
+    if before.get("name") != space["name"]:
+        what = f"{before.get('name')!r}, not of {space['name']!r}"
+    else:
+        what = f"{space['name']!r}, but with other choices or options"
+    raise ValueError(f"{run.folder} is a run on the space {what}")
+
+
+def _plan(settings: Settings, saved: Mapping[str, Any], data: Data, supernet: Supernet) -> Plan:
+    """The plan of the checkpoint, or else one for the budget."""
+    if saved:
+        plan = saved["plan"]
+        return Plan(**{**plan, "recipe": Recipe(**plan["recipe"])})
+    budget = settings.budget
+    if isinstance(budget, Plan):
+        return budget
+    known = (settings.space.recipe, len(data.train), size(supernet.choices))
+    if budget.steps is not None:
+        return Plan.of(budget.steps, *known)
+    seconds, each = budget.seconds or 0.0, _seconds_per_step(settings, data, supernet)
+    spent = time.perf_counter() - settings.start
+    try:
+        return Plan.of(max(0, int((seconds - spent) / each)), *known)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: {spent:.1f} of {seconds:g} s went into the tables of costs and a trial, "
+            f"and a step takes about {each:.3g} s"
+        ) from error
+
+
+def _seconds_per_step(settings: Settings, data: Data, like: Supernet) -> float:
+    """Of wall time a weight step, everything else spread over the weight steps."""
+    supernet = settings.space.supernet(settings.seed).to(settings.device)
+    leave_out(supernet, _left_out_by(like, supernet))
+    training = WeightTraining(
+        supernet, data.train, settings.space.recipe, steps=24, seed=settings.seed
+    )
+    clocks = [time.perf_counter() for _ in training.run()]
+    step = (clocks[-1] - clocks[3]) / (len(clocks) - 4)
+    # Of ten steps three train the supernet, with proxy evaluations and alpha beside them; seven
+    # train finalists, side by side on the cores, with alpha and the measuring between them.
+    return step * (0.3 * 1.8 + 0.7 * (1.1 / settings.workers + 0.3))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,53 @@
+"""A line for each outcome: what every journal of evaluations holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from paretonas import _lines
+from paretonas.point import NAME, Failure, Outcome, Point, is_name
+from paretonas.space import Architecture
+
+
+def encode(outcome: Outcome, seconds: float | None = None) -> bytes:
+    """The line of an outcome, and of the seconds that its evaluation took if they are known.
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    entry: dict[str, Any] = {"architecture": dict(outcome.architecture)}
+    if isinstance(outcome, Failure):
+        entry["failure"] = outcome.reason
+    else:
+        entry = {"id": outcome.id, **entry} if outcome.id else entry
+        entry["objectives"] = dict(outcome.objectives)
+        if outcome.reported:
+            entry["reported"] = dict(outcome.reported)
+    if seconds is not None:
+        entry["seconds"] = seconds
+    try:
+        return _lines.encode(entry)
+    except ValueError as error:
+        raise ValueError(f"{outcome} has a value that is not finite: {entry}") from error
+
+
+def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
+    """An outcome and its seconds, which are 0 where they were not known.
+
+    Raises:
+        ValueError: an id that is none, or a value that is not finite.
+        TypeError: a value of another kind.
+        KeyError: a part is missing.
+    """
+    architecture = Architecture(entry["architecture"])
+    seconds = float(entry.get("seconds", 0.0))
+    if "failure" in entry:
+        return Failure(architecture, str(entry["failure"])), seconds
+    objectives, name = entry["objectives"], entry.get("id", "")
+    if name and not is_name(name):
+        raise ValueError(f"an id is {NAME}; got {name!r}")
+    if not all(map(math.isfinite, objectives.values())):
+        raise ValueError(f"objectives must be finite, got {objectives}")
+    return Point(architecture, objectives, entry.get("reported", {}), name), seconds
