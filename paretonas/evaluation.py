@@ -118,7 +118,9 @@ class Evaluation:
             outcome = self._outcome(architecture, finalist)
             seconds, start = time.perf_counter() - start, time.perf_counter()
             if self._journal is not None:
-                network = finalist.network if isinstance(finalist, Finalist) else None
+                network = None
+                if finalist is not None and not isinstance(finalist, Failure):
+                    network = finalist.network
                 outcome = self._journal.add(outcome, seconds, network)
             self.ledger.evaluations += 1
             self.ledger.failures += isinstance(outcome, Failure)

@@ -20,6 +20,7 @@ __all__ = [
     "every",
     "fair_paths",
     "nearest",
+    "neighbor_picks",
     "neighbors",
     "size",
 ]
@@ -182,10 +183,24 @@ def fair_paths(
 
 def neighbors(choices: Sequence[Choice], architecture: Mapping[str, str]) -> Iterator[Architecture]:
     """The architectures that differ in exactly one pick, in a fixed order."""
-    for choice in choices:
-        for option in choice.options:
-            if option != architecture[choice.name]:
-                yield Architecture({**architecture, choice.name: option})
+    sizes = [len(choice.options) for choice in choices]
+    for picks in neighbor_picks(encode(choices, architecture), sizes):
+        yield decode(choices, picks)
+
+
+def neighbor_picks(picks: tuple[int, ...], sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """The same with picks by their index, where many architectures are compared.
+
+    Args:
+        picks: the index of each pick.
+        sizes: the number of options of each choice.
+    """
+    return [
+        (*picks[:place], option, *picks[place + 1 :])
+        for place, size in enumerate(sizes)
+        for option in range(size)
+        if option != picks[place]
+    ]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ from paretonas.solvers import (
 )
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem
-from paretonas.surrogates.alpha import aimed, drive, rays
+from paretonas.surrogates.alpha import optimize_alpha, rays, with_preference
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -171,8 +171,8 @@ def measure(settings: Settings) -> Iterator[Row]:
         name: ("no aim", make(), False) for name, make in SOLVERS.items()
     }
     for name in AIMED:
-        methods[f"{name}, rays"] = ("rays", aimed(SOLVERS[name](), preference), False)
-    methods["EPO on square roots, rays"] = ("rays", aimed(EPO(), preference), True)
+        methods[f"{name}, rays"] = ("rays", with_preference(SOLVERS[name](), preference), False)
+    methods["EPO on square roots, rays"] = ("rays", with_preference(EPO(), preference), True)
     methods["FirstInFull, budgets"] = ("budgets", FirstInFull(budgets), False)
     methods["WithinBudget, budgets"] = ("budgets", WithinBudget(budgets), False)
     for name, (family, solver, root) in methods.items():
@@ -226,7 +226,7 @@ def descend(
         return values.clamp_min(1e-9).sqrt() if root else values
 
     rows = []
-    for step in drive(
+    for step in optimize_alpha(
         alpha, table.sizes, relaxed, solver,
         steps=settings.steps, learning_rate=settings.rate,
     ):  # fmt: skip

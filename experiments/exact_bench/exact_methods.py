@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paretonas import relaxation, solvers
 from paretonas.solvers import Solver
-from paretonas.surrogates.alpha import aimed
+from paretonas.surrogates.alpha import with_preference
 
 Build = Callable[[Tensor, int, int], Solver]  # preference (k, m), rays of a set, steps -> solver
 
@@ -111,7 +111,7 @@ def methods() -> list[Method]:
 
 
 def _aimed(name: str) -> Build:
-    return _pmtl if name == "PMTL" else lambda p, r, n: aimed(SOLVERS[name](), p)
+    return _pmtl if name == "PMTL" else lambda p, r, n: with_preference(SOLVERS[name](), p)
 
 
 def _weights(inner: str) -> Build:
@@ -119,7 +119,7 @@ def _weights(inner: str) -> Build:
 
 
 def _at(name: str) -> Callable[[Tensor], Solver]:
-    return lambda p: aimed(SOLVERS[name](), p)
+    return lambda p: with_preference(SOLVERS[name](), p)
 
 
 def _half(first: str, second: str) -> Build:

@@ -34,7 +34,7 @@ from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, PCGrad, SmoothTchebycheff, UPGrad
 from paretonas.surrogates import gaussian_process
-from paretonas.surrogates.gaussian_process import AS_IS, Make
+from paretonas.surrogates.gaussian_process import STANDARDIZED, FitWarp
 from paretonas.surrogates.observations import Picks
 
 HERE = Path(__file__).parent
@@ -44,32 +44,32 @@ NOTHING = -60.0  # the logarithm of a weight
 
 
 class NoAlpha(Surgery):
-    """Climbs from the front alone."""
+    """Local search from the front alone."""
 
-    def _along_rays(self, low: np.ndarray, reach: np.ndarray) -> list[Picks]:
+    def _from_alpha(self, low: np.ndarray, reach: np.ndarray) -> list[Picks]:
         return []
 
 
 class NoClimbing(Surgery):
-    """Measures the best of what alpha met; a few random ones, should all of that be known."""
+    """Evaluates the best candidate of alpha; random ones, if all of these are known."""
 
-    def _around(self, members: list[Picks]) -> list[Picks]:
-        return super()._around([])
+    def _from_front(self, front: list[Picks]) -> list[Picks]:
+        return super()._from_front([])
 
     def ask(self) -> list:
-        with patch.object(surgery, "climb", _best_of):
+        with patch.object(surgery, "local_search", _best_of):
             return super().ask()
 
 
 class AsTheyAre(Surgery):
     """Fits costs as they are given: neither logarithms of them nor what they are logarithms of."""
 
-    def _warps(self, column: str) -> Sequence[Make]:
-        return AS_IS
+    def _warps(self, column: str) -> Sequence[FitWarp]:
+        return STANDARDIZED
 
 
 class Changed(Surgery):
-    """Has other constants in its surrogates; the first design keeps the whole kernel."""
+    """Has other constants in its surrogates; the initial design keeps the whole kernel."""
 
     def __init__(self, problem: Problem, *, seed: int, **constants: object) -> None:
         super().__init__(problem, seed=seed)
@@ -110,7 +110,7 @@ VARIANTS = {
     "no_distance": without(4),
     "no_differing_picks": without(5),
     "no_presence": without(6),
-    "normal_prior": partial(Changed, FREEDOM=1e6),
+    "normal_prior": partial(Changed, PRIOR_FREEDOM=1e6),
     "ridge": Ridge,
 }
 

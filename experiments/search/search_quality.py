@@ -44,7 +44,7 @@ from paretonas.objectives.calibration import rank_correlation
 from paretonas.relaxation import one_hot, probabilities, sizes_of
 from paretonas.runs import Run
 from paretonas.surrogates.alpha import Scale
-from paretonas.surrogates.knowledge import Knowledge
+from paretonas.surrogates.error_model import ErrorModel
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -209,7 +209,7 @@ def worth(
     """
     costs = truth.objectives()
     data = truth.space.data()
-    knowledge = Knowledge(truth.choices, costs, 100 / len(data.valid))
+    knowledge = ErrorModel(truth.choices, costs, 100 / len(data.valid))
     knowledge.resume(state["knowledge"])  # type: ignore[arg-type]
     knowledge.fit()
     predicted = knowledge.surrogate.mean(truth.picks).numpy()

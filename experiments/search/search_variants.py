@@ -41,8 +41,8 @@ from paretonas.objectives.gated_error import GatedError
 from paretonas.relaxation import picks_of, sizes_of
 from paretonas.solvers import SmoothTchebycheff, Solver
 from paretonas.space import fair_paths, neighbors
-from paretonas.surrogates.alpha import AlphaStep, Scale, aimed, drive, rays
-from paretonas.surrogates.knowledge import Knowledge
+from paretonas.surrogates.alpha import AlphaStep, Scale, optimize_alpha, rays, with_preference
+from paretonas.surrogates.error_model import ErrorModel
 
 HERE = Path(__file__).parent
 GATES = (
@@ -128,7 +128,7 @@ class Bench:
 
     def surrogate(self, looks: int) -> Error:
         """Fitted to the inherited losses of architectures drawn fairly."""
-        knowledge = Knowledge(self.truth.choices, self.costs, 100 / len(self.data.valid))
+        knowledge = ErrorModel(self.truth.choices, self.costs, 100 / len(self.data.valid))
         for architecture in fair_paths(self.truth.choices, Random(self.seed)):
             knowledge.inherited[architecture] = self.losses[self.truth.row(architecture)]
             if len(knowledge.inherited) == looks:
@@ -154,7 +154,9 @@ class Bench:
             return values + (values.clamp_min(1e-3) - values).detach()
 
         temperatures = (warmest, 0.3)
-        return drive(alpha, self.sizes, relaxed, solver, steps=steps, temperatures=temperatures)
+        return optimize_alpha(
+            alpha, self.sizes, relaxed, solver, steps=steps, temperatures=temperatures
+        )
 
     def end(self, alpha: Tensor) -> dict[str, float]:
         """Decide each ray, look around with inherited weights, and train the finalists."""
@@ -202,7 +204,7 @@ def solver_rows(bench: Bench) -> Iterator[dict[str, object]]:
     for solver in contenders:
         start = time.process_time()
         alpha = torch.zeros(len(preference), sum(bench.sizes))
-        alpha = last(bench.drive(alpha, error, aimed(solver, preference), DRIVEN))
+        alpha = last(bench.drive(alpha, error, with_preference(solver, preference), DRIVEN))
         seconds = time.process_time() - start
         yield bench.row("solver", type(solver).__name__, alpha, seconds)
 
@@ -214,7 +216,7 @@ def gradient_rows(bench: Bench) -> Iterator[dict[str, object]]:
 
     def through_surrogate(alpha: Tensor, looks: int, warmest: float = 1.0) -> tuple[Tensor, float]:
         start = time.process_time()
-        solver = aimed(SmoothTchebycheff(), rays(3, len(alpha)))
+        solver = with_preference(SmoothTchebycheff(), rays(3, len(alpha)))
         alpha = last(bench.drive(alpha, bench.surrogate(looks), solver, DRIVEN, warmest))
         return alpha, time.process_time() - start + looks * bench.look_seconds
 
@@ -245,7 +247,7 @@ def after(
     """Drive alpha through the gates of the trained supernet, for so many CPU seconds."""
     start = time.process_time()
     error = bench.gated(gates, bench.supernet)
-    solver = aimed(SmoothTchebycheff(), rays(3, len(alpha)))
+    solver = with_preference(SmoothTchebycheff(), rays(3, len(alpha)))
     steps = steps_for(bench, alpha, error, solver, allowed)
     alpha = last(bench.drive(alpha, error, solver, steps, warmest))
     return alpha, time.process_time() - start
@@ -257,7 +259,7 @@ def beside(
     """The same while the weights are trained, alpha steps spread evenly over theirs."""
     supernet = bench.truth.space.supernet(bench.seed)
     error = bench.gated(gates, supernet)
-    solver = aimed(SmoothTchebycheff(), rays(3, len(alpha)))
+    solver = with_preference(SmoothTchebycheff(), rays(3, len(alpha)))
     supernet.train()
     start = time.process_time()
     steps = steps_for(bench, alpha, error, solver, allowed)

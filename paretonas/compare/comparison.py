@@ -92,6 +92,8 @@ def compare(
     problem = problem_of(problem)
     makers = _makers(methods)
     _check(problem, budget, seeds)
+    if "search" in makers:
+        makers["search"](problem, 0)  # refuses a space without networks
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, problem)

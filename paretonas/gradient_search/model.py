@@ -14,9 +14,9 @@ from ..point import FAILING, Failure
 from ..probe import Probe
 from ..relaxation import sizes_of
 from ..space import Architecture
-from ..surrogates.alpha import AlphaStep, Scale, drive
+from ..surrogates.alpha import AlphaStep, Scale, optimize_alpha
 from ..surrogates.candidates import candidates
-from ..surrogates.knowledge import Knowledge, Level
+from ..surrogates.error_model import ErrorModel, Level
 from .setup import Setup, leave_out
 from .step import Step
 from .weights import RECENT, WeightTraining, inherited_loss
@@ -39,7 +39,7 @@ class Model:
 
     setup: Setup
     training: WeightTraining
-    knowledge: Knowledge
+    knowledge: ErrorModel
     alpha: Float[Tensor, "r K"]
     turns: int = 0
 
@@ -47,7 +47,7 @@ class Model:
     def of(cls, setup: Setup, training: WeightTraining) -> Model:
         """A model that knows nothing yet, or what the checkpoint says."""
         choices = setup.supernet.choices
-        knowledge = Knowledge(choices, setup.costs, resolution=100 / len(setup.data.valid))
+        knowledge = ErrorModel(choices, setup.costs, resolution=100 / len(setup.data.valid))
         alpha = torch.zeros(len(setup.rays), sum(sizes_of(choices)))
         model = cls(setup, training, knowledge, alpha)
         leave_out(setup.supernet, setup.blamed)
@@ -130,7 +130,9 @@ class Model:
 
         known = len(knowledge.inherited) + len(knowledge.trained)
         seed = setup.settings.seed * 7919 + known
-        steps = drive(self.alpha, sizes, relaxed, setup.solver, steps=ALPHA_STEPS, seed=seed)
+        steps = optimize_alpha(
+            self.alpha, sizes, relaxed, setup.solver, steps=ALPHA_STEPS, seed=seed
+        )
         for number, step in enumerate(steps, start=1):
             self.alpha = step.alpha
             if number % (ALPHA_STEPS // 4) == 0:

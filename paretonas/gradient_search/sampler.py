@@ -49,11 +49,11 @@ class OneShotSearch:
             )
         errors = [o for o in problem.objectives if isinstance(o, TrainedError)]
         costs = [o for o in problem.objectives if isinstance(o, DifferentiableObjective)]
-        if len(errors) != 1 or len(errors) + len(costs) != len(problem.objectives):
-            odd = [o.column for o in problem.objectives if o not in [*errors, *costs]]
+        others = [o.column for o in problem.objectives if o not in [*errors, *costs]]
+        if others or not errors:
             raise ValueError(
-                "search minimizes the error of trained networks, and objectives with a relaxed "
-                f"form beside it; got {', '.join(odd) or 'no error' if errors else 'no error'}"
+                "search minimizes the error of trained networks, and beside it objectives with a "
+                f"relaxed form; got {', '.join(others) or 'no error'}"
             )
         self.proxy_evaluations = self.weight_steps = self.weight_evaluations = 0
         self._problem, self._seed = problem, seed

@@ -120,7 +120,7 @@ def search(
 
     References:
         Smooth Tchebycheff: Lin et al. 2024 (arXiv 2402.19078). Single-path supernet: Guo et al.
-        2020 (arXiv 1904.00420). See `Surrogate`, `acquire` and `fair_paths` for the other parts.
+        2020 (arXiv 1904.00420). See `CoKriging`, `select_batch` and `fair_paths`.
     """
     if run is not None and not isinstance(run, Run):
         raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")

@@ -30,8 +30,8 @@ from ..point import FAILING, Failure, Outcome, Point
 from ..runs import Run
 from ..solvers import Solver
 from ..space import Architecture, size
-from ..surrogates.alpha import aimed, rays
-from ..surrogates.feasible import Affordable
+from ..surrogates.alpha import rays, with_preference
+from ..surrogates.feasible import Feasible
 from ..training import Recipe
 from ..training.forward import evaluating, handed, seeded
 from .guessing import Guessing
@@ -95,7 +95,7 @@ class Setup:
     costs: tuple[DifferentiableObjective, ...]
     solver: Solver
     rays: Float[Tensor, "r m"]
-    feasible: Affordable
+    feasible: Feasible
     plan: Plan
     evaluation: Evaluation
     report: Reporter
@@ -192,9 +192,9 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         data=data,
         supernet=supernet,
         costs=tuple(objectives),
-        solver=aimed(settings.solver, preferences),
+        solver=with_preference(settings.solver, preferences),
         rays=preferences,
-        feasible=Affordable(supernet, objectives, settings.constraint, seed=settings.seed),
+        feasible=Feasible(supernet, objectives, settings.constraint, seed=settings.seed),
         plan=plan,
         evaluation=Evaluation(
             [error, *(_timed(objective, data, settings) for objective in objectives)],

@@ -1,4 +1,4 @@
-"""Ridge regression on the picks: the baseline inside, to tell what the rest of surgery adds."""
+"""Ridge regression on features: a baseline that shows what the other parts of `Surgery` add."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ from paretonas.point import Outcome
 from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks
 from paretonas.samplers.random import Random
-from paretonas.space import Architecture, encode
-from paretonas.surrogates.climb import neighbors
+from paretonas.space import Architecture, encode, neighbor_picks
 from paretonas.surrogates.features import Features
-from paretonas.surrogates.observations import Known, Picks
+from paretonas.surrogates.observations import Observations, Picks
 from paretonas.surrogates.warp import unit
 
 Matrix = NDArray[np.float64]
 
 PENALTIES = np.logspace(-4, 1, 11)  # of the weights, in units of the features' energy
-SEEN = 2000  # architectures that are predicted each time, at most
+CANDIDATES = 2000  # for each proposal, at most
 
 
 class Ridge:
-    """Fit a ridge regression to each objective, and measure what is on the predicted front.
+    """Fit a ridge regression to each objective, and evaluate the predicted front.
 
-    A first design at random; then each time one of the architectures that, by prediction, no other
-    dominates, drawn from those not measured yet. Looked at are the neighbors of the measured front
-    and random architectures. No uncertainty, no alpha, no rays: what `Surgery` has besides.
+    The initial design is random. Then each proposal is drawn from the candidates that no other
+    dominates by prediction. Candidates are the neighbors of the evaluated front and random
+    architectures. Uncertainty, alpha and rays are what `Surgery` has besides.
 
     Args:
         problem: what to search.
         seed: of its random numbers.
-        first: how many architectures are drawn at random first.
+        first: how many architectures the initial design has.
 
     References:
-        Hoerl and Kennard 1970, "Ridge regression" (Technometrics 12). The penalty is that of the
-        least error left out one by one (Allen 1974, Technometrics 16).
+        Hoerl and Kennard 1970, "Ridge regression" (Technometrics 12). The penalty
+        has the least leave-one-out error (Allen 1974, Technometrics 16).
     """
 
     def __init__(self, problem: Problem, *, seed: int = 0, first: int = 10) -> None:
@@ -49,39 +48,39 @@ class Ridge:
         self._rng = random.Random(seed)
         self._random = Random(problem, seed=seed)
         self._features = Features(problem.choices, problem.structure)
-        self._known = Known(problem)
+        self._observed = Observations(problem)
         self._problem, self._choices = problem, problem.choices
 
     def __repr__(self) -> str:
-        return f"Ridge({self._problem}, {len(self._known)} known)"
+        return f"Ridge({self._problem}, {len(self._observed)} known)"
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what was found."""
         for outcome in outcomes:
-            self._known.add(outcome)
+            self._observed.add(outcome)
 
     def ask(self) -> list[Architecture]:
-        """A random one first; then one off the predicted front; nothing once all are known."""
-        if len(self._known) >= self._first and len(self._known.points) > 2:
+        """The initial design; then one of the predicted front; nothing once all are known."""
+        if len(self._observed) >= self._first and len(self._observed.points) > 2:
             new = self._candidates()
             if new:
                 predicted = self._predict(new)
                 best = np.flatnonzero(moocore.is_nondominated(predicted, keep_weakly=True))
-                return [self._known.architecture(new[self._rng.choice(best.tolist())])]
+                return [self._observed.architecture(new[self._rng.choice(best.tolist())])]
         while fresh := self._random.ask():
-            if encode(self._choices, fresh[0]) not in self._known:
+            if encode(self._choices, fresh[0]) not in self._observed:
                 return fresh
         return []
 
     def _candidates(self) -> list[Picks]:
         sizes = self._features.sizes
-        points = list(self._known.points)
-        best = moocore.is_nondominated(self._known.costs, keep_weakly=False)
-        near = [n for i in np.flatnonzero(best) for n in neighbors(points[i], sizes)]
-        if len(near) > SEEN // 2:
-            near = self._rng.sample(near, SEEN // 2)
-        drawn = [tuple(map(self._rng.randrange, sizes)) for _ in range(SEEN - len(near))]
-        new = self._known.new(near + drawn)
+        points = list(self._observed.points)
+        best = moocore.is_nondominated(self._observed.costs, keep_weakly=False)
+        near = [n for i in np.flatnonzero(best) for n in neighbor_picks(points[i], sizes)]
+        if len(near) > CANDIDATES // 2:
+            near = self._rng.sample(near, CANDIDATES // 2)
+        drawn = [tuple(map(self._rng.randrange, sizes)) for _ in range(CANDIDATES - len(near))]
+        new = self._observed.new(near + drawn)
         if not new:
             return []
         alive = self._features(one_hot_picks(torch.tensor(new), sizes)).alive
@@ -89,7 +88,7 @@ class Ridge:
 
     def _predict(self, picks: list[Picks]) -> Float[Matrix, "k m"]:
         """What the objectives cost, each in its unit."""
-        x, costs = self._rows(list(self._known.points)), self._known.costs
+        x, costs = self._rows(list(self._observed.points)), self._observed.costs
         costs = costs / [unit(column) for column in costs.T]
         center, mean = x.mean(axis=0), costs.mean(axis=0)
         left, values, right = np.linalg.svd(x - center, full_matrices=False)

@@ -22,57 +22,73 @@ from paretonas.samplers.base import evaluate
 from paretonas.samplers.random import Random
 from paretonas.solvers import LinearScalarization, Solver
 from paretonas.space import Architecture, encode
-from paretonas.surrogates.acquisition import Shortfall, expected_improvement
-from paretonas.surrogates.climb import climb, neighbors
+from paretonas.surrogates.acquisition import (
+    ExpectedImprovement,
+    certain,
+    expected_hypervolume_improvement,
+)
+from paretonas.surrogates.alpha import WarmAlpha
+from paretonas.surrogates.candidates import around, local_search
 from paretonas.surrogates.features import Encoded, Features
-from paretonas.surrogates.gaussian_process import AS_IS, WARPS, WARPS_OF_LOGARITHMS, Make, Surrogate
-from paretonas.surrogates.initial_design import first_design
-from paretonas.surrogates.observations import Known, Picks
-from paretonas.surrogates.rays import Rays
+from paretonas.surrogates.gaussian_process import (
+    STANDARDIZED,
+    WARPS,
+    WARPS_OF_LOGS,
+    FitWarp,
+    GaussianProcess,
+)
+from paretonas.surrogates.initial_design import initial_design
+from paretonas.surrogates.observations import Observations, Picks
 
 Matrix = NDArray[np.float64]
 
-GROWTH = 1.1  # the surrogates' weights are sought anew after this much more was measured
-FEW = 15  # points up to which they are sought anew each time
-RARE = 0.02  # least probability that an evaluation succeeds: surrogates err
-FRONT = 20  # members of the front whose neighbors are looked at each time
-DRAWN = 100  # random architectures that are looked at each time
+GROWTH = 1.1  # hyperparameters are optimized again once there are so many times more points
+FEW = 15  # up to so many points they are optimized for each proposal
+LEAST_FEASIBLE = 0.02  # least probability that an evaluation succeeds: surrogates err
+FRONT = 20  # members of the front whose neighbors are candidates
+RANDOM = 100  # random candidates for each proposal
 BEYOND = 0.01  # how far the reference is beyond the worst costs, as a part of their range
 
 
 class Surgery:
-    """Fit surrogates, drive alpha down their gradients along rays, measure what promises most.
+    """Model-based search: surrogates, alpha on their gradients, expected hypervolume improvement.
 
-    1. Measure a first design.
+    1. Evaluate an initial design.
     2. Fit a Gaussian process to each objective, on features of the routes through the network.
-    3. Relax the architecture to alpha, a row for each ray between the objectives; differentiate
-       what the surrogates predict with respect to alpha, and let the solver resolve the conflict.
-    4. Discretize. From there, and from the front, climb from neighbor to neighbor towards the
-       largest expected gain of hypervolume; measure the best and go on with 2.
+    3. Candidate generation. Relax the architecture to alpha, a row for each ray between the
+       objectives. Differentiate the predictions with respect to alpha, and let the solver resolve
+       the conflict. Decide alpha; add neighbors of the front, and random architectures.
+    4. Local search from these candidates for the largest expected hypervolume improvement, the
+       acquisition function. Evaluate the best and go on with 2.
 
-    Architectures through which nothing passes are never asked for. Those that compute the same
-    function as one that was measured are asked for only until a first pair of them costs the same:
-    on real devices they do not. Evaluations that fail are learned from.
+    A batch is chosen one after the other. Each one chosen counts as evaluated, with the predicted
+    costs, until the batch is full (Kriging believer).
 
-    An objective in ``problem.free`` is looked up instead of predicted, and differentiated itself if
-    it has a relaxed form.
+    An architecture without any route that passes something is never proposed. One that computes the
+    same function as an evaluated one is proposed only until a first such pair has equal costs; on
+    real devices they differ. Failed evaluations are learned from: the acquisition function is
+    multiplied by the probability that an evaluation succeeds.
+
+    An objective in ``problem.free`` is evaluated instead of predicted. If it has a relaxed form,
+    that form is differentiated.
 
     Args:
         problem: what to search.
         seed: of its random numbers.
-        solver: resolves the conflict of the objectives, aimed at each ray; `LinearScalarization`
-            unless given.
-        first: how many architectures the first design has.
-        batch: how many to measure before the surrogates learn from them.
-        rays: along how many, at least.
+        solver: resolves the conflict of the objectives, with a preference for each ray;
+            `LinearScalarization` unless given.
+        first: how many architectures the initial design has.
+        batch: how many to evaluate before the surrogates are fitted again.
+        rays: how many, at least.
 
     Raises:
-        ValueError: a first design of fewer than two, an empty batch, or no ray.
+        ValueError: an initial design of fewer than two, an empty batch, or no ray.
 
     References:
         Daulton, Balandat and Bakshy 2021, "Parallel Bayesian optimization of multiple noisy
         objectives with expected hypervolume improvement" (arXiv 2105.08195). White, Neiswanger and
-        Savani 2021, "BANANAS" (arXiv 1910.11858): path features.
+        Savani 2021, "BANANAS" (arXiv 1910.11858): path features. Ginsbourger, Le Riche and Carraro
+        2010, "Kriging is well-suited to parallelize optimization": the Kriging believer.
     """
 
     def __init__(
@@ -92,97 +108,93 @@ class Surgery:
         self._rng = random.Random(seed)
         self._sizes = sizes_of(problem.choices)
         self._features = Features(problem.choices, problem.structure)
-        self._design = first_design(
+        self._design = initial_design(
             problem.choices, problem.structure, self._features, self._rng, first
         )
         self._others = Random(problem, seed=seed)
-        self._rays = Rays(
+        self._alpha = WarmAlpha(
             self._sizes, len(problem.columns), solver or LinearScalarization(), seed, rays
         )
-        self._known = Known(problem)
-        self._models: list[Surrogate] = []
-        self._sought = 0  # points when the surrogates' weights were sought last
-        self._set_aside: list[Architecture] = []
-        self._looked_up: dict[tuple[str, Picks], float] = {}
+        self._observed = Observations(problem)
+        self._models: list[GaussianProcess] = []
+        self._fitted_to = 0  # points when hyperparameters were optimized last
+        self._useless: list[Architecture] = []
+        self._free_costs: dict[tuple[str, Picks], float] = {}
 
     def __repr__(self) -> str:
-        return f"Surgery({self._problem}, {len(self._known)} known)"
+        return f"Surgery({self._problem}, {len(self._observed)} known)"
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Remember what was found."""
         for outcome in outcomes:
-            self._known.add(outcome)
+            self._observed.add(outcome)
 
     def ask(self) -> list[Architecture]:
-        """The first design; then what promises most; nothing once all are known."""
-        missing = self._first - len(self._known)
-        if missing > 0 and (fresh := self._known.new(self._design)):
-            return [self._known.architecture(picks) for picks in fresh[:missing]]
-        if len(self._known.points) < 2:
+        """The initial design; then the best by the surrogates; nothing once all are known."""
+        missing = self._first - len(self._observed)
+        if missing > 0 and (fresh := self._observed.new(self._design)):
+            return [self._observed.architecture(picks) for picks in fresh[:missing]]
+        if len(self._observed.points) < 2:
             return self._left_over()
-        chosen: list[Picks] = []
-        believed: dict[Picks, Matrix] = {}
-        while len(chosen) < self._batch and (found := self._best(believed)) is not None:
-            chosen.append(found)
-            # Until it is measured, the rest of the batch is chosen as if it were as predicted.
-            likely = self._predicted(self._encode([found]).picks)[0]
-            believed[found] = likely.numpy()
-        return [self._known.architecture(picks) for picks in chosen] or self._left_over()
+        batch: dict[Picks, Matrix] = {}  # with predicted costs: the Kriging believer
+        while len(batch) < self._batch and (found := self._propose(batch)) is not None:
+            batch[found] = self._predicted(self._encode([found]).picks)[0].numpy()
+        return [self._observed.architecture(picks) for picks in batch] or self._left_over()
 
-    def _best(self, believed: dict[Picks, Matrix]) -> Picks | None:
-        """What is expected to add the most hypervolume; None if nothing new is in sight."""
-        points = self._known.points | believed
+    def _propose(self, batch: dict[Picks, Matrix]) -> Picks | None:
+        """The largest expected hypervolume improvement; None if there is no new candidate."""
+        points = self._observed.points | batch
         costs = np.array(list(points.values()))
-        self._fit(list(points), costs, search=not believed)
+        self._fit(list(points), costs, optimize=not batch)
         low, reach = costs.min(axis=0), np.ptp(costs, axis=0)
         reach = np.where(reach > 0, reach, 1.0)
         reference = costs.max(axis=0) + BEYOND * reach
         best = moocore.is_nondominated(costs, keep_weakly=False)
-        feasible = self._feasible()
+        feasibility = self._feasibility()
 
         def score(picks: list[Picks]) -> list[tuple[Picks, float]]:
-            new = [p for p in self._known.new(picks) if p not in believed]
+            new = [p for p in self._observed.new(picks) if p not in batch]
             if not new:
                 return []
             features = self._encode(new)
-            gains = expected_improvement(costs[best], reference, self._shortfalls(new, features))
-            gains = gains * feasible(features)
+            improvements = self._improvements(new, features)
+            gains = expected_hypervolume_improvement(costs[best], reference, improvements)
+            gains = gains * feasibility(features)
             passing = features.alive > 0
             return [(p, float(g)) for p, g, ok in zip(new, gains, passing, strict=True) if ok]
 
-        members = [picks for picks, stays in zip(points, best, strict=True) if stays]
-        starts = self._along_rays(low, reach) + self._around(members)
-        return next(iter(climb(starts, self._sizes, score)), None)
+        front = [picks for picks, stays in zip(points, best, strict=True) if stays]
+        starts = self._from_alpha(low, reach) + self._from_front(front)
+        return next(iter(local_search(starts, self._sizes, score)), None)
 
-    def _along_rays(self, low: Matrix, reach: Matrix) -> list[Picks]:
-        """What alpha meets on its way down the predicted objectives, these scaled alike."""
+    def _from_alpha(self, low: Matrix, reach: Matrix) -> list[Picks]:
+        """Candidates where alpha leads; the range of each objective is scaled to 1."""
         least, scale = torch.from_numpy(low), torch.from_numpy(reach)
-        return self._rays(lambda p: (self._predicted(p) - least) / scale)
+        return self._alpha(lambda p: (self._predicted(p) - least) / scale)
 
-    def _around(self, members: list[Picks]) -> list[Picks]:
+    def _from_front(self, front: list[Picks]) -> list[Picks]:
         """Neighbors of the front, and a few at random."""
-        if len(members) > FRONT:
-            members = self._rng.sample(members, FRONT)
-        near = [picks for member in members for picks in neighbors(member, self._sizes)]
-        return near + [tuple(map(self._rng.randrange, self._sizes)) for _ in range(DRAWN)]
+        if len(front) > FRONT:
+            front = self._rng.sample(front, FRONT)
+        return around(front, self._sizes, self._rng, RANDOM)
 
-    def _fit(self, picks: list[Picks], costs: Matrix, search: bool) -> None:
+    def _fit(self, picks: list[Picks], costs: Matrix, optimize: bool) -> None:
         count = len(picks)
-        search = search and (count < FEW or count >= GROWTH * self._sought)
-        known = self._encode(picks)
-        before: Sequence[Surrogate | None] = self._models or [None] * costs.shape[1]
+        optimize = optimize and (count < FEW or count >= GROWTH * self._fitted_to)
+        observed = self._encode(picks)
+        before: Sequence[GaussianProcess | None] = self._models or [None] * costs.shape[1]
         self._models = [
-            Surrogate.fit(known, column, model, warps=self._warps(name), search=search)
+            GaussianProcess.fit(observed, column, model, warps=self._warps(name), optimize=optimize)
             for name, column, model in zip(self._problem.columns, costs.T, before, strict=True)
         ]
-        if search:
-            self._sought = count
+        if optimize:
+            self._fitted_to = count
 
-    def _warps(self, column: str) -> Sequence[Make]:
-        return WARPS_OF_LOGARITHMS if column in self._problem.log else WARPS
+    def _warps(self, column: str) -> Sequence[FitWarp]:
+        return WARPS_OF_LOGS if column in self._problem.log else WARPS
 
     def _predicted(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, "r m"]:
-        """What is expected of each distribution, differentiable, as `Problem.costs` counts."""
+        """The expected `Problem.costs` of each distribution, differentiable."""
         features = self._features(probabilities)
         columns = []
         for objective, model in zip(self._problem.objectives, self._models, strict=True):
@@ -193,28 +205,29 @@ class Surgery:
                 columns.append(model.warp.undo(model.relaxed(features)))
         return torch.stack(columns, dim=1)
 
-    def _shortfalls(self, picks: list[Picks], features: Encoded) -> list[Shortfall]:
-        shortfalls: list[Shortfall] = []
+    def _improvements(self, picks: list[Picks], features: Encoded) -> list[ExpectedImprovement]:
+        """The expected improvement of each objective below thresholds."""
+        improvements = []
         for objective, model in zip(self._problem.objectives, self._models, strict=True):
             if self._is_free(objective):
-                costs = np.array([self._cost(objective, p) for p in picks])[:, None]
-                shortfalls.append(partial(_certain, costs))
+                improvements.append(certain(np.array([self._cost(objective, p) for p in picks])))
             else:
-                shortfalls.append(partial(model.warp.shortfall, *model.predict(features)))
-        return shortfalls
+                expected = model.warp.expected_improvement
+                improvements.append(partial(expected, *model.predict(features)))
+        return improvements
 
-    def _feasible(self) -> Callable[[Encoded], Matrix]:
-        """How probable it is that evaluations of architectures succeed."""
-        known = self._known
-        if not known.failed:
+    def _feasibility(self) -> Callable[[Encoded], Matrix]:
+        """The probability that the evaluation of an architecture succeeds."""
+        observed = self._observed
+        if not observed.failed:
             return lambda features: np.ones(len(features.picks))
-        encoded = self._encode([*known.points, *known.failed])
-        failed = np.repeat([0.0, 1.0], [len(known.points), len(known.failed)])
-        model = Surrogate.fit(encoded, failed, warps=AS_IS)
+        encoded = self._encode([*observed.points, *observed.failed])
+        failed = np.repeat([0.0, 1.0], [len(observed.points), len(observed.failed)])
+        model = GaussianProcess.fit(encoded, failed, warps=STANDARDIZED)
 
         def probability(features: Encoded) -> Matrix:
             failure = model.warp.undo(model.relaxed(features)).numpy()
-            return np.clip(1.0 - failure, RARE, 1.0)
+            return np.clip(1.0 - failure, LEAST_FEASIBLE, 1.0)
 
         return probability
 
@@ -222,35 +235,32 @@ class Surgery:
         return objective.column in self._problem.free
 
     def _cost(self, objective: Objective, picks: Picks) -> float:
-        """A free objective, looked up once; infinite where there is no value."""
+        """The cost of a free objective, evaluated once; infinite where there is no value."""
         key = objective.column, picks
-        if key not in self._looked_up:
-            outcome = evaluate(self._known.architecture(picks), [objective])
+        if key not in self._free_costs:
+            outcome = evaluate(self._observed.architecture(picks), [objective])
             found = outcome.objectives[objective.column] if isinstance(outcome, Point) else math.inf
             if math.isfinite(found) and objective.column in self._problem.log:
                 found = float(logarithm(np.array([found]), objective.column)[0])
-            self._looked_up[key] = found
-        return self._looked_up[key]
+            self._free_costs[key] = found
+        return self._free_costs[key]
 
     def _encode(self, picks: list[Picks]) -> Encoded:
         return self._features(one_hot_picks(torch.tensor(picks), self._sizes))
 
     def _left_over(self) -> list[Architecture]:
-        """One of those that nothing speaks for; nothing once all were asked for.
+        """A random one that is left; nothing once all were proposed.
 
-        Last come those that cannot add anything: equals of known ones, and what lets nothing pass.
+        Those that cannot add anything come last: equals of evaluated ones, and those without any
+        route that passes something.
         """
         while fresh := self._others.ask():
             picks = [encode(self._problem.choices, fresh[0])]
-            if self._known.new(picks) and self._encode(picks).alive[0] > 0:
+            if self._observed.new(picks) and self._encode(picks).alive[0] > 0:
                 return fresh
-            self._set_aside += fresh
-        while self._set_aside:
-            last = self._set_aside.pop()
-            if encode(self._problem.choices, last) not in self._known:
+            self._useless += fresh
+        while self._useless:
+            last = self._useless.pop()
+            if encode(self._problem.choices, last) not in self._observed:
                 return [last]
         return []
-
-
-def _certain(costs: Float[Matrix, "k 1"], thresholds: Float[Matrix, " b"]) -> Float[Matrix, "k b"]:
-    return np.maximum(thresholds - costs, 0.0)

@@ -1,4 +1,4 @@
-"""Alpha, one distribution per ray, driven down the objectives by a solver."""
+"""Alpha: one distribution over architectures for each ray, optimized by gradient descent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..conflict import cosine_similarity
-from ..relaxation import probabilities
+from ..relaxation import picks_of, probabilities
 from ..solvers import Direction, Solver, Weighted
+from .observations import Picks
 
-LEAST = 1e-9  # cost, in its own unit, that is told from none: logarithms are of this or more
+LEAST = 1e-9  # logarithms are taken of costs of at least this, in their own unit
+STEPS = 3  # of alpha for each proposal of a `WarmAlpha`
+LEARNING_RATE = 0.3
+SHRINKAGE = 0.7  # alpha is multiplied by it between two proposals
+NOISE = 0.3  # standard deviation of what is added to alpha then
 
 Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r, m)
 
@@ -37,7 +42,7 @@ class AlphaStep:
     direction: Direction
 
 
-def drive(
+def optimize_alpha(
     alpha: Float[Tensor, "r K"],
     sizes: Sequence[int],
     relaxed: Relaxed,
@@ -48,7 +53,7 @@ def drive(
     temperatures: tuple[float, float] = (1.0, 0.3),
     seed: int = 0,
 ) -> Iterator[AlphaStep]:
-    """Descend all objectives along all rays at once with Adam, from blurred to decided.
+    """Minimize all objectives for all rays at once with Adam, from soft to nearly one-hot.
 
     Args:
         alpha: where to start.
@@ -57,8 +62,8 @@ def drive(
         solver: turns the jacobian (r, m, K) into a direction for each ray.
         steps: how many.
         learning_rate: Adam's.
-        temperatures: of the softmax, first and last; lower means more decided.
-        seed: of what a solver draws, if it draws.
+        temperatures: of the softmax, first and last; lower is nearer to one-hot.
+        seed: of a solver's random numbers, if it draws any.
     """
     alpha = alpha.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([alpha], lr=learning_rate)
@@ -74,7 +79,7 @@ def drive(
             for column in values.unbind(dim=1)
         ]
         jacobian = torch.stack(rows, dim=1)
-        # What leads beyond all that is known falls below 0, and some solvers divide by values.
+        # Values below all that were measured are negative, and some solvers divide by values.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed * 1_000_003 + step)
             direction = solver(jacobian, values.detach().clamp_min(1e-3), state)
@@ -89,10 +94,11 @@ def drive(
         )
 
 
-def aimed(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
-    """The solver with a ray for each row: its own `preference`, or `Weighted` around it.
+def with_preference(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
+    """The solver with a preference vector for each ray.
 
-    A solver that has a preference already keeps it.
+    A solver with a field `preference` gets it there, and keeps one that it has already. Any other
+    solver is wrapped in `Weighted`.
     """
     if not is_dataclass(solver) or "preference" not in {f.name for f in fields(solver)}:
         return Weighted(preference, solver)
@@ -103,7 +109,7 @@ def aimed(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
 
 
 def rays(objectives: int, count: int, least: float = 0.02) -> Float[Tensor, "r m"]:
-    """Preferences spread evenly over the simplex: the smallest lattice of at least `count`.
+    """Preference vectors, evenly spread: the smallest simplex lattice of at least `count` points.
 
     The simplex lattice of Das and Dennis 1998 ("Normal-boundary intersection", SIAM J. Optim. 8),
     shrunk so that every entry is at least `least`: no objective is ignored.
@@ -132,12 +138,56 @@ def _lattice(objectives: int, parts: int) -> list[tuple[int, ...]]:
     ]
 
 
+class WarmAlpha:
+    """Alpha that is optimized a few steps for each proposal and kept for the next one.
+
+    Surrogates change little when a point is added, so alpha starts from where it was. In between
+    it is shrunk and noise is added, so that no pick is final.
+
+    Args:
+        sizes: the number of options of each choice.
+        objectives: how many.
+        solver: resolves their conflict, with a preference for each ray.
+        seed: of the noise.
+        count: how many rays, at least.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], objectives: int, solver: Solver, seed: int, count: int
+    ) -> None:
+        self._sizes = tuple(sizes)
+        spread = rays(objectives, count).double()
+        self._solver = with_preference(solver, spread)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._alpha = torch.zeros(len(spread), sum(sizes), dtype=torch.float64)
+        self._calls = 0
+
+    def __call__(self, relaxed: Relaxed) -> list[Picks]:
+        """Optimize alpha further; the decided architecture of each ray and step, each once."""
+        noise = torch.randn(self._alpha.shape, generator=self._generator, dtype=torch.float64)
+        start = SHRINKAGE * self._alpha + NOISE * noise
+        self._calls += 1
+        met: dict[Picks, None] = {}
+        for step in optimize_alpha(
+            start,
+            self._sizes,
+            relaxed,
+            self._solver,
+            steps=STEPS,
+            learning_rate=LEARNING_RATE,
+            seed=self._calls,
+        ):
+            self._alpha = step.alpha
+            met |= dict.fromkeys(map(tuple, picks_of(self._alpha, self._sizes).tolist()))
+        return list(met)
+
+
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """The range of each objective over what is known, so that a ms and a KiB weigh alike.
+    """The range of each objective over the evaluated points: it makes ms and KiB comparable.
 
-    Objectives are positive and count by their logarithm: twice as fast is as good a step from 1 ms
-    as from 10 ms.
+    Objectives are positive and their logarithm counts: half the latency is as good a step from
+    1 ms as from 10 ms.
 
     Attributes:
         low: (m,) of the logarithms.
@@ -149,7 +199,7 @@ class Scale:
 
     @classmethod
     def of(cls, values: Float[Tensor, "k m"]) -> Scale:
-        """The range of values that are 0 or more; what is below `LEAST` counts as that."""
+        """The range of values of 0 or more; smaller ones than `LEAST` count as `LEAST`."""
         logs = values.clamp_min(LEAST).log()
         low, high = logs.amin(dim=0), logs.amax(dim=0)
         return cls(low, torch.where(high > low, high, low + 1.0))

@@ -1,9 +1,9 @@
-"""A surrogate of the error whose expectation under alpha is exact.
+"""Co-kriging: a surrogate of the error from scores of two fidelities.
 
-Two kinds of evidence meet in one Gaussian process: many cheap scores with inherited weights, and
-few scores of architectures that were trained properly. The kernel is a sum and a product over
-choices, so the posterior mean is multilinear in the probabilities of independent picks: its
-expectation under alpha costs no more than one prediction, and the gradient is exact.
+The low fidelity are many cheap scores with inherited weights (proxy evaluations). The high fidelity
+are few scores of architectures that were trained on their own. The kernel is a sum and a product
+over choices, so the posterior mean is multilinear in the probabilities of independent picks. Its
+expectation under alpha is therefore exact and costs one prediction, and so is its gradient.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..relaxation import one_hot_picks
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """Scores of architectures: picks (k, c), values (k,), and whether each was trained (k,)."""
+class Scores:
+    """Scores: picks (k, c), values (k,), and the fidelity of each (k,): 1 if trained, else 0."""
 
     picks: Int[Tensor, "k c"]
     values: Float[Tensor, " k"]
@@ -29,11 +29,11 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Surrogate:
-    """Co-kriging over choices: trained score = scale x inherited score + a difference.
+class CoKriging:
+    """A Gaussian process over choices: trained score = scale x inherited score + a difference.
 
-    `fit` chooses the hyperparameters by their posterior mode; `relaxed` is the expectation of the
-    mean under independent picks, exact; `sample` draws joint scores of discrete architectures.
+    `fit` optimizes the hyperparameters to their posterior mode. `relaxed` is the exact expectation
+    of the mean under independent picks. `sample` draws joint scores of discrete architectures.
 
     References:
         Kennedy and O'Hagan 2000, "Predicting the output from a complex computer code when fast
@@ -47,20 +47,20 @@ class Surrogate:
     _train: Tensor = field(repr=False)  # (k, K) one-hot picks
     _trained: Tensor = field(repr=False)  # (k,)
     _mean: Tensor = field(repr=False)  # (2,) of inherited and of trained scores
-    _factor: Tensor = field(repr=False)  # Cholesky factor of the covariance of the evidence
+    _factor: Tensor = field(repr=False)  # Cholesky factor of the covariance of the scores
     _weights: Tensor = field(repr=False)  # (k,) covariance^-1 (values - mean)
 
     @classmethod
     def fit(
         cls,
         sizes: Sequence[int],
-        evidence: Evidence,
+        scores: Scores,
         start: Tensor | None = None,
-    ) -> Surrogate:
-        """Fit to evidence; `start` is the `hyper` of an earlier fit."""
-        x = one_hot_picks(evidence.picks, sizes).double()
-        trained = evidence.trained.double()
-        values = evidence.values.double()
+    ) -> CoKriging:
+        """Fit to scores; `start` is the `hyper` of an earlier fit."""
+        x = one_hot_picks(scores.picks, sizes).double()
+        trained = scores.trained.double()
+        values = scores.values.double()
         mean = _means(values, trained)
         centered = values - mean[trained.long()]
         prior = _prior(sizes, centered, trained)
@@ -111,7 +111,7 @@ class Surrogate:
     ) -> Float[Tensor, "count k"]:
         """Joint draws of the scores of architectures: trained (1) or inherited (0)."""
         mean, covariance = self.posterior(picks, level)
-        # Architectures that are all but certain leave little more than the rounding of their prior.
+        # Where scores are almost certain, the covariance is little more than rounding of the prior.
         one = torch.full((1,), float(level), dtype=torch.float64)
         prior = _covariance(self.hyper, torch.ones(len(self.sizes), 1, 1).double(), one, one)
         jitter = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12) + 1e-9 * prior[0, 0]

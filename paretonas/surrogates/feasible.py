@@ -1,4 +1,4 @@
-"""Which architectures meet the constraint, by the tables, before anything is trained."""
+"""Feasible architectures: those that meet the constraint by tabulated costs, without training."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..objectives import DifferentiableObjective
 from ..space import Architecture, draw, fair_paths, neighbors
 
 
-class Affordable:
-    """Says whether an architecture meets the limits on its costs; finds some that do.
+class Feasible:
+    """Whether an architecture is feasible, and an initial design of feasible ones.
 
     Args:
         supernet: the space.
-        costs: the objectives that are known by table.
-        constraint: limits; those on anything else do not matter here.
-        seed: of what is drawn.
+        costs: the objectives that are tabulated.
+        constraint: limits; those on other objectives are ignored.
+        seed: of the random architectures.
 
     Raises:
-        ValueError: none does; the message says what the cheapest costs.
+        ValueError: no feasible one was found; the message gives the costs of the cheapest.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class Affordable:
             raise ValueError(f"no architecture meets {constraint}: the cheapest found has {offers}")
 
     def __call__(self, architecture: Architecture) -> bool:
-        return self._excess(architecture)[0] == 0
+        return self._violation(architecture)[0] == 0
 
     def design(self, count: int) -> Iterator[Architecture]:
-        """Affordable architectures: fairly drawn ones, then what lies around the cheapest."""
+        """Feasible architectures: balanced random ones, then those around the cheapest."""
         choices, canonical = self._supernet.choices, self._supernet.canonical
         paths = fair_paths(choices, Random(self._seed))
         for _ in range(20 * count):
@@ -59,8 +59,8 @@ class Affordable:
             if len(around) > 10 * count:
                 break
 
-    def _excess(self, architecture: Architecture) -> tuple[float, float]:
-        """How far the costs are above their limits in all, then how large they are."""
+    def _violation(self, architecture: Architecture) -> tuple[float, float]:
+        """The sum of the relative constraint violations, then the product of the costs."""
         costs = [cost.exact(architecture) for cost in self._costs]
         over = (
             max(0.0, cost - limit) / max(limit, 1e-9)
@@ -69,14 +69,14 @@ class Affordable:
         return sum(over), math.prod(max(cost, 1e-9) for cost in costs)
 
     def _descend(self) -> Architecture:
-        """The best of some draws, improved pick by pick as long as that helps."""
+        """Local search for the least violation, from the best of some random architectures."""
         choices, rng = self._supernet.choices, Random(self._seed)
         canonical = self._supernet.canonical
 
-        def excess(architecture: Architecture) -> tuple[float, float]:
-            return self._excess(canonical(architecture))  # without what was set aside
+        def violation(architecture: Architecture) -> tuple[float, float]:
+            return self._violation(canonical(architecture))  # without options that were set aside
 
-        best = min((draw(choices, rng) for _ in range(100)), key=excess)
-        while excess(near := min(neighbors(choices, best), key=excess)) < excess(best):
+        best = min((draw(choices, rng) for _ in range(100)), key=violation)
+        while violation(near := min(neighbors(choices, best), key=violation)) < violation(best):
             best = near
         return canonical(best)

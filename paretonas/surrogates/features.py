@@ -1,4 +1,4 @@
-"""What a surrogate sees of an architecture: its picks, and what its routes do with the input."""
+"""The features of an architecture: its picks, and the operations on its routes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Encoded(NamedTuple):
         picks: (k, K) one-hot picks, or probabilities.
         counts: (k, D) of options, and of routes by their length, scaled; see `Features`.
         present: (k, T) whether an option occurs at all, scaled.
-        pairs: (k, E) counts of what follows what on routes, scaled.
-        alive: (k,) on how many routes something passes.
+        pairs: (k, E) counts of successive options on routes, scaled.
+        alive: (k,) the number of routes without a dead option.
         sizes: the number of options of each choice.
     """
 
@@ -40,20 +40,19 @@ class Encoded(NamedTuple):
 class Features:
     """Turns distributions over architectures into the expectation of their features.
 
-    A route with a dead option carries nothing and is left out; an identity option is skipped as if
-    it were not there. Of what remains on the routes is counted: how many routes there are of each
-    length, how often each option occurs, how often two follow each other (the input and the output
-    included), how many choices use each option, and whether any does. Options that are called alike
-    are one.
+    A route with a dead option passes nothing and is left out. Identity options are left out of
+    their route. On the remaining routes these are counted: routes of each length; occurrences of
+    each option; pairs of successive options, the input and the output included; choices that use
+    each option; and whether any choice uses it. Options with the same name count as one.
 
-    Where the wiring is not known, the choices that share their options with others, in their order,
-    are the one route; they may be layers.
+    If the wiring is not known, there is one route. It consists of the choices that share their
+    options with another choice, in their order; they may be layers.
 
-    Counts on routes are sums of products over different choices, so their expectation under
-    independent picks is exact, and differentiable; for one-hot rows it is the count itself. Whether
-    a choice is used at all is expected as if routes that share it were independent, and whether an
-    option is, as if choices were. Counts are shifted and scaled by their mean and spread over
-    random architectures.
+    Counts on routes are sums of products over different choices. Their expectation under
+    independent picks is therefore exact and differentiable, and for one-hot rows it is the count.
+    Two expectations are approximate: whether a choice is used takes the routes through it as
+    independent, and whether an option is used takes choices as independent. Counts are standardized
+    by their mean and standard deviation over random architectures.
 
     Args:
         choices: of the space.
@@ -77,7 +76,7 @@ class Features:
         self._scale_pairs = energy**-0.5 if energy > 1e-9 else 0.0
 
     def __call__(self, probabilities: Float[Tensor, "k K"]) -> Encoded:
-        """The expected features of architectures that are drawn from each row."""
+        """The expected features of architectures drawn from each row."""
         p = probabilities.double()
         step = max(1, CHUNK // self._width)
         parts = zip(*map(self._counts, p.split(step)), strict=True)
@@ -110,8 +109,8 @@ class Features:
                 if choice.name in passed and option not in dead | identity:
                     key = option if structure is not None else (choice.options, option)
                     places.append((start + index, tokens.setdefault(key, len(tokens))))
-        # Columns: the tokens, then whether it is alive, then whether it is an identity; a last row
-        # stands for the end of a short route, which changes nothing.
+        # Columns: the tokens, whether the option is alive, whether it is an identity. The last row
+        # pads short routes; it changes nothing.
         meaning = torch.zeros(sum(self.sizes) + 1, len(tokens) + 2, dtype=torch.float64)
         for column, token in places:
             meaning[column, token] = 1.0
@@ -145,7 +144,7 @@ class Features:
         self._width = max(1, len(routes)) * (self._tokens + 1) * (longest + 3)
 
     def _counts(self, p: Float[Tensor, "k K"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Counts of routes by length and of options, which are present, what follows what."""
+        """Counts of routes by length and of options; options that are present; counts of pairs."""
         k, tokens = len(p), self._tokens
         parts = zip(
             p.split(list(self.sizes), 1), self._meaning.split(list(self.sizes)), strict=True
@@ -158,7 +157,7 @@ class Features:
         there = torch.stack(
             [p[:, columns].prod(1) if columns else p.new_ones(k) for columns in self._given], 1
         )
-        # How probable it is that a route exists and lets pass what comes out of its step j.
+        # The probability that a route exists and has no dead option after step j.
         later = [there]
         for j in range(steps.shape[2] - 1, 0, -1):
             later.insert(0, later[0] * alive[:, :, j])

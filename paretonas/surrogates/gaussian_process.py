@@ -1,4 +1,4 @@
-"""A Gaussian process over the features of architectures: what to expect, and how surely."""
+"""A Gaussian process over the features of architectures: predicted costs and their uncertainty."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .features import Encoded
-from .unlogged import Unlogged
-from .warp import SHIFTS, Warp
+from .warp import SHIFTS, ExponentialWarp, Warp
 
 Matrix = NDArray[np.float64]
-Make = Callable[[Matrix], Warp | Unlogged | None]
+FitWarp = Callable[[Matrix], Warp | ExponentialWarp | None]
 
-# How costs may be warped, and costs that are logarithms.
-AS_IS: tuple[Make, ...] = (partial(Warp.of, shift=None),)
-WARPS: tuple[Make, ...] = tuple(partial(Warp.of, shift=shift) for shift in SHIFTS)
-WARPS_OF_LOGARITHMS: tuple[Make, ...] = (*AS_IS, Unlogged.of)
+# The warps that a fit chooses from: for failures, for costs, and for logarithms of costs.
+STANDARDIZED: tuple[FitWarp, ...] = (partial(Warp.of, shift=None),)
+WARPS: tuple[FitWarp, ...] = tuple(partial(Warp.of, shift=shift) for shift in SHIFTS)
+WARPS_OF_LOGS: tuple[FitWarp, ...] = (*STANDARDIZED, ExponentialWarp.of)
 
-# Weights of the parts of the kernel, see `overlaps`, and of the noise, before data speak; the
-# variance of costs is 1. They are logarithms with a Student t prior of this width and freedom:
-# where costs are exactly a sum over operations, other weights and the noise are many widths away.
+# The prior of the hyperparameters: logarithms of the weights of the kernel's parts, see
+# `kernel_parts`, and of the noise; the variance of costs is 1. It is a Student t of this width and
+# these degrees of freedom. Its tails are heavy, since costs that are exactly a sum over operations
+# have weights and a noise that are many widths below.
 PRIOR = np.array([0.0, -1.0, -1.0, -1.0, -1.0, -1.5, -2.0, -4.0])
-WIDTH, FREEDOM = 1.5, 4.0
+PRIOR_WIDTH, PRIOR_FREEDOM = 1.5, 4.0
 WEIGHTS, NOISE = np.exp(PRIOR[:-1]), float(np.exp(PRIOR[-1]))
-SETTLED = 50  # costs after which a warp is not doubted any more: each takes seconds then
-ROUNDING = 1e-8  # variance that keeps covariances of ties positive definite
+KEEP_WARP = 50  # with more costs than this the warp is kept: to try each takes seconds then
+JITTER = 1e-8  # variance that keeps covariances of ties positive definite
 
 
 @dataclass(frozen=True, eq=False)
-class Surrogate:
+class GaussianProcess:
     """A Gaussian process of one objective.
 
-    Its kernel is a sum: a constant; linear in the picks, in the counts on routes, and in the counts
-    of pairs on routes; of the distance between counts; of the number of picks that differ; linear
-    in which options are present. The weights are those of the largest posterior density; so is the
-    warp, which decides between costs and their logarithms.
+    The kernel is a weighted sum of parts: a constant; linear in the picks, in the counts on routes,
+    and in the counts of pairs on routes; squared exponential in the counts; a product over picks
+    that agree; linear in which options are present. `fit` maximizes the posterior density over
+    weights, noise and warp; the warp decides between costs and their logarithms.
 
     `relaxed` is differentiable in alpha. Each part of the kernel is an expectation under
-    independent picks, exact but for the distance, which is taken between expected counts, and for
-    what `Features` says of use. On one-hot rows it is the mean of `predict`.
+    independent picks. All are exact except the squared exponential, which takes the distance
+    between expected counts, and what `Features` approximates. On one-hot rows `relaxed` is the mean
+    of `predict`.
 
     Attributes:
         warp: of the costs.
-        hyper: (8,) logarithms of the weights of the parts and of the noise.
-        make: which warp it is.
+        hyper: (8,) the hyperparameters: logarithms of the weights of the parts and of the noise.
+        fit_warp: makes such a warp from costs.
 
     References:
         Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), algorithm 2.1 and
@@ -59,71 +60,72 @@ class Surrogate:
         Rasmussen and Ghahramani 2004, "Warped Gaussian processes" (NIPS 16).
     """
 
-    warp: Warp | Unlogged
+    warp: Warp | ExponentialWarp
     hyper: Matrix
-    make: Make
-    _known: Encoded = field(repr=False)
+    fit_warp: FitWarp
+    _observed: Encoded = field(repr=False)
     _whiten: Matrix = field(repr=False)  # inverse of the covariance's Cholesky factor
     _weights: Matrix = field(repr=False)  # covariance^-1 warped costs
 
     @classmethod
     def fit(
         cls,
-        known: Encoded,
+        observed: Encoded,
         costs: Float[Matrix, " k"],
-        before: Surrogate | None = None,
+        previous: GaussianProcess | None = None,
         *,
-        warps: Sequence[Make] = WARPS,
-        search: bool = True,
-    ) -> Surrogate:
-        """Learn from costs that were measured.
+        warps: Sequence[FitWarp] = WARPS,
+        optimize: bool = True,
+    ) -> GaussianProcess:
+        """Fit to measured costs.
 
         Args:
-            known: the architectures, k of them, at least 1.
-            costs: finite; what warps them is found here.
-            before: an earlier fit, to start from.
-            warps: what may warp the costs; the first one always can.
-            search: whether to look for better weights and warp than those of `before`.
+            observed: the architectures, k of them, at least 1.
+            costs: finite, not warped.
+            previous: an earlier fit, to start from.
+            warps: to choose from; the first one fits any costs.
+            optimize: whether to optimize the hyperparameters and the warp, or to keep those of
+                `previous`.
         """
-        parts = overlaps(known, known)
-        make, hyper = (before.make, before.hyper) if before else (warps[0], PRIOR)
-        if search or before is None:
+        parts = kernel_parts(observed, observed)
+        fit_warp, hyper = (previous.fit_warp, previous.hyper) if previous else (warps[0], PRIOR)
+        if optimize or previous is None:
             best = math.inf
             start = hyper
-            settled = before is not None and len(costs) > SETTLED
-            for tried in (make,) if settled else warps:
+            keep = previous is not None and len(costs) > KEEP_WARP
+            for tried in (fit_warp,) if keep else warps:
                 if (warp := tried(costs)) is None:
                     continue
-                found, loss = _minimum(_posterior(parts, warp(costs)), start)
+                found, loss = _minimize(_negative_log_posterior(parts, warp(costs)), start)
                 if (loss := loss - warp.log_jacobian(costs)) < best - 1e-9:
-                    best, make, hyper = loss, tried, found
-        warp = make(costs) or warps[0](costs)
+                    best, fit_warp, hyper = loss, tried, found
+        warp = fit_warp(costs) or warps[0](costs)
         assert warp is not None
         whiten = np.linalg.inv(np.linalg.cholesky(_covariance(parts, hyper)))
         weights = whiten.T @ (whiten @ warp(costs))
-        return cls(warp, hyper, make, known, whiten, weights)
+        return cls(warp, hyper, fit_warp, observed, whiten, weights)
 
     def relaxed(self, features: Encoded) -> Float[Tensor, " r"]:
         """The expected cost of architectures drawn from distributions, on the warped scale."""
         weights = torch.from_numpy(np.exp(self.hyper[:-1]))
-        parts = overlaps(features, self._known)
+        parts = kernel_parts(features, self._observed)
         return torch.einsum("j,jrk,k->r", weights, parts, torch.from_numpy(self._weights))
 
     def predict(self, features: Encoded) -> tuple[Float[Matrix, " k"], Float[Matrix, " k"]]:
-        """Mean and standard deviation of what measuring would find, on the warped scale."""
+        """Mean and standard deviation of measurements, noise included, on the warped scale."""
         weights = np.exp(self.hyper)
-        cross = np.tensordot(weights[:-1], overlaps(features, self._known).numpy(), 1)
+        cross = np.tensordot(weights[:-1], kernel_parts(features, self._observed).numpy(), 1)
         white = cross @ self._whiten.T
-        variance = weights[:-1] @ own(features) - np.square(white).sum(axis=1)
-        return cross @ self._weights, np.sqrt(np.maximum(variance, 0.0) + weights[-1] + ROUNDING)
+        variance = weights[:-1] @ kernel_diagonal(features) - np.square(white).sum(axis=1)
+        return cross @ self._weights, np.sqrt(np.maximum(variance, 0.0) + weights[-1] + JITTER)
 
 
-def overlaps(a: Encoded, b: Encoded) -> Float[Tensor, "j k n"]:
-    """The parts of the kernel between rows of `a` (perhaps distributions) and of `b` (one-hot)."""
+def kernel_parts(a: Encoded, b: Encoded) -> Float[Tensor, "j k n"]:
+    """The parts of the kernel between rows of `a`, distributions or one-hot, and one-hot `b`."""
     agree = a.picks @ b.picks.T  # how many picks agree
     linear = a.counts @ b.counts.T
     squares = a.counts.square().sum(1)[:, None] + b.counts.square().sum(1)[None] - 2 * linear
-    # What remains of exp(-1/2 for each pick that differs), picks being independent.
+    # The expectation of exp(-1/2 for each pick that differs); picks are independent.
     apart = math.exp(-0.5)
     together = torch.ones_like(agree)
     for mine, theirs in zip(a.picks.split(a.sizes, 1), b.picks.split(a.sizes, 1), strict=True):
@@ -141,8 +143,8 @@ def overlaps(a: Encoded, b: Encoded) -> Float[Tensor, "j k n"]:
     )
 
 
-def own(a: Encoded) -> Float[Matrix, "j k"]:
-    """The parts of the kernel between each one-hot row and itself."""
+def kernel_diagonal(a: Encoded) -> Float[Matrix, "j k"]:
+    """The parts of the kernel of each one-hot row with itself."""
     parts = np.ones((len(WEIGHTS), len(a.picks)))
     parts[2] = a.counts.square().sum(1).numpy()
     parts[3] = a.pairs.square().sum(1).numpy()
@@ -153,35 +155,37 @@ def own(a: Encoded) -> Float[Matrix, "j k"]:
 def _covariance(parts: Tensor, hyper: Matrix) -> Matrix:
     weights = np.exp(hyper)
     covariance: Matrix = np.tensordot(weights[:-1], parts.numpy(), 1)
-    covariance[np.diag_indices(len(covariance))] += weights[-1] + ROUNDING
+    covariance[np.diag_indices(len(covariance))] += weights[-1] + JITTER
     return covariance
 
 
-def _posterior(parts: Tensor, warped: Matrix) -> Callable[[Matrix], tuple[float, Matrix]]:
-    """Minus the log of the posterior density of `hyper`, up to a constant, with its gradient."""
+def _negative_log_posterior(
+    parts: Tensor, warped: Matrix
+) -> Callable[[Matrix], tuple[float, Matrix]]:
+    """Minus the log of the posterior density of `hyper`, up to a constant, and its gradient."""
     flat = parts.numpy().reshape(len(parts), -1)
 
     def loss(hyper: Matrix) -> tuple[float, Matrix]:
         weights = np.exp(hyper)
         try:
             factor = np.linalg.cholesky(_covariance(parts, hyper))
-        except np.linalg.LinAlgError:  # a step too far: rounding leaves no covariance
+        except np.linalg.LinAlgError:  # not positive definite after rounding
             return math.inf, np.zeros_like(hyper)
         inverse = np.linalg.inv(factor)
         inverse = inverse.T @ inverse
         solved = inverse @ warped
-        away = (hyper - PRIOR) / WIDTH
-        growth = 1 + np.square(away) / FREEDOM
-        prior = 0.5 * (FREEDOM + 1) * np.log(growth).sum()
+        away = (hyper - PRIOR) / PRIOR_WIDTH
+        growth = 1 + np.square(away) / PRIOR_FREEDOM
+        prior = 0.5 * (PRIOR_FREEDOM + 1) * np.log(growth).sum()
         value = 0.5 * warped @ solved + np.log(np.diag(factor)).sum() + prior
         slope = inverse - np.outer(solved, solved)
         gradient = 0.5 * weights * np.append(flat @ slope.ravel(), np.trace(slope))
-        return float(value), gradient + (1 + 1 / FREEDOM) * away / growth / WIDTH
+        return float(value), gradient + (1 + 1 / PRIOR_FREEDOM) * away / growth / PRIOR_WIDTH
 
     return loss
 
 
-def _minimum(
+def _minimize(
     loss: Callable[[Matrix], tuple[float, Matrix]], start: Matrix, steps: int = 15
 ) -> tuple[Matrix, float]:
     """A local minimum by BFGS with backtracking (Nocedal and Wright 2006, algorithm 6.1)."""

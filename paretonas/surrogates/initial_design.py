@@ -1,4 +1,4 @@
-"""What to measure first, when nothing is known."""
+"""The initial design: which architectures are evaluated before there is a surrogate."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from paretonas.relaxation import one_hot_picks
 from paretonas.space import Choice
 
 from .features import Features
-from .gaussian_process import NOISE, WEIGHTS, overlaps, own
+from .gaussian_process import NOISE, WEIGHTS, kernel_diagonal, kernel_parts
 from .observations import Picks
 
 POOL = 500  # random architectures to choose from
 
 
-def first_design(
+def initial_design(
     choices: Sequence[Choice],
     structure: Structure | None,
     features: Features,
     rng: random.Random,
     count: int,
 ) -> list[Picks]:
-    """Architectures in the order in which to measure them; nothing through which nothing passes.
+    """Architectures in the order in which to evaluate them; all have a route that passes something.
 
-    The first half takes the same option wherever it is offered, as far as there are options: what
-    one costs shows nowhere else so clearly, and the expensive ends of fronts are among these. In
-    the second half are, if the structure knows of such options, a mixture of identities and dead
-    ones without any operation, and one operation alone, identities all around it: the cheap ends.
-    What is missing then is filled up with what the surrogates' kernel knows least about.
+    Each of the first half takes one option wherever it is offered. These show most clearly what an
+    option costs, and the expensive end of a front is often among them. The second half is cheap, if
+    the structure knows identities and dead options: one architecture without any operation, and
+    architectures with a single operation among identities. The rest maximizes the variance of the
+    surrogates' prior, given those chosen so far.
 
     Args:
         choices: of the space.
         structure: how they are wired, if known.
-        features: of its architectures.
-        rng: draws.
+        features: of the architectures.
+        rng: draws the random ones.
         count: how many; fewer in a small space.
     """
     uniform = list(dict.fromkeys(_uniform(choices, rng)))
@@ -47,8 +47,8 @@ def first_design(
     wanted = [*uniform[: (count + 1) // 2], *cheap[: count // 2]]
     pool = list(dict.fromkeys([*wanted, *drawn]))
     encoded = features(one_hot_picks(torch.tensor(pool), features.sizes))
-    kernel = np.tensordot(WEIGHTS, overlaps(encoded, encoded).numpy(), 1)
-    left = np.where(encoded.alive.numpy() > 0, WEIGHTS @ own(encoded), -np.inf)
+    kernel = np.tensordot(WEIGHTS, kernel_parts(encoded, encoded).numpy(), 1)
+    left = np.where(encoded.alive.numpy() > 0, WEIGHTS @ kernel_diagonal(encoded), -np.inf)
     chosen: list[int] = []
     factor = np.zeros((0, len(pool)))  # of the kernel, a row for each that was chosen
     while len(chosen) < count and left.max() > -np.inf:
@@ -63,7 +63,7 @@ def first_design(
 
 
 def _uniform(choices: Sequence[Choice], rng: random.Random) -> Iterator[Picks]:
-    """The same option in all choices that offer the same ones, random picks in the others."""
+    """One option in all choices that share their options, random picks in the others."""
     offered = [choice.options for choice in choices]
     shared = {options: None for options in offered if offered.count(options) > 1}
     options = list(dict.fromkeys(option for options in shared for option in options))
@@ -78,7 +78,7 @@ def _uniform(choices: Sequence[Choice], rng: random.Random) -> Iterator[Picks]:
 def _cheap(
     choices: Sequence[Choice], structure: Structure, features: Features, rng: random.Random
 ) -> Iterator[Picks]:
-    """Nothing but identities and dead options, once; then what `_lone` finds."""
+    """One architecture without operations, then those with a single one."""
     offered = {option for choice in choices for option in choice.options}
     if offered & structure.identity and offered & structure.dead:
         idle = structure.identity | structure.dead
@@ -90,11 +90,11 @@ def _cheap(
         drawn = [tuple(map(rng.choice, bare)) for _ in range(POOL)]
         alive = features(one_hot_picks(torch.tensor(drawn), features.sizes)).alive.tolist()
         yield from [picks for picks, routes in zip(drawn, alive, strict=True) if routes > 0][:1]
-    yield from _lone(choices, structure, rng)
+    yield from _single(choices, structure, rng)
 
 
-def _lone(choices: Sequence[Choice], structure: Structure, rng: random.Random) -> Iterator[Picks]:
-    """One operation somewhere, and identities wherever there are any."""
+def _single(choices: Sequence[Choice], structure: Structure, rng: random.Random) -> Iterator[Picks]:
+    """A single operation; an identity in each other choice that offers one."""
     passing = [
         next((i for i, option in enumerate(choice.options) if option in structure.identity), None)
         for choice in choices

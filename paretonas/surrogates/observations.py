@@ -1,4 +1,4 @@
-"""What a sampler was told, and which architectures that leaves to be asked for."""
+"""What a sampler has been told, and which architectures are still worth an evaluation."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Picks = tuple[int, ...]  # the index of each pick, in the order of the choices
 AGREE = 1e-6  # relative difference below which two costs are the same
 
 
-class Known:
+class Observations:
     """Points and failures by their picks.
 
-    Architectures that compute the same function, as far as the structure tells, need not cost the
-    same: devices also run what leads nowhere. So they count as different until a first pair of them
-    was measured and agrees in every objective.
+    The structure of a space tells which architectures compute the same function. They need not cost
+    the same, since devices also run operations whose output is not used. So they count as different
+    until a first pair of them has equal costs in every objective.
 
     Attributes:
-        points: costs (m,), as `Problem.costs` has them.
-        failed: what could not be evaluated.
+        points: costs (m,), as in `Problem.costs`.
+        failed: architectures whose evaluation failed.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -63,7 +63,7 @@ class Known:
                 self._twins_agree = True
 
     def new(self, picks: Sequence[Picks]) -> list[Picks]:
-        """Those that are worth asking for, each once: not known, and no known one's equal."""
+        """Those worth an evaluation, each once: not observed, nor equal to an observed one."""
         fresh = [p for p in dict.fromkeys(picks) if p not in self]
         if self._twins_agree:
             fresh = list({self._function(p): p for p in reversed(fresh)}.values())

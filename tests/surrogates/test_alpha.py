@@ -18,7 +18,7 @@ from paretonas.solvers import (
     UPGrad,
     Weighted,
 )
-from paretonas.surrogates.alpha import Scale, aimed, drive, rays
+from paretonas.surrogates.alpha import Scale, optimize_alpha, rays, with_preference
 
 SIZES = (3, 4)
 
@@ -47,17 +47,17 @@ def test_rays_are_the_smallest_lattice_on_the_simplex_that_suffices(m, count, le
 def test_a_solver_with_a_preference_to_fill_gets_the_rays():
     preference = rays(2, 3)
     for solver in (SmoothTchebycheff(mu=0.3), LinearScalarization(), EPO()):
-        pointed = aimed(solver, preference)
+        pointed = with_preference(solver, preference)
         assert type(pointed) is type(solver)
         assert pointed.preference is preference
         assert solver.preference is None  # the one given stays as it was
-    assert aimed(SmoothTchebycheff(mu=0.3), preference).mu == 0.3
+    assert with_preference(SmoothTchebycheff(mu=0.3), preference).mu == 0.3
 
 
 def test_any_other_solver_is_wrapped():
     preference = rays(2, 3)
     for solver in (MGDA(), PCGrad(), UPGrad()):
-        pointed = aimed(solver, preference)
+        pointed = with_preference(solver, preference)
         assert isinstance(pointed, Weighted)
         assert pointed.inner is solver
         assert pointed.preference is preference
@@ -65,13 +65,13 @@ def test_any_other_solver_is_wrapped():
     def plain(jacobian, values=None, state=None):
         return MGDA()(jacobian, values, state)
 
-    assert aimed(plain, preference).inner is plain  # a function may be a solver
+    assert with_preference(plain, preference).inner is plain  # a function may be a solver
 
 
 def test_a_preference_that_is_there_is_kept():
     own = torch.tensor([0.3, 0.7])
     for solver in (LinearScalarization(own), Weighted(own, MGDA())):
-        assert aimed(solver, rays(2, 3)) is solver
+        assert with_preference(solver, rays(2, 3)) is solver
 
 
 def tables(seed: int = 0) -> torch.Tensor:
@@ -97,7 +97,9 @@ def test_each_ray_ends_at_its_own_best_architecture(solver, seed):
     table = tables(seed)
     preference = rays(2, 6)
     start = torch.zeros(len(preference), sum(SIZES))
-    *_, last = drive(start, SIZES, lambda p: p @ table, aimed(solver, preference), steps=200)
+    *_, last = optimize_alpha(
+        start, SIZES, lambda p: p @ table, with_preference(solver, preference), steps=200
+    )
     p = probabilities(last.alpha, SIZES, 0.3)
     picks, costs = every_cost(table)
     if isinstance(solver, LinearScalarization):
@@ -120,14 +122,18 @@ def test_rays_do_not_interact():
     preference = rays(2, 5)
     solver = SmoothTchebycheff()
     start = torch.randn(len(preference), sum(SIZES), generator=torch.Generator().manual_seed(0))
-    batched = list(drive(start, SIZES, lambda p: p @ table, aimed(solver, preference), steps=30))
+    batched = list(
+        optimize_alpha(
+            start, SIZES, lambda p: p @ table, with_preference(solver, preference), steps=30
+        )
+    )
     for ray in range(len(preference)):
         alone = list(
-            drive(
+            optimize_alpha(
                 start[ray : ray + 1],
                 SIZES,
                 lambda p: p @ table,
-                aimed(solver, preference[ray : ray + 1]),
+                with_preference(solver, preference[ray : ray + 1]),
                 steps=30,
             )
         )
@@ -138,8 +144,8 @@ def test_rays_do_not_interact():
 def test_steps_tell_the_values_before_them_and_leave_the_start_alone():
     table = tables()
     start = torch.zeros(2, sum(SIZES))
-    solver = aimed(LinearScalarization(), rays(2, 2))
-    steps = list(drive(start, SIZES, lambda p: p @ table, solver, steps=5))
+    solver = with_preference(LinearScalarization(), rays(2, 2))
+    steps = list(optimize_alpha(start, SIZES, lambda p: p @ table, solver, steps=5))
     assert len(steps) == 5
     assert torch.equal(start, torch.zeros_like(start))
     flat = probabilities(start, SIZES) @ table
@@ -160,8 +166,8 @@ def test_the_temperature_falls_from_blurred_to_decided():
         return p @ torch.zeros(sum(SIZES), 2) + 0 * p.sum(dim=1, keepdim=True) + 1
 
     start = torch.randn(1, sum(SIZES), generator=torch.Generator().manual_seed(0))
-    solver = aimed(LinearScalarization(), rays(2, 2)[:1])
-    list(drive(start, SIZES, relaxed, solver, steps=4, temperatures=(2.0, 0.25)))
+    solver = with_preference(LinearScalarization(), rays(2, 2)[:1])
+    list(optimize_alpha(start, SIZES, relaxed, solver, steps=4, temperatures=(2.0, 0.25)))
     for p, temperature in zip(seen, (2.0, 1.0, 0.5, 0.25), strict=True):
         torch.testing.assert_close(p, probabilities(start, SIZES, temperature))
 
@@ -170,9 +176,9 @@ def test_the_temperature_falls_from_blurred_to_decided():
 def test_values_below_zero_stop_no_solver(shift):
     """Scaled values are 0 at the best that is known, and alpha may lead beyond it."""
     table = tables()
-    solver = aimed(EPO(), rays(2, 3))
+    solver = with_preference(EPO(), rays(2, 3))
     start = torch.zeros(3, sum(SIZES))
-    steps = list(drive(start, SIZES, lambda p: p @ table + shift, solver, steps=20))
+    steps = list(optimize_alpha(start, SIZES, lambda p: p @ table + shift, solver, steps=20))
     assert all(torch.isfinite(step.alpha).all() for step in steps)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from paretonas.relaxation import one_hot_picks, picks_of, sizes_of
 from paretonas.space import Architecture, decode, every, neighbors
-from paretonas.surrogates.candidates import candidates
+from paretonas.surrogates.candidates import candidates, local_search
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_decided_ones_come_first_and_their_neighbors_are_all_there(supernet,
 def test_the_neighbors_of_the_front_are_there(supernet, monkeypatch):
     from paretonas.surrogates import candidates as module
 
-    monkeypatch.setattr(module, "STRANGERS", 0)
+    monkeypatch.setattr(module, "RANDOM", 0)
     sure = 60 * one_hot_picks(torch.tensor([[0, 0, 0, 0]]), sizes_of(supernet.choices))
     front = [Architecture({"width": "8", "op": "deep", "op.options.deep": "2", "late": "1"})]
     both = [decode(supernet.choices, [0, 0, 0, 0]), *front]
@@ -50,10 +50,10 @@ def test_it_is_the_same_each_time_and_global_state_stays(supernet, alpha):
 
 
 def test_samples_follow_the_distribution(supernet, monkeypatch):
-    """Of a certain distribution and without strangers, only it and its neighbors remain."""
+    """Of a certain distribution and without random ones, only it and its neighbors remain."""
     from paretonas.surrogates import candidates as module
 
-    monkeypatch.setattr(module, "STRANGERS", 0)
+    monkeypatch.setattr(module, "RANDOM", 0)
     sizes = sizes_of(supernet.choices)
     sure = 60 * one_hot_picks(torch.tensor([[1, 2, 1, 1]]), sizes)
     architecture = decode(supernet.choices, [1, 2, 1, 1])
@@ -63,3 +63,13 @@ def test_samples_follow_the_distribution(supernet, monkeypatch):
     flat = candidates(supernet, torch.zeros_like(sure), [], seed=0)
     networks = {supernet.canonical(a) for a in every(supernet.choices)}
     assert set(flat) == networks
+
+
+def test_local_search_reaches_the_top_of_a_slope():
+    top = (3, 2, 1)
+
+    def score(picks):
+        return [(p, -float(sum(abs(a - b) for a, b in zip(p, top, strict=True)))) for p in picks]
+
+    assert local_search([(0, 0, 0)], (4, 4, 4), score)[0] == top
+    assert local_search([], (4, 4, 4), score) == []

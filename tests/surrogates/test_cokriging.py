@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretonas.relaxation import one_hot_picks, probabilities
-from paretonas.surrogates.cokriging import Evidence, Surrogate
+from paretonas.surrogates.cokriging import CoKriging, Scores
 
 SIZES = (3, 2, 4)
 EVERY = torch.tensor(list(itertools.product(*(range(size) for size in SIZES))))  # (24, 3)
@@ -22,24 +22,24 @@ def truth(picks: torch.Tensor) -> torch.Tensor:
     return 0.5 * a - 0.3 * b + 0.2 * (c - 1.5) ** 2 + 0.4 * a * b
 
 
-def evidence_of(inherited: int, trained: int, seed: int = 0, scale: float = 1.0) -> Evidence:
+def evidence_of(inherited: int, trained: int, seed: int = 0, scale: float = 1.0) -> Scores:
     """Noisy inherited scores, and trained ones that are 1.5 times as far apart, less 2."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(EVERY), (inherited + trained,), generator=generator)
     level = torch.tensor([0] * inherited + [1] * trained)
     noise = 0.05 * torch.randn(len(rows), generator=generator, dtype=torch.float64)
     values = torch.where(level == 1, 1.5 * truth(EVERY[rows]) - 2, truth(EVERY[rows])) + noise
-    return Evidence(EVERY[rows], scale * values, level)
+    return Scores(EVERY[rows], scale * values, level)
 
 
 @pytest.fixture(scope="module")
-def evidence() -> Evidence:
+def evidence() -> Scores:
     return evidence_of(14, 6)
 
 
 @pytest.fixture(scope="module")
-def surrogate(evidence) -> Surrogate:
-    return Surrogate.fit(SIZES, evidence)
+def surrogate(evidence) -> CoKriging:
+    return CoKriging.fit(SIZES, evidence)
 
 
 def kernel(hyper, x, x_level, y, y_level) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_the_posterior_is_that_of_a_gaussian_process(surrogate, evidence, level)
 @given(st.integers(0, 99), st.sampled_from([0.1, 1.0, 10.0]))
 @settings(max_examples=15)
 def test_relaxed_is_the_expectation_of_the_mean(seed, spread):
-    surrogate = Surrogate.fit(SIZES, evidence_of(8, 4, seed=seed % 3))
+    surrogate = CoKriging.fit(SIZES, evidence_of(8, 4, seed=seed % 3))
     generator = torch.Generator().manual_seed(seed)
     alpha = spread * torch.randn(2, sum(SIZES), generator=generator, dtype=torch.float64)
     p = probabilities(alpha, SIZES)
@@ -113,10 +113,10 @@ def test_relaxed_keeps_the_dtype(surrogate):
 
 def test_scores_without_noise_are_interpolated():
     picks = EVERY[[0, 5, 7, 11, 16, 21]]
-    evidence = Evidence(picks, truth(picks), torch.ones(len(picks)))
-    start = Surrogate.fit(SIZES, evidence).hyper
+    evidence = Scores(picks, truth(picks), torch.ones(len(picks)))
+    start = CoKriging.fit(SIZES, evidence).hyper
     start[5] = -30.0  # the logarithm of the noise
-    surrogate = Surrogate.fit(SIZES, evidence, start)
+    surrogate = CoKriging.fit(SIZES, evidence, start)
     torch.testing.assert_close(surrogate.mean(picks), truth(picks), rtol=0, atol=1e-3)
     _, covariance = surrogate.posterior(picks)
     assert covariance.diagonal().max() < 1e-4
@@ -124,21 +124,21 @@ def test_scores_without_noise_are_interpolated():
 
 def test_trained_scores_are_learned_through_inherited_ones():
     """Three trained scores fix the relation; the inherited ones tell which architecture is good."""
-    noiseless = Evidence(
+    noiseless = Scores(
         torch.cat([EVERY, EVERY[[0, 8, 23]]]),
         torch.cat([truth(EVERY), 1.5 * truth(EVERY[[0, 8, 23]]) - 2]),
         torch.tensor([0] * len(EVERY) + [1] * 3),
     )
-    found = Surrogate.fit(SIZES, noiseless).mean(EVERY)
+    found = CoKriging.fit(SIZES, noiseless).mean(EVERY)
     both = torch.stack([found, truth(EVERY)])
     assert torch.corrcoef(both)[0, 1] > 0.97
-    alone = Evidence(noiseless.picks[-3:], noiseless.values[-3:], noiseless.trained[-3:])
-    blind = torch.stack([Surrogate.fit(SIZES, alone).mean(EVERY), truth(EVERY)])
+    alone = Scores(noiseless.picks[-3:], noiseless.values[-3:], noiseless.trained[-3:])
+    blind = torch.stack([CoKriging.fit(SIZES, alone).mean(EVERY), truth(EVERY)])
     assert torch.corrcoef(both)[0, 1] > torch.corrcoef(blind)[0, 1] + 0.05
 
 
 def test_more_evidence_makes_surer(surrogate):
-    sure = Surrogate.fit(SIZES, evidence_of(60, 30), surrogate.hyper)
+    sure = CoKriging.fit(SIZES, evidence_of(60, 30), surrogate.hyper)
     before, after = (s.posterior(EVERY)[1].diagonal().mean() for s in (surrogate, sure))
     assert after < 0.7 * before
 
@@ -175,21 +175,21 @@ def test_the_generator_is_the_only_source_of_chance(surrogate):
 @pytest.mark.parametrize("start", [False, True], ids=["afresh", "from an earlier fit"])
 def test_the_order_of_the_evidence_does_not_matter(evidence, surrogate, start):
     order = torch.randperm(len(evidence.values), generator=torch.Generator().manual_seed(0))
-    shuffled = Evidence(evidence.picks[order], evidence.values[order], evidence.trained[order])
+    shuffled = Scores(evidence.picks[order], evidence.values[order], evidence.trained[order])
     hyper = surrogate.hyper if start else None
-    one, other = (Surrogate.fit(SIZES, e, hyper) for e in (evidence, shuffled))
+    one, other = (CoKriging.fit(SIZES, e, hyper) for e in (evidence, shuffled))
     torch.testing.assert_close(one.mean(EVERY), other.mean(EVERY), rtol=0, atol=1e-7)
 
 
 def test_a_fit_does_not_change_what_it_started_from(evidence, surrogate):
     before = surrogate.hyper.clone()
-    Surrogate.fit(SIZES, evidence, surrogate.hyper)
+    CoKriging.fit(SIZES, evidence, surrogate.hyper)
     assert torch.equal(surrogate.hyper, before)
 
 
 def test_a_fit_works_where_gradients_are_switched_off(evidence, surrogate):
     with torch.no_grad():
-        again = Surrogate.fit(SIZES, evidence)
+        again = CoKriging.fit(SIZES, evidence)
     assert torch.equal(again.hyper, surrogate.hyper)
     assert not again.hyper.requires_grad
 
@@ -224,10 +224,10 @@ def test_no_evidence_breaks_it(count, level, kind, scale, duplicates, seed):
         "trained": torch.ones(count),
         "both": torch.arange(count) % 2,
     }[level]
-    surrogate = Surrogate.fit(SIZES, Evidence(EVERY[rows], scale * values, trained))
+    surrogate = CoKriging.fit(SIZES, Scores(EVERY[rows], scale * values, trained))
     for _ in range(2):  # as a search does, from the last fit
-        again = Evidence(EVERY[rows], scale * values, trained)
-        surrogate = Surrogate.fit(SIZES, again, surrogate.hyper)
+        again = Scores(EVERY[rows], scale * values, trained)
+        surrogate = CoKriging.fit(SIZES, again, surrogate.hyper)
     mean = surrogate.mean(EVERY)
     assert torch.isfinite(mean).all()
     for asked in (0, 1):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from paretonas.space import Architecture, every
-from paretonas.surrogates.knowledge import Knowledge
+from paretonas.surrogates.error_model import ErrorModel
 
 
 def score(architecture) -> float:
@@ -23,8 +23,8 @@ def networks(supernet) -> list[Architecture]:
 
 
 @pytest.fixture
-def knowledge(supernet, costs, networks) -> Knowledge:
-    found = Knowledge(supernet.choices, costs, resolution=1.0)
+def knowledge(supernet, costs, networks) -> ErrorModel:
+    found = ErrorModel(supernet.choices, costs, resolution=1.0)
     found.inherited = {a: score(a) for a in networks[::2]}
     found.trained = {a: 20 * score(a) for a in networks[:6:2]}
     return found
@@ -32,7 +32,7 @@ def knowledge(supernet, costs, networks) -> Knowledge:
 
 def test_nothing_is_fitted_at_first(supernet, costs):
     with pytest.raises(RuntimeError, match="nothing is fitted yet"):
-        Knowledge(supernet.choices, costs, resolution=1.0).surrogate  # noqa: B018
+        ErrorModel(supernet.choices, costs, resolution=1.0).surrogate  # noqa: B018
 
 
 def test_values_are_predicted_errors_in_percent_and_exact_costs(knowledge, costs):
@@ -92,7 +92,7 @@ def test_a_choice_repeats_by_its_seed(knowledge, networks):
 
 def test_what_is_chosen_adds_more_hypervolume_than_what_is_not(supernet, costs, networks):
     """With all inherited scores known, the first finalists are near the best that there are."""
-    knowledge = Knowledge(supernet.choices, costs, resolution=1.0)
+    knowledge = ErrorModel(supernet.choices, costs, resolution=1.0)
     knowledge.inherited = {a: score(a) for a in networks}
     knowledge.trained = {networks[0]: 20 * score(networks[0])}
     knowledge.fit()
@@ -115,7 +115,7 @@ def test_what_is_chosen_adds_more_hypervolume_than_what_is_not(supernet, costs, 
 def test_knowledge_goes_on_from_its_state_to_the_bit(knowledge, supernet, costs, networks):
     knowledge.fit()
     state = knowledge.state()
-    again = Knowledge(supernet.choices, costs, resolution=1.0)
+    again = ErrorModel(supernet.choices, costs, resolution=1.0)
     again.resume(state)
     assert again.inherited == knowledge.inherited
     assert again.trained == knowledge.trained

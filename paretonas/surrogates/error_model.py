@@ -1,4 +1,4 @@
-"""What a search knows of the error so far, and what it would rather know next."""
+"""The error of architectures at two fidelities: what is scored, predicted, and scored next."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from torch import Tensor
 from ..objectives import DifferentiableObjective
 from ..relaxation import sizes_of
 from ..space import Architecture, Choice, decode, encode
-from .acquire import Matrix, acquire
-from .cokriging import Evidence, Surrogate
+from .acquisition import Matrix, select_batch
+from .cokriging import CoKriging, Scores
 
 Level = Literal["inherited", "trained"]
 
-DRAWS = 24  # of the surrogate, for choosing what to look at next
+DRAWS = 24  # of the surrogate, to choose the next proxy evaluations
 
 
-class Knowledge:
-    """Scores with inherited weights, errors after training, and the surrogate that joins them.
+class ErrorModel:
+    """Losses with inherited weights, errors after training, and co-kriging between the two.
 
     Args:
-        choices: the space's.
+        choices: of the space.
         costs: the objectives that are known without training.
-        resolution: percent of error that one example makes, which keeps logarithms finite.
+        resolution: the error of one example in percent, which keeps logarithms finite.
 
     Attributes:
-        inherited: the loss of each architecture looked at, in nats.
+        inherited: the loss of each architecture with inherited weights (proxy evaluation), in nats.
         trained: the error of each finalist, in percent.
         failed: why architectures could not be scored, by the level at which it was tried.
     """
@@ -44,11 +44,11 @@ class Knowledge:
         self.inherited: dict[Architecture, float] = {}
         self.trained: dict[Architecture, float] = {}
         self.failed: dict[Level, dict[Architecture, str]] = {"inherited": {}, "trained": {}}
-        self._surrogate: Surrogate | None = None
+        self._surrogate: CoKriging | None = None
         self._hyper: Tensor | None = None
 
     @property
-    def surrogate(self) -> Surrogate:
+    def surrogate(self) -> CoKriging:
         """The surrogate of the last `fit`."""
         if self._surrogate is None:
             raise RuntimeError("nothing is fitted yet")
@@ -59,12 +59,12 @@ class Knowledge:
         known = [*self.inherited, *self.trained]
         losses = [math.log(max(loss, 1e-6)) for loss in self.inherited.values()]
         errors = [math.log(error + self.resolution / 2) for error in self.trained.values()]
-        evidence = Evidence(
+        scores = Scores(
             self._picks(known),
             torch.tensor([*losses, *errors], dtype=torch.float64),
             torch.tensor([0] * len(losses) + [1] * len(errors)),
         )
-        self._surrogate = Surrogate.fit(sizes_of(self.choices), evidence, self._hyper)
+        self._surrogate = CoKriging.fit(sizes_of(self.choices), scores, self._hyper)
         self._hyper = self._surrogate.hyper
 
     def values(self) -> Float[Tensor, "k m"]:
@@ -80,7 +80,7 @@ class Knowledge:
     def leaders(self) -> list[Architecture]:
         """The trained architectures that no other dominates, by tabulated costs.
 
-        Not by measured ones, which vary: the course of a search should not.
+        Measured costs vary from run to run, and the course of a search must not.
         """
         if not self.trained:
             return []
@@ -92,10 +92,10 @@ class Knowledge:
     def choose(
         self, candidates: Sequence[Architecture], count: int, level: Level, *, seed: int
     ) -> list[Architecture]:
-        """The candidates to score next at a level: those that should add the most hypervolume.
+        """The candidates to score next at a level, by their expected hypervolume improvement.
 
-        Looks are cheap and may explore: they are chosen by draws of the surrogate. Trainings are
-        few and each should hit: they are chosen by its mean, which measured better.
+        Proxy evaluations are cheap and may explore: the acquisition function takes draws of the
+        surrogate. Trainings are few: it takes the mean alone, which measured better.
         """
         known = self.trained if level == "trained" else self.inherited
         both = [*known, *(a for a in dict.fromkeys(candidates) if a not in known)]
@@ -111,7 +111,7 @@ class Knowledge:
         costs = self.costs_of(both)
         scored = self.costs_of([*self.inherited, *self.trained])
         reference = 1.05 * np.array([np.median(errors.max(axis=1)), *scored.max(axis=0)])
-        chosen = acquire(errors, costs, reference, count, known=len(known))
+        chosen = select_batch(errors, costs, reference, count, known=len(known))
         return [both[index] for index in chosen]
 
     def state(self) -> dict[str, Any]:

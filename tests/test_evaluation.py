@@ -1,0 +1,167 @@
+"""The one road from an architecture to a point or a failure, whoever searches."""
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+
+from paretonas import journal
+from paretonas.evaluation import Evaluation, Ledger, MeasuredObjective, TrainedObjective
+from paretonas.point import EvaluationError, Failure, Point
+from paretonas.space import Architecture
+
+A, B, C = (Architecture({"op": name}) for name in "abc")
+
+
+@dataclass
+class Cost:
+    """An objective that is looked up; what is an exception is raised."""
+
+    column: str
+    values: dict
+
+    def exact(self, architecture):
+        value = self.values[architecture["op"]]
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Stands for a finalist."""
+
+    architecture: Architecture
+    network: object = "network"
+
+
+@dataclass
+class Error:
+    """Trains, and fails for what is in `fails`."""
+
+    fails: tuple = ()
+    batches: list = field(default_factory=list)
+    column = "error_percent"
+
+    def exact(self, architecture):
+        raise AssertionError("a network is trained with the others, not alone")
+
+    def train(self, architectures):
+        self.batches.append(list(architectures))
+        return [
+            Failure(a, "no kernel") if a["op"] in self.fails else Trained(a) for a in architectures
+        ]
+
+    def measure(self, finalist):
+        return 7.0, {"test_error_percent": 8.0, "latency_ms": 1.0}
+
+
+class Timed(Cost):
+    """Measured on the trained network where there is one."""
+
+    def measure(self, finalist):
+        return 2 * self.exact(finalist.architecture), {"latency_table_ms": 0.5}
+
+
+@dataclass
+class Notes:
+    """A journal in memory, which names points."""
+
+    written: list = field(default_factory=list)
+
+    def add(self, outcome, seconds, network):
+        if isinstance(outcome, Point):
+            outcome = Point(outcome.architecture, outcome.objectives, outcome.reported, "p1")
+        self.written.append((outcome, network))
+        assert seconds >= 0
+        return outcome
+
+
+def test_each_objective_gives_its_cost():
+    costs = [Cost("x", {"a": 1, "b": 2}), Cost("y", {"a": 3.5, "b": 4})]
+    assert list(Evaluation(costs)([B, A])) == [
+        Point(B, {"x": 2.0, "y": 4.0}),
+        Point(A, {"x": 1.0, "y": 3.5}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (RuntimeError("no\nkernel"), "RuntimeError: no kernel"),
+        (EvaluationError("no kernel"), "no kernel"),
+        (SystemExit(3), "SystemExit: 3"),
+        (math.nan, "x is nan"),
+        (-math.inf, "x is -inf"),
+        ("much", "ValueError: could not convert string to float: 'much'"),
+    ],
+)
+def test_whatever_goes_wrong_is_a_failure_of_that_architecture(value, reason):
+    evaluation = Evaluation([Cost("x", {"a": value, "b": 1.0})])
+    assert list(evaluation([A, B])) == [Failure(A, reason), Point(B, {"x": 1.0})]
+    assert (evaluation.ledger.evaluations, evaluation.ledger.failures) == (2, 1)
+
+
+def test_an_interruption_is_no_failure():
+    with pytest.raises(KeyboardInterrupt):
+        list(Evaluation([Cost("x", {"a": KeyboardInterrupt()})])([A]))
+
+
+def test_networks_are_trained_together_and_measured_one_by_one():
+    error, latency = Error(fails=("b",)), Timed("latency_ms", {"a": 1.0, "b": 1.0, "c": 3.0})
+    assert isinstance(error, TrainedObjective)
+    assert isinstance(latency, MeasuredObjective) and not isinstance(latency, TrainedObjective)
+    notes = Notes()
+    found = list(Evaluation([error, latency], journal=notes, origin="search")([A, B, C]))
+    assert error.batches == [[A, B, C]]
+    # What is an objective is not reported a second time.
+    reported = {"test_error_percent": 8.0, "latency_table_ms": 0.5, "origin": "search"}
+    assert found == [
+        Point(A, {"error_percent": 7.0, "latency_ms": 2.0}, reported, "p1"),
+        Failure(B, "no kernel"),
+        Point(C, {"error_percent": 7.0, "latency_ms": 6.0}, reported, "p1"),
+    ]
+    assert notes.written == [(found[0], "network"), (found[1], None), (found[2], "network")]
+
+
+def test_an_outcome_is_written_down_before_anybody_sees_it():
+    notes = Notes()
+    outcomes = Evaluation([Cost("x", {"a": 1.0, "b": 2.0})], journal=notes)([A, B])
+    next(outcomes)
+    assert len(notes.written) == 1
+
+
+def test_the_ledger_goes_on_where_it_was():
+    ledger = Ledger(evaluations=3, failures=1)
+    list(Evaluation([Cost("x", {"a": math.nan})], ledger=ledger)([A]))
+    assert (ledger.evaluations, ledger.failures) == (4, 2)
+    assert ledger.evaluation_seconds > 0
+
+
+def test_two_objectives_that_train_are_refused():
+    with pytest.raises(ValueError, match="one objective can train networks, got error_percent and"):
+        Evaluation([Error(), Error()])
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Point(A, {"x": 1.0}),
+        Point(A, {"x": 1e-300, "y": -0.0}, {"test": 1, "origin": "search"}, "a01"),
+        Failure(B, 'says "no"\u2028'),
+    ],
+)
+@pytest.mark.parametrize("seconds", [None, 0.25])
+def test_a_line_of_a_journal_is_read_as_it_was_written(outcome, seconds, tmp_path):
+    from paretonas import _lines
+
+    _lines.append(tmp_path / "lines", journal.encode(outcome, seconds))
+    found, damaged = _lines.read(tmp_path / "lines", journal.decode)
+    assert (found, damaged) == ([(outcome, seconds or 0.0)], [])
+
+
+def test_a_journal_refuses_what_is_not_finite():
+    with pytest.raises(ValueError, match="not finite"):
+        journal.encode(Point(A, {"x": math.nan}))
+    with pytest.raises(ValueError, match="objectives must be finite"):
+        journal.decode({"architecture": {"op": "a"}, "objectives": {"x": math.inf}})
