@@ -232,7 +232,7 @@ def test_where_all_runs_fail_there_is_nothing_to_show(here, csv, tmp_path, capsy
         ({"choices": None}, "--table FILE needs --choices"),
         ({"table": "nofile.csv"}, "nofile.csv"),
         ({"table": "cells.txt"}, ".csv or .parquet"),
-        ({"out": "full"}, "full is not empty and holds no comparison"),
+        ({"out": "full"}, "full is not empty; a comparison needs a new or empty folder"),
         ({"out": "cells.csv"}, "cells.csv is a file"),
         ({"out": "cells.csv/inside"}, "cannot write"),
         ({"resume": "full"}, "leave out --table, --choices"),

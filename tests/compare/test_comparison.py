@@ -447,9 +447,9 @@ def test_a_folder_with_something_else_is_refused(table, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     for folder, message in [
-        (tmp_path, "is not empty and holds no comparison"),
-        (file, "is a file; a comparison needs a folder"),
-        (file / "inside", "cannot write"),
+        (tmp_path, "is not empty; a comparison needs a new or empty folder"),
+        (file, "is a file; a comparison needs a new or empty folder"),
+        (file / "inside", "cannot be written"),
     ]:
         with pytest.raises(ValueError, match=message):
             compare(table, ["random"], budget=8, seeds=1, folder=folder)

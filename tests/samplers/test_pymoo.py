@@ -100,15 +100,15 @@ def test_it_runs_as_pymoo_itself_does(problem_of, grid):
             out["F"] = np.array(costs, dtype=float)
 
     theirs = NSGA2(pop_size=8, **operators())
-    problem = Same()
-    theirs.setup(problem, seed=5, termination=("n_gen", 6))
+    same = Same()
+    theirs.setup(same, seed=5, termination=("n_gen", 6))
     theirs.run()
     ours, seen = Pymoo(problem, NSGA2(pop_size=8, **operators()), seed=5), []
     for _ in range(6):
         outcomes = [evaluate(architecture, problem.objectives) for architecture in ours.ask()]
         seen += [tuple(int(pick[1:]) for pick in o.architecture.values()) for o in outcomes]
         ours.tell(outcomes)
-    assert seen == problem.seen
+    assert seen == same.seen
 
 
 def test_a_generation_is_told_once_all_of_it_is_known(problem_of, grid):
