@@ -4,6 +4,7 @@ import ast
 import importlib
 import os
 import pickle
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -180,6 +181,14 @@ def test_every_page_can_be_reached_from_the_readme():
         }
         new |= {p for p in pages if p.suffix == ".md"} - reached
     assert reached == set(PAGES)
+
+
+def test_every_place_that_the_glossary_names_is_there():
+    rows = re.findall(r"^\|.*\|(.*)\|.*\|$", (ROOT / "docs" / "glossary.md").read_text(), re.M)
+    places = {place for row in rows for place in re.findall(r"`([a-z][\w.]+)`", row)}
+    assert len(places - {"paretonas"}) > 40
+    for place in places - {"paretonas"}:
+        pkgutil.resolve_name(f"paretonas.{place}")
 
 
 def test_every_script_is_in_the_index_of_the_experiments_and_nothing_else():

@@ -1,21 +1,21 @@
-"""What `paretonas.backward` costs beyond the m backward passes, and beside TorchJD.
+"""The time of `paretonas.backward`, compared with the m backward passes alone and with TorchJD.
 
     python experiments/benchmarks/backward.py
 
-A small network with m heads on one batch. The contenders take turns in one process, each on a fresh
-graph (the forward pass is not timed), after it is asserted that they leave the same gradients:
+A small network with m heads gets one batch. The methods take turns in one process, each on a fresh
+graph (the forward pass is not timed). First it is checked that they give the same gradients:
 
-- bare: ``loss.backward()`` for each loss in turn, nothing resolved; the limit;
-- ours: `backward` with UPGrad, the heads found by a walk through the graph, or given;
+- bare: ``loss.backward()`` for each loss in turn, without a solver; this is the limit;
+- ours: `backward` with UPGrad; the heads are found by a walk through the graph, or given;
 - vmap: the same with ``vectorize=True``;
 - TorchJD: ``mtl_backward`` and ``jac_to_grad`` with its UPGrad, all losses at once (its default) or
   one after the other;
 - by values: `backward` with LinearScalarization, which needs one pass, beside the backward pass of
   the plain mean.
 
-Prints medians of the processor time in milliseconds, which neighbors disturb less than that of the
-clock, and ratios of medians. Numbers on one machine are comparable, across
-machines only the ratios are.
+Prints medians of the processor time in milliseconds, and ratios of medians. Other work on the
+machine disturbs processor time less than wall-clock time. Times on one machine are comparable;
+between machines only ratios are.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How fast the solvers are: against TorchJD in the same process, and against the memory itself.
+"""How fast the solvers are, compared with TorchJD in the same process and with the memory limit.
 
-Each method is first checked on the very matrix that is timed: both must give the same direction,
-or ours must solve the method's own equations better. Then both run in turn, and medians are
-compared; on one thread, medians of its processor time, so that other work on the machine counts
-less. For long gradients the limit is printed too: one read of the jacobian for its Gram matrix, one
-read and one write for the combination.
+Each method is first checked on the matrix that is timed: both must give the same direction, or ours
+must solve the method's own equations better. Then both run in turn, and medians are compared. On
+one thread these are medians of the processor time, so that other work on the machine counts less.
+For long gradients the memory limit is printed too: one read of the jacobian for its Gram matrix,
+one read and one write for the combination.
 
     .venv/bin/python experiments/benchmarks/solvers.py                  # all, some minutes
     .venv/bin/python experiments/benchmarks/solvers.py --n 200 --m 2 3  # a part of it

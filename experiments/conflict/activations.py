@@ -1,25 +1,27 @@
-"""Sigmoid against ReLU: where gradients vanish, where they meet, and what a solver makes of it.
+"""Sigmoid against ReLU: where gradients vanish, where they conflict, and how solvers help.
 
     python experiments/conflict/activations.py          # about six minutes on two cores
-    python experiments/conflict/activations.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/activations.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/activations.py --show   # tables and figures of written rows
 
 Four questions, on real digits (5,000 MNIST images) wherever there is data:
 
 1. "layers": how long is the gradient on each layer of a perceptron of ten, before training? Usual
    initial weights: Xavier for sigmoid and tanh, He for ReLU.
-2. "samples": at what angle do the gradients of two images of different digits meet on the second of
-   two hidden layers, before and after training? Each is an outer product, so the cosine is that of
-   what the layer sees times that of the errors sent back to it: exactly 0 where no unit is active
-   for both. "4 winners" keeps the 4 largest of 64 units.
-3. A ReLU layer of three units, two tasks, opposite wishes: where the tasks have units of their own,
-   share one, or share all. What each solver returns. Nothing is drawn: worked out when shown.
-4. "tasks": vanishing as dominance. Two overlapped digits, one layer of 24 shared units. The left
-   digit is read from it directly, the right one through more layers of the same activation, which
-   shrink what comes back. Errors against networks for one task alone (delta-m, the mean over tasks
-   of how much larger the error is, in percent), with the plain sum and with solvers. Same initial
-   weights, batches and steps of Adam; its rate is the best of three on `valid` for networks for one
-   task, activation by activation. Tuned weights: the best delta-m on `valid`, seed by seed.
+2. "samples": what is the angle between the gradients of two images of different digits on the
+   second of two hidden layers, before and after training? Each gradient is an outer product. So the
+   cosine is the cosine of the layer's inputs times that of the errors propagated back to it:
+   exactly 0 if no unit is active for both. "4 winners" keeps the 4 largest of 64 units.
+3. A ReLU layer of three units and two tasks with opposite goals: the tasks have separate units,
+   share one, or share all. The table shows what each solver returns. Nothing is random: the numbers
+   are computed when they are shown.
+4. "tasks": vanishing as dominance. Two digits overlap, and 24 units are shared. The left digit is
+   read from them directly, the right one through more layers of the same activation, which shrink
+   the gradient. Errors are compared with single-task networks (delta-m, the mean over tasks of how
+   much larger the error is, in percent), for the plain sum and for solvers. All have the same
+   initial weights, batches and steps of Adam. Its rate is the best of three on `valid` for
+   single-task networks, for each activation. Tuned weights have the best delta-m on `valid`, for
+   each seed.
 
 Writes `activations.csv` (a row per layer, network or training; `part` says which) and
 `docs/where-conflict-appears/activations.svg`.

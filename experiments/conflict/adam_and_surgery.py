@@ -1,19 +1,20 @@
-"""What Adam does to a direction that conflicts with nothing, and how to prevent it.
+"""How Adam changes a non-conflicting direction, and how to prevent it.
 
     python experiments/conflict/adam_and_surgery.py
 
-Three yes-or-no questions about one image (is the digit even, is it at least 5, has it a loop) are
-put to real digits (scikit-learn's, 8 x 8) and answered by one logistic regression with the *same*
-65 weights, so that the tasks must conflict. A solver finds a direction that no task objects to; the
-optimizer makes a step of it. Counted are the steps that point uphill for some task, to first order:
-the largest cosine between the step and a task's gradient on the same images is above 1e-6.
+There are three yes-or-no questions about real digits (scikit-learn's, 8 x 8): is the digit even, is
+it at least 5, does it have a loop? One logistic regression answers them with the *same* 65 weights,
+so the tasks must conflict. A solver finds a non-conflicting direction, and the optimizer makes a
+step of it. The script counts uphill steps, which raise the loss of some task to first order: the
+largest cosine between the step and a task's gradient on the same images is above 1e-6.
 
-- Stochastic gradient descent keeps the solver's promise, as it must.
-- Adam without momentum breaks it, by dividing entry by entry. `Preconditioned` restores it: the
-  divisor is that of the step before, so the first steps, where it changes fast, are shown apart.
-- Adam with momentum adds old directions to the step. Over all images these are close to the present
-  one, and the metric is all that was missing; over minibatches they belong to other images, and no
-  metric helps. What is uphill for a batch may still go down on average: see the last column.
+- Stochastic gradient descent keeps the solver's guarantee, as it must.
+- Adam without momentum breaks it, because it divides each entry. `Preconditioned` restores it. It
+  uses the divisor of the step before, which changes fast at first; so the first steps are shown
+  separately.
+- Adam with momentum adds old directions to the step. On all images these are close to the current
+  direction, and the metric is enough. On minibatches they belong to other images, and no metric
+  helps. An uphill step on a batch may still lower the loss on average; see the last column.
 """
 
 from __future__ import annotations

@@ -1,34 +1,36 @@
-"""A generator with two losses: fool the critic, and something else. Where do they fight?
+"""A generator with two losses: fool the critic, and something else. Where is the conflict?
 
     python experiments/conflict/adversarial.py          # about a quarter of an hour on one core
-    python experiments/conflict/adversarial.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/adversarial.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/adversarial.py --show   # tables and figures of written rows
 
 Real digits (MNIST, 14 x 14), perceptrons for generator and critic. Beside the adversarial loss,
 the generator gets one of these:
 
-- "completion": reconstruction. It sees the upper half of a digit and draws the lower one, as in
-  pix2pix; the mean absolute error pulls to the blurred middle of all digits that fit, the critic to
-  one that looks real.
-- "classes": the critic's auxiliary classification, as in AC-GAN. It is told which digit to draw.
-- "feature matching": the mean of a batch of its digits, in features of a trained network, is to be
-  that of real ones.
-- "perceptual mean": each of its digits is to have the features of the mean real one. That is
-  feature matching plus the variance of the features, and so least where all digits are the same.
+- "completion": reconstruction. The generator gets the upper half of a digit and draws the lower
+  half, as in pix2pix. The mean absolute error leads to the blurred mean of all digits that fit, the
+  critic to one realistic digit.
+- "classes": the critic's auxiliary classification, as in AC-GAN. The generator gets the digit to
+  draw as an input.
+- "feature matching": the mean features of a batch of generated digits, in a trained network, must
+  equal those of real ones.
+- "perceptual mean": each generated digit must have the mean features of real digits. This is
+  feature matching plus the variance of the features, so it is smallest if all digits are the same.
 
-Both feature losses are in units of the variance of real digits, whose own perceptual mean loss is
-1. All methods get the same initial weights, batches and steps of Adam; the critic is trained in
-the same way for all. All seeds are trained at once, in tensors with a leading dimension: a solver
-that is given (r, m, n) solves each seed's problem alone.
+Both feature losses are in units of the variance of real digits, so the perceptual mean loss of real
+digits is 1. All methods get the same initial weights, batches, steps of Adam and training of the
+critic. All seeds are trained at once, in tensors with a leading dimension: a solver that gets (r,
+m, n) solves each seed's problem separately.
 
-Measured on 1,000 generated digits against 1,000 real ones of `test`, by a classifier that no loss
-has seen: Frechet distance of its features; coverage, the share of real digits in whose
-neighborhood a generated one lies; precision, the share of generated ones that lie in a real one's;
-spread, the mean distance between two generated digits relative to real ones (with "classes", of
-one class); classes, the number of digits drawn, in effect; wrong, percent of digits that are not
-taken for what they should be; pixels, the mean absolute error of the lower half in percent.
+The measures compare 1,000 generated digits with 1,000 real ones of `test`, with a classifier that
+no loss uses: the Frechet distance of its features; coverage, the share of real digits with a
+generated one in their neighborhood; precision, the share of generated digits in the neighborhood of
+a real one; spread, the mean distance between two generated digits relative to real ones (with
+"classes", of one class); classes, the effective number of digits drawn; wrong, the percent of
+digits that are not classified as they should be; pixels, the mean absolute error of the lower half
+in percent.
 
-Writes `adversarial.csv` (a row per training), `adversarial_digits.csv` (some of what was drawn) and
+Writes `adversarial.csv` (a row per training), `adversarial_digits.csv` (some generated digits) and
 `docs/where-conflict-appears/adversarial.png`.
 """
 

@@ -1,29 +1,29 @@
-"""Branches on one stem: do they pull it apart, and does surgery between them help?
+"""Branches on one stem: are they in conflict, and does gradient surgery between them help?
 
     python experiments/conflict/branches.py          # about seven minutes on two cores
-    python experiments/conflict/branches.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/branches.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/branches.py --show   # tables and figures of written rows
 
-An Inception-like module on real digits (5,000 MNIST images at 14 x 14): a stem of few filters, then
-four branches side by side, 1x1, 3x3, 5x5 and pool. It is trained in three forms:
+An Inception-like module is trained on real digits (5,000 MNIST images at 14 x 14). It has a stem of
+few filters and four parallel branches, 1x1, 3x3, 5x5 and pool. There are three forms:
 
-- "one loss": the branches' outputs are joined, one head, one cross-entropy. Its gradient on the
-  stem is the sum of what comes back through each branch: four rows, which a solver may combine
-  otherwise. Head and branches get their plain gradients.
-- "and auxiliary heads": the same, and each branch also answers by itself while it is trained, at
-  0.3 of the loss; still one sum, still four rows. Judged is the joined answer.
-- "own questions": each branch has a head and a question of its own, 1x1 how much ink there is, 3x3
-  how much the digit slants, 5x5 which digit it is, pool whether it has a loop: four tasks.
+- "one loss": the outputs of the branches are joined; there is one head and one cross-entropy. Its
+  gradient on the stem is the sum of the gradients through each branch: four rows, which a solver
+  can combine in another way. Head and branches get their plain gradients.
+- "and auxiliary heads": the same, but during training each branch also has its own head, with 0.3
+  of the loss; there is still one sum of four rows. The joined answer is evaluated.
+- "own questions": each branch has its own head and question: 1x1, how much ink; 3x3, how much
+  slant; 5x5, which digit; pool, does it have a loop. These are four tasks.
 
-The conflict is measured on each batch and, now and then, on 1,000 training images at once, where
-little is noise. The harm of sharing: errors against those of the same network with a stem of its
-own for each branch (with own questions these are four networks that share nothing), as delta-m: the
-mean of how much larger they are, in percent. Room: a shared stem of more filters. The cure: solvers
-on the rows of the stem, with the same initial weights, batches, steps and rate of Adam, the best of
-three on `valid` for the plain sum, form by form. "descent kept" is the cosine between a direction
-and the plain sum: how much of the steepest descent of the sum is left, per length. A branch pays
-where a direction goes uphill for it. Tuned weights: the best on `valid` of the plain sum and of
-each row five times as heavy, seed by seed.
+The conflict is measured on each batch, and sometimes on 1,000 training images at once, with little
+noise. The harm of sharing is delta-m: the mean of how much larger the errors are than those of the
+same network with an own stem for each branch, in percent (with own questions these are four
+separate networks). More capacity means a shared stem with more filters. The solvers work on the
+rows of the stem, with the same initial weights, batches, steps and rate of Adam: the best of three
+on `valid` for the plain sum, for each form. "descent kept" is the cosine between a direction and
+the plain sum: the remaining share of the steepest descent, for its length. A branch pays if a
+direction raises its loss. Tuned weights are the best on `valid` of the plain sum and of each row
+with five times the weight, for each seed.
 
 Writes `branches.csv` (a row per training) and `docs/where-conflict-appears/branches.svg`.
 """

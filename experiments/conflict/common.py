@@ -1,4 +1,4 @@
-"""What the experiments of this folder share: command line, rows, processes, names and looks."""
+"""Shared by the experiments of this folder: command line, rows, processes, names and styles."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Does a learning rate that gives way to conflict help? Losses at the end, with and without.
+"""Does a learning rate that decreases in conflict help? Losses at the end, with and without it.
 
-The three tasks of docs/conflict.md (which digit, how much ink, the image again through a code of 8
-numbers), surgery by UPGrad, SGD with momentum. Prints the table of that page.
+It trains the three tasks of docs/conflict.md (which digit, how much ink, the image from a code of 8
+numbers) with UPGrad and SGD with momentum. It prints the table of that page.
 
     .venv/bin/python experiments/conflict/conflict_aware_rate.py
 """

@@ -1,20 +1,21 @@
 """Does the conflict depend on the encoder? A perceptron, a convolutional and a recurrent one.
 
     python experiments/conflict/encoders.py          # about 7 minutes on one core
-    python experiments/conflict/encoders.py --quick  # a look in half a minute; writes nothing
+    python experiments/conflict/encoders.py --quick  # a trial in half a minute; writes nothing
     python experiments/conflict/encoders.py --show   # tables and figures of written rows
 
-Encoders with about 8,000 weights and 16 features each look at the same images of two overlapped
-digits, the left one up and the right one down, and two linear heads name them. A perceptron sees
-all pixels at once, a small convolutional network sees neighborhoods, a gated recurrent unit reads
-the image two rows at a time: from the top, or from the bottom.
+Encoders with about 8,000 weights and 16 features each get the same images of two overlapped digits,
+the left one higher and the right one lower; two linear heads name them. A perceptron gets all
+pixels at once, a small convolutional network gets neighborhoods, and a gated recurrent unit reads
+two rows at a time, from the top or from the bottom.
 
-`paretonas.conflict` looks at the gradients of 500 training images, as a whole and layer by layer.
-Then plain summation, random weights, solvers, and weights tuned on `valid` (the right digit's loss
-counts .3, 1 or 3 times). delta-m is the mean over tasks of how much larger the test error is than
-that of the same encoder for this task alone, in percent of the latter, so each encoder is its own
-yardstick. All trainings of a seed and an encoder share initial weights, batches and steps; each
-encoder has the best of three learning rates for single tasks on `valid`. `test` is only reported.
+`paretonas.conflict` measures the gradients of 500 training images, for the whole encoder and for
+each layer. The methods are the plain sum, random weights, solvers, and weights tuned on `valid`
+(the right digit's loss counts .3, 1 or 3 times). delta-m is the mean over tasks of how much larger
+the test error is than that of the same encoder for this task alone, in percent of the latter. So
+each encoder is compared with itself. All trainings of a seed and an encoder have the same initial
+weights, batches and steps; each encoder has the best of three learning rates for single tasks on
+`valid`. `test` is only reported.
 
 Writes `encoders.csv` (a row per training), `encoders_layers.csv` (the angles, layer by layer) and
 `docs/where-conflict-appears/encoders.svg`.

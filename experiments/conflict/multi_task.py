@@ -1,22 +1,23 @@
 """Which solver for several tasks in one network: all of them on real digits, and tuned weights.
 
     python experiments/conflict/multi_task.py          # about 15 minutes on one core
-    python experiments/conflict/multi_task.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/multi_task.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/multi_task.py --show   # tables and figures of written rows
 
-Two overlapped digits, one narrow encoder, two heads. Three problems: both digits; the left digit
-and how much the right one slants, in units that make the second loss ten times as large; the same
-in units that make it ten times smaller. Every solver of the package that needs no preference, with
-its published defaults, gets the same network, initial weights, batches and steps of Adam. There is
-one learning rate for all, the best of three on `valid` for single-task networks, which is neutral
-between the methods; Adam divides by the length of what it is given, so one rate means steps of one
-size. Tuned weights are the best of nine fixed ones on `valid`, seed by seed: nine trainings.
+Two digits overlap; there is one narrow encoder and two heads. The three problems are: both digits;
+the left digit and the slant of the right one, in units that make the second loss ten times as
+large; the same in units that make it ten times smaller. Every solver of the package that needs no
+preference vector is used with its published defaults, and with the same network, initial weights,
+batches and steps of Adam. All have one learning rate, the best of three on `valid` for single-task
+networks, so it favors no method; Adam divides by the length of the gradient, so one rate means
+steps of one size. Tuned weights are the best of nine fixed ones on `valid` for each seed: nine
+trainings.
 
-delta-m is the mean over tasks of how much larger the error is than that of a network for this task
-alone, in percent of the latter: 0 is as good as separate networks, below is better. Errors are
-percent of wrong digits and the root mean square of the slant; on accuracies, as mostly published,
-a digit's part would be about ten times smaller. An encoder twice as wide, with the plain mean,
-shows what room does. `test` is used for nothing but the report.
+delta-m is the mean over tasks of how much larger the error is than that of a single-task network,
+in percent of the latter: 0 is as good as separate networks, below 0 is better. Errors are the
+percent of wrong digits and the root mean square of the slant. On accuracies, as in most papers, a
+digit's part would be about ten times smaller. An encoder of twice the width, with the plain mean,
+shows the effect of capacity. `test` is only used for the report.
 
 Writes `multi_task.csv` (a row per training) and `docs/multi_task.png`.
 """

@@ -1,19 +1,20 @@
-"""What the optimizer makes of a direction: momentum, look-ahead, Adam, step size.
+"""How the optimizer changes a direction: momentum, Nesterov momentum, Adam, step size.
 
     python experiments/conflict/optimizers.py          # about four minutes on one core
-    python experiments/conflict/optimizers.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/optimizers.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/optimizers.py --show   # tables and figures of written rows
 
-A solver promises something about a direction, and the optimizer takes a step that is another one.
+A solver guarantees something about a direction, but the optimizer takes a different step.
 
-- *promise*: the three questions of `adam_and_surgery.py` (one logistic regression, 65 weights, that
-  all share). Momentum keeps directions of the past in the step; Nesterov's look-ahead takes the
-  gradients where the momentum leads, so that the solver sees conflict before it is stepped into.
-  Counted are steps that point uphill for some task to first order, on the images of the step, and
-  how much of what each task gains in loss over all images is given back in later steps.
-- *rate*: the three tasks of `conflict_aware_rate.py`, over learning rates: does a rate that gives
-  way to conflict do what a smaller constant one does not?
-What projection that goes too far does is in `stalled_axis.py`.
+- *promise*: the three questions of `adam_and_surgery.py` (one logistic regression with 65 shared
+  weights). Momentum keeps directions of the past in the step. Nesterov momentum computes the
+  gradients at the point to which the momentum leads, so the solver sees a conflict before the step.
+  The script counts the steps that raise the loss of some task to first order, on the images of the
+  step. It also measures how much of each task's gain over all images later steps lose again.
+- *rate*: the three tasks of `conflict_aware_rate.py`, for several learning rates: is a rate that
+  decreases in conflict better than a smaller constant rate?
+
+`stalled_axis.py` shows a projection that removes too much.
 
 Writes `optimizers.csv` (a row per training) and `docs/where-conflict-appears/optimizers.svg`.
 """

@@ -1,8 +1,8 @@
-"""Two real digits in one image, and networks with a shared encoder: where tasks meet.
+"""Two real digits in one image, and networks with a shared encoder for two tasks.
 
-Each image overlaps two MNIST digits, the left one up and the right one down by eight pixels, as in
-MultiMNIST (Sabour et al. 2017, arXiv 1710.09829; Sener and Koltun 2018, arXiv 1810.04650). Train,
-valid and test overlap different digits.
+Each image overlaps two MNIST digits, the left one higher and the right one lower by eight pixels,
+as in MultiMNIST (Sabour et al. 2017, arXiv 1710.09829; Sener and Koltun 2018, arXiv 1810.04650).
+Train, valid and test overlap different digits.
 """
 
 from __future__ import annotations

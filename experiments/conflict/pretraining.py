@@ -1,30 +1,31 @@
-"""Three ways to pre-train one text encoder: which agree, which fight, and what surgery changes.
+"""Three ways to pre-train one text encoder: which conflict, and does gradient surgery help?
 
     python experiments/conflict/pretraining.py          # about 10 minutes; --jobs N: N at once
-    python experiments/conflict/pretraining.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/pretraining.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/pretraining.py --show   # tables and figures of written rows
 
-The text is what SciPy's authors wrote about it: the docstrings of ten of its modules, without
-examples and references, in the 1,000 most frequent words. A passage is two "sentences" of 24 words.
-The tasks, all on the same input, so that angles between them are not those of different data:
+The text consists of the docstrings of ten modules of SciPy, without examples and references, in the
+1,000 most frequent words. A passage is two "sentences" of 24 words. All tasks use the same input,
+so the angles between them do not come from different data:
 
-- *masked* (BERT): 15 % of the words are hidden; which were they?
+- *masked* (BERT): 15 % of the words are hidden; which words are they?
 - *next* (BERT): does the second sentence follow the first, or is it from another passage?
-- *replaced* (ELECTRA): 15 % of the words are exchanged for one that elsewhere followed the word to
-  their left; which? (ELECTRA draws them from a second network.)
+- *replaced* (ELECTRA): 15 % of the words are replaced by a word that follows the word on their left
+  at another place; which words? (ELECTRA draws them from a second network.)
 
-The encoder (word and place embeddings, two layers of attention, width 32) is shared; the heads are
-small, and the one for masked words compares with the shared word embeddings, as in BERT. Every
-training has the same passages, corruptions, initial weights, steps of Adam and learning rate (where
-several are given, the best on `valid` for networks with one task). Angles are measured on batches
-four times as large, which nobody trains on at that step.
+The encoder (word and place embeddings, two layers of attention, width 32) is shared. The heads are
+small; the head for masked words uses the shared word embeddings, as in BERT. Every training has the
+same passages, corruptions, initial weights, steps of Adam and learning rate (if there are several,
+the best on `valid` for single-task networks). Angles are measured on batches four times as large,
+which are not used for training at that step.
 
-Errors are percent: masked words not found, sentences misjudged, and pairs of a replaced and a kept
-word ranked wrongly. delta-m is the mean over tasks of how much larger the error is than that of
-networks for this task alone. Tuned weights are the best of four on `valid`, by a seed that is not
-reported. Downstream: which of the ten modules is a passage of `test` from, after 16 labeled ones of
-each (from `valid`, whose labels served nothing else)? By logistic regression on the mean of the
-frozen features, and by training the encoder on.
+Errors are in percent: masked words not found, wrong answers about sentences, and pairs of a
+replaced and a kept word in the wrong order. delta-m is the mean over tasks of how much larger the
+error is than that of single-task networks. Tuned weights are the best of four on `valid`, on a seed
+that is not reported. The downstream task is to name the module of a passage of `test`, with 16
+labeled passages of each of the ten modules (from `valid`; these labels are used for nothing else).
+It is solved by logistic regression on the mean of the frozen features, and by fine-tuning of the
+encoder.
 
 Writes `pretraining.csv` (a row per training), `pretraining_conflict.csv` (angles in the trainings
 on the plain mean) and `docs/where-conflict-appears/pretraining.svg`.

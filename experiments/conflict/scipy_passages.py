@@ -1,7 +1,7 @@
 """Passages of SciPy's docstrings, three questions about them, and a small network that answers.
 
-The text is what SciPy's authors wrote about ten of its modules: docstrings without their examples
-and references, in words and stops. So it depends on the version of SciPy that is installed.
+The text consists of the docstrings of ten modules of SciPy, without examples and references, as
+words and full stops. So it depends on the installed version of SciPy.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
 """Hard or soft sharing: one encoder for two tasks, or two that a penalty keeps close.
 
     python experiments/conflict/sharing.py          # about 7 minutes on one core
-    python experiments/conflict/sharing.py --quick  # a look in half a minute; writes nothing
+    python experiments/conflict/sharing.py --quick  # a trial in half a minute; writes nothing
     python experiments/conflict/sharing.py --show   # tables and figures of written rows
 
 Soft sharing trains a network for each task, from the same initial weights, and adds half the
-squared distance between their encoders to the losses. The distance is a third objective: it
-conflicts with each task that wants to go its own way, and by its weight soft sharing passes from
-separate networks (0) to one encoder (large). The weight is tuned on `valid`, or left to a solver
-that is given three losses.
+squared distance between their encoders to the losses. The distance is a third objective: it is in
+conflict with each task that needs different weights. Its weight leads from separate networks (0) to
+one encoder (large). The weight is tuned on `valid`, or a solver gets the three losses.
 
-Two problems, with few labels, where sharing may pay: both digits of an overlapped image (1,000
-labels each), which lie at different places and so need different features; and the digits of two
-collections, MNIST brought to 8 x 8 pixels (100 labels) and scikit-learn's (50), which need the
-same ones. The perceptrons' heads are linear and never shared.
+There are two problems with few labels, where sharing may help. In the first, both digits of an
+overlapped image (1,000 labels each) are at different places, so they need different features. In
+the second, the digits of two collections, MNIST resized to 8 x 8 pixels (100 labels) and
+scikit-learn's (50), need the same features. The heads of the perceptrons are linear and never
+shared.
 
 delta-m is the mean over tasks of how much larger the test error is than that of separate networks,
-in percent of the latter. All trainings of a seed share initial weights, batches, steps and the
+in percent of the latter. All trainings of a seed have the same initial weights, batches, steps and
 learning rate, the best of three for separate networks on `valid`. `test` is only reported.
 
 Writes `sharing.csv` (a row per training) and `docs/where-conflict-appears/sharing.svg`.

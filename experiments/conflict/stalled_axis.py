@@ -1,16 +1,16 @@
-"""Projection that goes too far: an axis stalls, and the certificate shows it.
+"""A projection that removes too much: an axis stalls, and the certificate shows it.
 
     python experiments/conflict/stalled_axis.py          # about a minute on one core
-    python experiments/conflict/stalled_axis.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/stalled_axis.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/stalled_axis.py --show   # tables and figures of written rows
 
 Three clients train one softmax regression on real 8 x 8 digits (scikit-learn's), with all weights
-shared: two have digits 0 to 4, different images, and one has 5 to 9. Four rules make a direction of
-their gradients, on all images of the clients, that SGD or Adam steps along. Each gradient projected
-off *all* others conflicts with none, but what the two alike clients share is projected away; a
-priority projection leaves the third with nothing. Read at every step are the certificate (smallest
-cosine, stationarity gap) and the direction's length relative to the mean gradient. A weighted mean
-of the gradients is never shorter than the gap.
+shared. Two clients have digits 0 to 4, different images, and one has 5 to 9. Four rules turn their
+gradients, on all images of the clients, into a direction for SGD or Adam. If each gradient is
+projected off *all* others, it is in conflict with none, but the common part of the two similar
+clients is lost. With a priority projection the third client makes no progress. The script reads at
+every step the certificate (smallest cosine, stationarity gap) and the length of the direction
+relative to the mean gradient. A weighted mean of the gradients is never shorter than the gap.
 
 Writes `stalled_axis.csv` (a row per training) and `docs/where-conflict-appears/stalled_axis.svg`.
 """

@@ -1,26 +1,27 @@
-"""One task overfits while the other underfits: unequal data, unequal weights, too little room.
+"""One task overfits while the other underfits: unequal data, unequal weights, small capacity.
 
     python experiments/conflict/task_dominance.py          # about 7 minutes on one core
-    python experiments/conflict/task_dominance.py --quick  # a look in half a minute; writes nothing
+    python experiments/conflict/task_dominance.py --quick  # half a minute; writes nothing
     python experiments/conflict/task_dominance.py --show   # tables and figures of written rows
 
-Two overlapped digits, one narrow perceptron, a linear head for each digit. The left digit is
-labeled in 9,000 images. The right one is labeled in as many, or in 500 only; its loss counts once,
-or ten times. Each step takes 50 labeled images for each task, so few labels are soon known by
-heart, and a loss that counts ten times has the shared encoder to itself while that lasts.
+Two digits overlap; there is one narrow perceptron and a linear head for each digit. The left digit
+has labels in 9,000 images. The right one has labels in 9,000 images or in 500; its loss counts once
+or ten times. Each step uses 50 labeled images for each task, so the network soon overfits to few
+labels, and a loss that counts ten times dominates the shared encoder.
 
-Shown for plain summation: errors on train and test, and `paretonas.conflict` on 500 training
-images for each task. Then cures, where both are unequal: room (wider networks), weights (random,
-tuned on `valid`, learned, or from the lengths of gradients), surgery, and layers of one's own: from
-a single head for both tasks, told the question by two extra inputs, to heads of two layers.
+For the plain sum the script shows errors on train and test, and `paretonas.conflict` on 500
+training images for each task. Then it tests what helps if both are unequal: capacity (wider
+networks), weights (random, tuned on `valid`, learned, or from the lengths of gradients), gradient
+surgery, and separate layers: from a single head for both tasks, which gets the task as two extra
+inputs, to heads of two layers.
 
-delta-m is the mean over tasks of how much larger the test error is than that of networks for this
-task alone, of the same width and labels, in percent of the latter. All trainings of a seed share
-initial weights, batches, steps and the learning rate, the best of three for single tasks on
-`valid`. `test` is used for nothing but the report.
+delta-m is the mean over tasks of how much larger the test error is than that of single-task
+networks with the same width and labels, in percent of the latter. All trainings of a seed have the
+same initial weights, batches, steps and learning rate, the best of three for single tasks on
+`valid`. `test` is only used for the report.
 
-Writes `task_dominance.csv` (a row per training), `task_dominance_course.csv` (how two of them went)
-and `docs/where-conflict-appears/task-dominance.svg`.
+Writes `task_dominance.csv` (a row per training), `task_dominance_course.csv` (the course of two of
+them) and `docs/where-conflict-appears/task-dominance.svg`.
 """
 
 from __future__ import annotations

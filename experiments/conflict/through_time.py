@@ -1,29 +1,29 @@
 """One recurrent network, one loss early and one late: where in time do they conflict?
 
     python experiments/conflict/through_time.py          # about 6 minutes on one core
-    python experiments/conflict/through_time.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/through_time.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/through_time.py --show   # tables and figures of written rows
 
-A network with 24 units reads real digits (MNIST, 14 x 14) row by row. When it has seen a digit it
-is asked one thing; then it reads on, in another digit, and is asked another. Three problems:
+A network with 24 units reads real digits (MNIST, 14 x 14) row by row. After a digit it gets one
+question; then it reads on, in another digit, and gets another question. There are three problems:
 
 - "slant, then digit": how much the digit slants; and 7 rows later which digit it was;
 - "digit, then same digit": which digit; and 7 rows later which digit it was;
 - "digit, then next digit": which digit; and 14 rows later which digit the other one is.
 
 Both losses train the same recurrent weights at every step of time: the gradient of a loss is the
-sum of its contributions, one for each row that was read. `by_step` takes them apart, so that the
-angle between both losses can be measured row by row, and surgery done there. Truncated
-backpropagation cuts the late loss off from all rows but the last ones.
+sum of its contributions, one for each row. `by_step` separates them, so that the angle between both
+losses can be measured for each row, and a solver can work there. Truncated backpropagation cuts the
+late loss off from all rows except the last ones.
 
 All methods get the same initial weights, batches, steps of Adam, clipping, and one learning rate,
-the best of three on `valid` for single-task networks. Tuned weights are the best of six on
-`valid`, seed by seed. delta-m is the mean over both tasks of how much larger the error is than that
-of a network for this task alone, in percent. Errors: percent of wrong digits; root mean square of
+the best of three on `valid` for single-task networks. Tuned weights are the best of six on `valid`
+for each seed. delta-m is the mean over both tasks of how much larger the error is than that of a
+single-task network, in percent. Errors are the percent of wrong digits, and the root mean square of
 the slant in percent of its spread. All seeds are trained at once, in tensors with a leading
-dimension: a solver that is given (r, m, n) solves each seed's problem alone.
+dimension: a solver that gets (r, m, n) solves each seed's problem separately.
 
-Last, the length of the late loss's gradient with respect to the state so many steps before, in
+The last part measures the length of the late loss's gradient with respect to earlier states, in
 networks that read 14 x 14 pixels one by one: it vanishes or explodes with distance.
 
 Writes `through_time.csv` (a row per training), `through_time_steps.csv` (by row of the image),

@@ -1,29 +1,29 @@
 """The Pareto front of a two-task network: one network per ray, or one hypernetwork for all rays.
 
     python experiments/conflict/two_task_front.py          # about 10 minutes; --jobs N: N at once
-    python experiments/conflict/two_task_front.py --quick  # a look in a minute; writes nothing
+    python experiments/conflict/two_task_front.py --quick  # a trial in a minute; writes nothing
     python experiments/conflict/two_task_front.py --show   # tables and figures of written rows
 
-Two overlapped digits, an encoder that ends in a neck too narrow for both, two heads. A ray says how
-much the first task counts; seven rays give seven trade-offs. Three ways to get them: seven networks
-with seven fixed weightings, the grid that all else is measured against; seven networks, each of
-which a preference-aware solver drives along its ray; one hypernetwork, which makes the weights of a
-network from a ray, trained on seven sampled rays a step. Each way takes the same number of steps of
-Adam on the same batches, and the same number of backward passes through networks, except that
-solvers that look at gradients need two where others need one. A second hypernetwork has one ray a
-step, that is the budget of one network. With one loss for everything: the gradients are those of
-all weights, so that a hypernetwork and a network are treated alike.
+Two digits overlap; the encoder ends in a neck that is too narrow for both, and there are two heads.
+A ray (preference vector) says how much the first task counts; seven rays give seven trade-offs.
+There are three ways to get them. Seven networks have seven fixed weightings; this grid is the
+baseline. Or a solver with a preference vector trains each of seven networks along its ray. Or one
+hypernetwork computes the weights of a network from a ray, trained on seven sampled rays in each
+step. Each way has the same number of steps of Adam on the same batches. It also has the same number
+of backward passes through networks, except that solvers that need gradients take two where others
+take one. A second hypernetwork has one ray in each step, the budget of one network. The gradients
+are those of all weights, so a hypernetwork and a network are treated in the same way.
 
-How far the rays reach, to either side of equal, decides much, also for the grid. So it is chosen
-for each solver, by the hypervolume of losses on `valid`, on a seed that is not reported. So are the
-learning rates: that of networks with linear scalarization; that of hypernetworks with smooth
-Tchebycheff, whose range of rays all hypernetworks have, and so has a grid with three times the
-steps, which shows how far from done the trainings are. Losses and errors are multiples of what
-guessing gets, so that (1, 1) is the reference point of the hypervolume and the whole unit square is
-1. Everything reported is on `test`; how well rays are followed is asked on `train` too, where
-solvers see it.
+The range of the rays around equal weights matters much, also for the grid. So it is chosen for each
+solver, by the hypervolume of losses on `valid`, on a seed that is not reported. The learning rates
+are chosen in the same way: for networks with linear scalarization, for hypernetworks with smooth
+Tchebycheff. All hypernetworks have the range of rays of the latter. So does a grid with three times
+the steps, which shows how far the trainings are from convergence. Losses and errors are relative to
+guessing, so (1, 1) is the reference point of the hypervolume and the whole unit square counts
+as 1. All results are on `test`; the distance from the rays is also measured on `train`, where
+solvers work.
 
-Writes `two_task_front.csv` (a row per network, and per network that a hypernetwork made) and two
+Writes `two_task_front.csv` (a row for each network, also for those of a hypernetwork) and two
 figures in `docs/where-conflict-appears/`.
 """
 

@@ -1,7 +1,7 @@
 """Networks as functions of their weights, many at once: one for each ray, or made from the ray.
 
-Two tasks on overlapped digits, and an encoder that ends in a neck too narrow for both. A ray is a
-preference over the two tasks; `two_task_front.py` trains.
+There are two tasks on overlapped digits, and the encoder ends in a neck that is too narrow for
+both. A ray is a preference vector over the two tasks; `two_task_front.py` trains the networks.
 """
 
 from __future__ import annotations

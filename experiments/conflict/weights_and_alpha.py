@@ -1,16 +1,16 @@
 """One solver for the tasks on the weights and for tasks and operations on alpha.
 
     python experiments/conflict/weights_and_alpha.py          # about five minutes on one core
-    python experiments/conflict/weights_and_alpha.py --quick  # in a minute; writes nothing
+    python experiments/conflict/weights_and_alpha.py --quick  # a short trial; writes nothing
     python experiments/conflict/weights_and_alpha.py --show   # table and figure of written rows
 
-A supernet of 36 architectures on 8 x 8 digits answers two questions, which digit and how much it
-leans. One solver moves the weights (two task losses) and, the same object, alpha (the two losses on
-other images, and the expected operations, which are exact): `together` is the page to read. Units
-are changed: the slant's loss ten times as large, operations thirty times. Tuned weights are the
-best of nine for the sum, by the mean rank of inherited errors on `valid` and operations. All 36 are
-trained properly to judge the picks: distance to the true front and mean cost, all three costs
-scaled to [0, 1] over the space.
+A supernet of 36 architectures on 8 x 8 digits has two tasks: which digit, and how much slant. One
+solver object gets the two task losses for the weights. The same object gets the two losses on other
+images and the expected number of operations, which is exact, for alpha: `together` is the function
+to read. The units are changed: the slant's loss ten times as large, operations thirty times. Tuned
+weights are the best of nine for the sum, by the mean rank of inherited errors on `valid` and
+operations. All 36 are trained fully to judge the picks: distance to the true front and mean cost,
+with all three costs scaled to [0, 1] over the space.
 
 Writes `weights_and_alpha.csv` and, in `docs/where-conflict-appears/`, `weights_and_alpha.svg`.
 """

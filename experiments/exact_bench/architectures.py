@@ -1,19 +1,20 @@
-"""Accuracy first, latency made orthogonal to it: solvers on alpha, where everything is known.
+"""Accuracy first, and latency only orthogonal to it: solvers on alpha with a known true front.
 
     python experiments/exact_bench/architectures.py          # about a minute on one core
-    python experiments/exact_bench/architectures.py --quick  # a look in a minute; writes nothing
+    python experiments/exact_bench/architectures.py --quick  # a trial in a minute; writes nothing
     python experiments/exact_bench/architectures.py --show   # tables and figures of written rows
 
-All 256 architectures of `search_spaces.digits:small` have been trained
-(`search/ground_truth/digits_small.parquet`: real MNIST digits), so that the expected error and
-latency of architectures drawn from alpha are exact, and the true front is known. From the same
-random starts alpha descends the plain sum, weighted sums (rays), priorities and surgery, with and
-without aim. `FirstInFull` is accuracy first: the error's gradient in full, and of the latency's
-what does not oppose it; `WithinBudget` descends the error alone while the expected latency is
-within a budget, and lets latency lead above it. Measured: hypervolume, and how many points of error
-are lost when asked for the most accurate architecture within so many ms; the answer is the
-likeliest architecture within the budget, since latency is known for each.
-`weights_and_alpha.py` moves weights and alpha together.
+All 256 architectures of `search_spaces.digits:small` were trained
+(`search/ground_truth/digits_small.parquet`: real MNIST digits). So the expected error and latency
+of architectures drawn from alpha are exact, and the true front is known. From the same random
+starts, alpha descends the plain sum, weighted sums (rays), priorities and gradient surgery, with
+and without a preference vector. `FirstInFull` means accuracy first: the full gradient of the error,
+and the part of the latency's gradient that is not in conflict with it. `WithinBudget` follows only
+the error while the expected latency is within a budget, and the latency above it. The script
+measures the hypervolume. It also measures how many points of error are lost if the most accurate
+architecture within a latency is wanted: the answer is the most likely architecture within the
+budget, because the latency of each is known. `weights_and_alpha.py` trains weights and alpha
+together.
 
 Writes `architectures.csv` and, in `docs/where-conflict-appears/`, `architectures.svg`.
 """

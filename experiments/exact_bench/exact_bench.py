@@ -1,15 +1,15 @@
-"""Does surgery help on alpha? Solvers on exact gradients of complete tables, each loss apart.
+"""Does gradient surgery help on alpha? Solvers on exact gradients of complete tables.
 
     python experiments/exact_bench/exact_bench.py --data DIR            # everything: six minutes
     python experiments/exact_bench/exact_bench.py --data DIR --quick    # few steps, few methods
 
 DIR holds the benchmark tables nb201.parquet and nasbench_macro.parquet.
 
-On a complete table the expected objectives and their gradients by alpha are exact, so that what a
-search loses can be told apart: by its gate estimator (`exact_gates.py`), by its solver (hypervolume
-of the expected costs), and by the step from distributions to architectures (hypervolume of those).
-All methods drive 24 rays for the same number of steps of Adam, with the learning rate of three that
-is best on three devices. Writes `exact_bench.csv` (a row per method, table and seed),
+On a complete table the expected objectives and their gradients with respect to alpha are exact. So
+the losses of a search can be separated: that of the gate estimator (`exact_gates.py`), of the
+solver (hypervolume of the expected costs), and of the discretization (hypervolume of the
+architectures). All methods optimize 24 rays for the same number of steps of Adam; the learning rate
+is the best of three on three devices. Writes `exact_bench.csv` (a row per method, table and seed),
 `exact_gates.csv` and `docs/exact-bench.svg`.
 """
 

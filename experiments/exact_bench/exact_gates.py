@@ -1,8 +1,8 @@
 """How far the gate estimators are from the exact gradient of the expected cost; see `exact_bench`.
 
-The gates stand in for picks in a cost that is known between the architectures too, in two ways: as
-the expectation itself, linear in each gate, and as the exponential of the expected logarithm, which
-agrees with it at every architecture and nowhere else, as a supernet would.
+The gates replace picks in a cost that is also defined between the architectures, in two ways. One
+is the expectation, which is linear in each gate. The other is the exponential of the expected
+logarithm; like a supernet, it equals the expectation at every architecture and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All that competes in `exact_bench.py`: solvers with and without a ray, and ways to use them."""
+"""All methods of `exact_bench.py`: solvers with and without a ray, and ways to use them."""
 
 from __future__ import annotations
 

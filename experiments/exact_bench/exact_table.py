@@ -1,8 +1,8 @@
 """A complete benchmark table as a function of alpha: the expected objectives, exactly.
 
-Where every architecture of a space is in a table, the mean of an objective over architectures drawn
-pick by pick from alpha is a contraction of the table with one probability vector per choice. It is
-exact and differentiable: no supernet, no surrogate and no sampling stand between alpha and it.
+If every architecture of a space is in a table, the mean of an objective over architectures drawn
+from alpha is a contraction of the table with one probability vector for each choice. It is exact
+and differentiable, without a supernet, a surrogate or sampling.
 """
 
 from __future__ import annotations

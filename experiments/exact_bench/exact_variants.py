@@ -1,4 +1,4 @@
-"""Ways of steering the rays of one set that no solver of the package has; see `exact_bench.py`."""
+"""Ways to guide all rays of a set that no solver of the package has; see `exact_bench.py`."""
 
 from __future__ import annotations
 

@@ -2,15 +2,16 @@
 
     python experiments/samplers/measured_noise.py DIR/nb201.parquet     # half a minute
 
-A cell and its mirror image, in which the two inner nodes have changed places, run the same
-operations in another order: as long as no edge leads from one node to the other, whatever differs
-between their two measurements is chance. Cells of one `class_id` compute the same function, but may
-run dead operations beside it, which take time. Prints
+If no edge connects the two inner nodes of a cell, they can be exchanged. The mirror image runs the
+same operations in another order, so the difference between the two measurements is chance. Cells of
+one `class_id` compute the same function, but may also run dead operations, which take time. The
+script prints
 
-- per device, the standard deviation of one measurement (from mirror images), and how far apart the
-  fastest and the slowest lie, in the median over pairs of mirror images and over classes;
-- on the edge GPU, what becomes of the front when mirror images, or classes, share their mean;
-- there too, how sure it is that the points of the front are on it.
+- for each device, the standard deviation of one measurement (from mirror images), and the
+  difference between the fastest and the slowest, as a median over pairs of mirror images and over
+  classes;
+- on the edge GPU, how the front changes if mirror images, or classes, get their mean;
+- there too, the probability that the points of the front are on it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The tables of docs/surgery.md, from what `surgery_vs_evolution.py` wrote.
+"""The tables of docs/surgery.md, from the csv files of `surgery_vs_evolution.py`.
 
     python experiments/samplers/surgery_tables.py
 
-Prints, as Markdown: the fraction of the true hypervolume by method and evaluations, mean over
-seeds, for surgery also the worst seed; and how many evaluations the mean over seeds needs to reach
-a share of it. The mean over the devices of NAS-Bench-201 stands with them. A star marks tables on
-which settings were chosen.
+Prints Markdown: the fraction of the true hypervolume for each method and number of evaluations, as
+a mean over seeds, for surgery also the worst seed; and how many evaluations the mean over seeds
+needs to reach a share of it. The mean over the devices of NAS-Bench-201 is included. A star marks
+tables on which settings were chosen.
 """
 
 from __future__ import annotations

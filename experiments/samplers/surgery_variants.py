@@ -1,16 +1,17 @@
-"""What each part of the surgery sampler is good for: the same tables with one part exchanged.
+"""How much each part of the surgery sampler contributes: the same tables with one part changed.
 
     python experiments/samplers/surgery_variants.py --data DIR [--out FILE] [--only NAME ...]
     python experiments/samplers/surgery_variants.py --show  # the table from the written rows
 
-Exchanged are the solver, the number of rays, the size of a batch and of the initial design, alpha
-(none: local search from the front alone), local search (none: the best candidate of alpha is
-evaluated), the scales of costs (none but the given one), each part of the kernel but the
-constant, their prior, and all at once: ridge regression, picks off its predicted front.
-Tables are some of those of `surgery_vs_evolution` on which settings were chosen. Writes a row per
-table and variant: means over seeds of the fraction of the true hypervolume, the evaluations that
-the mean needs to reach 97 % (empty: more than the budget), and the seconds of thinking per
-evaluation. Prints the mean over tables, with its standard error over seeds.
+The script changes the solver, the number of rays, the size of a batch and of the initial design
+("first"), alpha (none: local search from the front alone), the local search ("climbing"; none: the
+best architecture that alpha visited is evaluated), the scales of costs (only the given one), each
+part of the surrogates' kernel except the constant, their prior, and everything at once: ridge
+regression, with picks from its predicted front. The tables are some of those of
+`surgery_vs_evolution` on which settings were chosen. It writes a row for each table and variant:
+means over seeds of the fraction of the true hypervolume, the evaluations that the mean needs to
+reach 97 % (empty: more than the budget), and the method overhead in seconds per evaluation. It
+prints the mean over tables, with its standard error over seeds.
 """
 
 from __future__ import annotations

@@ -4,22 +4,23 @@
 
 `DIR` holds ``nb201.parquet`` and ``nasbench_macro.parquet``; NAS-Bench-Graph comes from the package
 nas-bench-graph. Every method is billed by `paretonas.samplers.sample` and scored by
-`paretonas.compare` against the true front: objectives scaled to [0, 1] over the allowed rows, the
-reference at 1, logarithmic where said. Slow methods are stopped earlier where the others need many
-evaluations; what is compared is after equally many. Writes folders ``runs-TABLE`` and
-``runs-TABLE-slow``, from which an interrupted comparison goes on, and two tables:
+`paretonas.compare` against the true front: objectives are scaled to [0, 1] over the allowed rows,
+logarithmic where the table says so, with the reference point at 1. Slow methods stop earlier on
+tables where the others need many evaluations; methods are compared after the same number of
+evaluations. The script writes folders ``runs-TABLE`` and ``runs-TABLE-slow``, from which an
+interrupted comparison continues, and two tables:
 
-- ``surgery_vs_evolution.csv``: per table and method, after 10, 24, 50, 100, 200 and 500
+- ``surgery_vs_evolution.csv``: for each table and method, after 10, 24, 50, 100, 200 and 500
   evaluations, the mean over seeds of the fraction of the true hypervolume, its deviation, and the
   worst seed;
 - ``surgery_vs_evolution_reach.csv``: how many evaluations the mean needs to reach 95, 97 and 99 %,
-  and the median over seeds, empty where that is not within the budget, which stands beside; and how
-  many seconds each method thinks per evaluation;
+  and the median over seeds (empty if this is more than the budget, which is also given); and the
+  method overhead in seconds per evaluation;
 
 and ``surgery.svg`` for NAS-Bench-201 with two objectives and ``surgery-others.svg`` for the other
-tables: of each the hypervolume regret by evaluations, mean and worst seed.
+tables. Each shows the hypervolume regret by evaluations, mean and worst seed.
 
-The settings of surgery were chosen on `TUNED`; the other tables were looked at only afterwards.
+The settings of surgery were chosen on `TUNED`; the other tables were used only afterwards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the gradient search is compared with: NSGA-II and random search over a table of costs."""
+"""The baselines of the gradient search: NSGA-II and random search over a table of costs."""
 
 from __future__ import annotations
 

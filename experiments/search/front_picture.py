@@ -3,8 +3,9 @@
     paretonas search --out runs/readme
     python experiments/search/front_picture.py runs/readme docs/front.svg
 
-Shows that accuracy is paid for with latency and memory: every finalist as a dot, those that no
-other dominates in color, and the lower edge of the front in the plane of error and latency.
+The picture shows the trade-off of accuracy with latency and memory. Every finalist is a dot, points
+that no other dominates have a color, and a line is the lower edge of the front in the plane of
+error and latency.
 """
 
 from __future__ import annotations

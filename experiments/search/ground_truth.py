@@ -5,8 +5,8 @@
 
 Writes `ground_truth/<space>.parquet` beside this file: one row per architecture with its picks,
 validation and test error for each seed, seconds of training (one thread), latency by this machine's
-cost table, peak memory and parameters. A journal in `runs/` lets an interrupted run go on;
-`--table-only` trains nothing and writes the table from the seeds that the journal has complete.
+cost table, peak memory and parameters. An interrupted run continues from a journal in `runs/`.
+`--table-only` trains nothing and writes the table from the seeds that are complete in the journal.
 """
 
 from __future__ import annotations

@@ -1,19 +1,21 @@
-"""How much of the true front one search finds, beside NSGA-II and random search at equal cost.
+"""How much of the true front a search finds, compared with NSGA-II and random search.
 
     python experiments/search/search_quality.py
 
-Needs the tables of `ground_truth.py`. Every method is billed CPU seconds of one thread: the
-supernet's training, looks with inherited weights and the search's own thinking as measured here,
-trainings as measured for the table. At each number of finalists of the gradient search
+Needs the tables of `ground_truth.py`. All methods have equal cost: CPU seconds of one thread. These
+are the supernet's training, the proxy evaluations (scores with inherited weights) and the search's
+own overhead, as measured here, and the trainings, as measured for the table. At each number of
+finalists of the gradient search
 
-- NSGA-II and random search over the same supernet pay for the same weights, look at architectures
-  for as long as the gradient search looked and thought, and train as many finalists, spread over
-  the front that they estimate; once by inherited loss and once by inherited error;
-- NSGA-II, with two sets of operators, and random search with every candidate trained go on until
-  the same total is spent.
+- NSGA-II and random search over the same supernet pay for the same weights. They make proxy
+  evaluations for the time of the gradient search's proxy evaluations and overhead. Then they train
+  the same number of finalists, spread over the front that they estimate; once by inherited loss and
+  once by inherited error;
+- NSGA-II, with two sets of operators, and random search train every candidate until the same total
+  is spent.
 
-What methods think themselves is billed to the gradient search only. Writes `search_quality.csv`
-(a row per method, seed and budget), `search_ranking.csv` (what the estimates are worth) and
+The method overhead is billed only to the gradient search. Writes `search_quality.csv` (a row per
+method, seed and budget), `search_ranking.csv` (rank correlations of the estimates) and
 `docs/search_quality.png`.
 """
 

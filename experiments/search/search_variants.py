@@ -1,18 +1,20 @@
-"""Which gradient of the error, and which solver, leads alpha to the better architectures.
+"""Which gradient of the error, and which solver, gives better architectures through alpha.
 
     python experiments/search/search_variants.py
 
-Needs the tables of `ground_truth.py`. On one supernet per seed, trained on fair single paths:
+Needs the tables of `ground_truth.py`. There is one supernet for each seed, trained on single paths
+with strict fairness. The script compares
 
 - the error's gradient through the supernet's gates (`GatedError`; each ray costs a pass through the
-  network), with alpha driven beside the training of the weights or after it;
-- through a surrogate fitted to looks with inherited weights; and one after the other;
-- every solver, aimed at rays, through the surrogate.
+  network), with alpha optimized beside the training of the weights or after it;
+- the gradient through a surrogate that is fitted to proxy evaluations (scores with inherited
+  weights); and one after the other;
+- every solver, with the preference vectors of the rays, through the surrogate.
 
-All variants of the gradient get about the same CPU seconds for alpha, and all end alike: each ray
-decided, neighbors by one pick looked at with inherited weights, finalists spread over the front of
-the inherited losses. Since that last look hides what led there, the regret of the decided rays
-alone stands beside it. Writes `search_variants.csv`.
+All variants of the gradient get about the same CPU seconds for alpha, and all end in the same way:
+each ray is discretized, its neighbors get proxy evaluations, and the finalists are spread over the
+front of the inherited losses. This local search hides differences, so the regret of the discretized
+rays alone is also shown. Writes `search_variants.csv`.
 """
 
 from __future__ import annotations

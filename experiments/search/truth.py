@@ -1,4 +1,4 @@
-"""What is true of a space whose every architecture was trained: the judge of the experiments."""
+"""The truth of a space in which every architecture was trained; the experiments compare with it."""
 
 from __future__ import annotations
 

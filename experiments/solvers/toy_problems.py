@@ -4,14 +4,14 @@
     python experiments/solvers/toy_problems.py --only MGDA SAMGS    # these methods
     python experiments/solvers/toy_problems.py --steps 0.1          # a tenth of the steps
 
-Two objectives of two parameters: a plateau with a valley for x2 > 0, two bowls for x2 < 0, or, in
-one of them, two minima. Adam with a learning rate of 1e-3, as published; float64, since in float32
-some methods end elsewhere. All starts of a problem move side by side, as rays of one call.
+There are two objectives of two parameters: a plateau with a valley for x2 > 0, two bowls for x2 <
+0, or, in one of them, two minima. Adam has a learning rate of 1e-3, as published, and uses float64,
+because some methods end elsewhere in float32. All starts of a problem run at the same time, as rays
+of one call.
 
-Shows that whether a method reaches the front from a given start depends on more than its direction:
-NashMTL, IMTLG and ConFIG go the same way when there are two objectives, and differ by the length
-that Adam sees. Writes `toy_problems.csv` (a row per method, problem and start) and
-`docs/toy_problems.svg`.
+The direction alone does not decide if a method reaches the front from a start: with two objectives
+NashMTL, IMTLG and ConFIG have the same direction, but Adam sees different lengths. Writes
+`toy_problems.csv` (a row per method, problem and start) and `docs/toy_problems.svg`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Two questions that the SAM-GS paper leaves open, tried on the toy problems.
+"""Two open questions of the SAM-GS paper, tested on the toy problems.
 
     python experiments/solvers/toy_variants.py
 
-Does it help to look at angles as well as at lengths? And what leads away from saddles, where
-gradients are opposite and equal, so that they cancel? Each answer that was tried is a small object
-made of solvers; a table says from how many starts it ends where. Findings: `docs/toy-problems.md`.
+Do angles help as well as lengths? And which solvers leave saddles, where gradients are opposite and
+equal, so that they cancel? Each tested answer is a small object made of solvers; a table says from
+how many starts it ends where. Results: `docs/toy-problems.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: tasks, a network, data on disk, and the published protocol."""
+"""The parts of a benchmark: tasks, a network, data on disk, and the published protocol."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 is reported (FAMO, arXiv 2306.03792; SAM-GS, 2506.06130; Nash-MTL and CAGrad have no CelebA). The
 original data: Liu et al., Deep Learning Face Attributes in the Wild (2015), arXiv 1411.7766.
 
-Single-task F1 scores are those that FAMO's authors gave in https://github.com/Cranial-XIX/FAMO/issues/2.
+Single-task F1 scores are those of FAMO's authors in https://github.com/Cranial-XIX/FAMO/issues/2.
 """
 
 from __future__ import annotations

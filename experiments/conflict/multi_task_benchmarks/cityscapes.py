@@ -5,9 +5,9 @@ halved after 100; batches of 8 (CAGrad, arXiv 2110.14048; Nash-MTL, 2202.01017; 
 SAM-GS, 2506.06130). The original data: Cordts et al., The Cityscapes Dataset for Semantic Urban
 Scene Understanding (2016).
 
-Depth is the inverse depth, so the relative error is large (28 of the truth, not percent): it is the
-pixels far away, whose inverse depth is nearly 0, that make it. Single-task numbers are CAGrad's,
-which the code of FAMO and SAM-GS divides by as well.
+Depth is the inverse depth. The relative error is large (28 times the truth, not percent), because
+the inverse depth of far pixels is nearly 0. Single-task numbers come from CAGrad; the code of FAMO
+and SAM-GS divides by them too.
 """
 
 from __future__ import annotations

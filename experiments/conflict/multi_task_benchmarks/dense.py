@@ -1,8 +1,8 @@
 """Images with an answer for each pixel: the files, the augmentation and the losses.
 
-What NYUv2 and Cityscapes share. The files are those that Liu, Johns and Davison published with
-MTAN (arXiv 1803.10704) and all later papers use: ROOT/train and ROOT/val, in each a folder per kind
-with 0.npy, 1.npy, ...; images (height, width, 3), labels (height, width) with -1 for unknown, depth
+NYUv2 and Cityscapes share this. Liu, Johns and Davison published the files with MTAN (arXiv
+1803.10704), and all later papers use them. ROOT/train and ROOT/val have a folder for each kind with
+0.npy, 1.npy, ...: images (height, width, 3), labels (height, width) with -1 for unknown, depth
 (height, width, 1) with 0 for unknown, normals (height, width, 3) with zeros for unknown.
 """
 

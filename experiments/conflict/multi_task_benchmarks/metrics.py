@@ -1,9 +1,9 @@
-"""What the benchmarks report, accumulated over batches as the published code does it.
+"""The metrics of the benchmarks, accumulated over batches as in the published code.
 
-Depth and normals are means over *batches* of what each batch has: the median angle is the mean of
-the batches' medians, and a last, shorter batch counts like the others. So the numbers depend a
-little on the batch size, which therefore belongs to the protocol (2 for NYUv2, 8 for Cityscapes, in
-testing too). The confusion matrix and the F1 counts are of all images together.
+Depth and normals are means over *batches*: the median angle is the mean of the batches' medians,
+and a last, shorter batch counts like the others. So the numbers depend a little on the batch size,
+and the batch size is part of the protocol (2 for NYUv2, 8 for Cityscapes, also in testing). The
+confusion matrix and the F1 counts use all images together.
 """
 
 from __future__ import annotations

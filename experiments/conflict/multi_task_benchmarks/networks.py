@@ -5,10 +5,10 @@ Cityscapes (Liu, Johns and Davison, End-to-End Multi-Task Learning with Attentio
 1803.10704, called MTAN; the encoder is VGG-16's without the linear layers). `FaceNetwork` is the
 nine-layer network of CelebA (Liu et al., FAMO, 2023, arXiv 2306.03792).
 
-All have `heads`, one per task, and `shared_parameters()`. As in the code of Nash-MTL and FAMO,
-*everything but the last two convolutions of a task is shared*, a task's own attention modules
-included: the gradient of another task is 0 there, but they count in the lengths of gradients. The
-code of CAGrad leaves the attention modules out of the surgery.
+All have `heads`, one for each task, and `shared_parameters()`. As in the code of Nash-MTL and FAMO,
+*everything is shared except the last two convolutions of a task*. A task's own attention modules
+are included: the gradient of another task is 0 there, but they count in the lengths of gradients.
+The code of CAGrad does not include the attention modules.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ halved after 100; batches of 2 (CAGrad, arXiv 2110.14048; Nash-MTL, 2202.01017; 
 SAM-GS, 2506.06130). The original data: Silberman et al., Indoor Segmentation and Support Inference
 from RGBD Images (2012).
 
-Single-task numbers are CAGrad's, which the code of Nash-MTL, FAMO and SAM-GS divides by as well.
+Single-task numbers come from CAGrad; the code of Nash-MTL, FAMO and SAM-GS divides by them too.
 """
 
 from __future__ import annotations

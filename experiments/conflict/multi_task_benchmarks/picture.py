@@ -1,8 +1,8 @@
-"""Draw what the tasks share in the attention network of NYUv2, stage by stage.
+"""Draw the shared parameters of the attention network of NYUv2, for each stage.
 
     python experiments/conflict/multi_task_benchmarks/picture.py
 
-Writes `docs/where-conflict-appears/benchmarks.svg`. Numbers are counted in the network.
+Writes `docs/where-conflict-appears/benchmarks.svg`. The numbers are counted in the network.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python experiments/conflict/multi_task_benchmarks/report.py runs/nyu_v2-* [--csv table.csv]
 
-Folders are those of runs, or folders of such folders. Seeds of one method are averaged. What counts
-of a run is what the papers count: the mean over its last ten epochs on the test split (NYUv2,
-Cityscapes), or the epoch that is best on the valid split (CelebA). delta-m is against the
-single-task runs among the folders, or, where a task has none, against the published numbers. Its
-spread is the standard error over seeds. The rank is among the methods of the table, in each metric.
+The folders are runs, or folders of runs. Seeds of one method are averaged. The result of a run is
+the same as in the papers: the mean over its last ten epochs on the test split (NYUv2, Cityscapes),
+or the epoch that is best on the valid split (CelebA). delta-m is relative to the single-task runs
+among the folders; a task without such a run uses the published numbers. Its spread is the standard
+error over seeds. The rank is among the methods of the table, for each metric.
 """
 
 from __future__ import annotations

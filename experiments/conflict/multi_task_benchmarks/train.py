@@ -1,4 +1,4 @@
-"""Train the field's multi-task benchmarks with any solver, in the protocol that papers publish.
+"""Train the field's multi-task benchmarks with any solver, in the published protocol.
 
     cd experiments/conflict/multi_task_benchmarks
     python train.py --smoke    # a step of each, without data
@@ -6,13 +6,14 @@
     python train.py nyu_v2 --dataset-root NYU --tasks each
     python report.py runs/nyu_v2-*
 
-Benchmarks are `nyu_v2`, `cityscapes` and `celeba`; what each needs on disk is said by the command
-without a root. Without `--solver` it is the plain mean; `--tasks each` trains the single-task
-networks one after the other, `--tasks depth` one of them, `--tasks semantic,depth` a pair.
+Benchmarks are `nyu_v2`, `cityscapes` and `celeba`. Without a root, the command says which files a
+benchmark needs on disk. Without `--solver` it uses the plain mean. `--tasks each` trains the
+single-task networks one after the other, `--tasks depth` one of them, `--tasks semantic,depth` a
+pair.
 
-A run is a folder: `run.json`, `history.csv` with a row per epoch, and a checkpoint after each. The
-same command again goes on after a stop. Exit codes: 0; 1, the training failed; 2, bad input; 130,
-Ctrl-C.
+A run is a folder: `run.json`, `history.csv` with a row for each epoch, and a checkpoint after each
+epoch. After a stop, the same command continues. Exit codes: 0; 1, the training failed; 2, bad
+input; 130, Ctrl-C.
 """
 
 from __future__ import annotations
@@ -260,16 +261,21 @@ def _parser() -> argparse.ArgumentParser:
     add("benchmark", nargs="?", help="nyu_v2, cityscapes or celeba")
     add("--dataset-root", type=Path, metavar="DIR", help="where the data are")
     add("--solver", metavar="NAME", help="a solver of paretonas.solvers (default: the mean)")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="of the solver")
-    add("--tasks", metavar="A,B", help="only these; `each`: all single-task networks in turn")
-    add("--out", type=Path, metavar="DIR", help="of the run (default: below runs/)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a field of the solver")
+    add("--tasks", metavar="A,B", help="only these; `each`: the single-task networks one by one")
+    add("--out", type=Path, metavar="DIR", help="folder of the run (default: in runs/)")
     add("--seed", type=int, default=0)
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--workers", type=int, default=2, help="processes that read images")
     add("--epochs", type=int, help="instead of the published number")
-    add("--clip", type=float, help="greatest length of the shared gradient (FAMO: 1)")
-    add("--look-every", type=int, metavar="STEPS", help="measure conflict so often; 0 never")
-    add("--amp", action="store_true", help="mixed precision, which nothing published uses")
+    add("--clip", type=float, help="largest length of the shared gradient (FAMO: 1)")
+    add(
+        "--look-every",
+        type=int,
+        metavar="STEPS",
+        help="measure conflict at this interval; 0: never",
+    )
+    add("--amp", action="store_true", help="mixed precision (no published result uses it)")
     add("--smoke", action="store_true", help="a step of each benchmark on generated files")
     add("--full-size", action="store_true", help="--smoke with published image and batch sizes")
     return parser

@@ -1,4 +1,4 @@
-"""One network of a benchmark in training: a step, an epoch, a look at a split, a checkpoint."""
+"""The training of one benchmark network: a step, an epoch, an evaluation, a checkpoint."""
 
 from __future__ import annotations
 
