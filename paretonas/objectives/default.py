@@ -1,4 +1,4 @@
-"""The objectives of a space of networks, by name, and those where no others are given."""
+"""The objectives of a space of networks by name, and the default objectives."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Known:
     """An objective of the package, which is built for a supernet when a search begins.
 
     Attributes:
-        column: what tables call it.
-        build: from the supernet, an example, the device and its threads.
+        column: the name of the objective in files, with its unit.
+        build: builds it from the supernet, an example, the device and its threads.
     """
 
     column: str
@@ -43,20 +43,20 @@ OBJECTIVES: Mapping[str, Known] = {
         "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
     ),
 }
-"""Those that a space of networks has beside its error, by name."""
+"""The objectives of a space of networks by name; its error is not among them."""
 
 
 def default_objectives(
     space: NetworkSpace, names: Sequence[str] = ("latency", "memory")
 ) -> tuple[Objective, ...]:
-    """The validation error after training with the space's recipe, and others by their names.
+    """The validation error after training with the space's recipe, and named objectives.
 
     The latency table is measured here, once, so that all methods use the same table. It is cached,
     so a resumed comparison uses it again.
 
     Args:
-        space: what they are objectives of.
-        names: of `OBJECTIVES`; by default latency by table, and memory.
+        space: the space of networks.
+        names: names in `OBJECTIVES`; by default latency by table, and memory.
     """
     supernet, example = space.supernet(), space.data().example
     others = (OBJECTIVES[name].build(supernet, example, "cpu", 1) for name in names)
