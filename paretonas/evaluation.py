@@ -1,8 +1,8 @@
-"""The one road from an architecture to a `Point` or a `Failure`.
+"""`Evaluation`: the only way from an architecture to a `Point` or a `Failure`.
 
-Whoever searches, an architecture is evaluated here: it is trained if an objective asks for that,
-every objective gives its cost, whatever goes wrong becomes a `Failure`, the outcome is written to a
-journal, and the ledger says what it took.
+All methods evaluate architectures here. The architecture is trained if an objective needs it, every
+objective gives its cost, an error becomes a `Failure`, the outcome is written to a journal, and the
+ledger counts evaluations and seconds.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ __all__ = ["Evaluation", "Journal", "Ledger", "MeasuredObjective", "TrainedObjec
 
 @dataclass
 class Ledger:
-    """What a method was billed.
+    """The evaluations and seconds of a method.
 
     Attributes:
         evaluations: architectures evaluated, failures included, each once.
-        duplicates: proposals that were known already; they are free.
-        failures: evaluations that found no objectives.
-        thinking_seconds: the method's own time, in `ask` and `tell`.
+        duplicates: proposals that were evaluated before; they are free.
+        failures: evaluations that ended in a `Failure`.
+        thinking_seconds: the method overhead: its own time, in `ask` and `tell`.
         evaluation_seconds: the time of the evaluations.
         proxy_evaluations: architectures scored with inherited weights.
         weight_steps: training steps of a supernet.
-        weight_evaluations: how many evaluations these steps count as, at the steps of one.
+        weight_evaluations: these steps, divided by the steps of one evaluation.
     """
 
     evaluations: int = 0
@@ -53,13 +53,13 @@ class MeasuredObjective(Objective, Protocol):
     """An objective that is measured on the trained network."""
 
     def measure(self, finalist: Finalist) -> tuple[float, Mapping[str, Cell]]:
-        """The cost, and what a point reports besides."""
+        """The cost, and further values that a point reports."""
         ...
 
 
 @runtime_checkable
 class TrainedObjective(MeasuredObjective, Protocol):
-    """An objective that trains the networks on which it, and others, are measured."""
+    """An objective that trains networks; it and other objectives are measured on them."""
 
     def train(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
         """A trained network, or a failure, for each architecture, in this order."""
@@ -67,10 +67,10 @@ class TrainedObjective(MeasuredObjective, Protocol):
 
 
 class Journal(Protocol):
-    """Where outcomes are written down."""
+    """A record of outcomes on disk."""
 
     def add(self, outcome: Outcome, seconds: float, network: nn.Module | None) -> Outcome:
-        """Write an outcome down; it is on disk when this returns. A point may get its id."""
+        """Write an outcome; it is on disk when this returns. A point may get its id here."""
         ...
 
 
@@ -78,10 +78,10 @@ class Evaluation:
     """Evaluates architectures.
 
     Args:
-        objectives: give the costs of a point, in this order; one at most trains networks.
-        journal: where each outcome is written when it is known.
-        ledger: where evaluations, failures and their seconds are billed.
-        origin: a word that each point reports, where it came from.
+        objectives: the objectives of a point, in this order; at most one trains networks.
+        journal: each outcome is written to it.
+        ledger: it counts evaluations, failures and their seconds.
+        origin: a word that each point reports as its origin.
 
     Raises:
         ValueError: two objectives train networks.
@@ -105,10 +105,10 @@ class Evaluation:
         self._trained = trained[0] if trained else None
 
     def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Outcome]:
-        """Evaluate architectures, side by side where the objective that trains them can.
+        """Evaluate architectures, in parallel if the objective that trains them can do this.
 
         Yields:
-            The outcome of each, in order, when it is known and written down.
+            The outcome of each architecture, in order, after it is written to the journal.
         """
         start = time.perf_counter()
         finalists: Sequence[Finalist | Failure | None] = [None] * len(architectures)
@@ -141,7 +141,7 @@ class Evaluation:
                 else:
                     cost = objective.exact(architecture)
                 costs[objective.column] = float(cost)
-            except FAILING as error:  # whatever goes wrong in there, the search goes on
+            except FAILING as error:  # a failure must not stop the search
                 return Failure.of(architecture, error)
             if not math.isfinite(costs[objective.column]):
                 return Failure(architecture, f"{objective.column} is {costs[objective.column]}")

@@ -1,4 +1,4 @@
-"""Finalists: trained properly, several at once, and scored."""
+"""Finalists: architectures that get a full training, several at once, and are evaluated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from paretonas.training.forward import Generators, copied, evaluating, handed, s
 
 @dataclass(frozen=True, eq=False)
 class Finalist:
-    """An architecture that was trained from fresh weights, and how it does."""
+    """An architecture that was trained from fresh weights, and its scores."""
 
     architecture: Architecture
     network: nn.Module
@@ -41,10 +41,10 @@ def train_finalists(
 ) -> list[Finalist | Failure]:
     """Train architectures from fresh weights, `workers` at a time, each on one thread.
 
-    Every one starts from `Supernet.fresh`, so that the result does not depend on who else trains.
-    An interruption ends the trainings at their next epoch. Networks that draw random numbers are
-    trained one after the other, since threads share the global generators; these are put back. One
-    that raises, or whose loss is not finite, is a `Failure`; the others are trained all the same.
+    Each training starts from `Supernet.fresh`, so its result does not depend on the others. An
+    interruption ends the trainings at their next epoch. Networks that use random numbers are
+    trained one after the other, since threads share the global generators; these are restored. A
+    network that raises, or whose loss is not finite, becomes a `Failure`; the others continue.
     """
 
     def network(architecture: Architecture) -> nn.Module | Failure:
@@ -84,7 +84,7 @@ def _side_by_side(
     seed: int,
     workers: int,
 ) -> dict[Architecture, Finalist | Failure]:
-    """Train networks in threads; nothing is found if one of them drew after all."""
+    """Train networks in threads; there is no result if one of them used random numbers."""
     stop = threading.Event()
 
     def work(architecture: Architecture) -> Finalist | Failure | None:
@@ -120,7 +120,7 @@ def _judged(finalist: Finalist) -> Finalist | Failure:
 
 
 def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:
-    """Whether a forward pass draws random numbers, in training or in evaluation mode."""
+    """Whether a forward pass uses random numbers, in training or in evaluation mode."""
     inputs = data.train.inputs[: recipe.batch_size]
     with seeded(0, network), torch.no_grad():
         before = Generators.now(network)
@@ -128,6 +128,6 @@ def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:
             network(handed(network, inputs))
             with evaluating(network):
                 network(handed(network, inputs))
-        except FAILING:  # it will be heard of where the network is trained, alone
+        except FAILING:  # the training of this network alone will report the error
             return True
         return before.moved()

@@ -1,4 +1,4 @@
-"""A line for each outcome: what every journal of evaluations holds."""
+"""The lines of a journal of evaluations: one line for each outcome."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from paretonas.space import Architecture
 
 
 def encode(outcome: Outcome, seconds: float | None = None) -> bytes:
-    """The line of an outcome, and of the seconds that its evaluation took if they are known.
+    """The line of an outcome, with the seconds of its evaluation if they are known.
 
     Raises:
-        ValueError: a value that is not finite.
+        ValueError: a value is not finite.
     """
     entry: dict[str, Any] = {"architecture": dict(outcome.architecture)}
     if isinstance(outcome, Failure):
@@ -34,11 +34,11 @@ def encode(outcome: Outcome, seconds: float | None = None) -> bytes:
 
 
 def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
-    """An outcome and its seconds, which are 0 where they were not known.
+    """An outcome and its seconds, which are 0 if they are not known.
 
     Raises:
-        ValueError: an id that is none, or a value that is not finite.
-        TypeError: a value of another kind.
+        ValueError: the id is not valid, or a value is not finite.
+        TypeError: a value has another type.
         KeyError: a part is missing.
     """
     architecture = Architecture(entry["architecture"])
