@@ -16,11 +16,11 @@ from ..relaxation import picks_of, probabilities
 from ..solvers import Direction, Solver, Weighted
 from .observations import Picks
 
-LEAST = 1e-9  # logarithms are taken of costs of at least this, in their own unit
-STEPS = 3  # of alpha for each proposal of a `WarmAlpha`
+LEAST = 1e-9  # smaller costs, in their own unit, count as this before their logarithm is taken
+STEPS = 3  # steps of alpha for each proposal of a `WarmAlpha`
 LEARNING_RATE = 0.3
-SHRINKAGE = 0.7  # alpha is multiplied by it between two proposals
-NOISE = 0.3  # standard deviation of what is added to alpha then
+SHRINKAGE = 0.7  # alpha is multiplied by this between two proposals
+NOISE = 0.3  # standard deviation of the noise that is then added to alpha
 
 Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r, m)
 
@@ -33,7 +33,7 @@ class AlphaStep:
         alpha: (r, K), after the step.
         values: (r, m), the relaxed objectives before it.
         cosines: (m, m), between the objectives' gradients, mean over the rays.
-        direction: what the solver answered.
+        direction: the answer of the solver.
     """
 
     alpha: Float[Tensor, "r K"]
@@ -56,14 +56,15 @@ def optimize_alpha(
     """Minimize all objectives for all rays at once with Adam, from soft to nearly one-hot.
 
     Args:
-        alpha: where to start.
+        alpha: the initial alpha.
         sizes: the number of options of each choice.
         relaxed: the objectives of each distribution, comparable in scale, as after a `Scale`.
         solver: turns the jacobian (r, m, K) into a direction for each ray.
-        steps: how many.
-        learning_rate: Adam's.
-        temperatures: of the softmax, first and last; lower is nearer to one-hot.
-        seed: of a solver's random numbers, if it draws any.
+        steps: the number of steps.
+        learning_rate: the learning rate of Adam.
+        temperatures: the first and the last temperature of the softmax; a lower one is nearer to
+            one-hot.
+        seed: the seed of the solver's random numbers, if it uses any.
     """
     alpha = alpha.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([alpha], lr=learning_rate)
@@ -74,12 +75,12 @@ def optimize_alpha(
         p = probabilities(alpha, sizes, temperature)
         values = relaxed(p)
         rows = [
-            # Rays do not interact: the gradient of the sum holds the gradient of each.
+            # Rays do not interact, so the gradient of the sum contains the gradient of each ray.
             torch.autograd.grad(column.sum(), alpha, retain_graph=True)[0]
             for column in values.unbind(dim=1)
         ]
         jacobian = torch.stack(rows, dim=1)
-        # Values below all that were measured are negative, and some solvers divide by values.
+        # A value below all measured values is negative, and some solvers divide by values.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed * 1_000_003 + step)
             direction = solver(jacobian, values.detach().clamp_min(1e-3), state)
@@ -97,8 +98,8 @@ def optimize_alpha(
 def with_preference(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
     """The solver with a preference vector for each ray.
 
-    A solver with a field `preference` gets it there, and keeps one that it has already. Any other
-    solver is wrapped in `Weighted`.
+    A solver with a field `preference` gets the vectors there, unless it already has a preference.
+    Any other solver is wrapped in `Weighted`.
     """
     if not is_dataclass(solver) or "preference" not in {f.name for f in fields(solver)}:
         return Weighted(preference, solver)
@@ -146,10 +147,10 @@ class WarmAlpha:
 
     Args:
         sizes: the number of options of each choice.
-        objectives: how many.
+        objectives: the number of objectives.
         solver: resolves their conflict, with a preference for each ray.
-        seed: of the noise.
-        count: how many rays, at least.
+        seed: the seed of the noise.
+        count: the smallest number of rays.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class WarmAlpha:
         self._calls = 0
 
     def __call__(self, relaxed: Relaxed) -> list[Picks]:
-        """Optimize alpha further; the decided architecture of each ray and step, each once."""
+        """Optimize alpha further; the decoded architectures of all rays and steps, each once."""
         noise = torch.randn(self._alpha.shape, generator=self._generator, dtype=torch.float64)
         start = SHRINKAGE * self._alpha + NOISE * noise
         self._calls += 1
@@ -186,12 +187,12 @@ class WarmAlpha:
 class Scale:
     """The range of each objective over the evaluated points: it makes ms and KiB comparable.
 
-    Objectives are positive and their logarithm counts: half the latency is as good a step from
-    1 ms as from 10 ms.
+    Objectives are positive, and their logarithms are compared: halving the latency counts the same
+    from 1 ms as from 10 ms.
 
     Attributes:
-        low: (m,) of the logarithms.
-        high: (m,) of the logarithms.
+        low: (m,), the smallest logarithms.
+        high: (m,), the largest logarithms.
     """
 
     low: Float[Tensor, " m"]
@@ -199,22 +200,22 @@ class Scale:
 
     @classmethod
     def of(cls, values: Float[Tensor, "k m"]) -> Scale:
-        """The range of values of 0 or more; smaller ones than `LEAST` count as `LEAST`."""
+        """The range of values of 0 or more; values below `LEAST` count as `LEAST`."""
         logs = values.clamp_min(LEAST).log()
         low, high = logs.amin(dim=0), logs.amax(dim=0)
         return cls(low, torch.where(high > low, high, low + 1.0))
 
     def __call__(self, logs: Float[Tensor, "*k m"]) -> Float[Tensor, "*k m"]:
-        """Logarithms of objectives, brought to about [0, 1]."""
+        """Logarithms of objectives, scaled to about [0, 1]."""
         return (logs - self.low) / (self.high - self.low)
 
     def undo(self, scaled: Float[Tensor, "*k m"]) -> Float[Tensor, "*k m"]:
-        """The objectives themselves."""
+        """The objectives of scaled logarithms; the inverse of a call."""
         return (scaled * (self.high - self.low) + self.low).exp()
 
     def excess(
         self, logs: Float[Tensor, "*k m"], columns: Sequence[str], limits: Mapping[str, float]
     ) -> Float[Tensor, "*k m"]:
-        """How far objectives are beyond their limits, scaled; 0 within them."""
+        """The scaled violation of the limits; 0 for objectives within their limits."""
         bounds = [math.log(max(limits[c], LEAST)) if c in limits else math.inf for c in columns]
         return torch.relu(logs - torch.tensor(bounds).to(logs)) / (self.high - self.low)

@@ -1,9 +1,9 @@
 """Co-kriging: a surrogate of the error from scores of two fidelities.
 
-The low fidelity are many cheap scores with inherited weights (proxy evaluations). The high fidelity
-are few scores of architectures that were trained on their own. The kernel is a sum and a product
-over choices, so the posterior mean is multilinear in the probabilities of independent picks. Its
-expectation under alpha is therefore exact and costs one prediction, and so is its gradient.
+The low fidelity is many cheap scores with inherited weights (proxy evaluations). The high fidelity
+is few scores of architectures that were trained on their own. The kernel is a sum and a product
+over choices, so the posterior mean is multilinear in the probabilities of independent picks. So its
+expectation under alpha is exact and costs one prediction; the gradient is exact too.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class CoKriging:
     ) -> Float[Tensor, "count k"]:
         """Joint draws of the scores of architectures: trained (1) or inherited (0)."""
         mean, covariance = self.posterior(picks, level)
-        # Where scores are almost certain, the covariance is little more than rounding of the prior.
+        # If scores are almost certain, the covariance is mostly the rounding error of the prior.
         one = torch.full((1,), float(level), dtype=torch.float64)
         prior = _covariance(self.hyper, torch.ones(len(self.sizes), 1, 1).double(), one, one)
         jitter = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12) + 1e-9 * prior[0, 0]
@@ -127,7 +127,7 @@ _SHARED = 7
 
 
 def _prior(sizes: Sequence[int], centered: Tensor, trained: Tensor) -> Tensor:
-    """The mode of the prior, each logarithm having unit variance about it."""
+    """The mode of the prior; each logarithm has unit variance around it."""
     inherited = centered[trained == 0]
     spread = float(inherited.var()) if len(inherited) > 1 else 0.1
     spread = max(spread, 1e-6)
@@ -169,7 +169,7 @@ def _covariance(theta: Tensor, overlap: Tensor, trained: Tensor, trained2: Tenso
     a, b = trained[:, None].to(overlap.dtype), trained2[None, :].to(overlap.dtype)
     scale = (1 + (shared[6] - 1) * a) * (1 + (shared[6] - 1) * b)
     inherited = shared[0] * additive + shared[1] * product
-    # The constant lets the mean of the trained scores, known from few, move.
+    # The mean of the trained scores comes from few scores; the constant makes it uncertain.
     difference = shared[3] * additive + shared[4] * product + 0.25
     return scale * inherited + a * b * difference
 
@@ -177,7 +177,7 @@ def _covariance(theta: Tensor, overlap: Tensor, trained: Tensor, trained2: Tenso
 def _factor(theta: Tensor, overlap: Tensor, trained: Tensor) -> Tensor:
     noise = torch.where(trained == 1, theta[5].exp(), theta[2].exp()) + 1e-6
     covariance = _covariance(theta, overlap, trained, trained)
-    # Scores of any scale: rounding is relative to the largest variance.
+    # Scores may have any scale: rounding is relative to the largest variance.
     noise = noise + 1e-12 * covariance.diagonal().detach().amax()
     factor: Tensor = torch.linalg.cholesky(covariance + torch.diag(noise))
     return factor
