@@ -339,14 +339,7 @@ class Front:
                 return name
 
     def _check(self, point: Point) -> None:
-        if set(point.objectives) != set(self._objectives):
-            raise ValueError(
-                f"{point} has the objectives {', '.join(point.objectives) or 'none'}; "
-                f"this front needs {', '.join(self._objectives)}"
-            )
-        for name, value in point.objectives.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name} of {point} must be finite, got {value}")
+        point.check_objectives(self._objectives)
         names = ["id", *point.architecture, *point.objectives, *point.reported]
         twice = {name for name in names if names.count(name) > 1}
         if twice:

@@ -80,14 +80,7 @@ class Measurements:
             ValueError: other objectives or choices, a value that is not finite, or a spread that
                 is negative.
         """
-        if set(point.objectives) != set(self._objectives):
-            raise ValueError(
-                f"{point} has the objectives {', '.join(point.objectives) or 'none'}, "
-                f"not {', '.join(self._objectives)}"
-            )
-        for name, value in point.objectives.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name} of {point} must be finite, got {value}")
+        point.check_objectives(self._objectives)
         for known in self._measured:
             if known.keys() != point.architecture.keys():
                 raise ValueError(f"{point} has other choices than the first, {', '.join(known)}")

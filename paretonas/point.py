@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -62,6 +62,19 @@ class Point:
         # The read-only views cannot be pickled or deep-copied themselves.
         picks = dict(self.architecture)
         return Point, (picks, dict(self.objectives), dict(self.reported), self.id)
+
+    def check_objectives(self, names: Collection[str]) -> None:
+        """Refuse other objectives than these, and a cost that is not finite.
+
+        Raises:
+            ValueError: there are others, or one is not finite.
+        """
+        if set(self.objectives) != set(names):
+            found = ", ".join(self.objectives) or "none"
+            raise ValueError(f"{self} has the objectives {found}, not {', '.join(names)}")
+        for name, value in self.objectives.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} of {self} must be finite, got {value}")
 
     def _number(self, name: str, value: object) -> float:
         if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):

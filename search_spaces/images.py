@@ -26,17 +26,8 @@ def mnist_5k() -> Data:
         return pixels.astype(np.uint8), labels
 
     pixels, labels = _cached("mnist_5k", load)
-    told = Preprocessing(
-        "28 x 28 gray pixels of MNIST from 0, background, to 255, ink",
-        scale=1 / 255,
-        mean=0.13,
-        std=0.31,
-        layout="batch, channel, height, width",
-        labels=DIGITS,
-    )
-    inputs = torch.from_numpy(pixels.reshape(-1, 1, 28, 28)).float().div(255)
-    classes = torch.from_numpy(labels).long()
-    return split((inputs - 0.13) / 0.31, classes, valid=1000, test=1000, preprocessing=told)
+    raw = "28 x 28 gray pixels of MNIST from 0, background, to 255, ink"
+    return _gray(raw, pixels, labels, side=28, ink=255, mean=0.13, std=0.31, splits=(1000, 1000))
 
 
 @cache
@@ -45,17 +36,8 @@ def digits_8x8() -> Data:
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    told = Preprocessing(
-        "8 x 8 gray pixels of scikit-learn's load_digits from 0, background, to 16, ink",
-        scale=1 / 16,
-        mean=0.3,
-        std=0.38,
-        layout="batch, channel, height, width",
-        labels=DIGITS,
-    )
-    inputs = torch.from_numpy(pixels.reshape(-1, 1, 8, 8)).float().div(16)
-    classes = torch.from_numpy(labels).long()
-    return split((inputs - 0.3) / 0.38, classes, valid=397, test=400, preprocessing=told)
+    raw = "8 x 8 gray pixels of scikit-learn's load_digits from 0, background, to 16, ink"
+    return _gray(raw, pixels, labels, side=8, ink=16, mean=0.3, std=0.38, splits=(397, 400))
 
 
 @cache
@@ -84,6 +66,27 @@ def mnist1d() -> Data:
     )
     inputs, classes = torch.from_numpy(signals)[:, None, :], torch.from_numpy(labels).long()
     return split(inputs, classes, valid=1000, test=1000, preprocessing=told)
+
+
+def _gray(
+    raw: str,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    *,
+    side: int,
+    ink: int,
+    mean: float,
+    std: float,
+    splits: tuple[int, int],
+) -> Data:
+    """Square gray images from 0 to `ink`, brought to mean 0 and deviation 1."""
+    told = Preprocessing(
+        raw, 1 / ink, mean, std, layout="batch, channel, height, width", labels=DIGITS
+    )
+    inputs = torch.from_numpy(pixels.reshape(-1, 1, side, side)).float().div(ink)
+    classes = torch.from_numpy(labels).long()
+    valid, test = splits
+    return split((inputs - mean) / std, classes, valid=valid, test=test, preprocessing=told)
 
 
 def _cached(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -104,10 +104,11 @@ class Tree:
 
     def canonical(self, architecture: Mapping[str, str]) -> str:
         """The tree of operations, those at one node sorted; empty if there are only skips."""
-        return _tree(architecture["link"], [architecture[node] for node in NODES])
+        return _tree(architecture["link"], tuple(architecture[node] for node in NODES))
 
 
-def _tree(template: str, operations: Sequence[str]) -> str:
+@cache  # the data sets have their networks in common
+def _tree(template: str, operations: tuple[str, ...]) -> str:
     parent = [int(digit) for digit in template]
     takers: dict[int, list[int]] = {node: [] for node in range(5)}
     for node, operation in enumerate(operations, start=1):
@@ -141,7 +142,7 @@ def _read(dataset: str) -> tuple[Table, tuple[float, ...]]:
     networks: dict[str, list[float]] = {}
     for number, found in _unpickle((_folder() / f"{dataset}.bench").read_bytes()).items():
         template, *picks = (int(digit) for digit in f"{number:05d}")
-        networks[_tree(TEMPLATES[template], [OPERATIONS[pick] for pick in picks])] = [
+        networks[_tree(TEMPLATES[template], tuple(OPERATIONS[pick] for pick in picks))] = [
             100 * (1 - float(found["valid_perf"])),
             1000 * float(found["latency"]),
             float(found["para"]),

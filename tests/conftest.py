@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,13 +11,21 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).parents[1]
 
-import torch  # (after the line above, which it reads)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+if sys.dont_write_bytecode:  # each process of a test would compile torch and pandas anew
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(ROOT / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # `python -B` sets none
+
+import torch  # noqa: E402 (after the lines above, which it reads)
 
 torch.set_num_threads(1)
-# The same cases every time, on machines of any speed.
+# The same cases every time, on machines of any speed; ten times as many in the deep run.
 settings.register_profile("house", deadline=None, derandomize=True)
+settings.register_profile("deep", settings.get_profile("house"), max_examples=1000)
 settings.load_profile("house")
 
 
@@ -33,7 +42,7 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
 
     def imported(place: str) -> ModuleType:
         folder, name = place.split("/")
-        path = str(Path(__file__).parents[1] / "experiments" / folder)
+        path = str(ROOT / "experiments" / folder)
         if path not in sys.path:  # as python does for a script: those of a folder import each other
             sys.path.insert(0, path)
         return importlib.import_module(name)
@@ -42,10 +51,25 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
     sys.path[:] = before
 
 
+@pytest.fixture
+def killed() -> Callable[[str, Path, float], int]:
+    """Run a program that uses `kill_often` in a folder; returns how many kills it prints."""
+    helper = (Path(__file__).parent / "killing.py").read_text()
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
+
+    def run(program: str, folder: Path, patience: float) -> int:
+        command_line = [*command, helper + program, str(folder), str(patience)]
+        result = subprocess.run(command_line, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return int(result.stdout)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Where real benchmark tables lie beside the repository; without them the test is skipped."""
-    folder = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the benchmark tables are not beside the repository, in ../shared/data")
     pytest.importorskip("pyarrow", reason="the tables are parquet: pip install 'paretonas[bench]'")

@@ -117,7 +117,7 @@ def test_no_command_runs_the_code_of_a_folder(foreign, mark, capsys, command, sp
     assert "--space S" in line and "--trust" in line
     assert not mark.exists()
     assert sys.path == path
-    assert not {"evil", "wave", "space_in_evil"} & (set(sys.modules) - modules)
+    assert not {"evil", "wave", "own_code_in_evil"} & (set(sys.modules) - modules)
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == files
 
 
@@ -157,9 +157,11 @@ def test_who_types_the_command_can_allow_it(foreign, mark, tmp_path, capsys, com
     assert run([*begin, "--seeds", "1", "--out", str(out)]) == 0
     os.chdir(tmp_path)
     (tmp_path / "mine has run").unlink()
+    del sys.modules["own_code_in_evil"]  # as in another process
     assert run([*command, str(out), *allow]) == 0, capsys.readouterr().err
     assert (tmp_path / "mine has run").exists()
     (tmp_path / "mine has run").unlink()
+    del sys.modules["own_code_in_evil"]
     capsys.readouterr()
     assert "names code" in refused([*command, str(out)], capsys)
     assert not (tmp_path / "mine has run").exists()

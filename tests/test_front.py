@@ -147,25 +147,30 @@ class TestRefusals:
             front.add(point(1, 1.0, bad))
         assert len(front) == 1
 
-    @pytest.mark.parametrize("values", [(1.0,), (1.0, 2.0, 3.0)])
-    def test_another_number_of_objectives(self, values):
-        with pytest.raises(ValueError, match="this front needs error_percent, latency_ms"):
-            Front(NAMES[:2]).add(point(1, *values))
-
-    def test_other_objectives_of_the_same_number(self):
-        stranger = Point({"op": "a"}, {"error_percent": 1.0, "energy_mj": 2.0})
-        with pytest.raises(ValueError, match="has the objectives error_percent, energy_mj"):
-            Front(NAMES[:2]).add(stranger)
-
-    def test_other_choices(self):
+    @pytest.mark.parametrize(
+        ("stranger", "message"),
+        [
+            (point(1, 1.0), "not error_percent, latency_ms"),
+            (point(1, 1.0, 2.0, 3.0), "not error_percent, latency_ms"),
+            (
+                Point({"op": "a"}, {"error_percent": 1.0, "energy_mj": 2.0}),
+                "has the objectives error_percent, energy_mj",
+            ),
+            (
+                Point({"width": "8"}, {"error_percent": 0.0, "latency_ms": 0.0}),
+                "other choices than the front's op",
+            ),
+            (
+                Point({"latency_ms": "x"}, {"error_percent": 1.0, "latency_ms": 1.0}),
+                "two values called latency_ms",
+            ),
+        ],
+    )
+    def test_a_point_that_does_not_fit(self, stranger, message):
         front = front_of((1.0, 2.0))
-        with pytest.raises(ValueError, match="other choices than the front's op"):
-            front.add(Point({"width": "8"}, {"error_percent": 0.0, "latency_ms": 0.0}))
-
-    def test_one_name_for_two_values(self):
-        both = Point({"latency_ms": "x"}, {"error_percent": 1.0, "latency_ms": 1.0})
-        with pytest.raises(ValueError, match="two values called latency_ms"):
-            Front(NAMES[:2]).add(both)
+        with pytest.raises(ValueError, match=message):
+            front.add(stranger)
+        assert len(front) == 1
 
     def test_an_id_that_is_taken(self):
         front = front_of((1.0, 2.0))
@@ -590,5 +595,5 @@ class TestMerge:
     def test_needs_fronts_of_the_same_objectives(self):
         with pytest.raises(ValueError, match="at least one front"):
             merge()
-        with pytest.raises(ValueError, match="this front needs error_percent"):
+        with pytest.raises(ValueError, match="not error_percent"):
             merge(front_of((1.0,)), front_of((1.0, 2.0)))

@@ -59,6 +59,21 @@ def plain_factors(*, cosines, threshold, shrink, grow, smallest, smoothing):
     return found
 
 
+def scaled(make):
+    """The factors over COSINES, and the rates of another schedule alone times these."""
+    optimizer = sgd(0.5)
+    scheduler = make(optimizer)
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in COSINES:
+        optimizer.step()
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    factors = plain_factors(
+        cosines=COSINES, threshold=1.0, shrink=0.9, grow=1.02, smallest=0.1, smoothing=0.5
+    )
+    return factors, [factor * rate for factor, rate in zip(factors, rates, strict=True)]
+
+
 # --- alone -------------------------------------------------------------------------------------
 
 
@@ -148,22 +163,12 @@ def test_it_multiplies_with_a_chained_cosine():
     def cosine(optimizer):
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
 
-    alone = sgd(0.5)
-    annealed = [0.5]
-    scheduler = cosine(alone)
-    for _ in COSINES:
-        alone.step()
-        scheduler.step()
-        annealed.append(alone.param_groups[0]["lr"])
-    factors = plain_factors(
-        cosines=COSINES, threshold=1.0, shrink=0.9, grow=1.02, smallest=0.1, smoothing=0.5
-    )
+    factors, expected = scaled(cosine)
     for order in (1, -1):
         optimizer = sgd(0.5)
         schedule = aware(optimizer, smoothing=0.5)
         chain = lr_scheduler.ChainedScheduler([schedule, cosine(optimizer)][::order])
         found = rates_over(schedule, COSINES, stepper=chain)
-        expected = [f * lr for f, lr in zip(factors, annealed, strict=True)]
         assert found == pytest.approx(expected, rel=1e-9)
         assert min(factors) < 0.9
 
@@ -199,18 +204,9 @@ INNER = {
 
 @pytest.mark.parametrize("make", INNER.values(), ids=INNER)
 def test_whatever_the_inner_schedule_its_rates_are_scaled(make):
-    alone = sgd(0.5)
-    plain = [(scheduler := make(alone)) and alone.param_groups[0]["lr"]]
-    for _ in COSINES:
-        alone.step()
-        scheduler.step()
-        plain.append(alone.param_groups[0]["lr"])
-    factors = plain_factors(
-        cosines=COSINES, threshold=1.0, shrink=0.9, grow=1.02, smallest=0.1, smoothing=0.5
-    )
+    _, expected = scaled(make)
     optimizer = sgd(0.5)
     schedule = aware(optimizer, smoothing=0.5, inner=make(optimizer))
-    expected = [f * lr for f, lr in zip(factors, plain, strict=True)]
     assert rates_over(schedule, COSINES) == pytest.approx(expected, rel=1e-12)
 
 

@@ -42,7 +42,7 @@ OwnSpace = Annotated[
 ]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Run the code of the space that DIR names, whoever wrote DIR."),
+    typer.Option("--trust", help="Run the code that DIR names, whoever wrote DIR."),
 ]
 Threads = Annotated[
     int | None,
@@ -89,7 +89,21 @@ def search(
         ),
     ] = None,
     solver: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A solver of paretonas.solvers.")
+        str | None,
+        typer.Option(
+            metavar="S",
+            show_default="SmoothTchebycheff",
+            help="A solver of paretonas.solvers by name, or one of your own, my_file:Mine.",
+        ),
+    ] = None,
+    minimize: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y",
+            show_default="latency,memory",
+            help="Objectives beside the error: latency, memory, parameters, or one of your own, "
+            "my_file:joules.",
+        ),
     ] = None,
     rays: Annotated[
         int | None, typer.Option(min=1, help="How many preferences to search at once.")
@@ -135,6 +149,7 @@ def search(
         "budget": budget,
         "constraint": constraint,
         "solver": solver,
+        "minimize": _names(minimize),
         "rays": rays,
         "seed": seed,
         "costs": costs,
@@ -143,7 +158,7 @@ def search(
     if resume is None:
         begin(out, **given)
     else:
-        go_on(resume, Consent(space, trust))
+        go_on(resume, Consent(_named(given), trust))
 
 
 @app.command()
@@ -168,7 +183,12 @@ def compare(
         typer.Option(metavar="A,B,...", help="The columns of picks; those of --space by default."),
     ] = None,
     minimize: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y", help="The columns of costs.")
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y",
+            help="The columns of costs; without --table, objectives of the space. Or of your own, "
+            "my_file:joules.",
+        ),
     ] = None,
     maximize: Annotated[
         list[str] | None, typer.Option(metavar="Z", help="The columns of gains.")
@@ -196,7 +216,7 @@ def compare(
         typer.Option(
             metavar="A,B,...",
             show_default="surgery,nsga2,tpe,random",
-            help="What to compare, the first with each other one.",
+            help="What to compare, the first with each other one; also of your own, my_file:Mine.",
         ),
     ] = None,
     budget: Annotated[
@@ -250,21 +270,30 @@ def compare(
     if resume is None:
         begin(out, jobs, **given)
     else:
-        go_on(resume, jobs, Consent(space, trust))
+        go_on(resume, jobs, Consent(_named(given), trust))
 
 
 def _given(
     asked: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
 ) -> dict[str, Any]:
-    """The options that were given; none but the space may be where something goes on."""
+    """The options that were given; only those that name parts may be where something goes on."""
     given = {name: value for name, value in asked.items() if value is not None}
     if trust and resume is None:
         raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
-    more = [*(given.keys() - {"space"}), *(["out"] if out else [])]
+    more = [*(given.keys() - _PARTS), *(["out"] if out else [])]
     if resume is not None and more:
         also = ", ".join(f"--{name}" for name in [*asked, "out"] if name in more)
         raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
     return given
+
+
+_PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code
+
+
+def _named(given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The parts that were named, by option."""
+    named = {name: given[name] for name in given.keys() & _PARTS}
+    return {name: [it] if isinstance(it, str) else list(it) for name, it in named.items()}
 
 
 def _names(given: list[str] | None) -> list[str] | None:
@@ -309,7 +338,7 @@ def export(
     from paretonas.cli.export import export_pick
     from paretonas.cli.find import Consent
 
-    export_pick(folder, pick, format, out, Consent(space, trust))
+    export_pick(folder, pick, format, out, Consent({"space": [space]} if space else {}, trust))
 
 
 @app.command()
@@ -344,4 +373,4 @@ def report(
     from paretonas.cli.find import Consent
     from paretonas.cli.report import write_page
 
-    write_page(folder, out, Consent(space, trust))
+    write_page(folder, out, Consent({"space": [space]} if space else {}, trust))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,26 @@ from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
 from paretonas.compare.folder import Record, read_about
 from paretonas.compare.summary import disagreement
-from paretonas.names import find_any_space, problem_of
+from paretonas.names import (
+    check_columns,
+    check_methods,
+    find_any_space,
+    find_method,
+    find_objectives,
+    is_own,
+    problem_of,
+    short_name,
+)
+from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import Objective
+from paretonas.objectives.default import OBJECTIVES, default_objectives
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.report.objectives import shown_objectives
+from paretonas.samplers.base import Maker, Sampler
 from paretonas.space import SearchSpace, encode, nearest
 from paretonas.table import Table
+from paretonas.table.file import read_frame
 from paretonas.table.spelling import tidy
 
 DEFAULTS: Mapping[str, Any] = {
@@ -38,56 +52,164 @@ DEFAULTS: Mapping[str, Any] = {
 def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
     """Compare as the settings say; in a folder where the same was begun before, go on."""
     settings = {**DEFAULTS, **settings}
-    spec = settings.get("space")
-    space = None if spec is None else find_any_space(spec)
-    _compare(out or _free_folder(settings), jobs, settings, Path.cwd(), space, Consent(spec))
+    space = find_any_space(settings["space"]) if "space" in settings else None
+    asked = _Asked.of(settings, Path.cwd(), space)
+    parts = {
+        "space": [settings["space"]] if "space" in settings else [],
+        "methods": settings["methods"],
+        "minimize": [*asked.own],
+    }
+    _compare(out or _free_folder(settings), jobs, asked, Consent(parts))
 
 
 def go_on(folder: Path, jobs: int | None, consent: Consent) -> None:
     """Go on with a comparison as it was begun."""
-    settings, home = _recorded(folder)
-    _compare(folder, jobs, settings, home, _space(folder, settings, home, consent), consent)
+    asked = _recorded(folder, consent)
+    consent.check("methods", folder, asked.settings["methods"])
+    consent.check("minimize", folder, asked.own)
+    _compare(folder, jobs, asked, consent)
 
 
 def redraw(folder: Path, page: Path, consent: Consent) -> None:
-    """Draw the page of a comparison from the runs that have ended; none is run."""
-    settings, home = _recorded(folder)
-    problem = _problem(settings, home, _space(folder, settings, home, consent))
-    comparison = _compared(folder, settings, problem, jobs=0)
-    write_comparison(comparison, page, settings, read_about(folder)["started"])
+    """Draw the page of a comparison from the runs that have ended; none is run.
+
+    So no code of methods and objectives is needed, only their names.
+    """
+    asked, about = _recorded(folder, consent), read_about(folder)
+    known = asked.known()
+    columns = about["settings"]["objectives"][len(known) :]
+    problem = asked.problem(known, [_Column(str(column)) for column in columns])
+    methods = {short_name(spec): _runs_nothing for spec in asked.settings["methods"]}
+    comparison = _compared(folder, asked, problem, methods, jobs=0)
+    write_comparison(comparison, page, asked.settings, about["started"])
 
 
-def _recorded(folder: Path) -> tuple[dict[str, Any], Path]:
-    """What a comparison was asked for, and where."""
+def _recorded(folder: Path, consent: Consent) -> _Asked:
+    """What a comparison was asked for."""
     about = read_about(folder)
-    return about["asked"], Path(about["folder"])
+    settings, home = about["asked"], Path(about["folder"])
+    for name in ("methods", "minimize"):
+        given = settings.get(name, [])
+        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            raise ValueError(f"{folder}: the setting {name!r} must be a list of texts")
+    space = None
+    if "space" in settings or consent.named.get("space"):
+        space = consent.space(folder, {"space": settings.get("space"), "folder": home})
+    return _Asked.of(settings, home, space)
 
 
-def _space(
-    folder: Path, settings: Mapping[str, Any], home: Path, consent: Consent
-) -> SearchSpace | None:
-    """The space of a comparison, if it is on one."""
-    if "space" not in settings and consent.space is None:
-        return None
-    return consent.find(folder, {"space": settings.get("space"), "folder": home})
+@dataclass(frozen=True)
+class _Asked:
+    """What a comparison is to be, as far as no code of methods and objectives is needed.
+
+    Attributes:
+        settings: the options that were given.
+        home: where files and parts of the user's own are found.
+        space: the one that was named.
+        table: the table, if the comparison is on one.
+        own: the objectives that are somebody's own.
+    """
+
+    settings: Mapping[str, Any]
+    home: Path
+    space: SearchSpace | None
+    table: Table | None
+    own: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], home: Path, space: SearchSpace | None) -> _Asked:
+        """Read the table, and tell objectives of the user's own from columns.
+
+        Raises:
+            ValueError: neither a space nor a table, or options that do not belong together.
+        """
+        minimize = settings.get("minimize", [])
+        if "table" in settings:
+            columns = _header(home / settings["table"], minimize)
+            own = tuple(name for name in minimize if is_own(name) and tidy(name) not in columns)
+            table = _table(space, settings, home, [name for name in minimize if name not in own])
+            return cls(settings, home, space, table, own)
+        if space is None:
+            raise ValueError(
+                "compare needs --space S, or --table FILE with --choices and --minimize or "
+                "--maximize"
+            )
+        of_a_file = ("maximize", "where", "average", "choices")
+        options = [f"--{name}" for name in of_a_file if name in settings]
+        if options:
+            named = " and ".join(options)
+            raise ValueError(f"{named} name columns of a file; give it with --table FILE")
+        names = _names_of(getattr(space, "objectives", None) or ())
+        own = tuple(name for name in minimize if is_own(name) and name not in names)
+        return cls(settings, home, space, None, own)
+
+    def known(self) -> tuple[Objective, ...]:
+        """The objectives that are nobody's own, in the order of the settings."""
+        if self.table is not None:
+            return self.table.objectives
+        assert self.space is not None
+        if "minimize" not in self.settings:
+            return problem_of(self.space).objectives
+        names = [name for name in self.settings["minimize"] if name not in self.own]
+        there = getattr(self.space, "objectives", None)
+        if there is None and isinstance(self.space, NetworkSpace):
+            _check_known(names, ["error", *OBJECTIVES])
+            return default_objectives(self.space, [name for name in names if name != "error"])
+        by_column = {objective.column: objective for objective in there or ()}
+        return tuple(by_column[column] for column in _columns(there or (), names))
+
+    def problem(self, known: Sequence[Objective], own: Sequence[Objective]) -> Problem:
+        """The problem that the options stand for."""
+        objectives = (*known, *own)
+        check_columns([objective.column for objective in objectives])
+        space = self.space if self.table is None else self.table
+        assert space is not None
+        log, free = (_columns(objectives, self.settings.get(name, [])) for name in ("log", "free"))
+        return Problem(space, objectives, log, free)
 
 
-def _compare(
-    out: Path,
-    jobs: int | None,
-    settings: Mapping[str, Any],
-    home: Path,
-    named: SearchSpace | None,
-    consent: Consent,
-) -> None:
-    problem = _problem(settings, home, named)
-    again = f"paretonas compare --resume {out}{consent.words}"
-    runs = max(1, len(settings["methods"]) * settings["seeds"])
+@dataclass(frozen=True)
+class _Column:
+    """Stands for an objective where nothing is evaluated."""
+
+    column: str
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """There is none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{self.column} of {architecture} is not known here")
+
+
+def _runs_nothing(problem: Problem, seed: int) -> Sampler:
+    """Stands for a method where none is run.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError("a report runs no method")
+
+
+def _compare(out: Path, jobs: int | None, asked: _Asked, consent: Consent) -> None:
+    settings, names = asked.settings, asked.settings["methods"]
+    check_methods(names)
+    methods = {}
+    for name in names:
+        methods[short_name(name)] = find_method(*consent.place("methods", name, out, asked.home))
+    places = [consent.place("minimize", name, out, asked.home) for name in asked.own]
+    space = asked.table or asked.space
+    assert space is not None
+    own = [one for spec, home in places for one in find_objectives(spec, space, home)]
+    problem = asked.problem(asked.known(), own)
+    words = consent.words("space", "methods", "minimize")
+    again = f"paretonas compare --resume {out}{words}"
+    runs = max(1, len(names) * settings["seeds"])
     try:
         with _Watch(runs) as watch:
-            spec = consent.space or settings.get("space", "")
-            processes = _processes(spec, problem.space, jobs, runs)
-            comparison = _compared(out, settings, problem, jobs=processes, watch=watch)
+            processes = _processes((problem, methods), jobs, runs)
+            comparison = _compared(out, asked, problem, methods, jobs=processes, watch=watch)
     except KeyboardInterrupt:
         print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
         raise
@@ -103,44 +225,35 @@ def _compare(
 
 def _compared(
     out: Path,
-    settings: Mapping[str, Any],
+    asked: _Asked,
     problem: Problem,
+    methods: Mapping[str, Maker],
     *,
     jobs: int | None,
     watch: Callable[[Record | Broken], None] | None = None,
 ) -> Comparison:
     return compare(
         problem,
-        settings["methods"],
-        budget=settings["budget"],
-        seeds=settings["seeds"],
+        methods,
+        budget=asked.settings["budget"],
+        seeds=asked.settings["seeds"],
         jobs=jobs,
         folder=out,
-        settings=settings,
+        settings=asked.settings,
         watch=watch,
     )
 
 
-def _problem(settings: Mapping[str, Any], folder: Path, space: SearchSpace | None) -> Problem:
-    """The problem that the options stand for; files are found from a folder."""
-    columns = ("minimize", "maximize", "where", "average", "choices")
-    options = [f"--{name}" for name in columns if name in settings]
-    if "table" in settings:
-        problem = Problem(_table(space, settings, folder))
-    elif space is None:
-        raise ValueError(
-            "compare needs --space S, or --table FILE with --choices and --minimize or --maximize"
-        )
-    elif options:
-        named = " and ".join(options)
-        raise ValueError(f"{named} name columns of a file; give it with --table FILE")
-    else:
-        problem = problem_of(space)
-    log, free = (_columns(problem.objectives, settings.get(name, [])) for name in ("log", "free"))
-    return replace(problem, log=log, free=free)
+def _header(path: Path, minimize: Sequence[str]) -> set[str]:
+    """The columns of a file; they are only needed where a name could be code of one's own."""
+    if not any(map(is_own, minimize)):
+        return set()
+    return {tidy(str(column)) for column in read_frame(path).columns}
 
 
-def _table(space: SearchSpace | None, settings: Mapping[str, Any], folder: Path) -> Table:
+def _table(
+    space: SearchSpace | None, settings: Mapping[str, Any], folder: Path, minimize: Sequence[str]
+) -> Table:
     decisions = None if space is None else space.choices
     choices = settings.get("choices")
     if choices is None:
@@ -150,7 +263,7 @@ def _table(space: SearchSpace | None, settings: Mapping[str, Any], folder: Path)
     table = Table.read(
         folder / settings["table"],
         choices,
-        settings.get("minimize", []),
+        minimize,
         settings.get("maximize", []),
         where=settings.get("where"),
         average=settings.get("average"),
@@ -165,20 +278,28 @@ def _table(space: SearchSpace | None, settings: Mapping[str, Any], folder: Path)
 
 def _columns(objectives: Sequence[Objective], names: Sequence[str]) -> tuple[str, ...]:
     """The columns that the user names; a maximized one by its name in the file."""
-    columns = [objective.column for objective in objectives]
-    by_name = {shown.name: shown.column for shown in shown_objectives(objectives)}
-    found = []
-    for name in map(tidy, names):
-        if name not in {*columns, *by_name}:
-            raise ValueError(f"no objective is called {name!r}{nearest(name, [*by_name])}")
-        found.append(by_name.get(name, name))
-    return tuple(found)
+    by_name, tidied = _names_of(objectives), [tidy(name) for name in names]
+    _check_known(tidied, by_name)
+    return tuple(by_name[name] for name in tidied)
 
 
-def _processes(spec: str, space: SearchSpace, jobs: int | None, runs: int) -> int | None:
-    """How many; None, this one alone, for code in a file that other processes cannot import."""
-    place = spec.partition(":")[0]
-    if (place.endswith(".py") or "/" in place) and not isinstance(space, Table):
+def _names_of(objectives: Sequence[Objective]) -> dict[str, str]:
+    """The columns of objectives, by each name that the user may give them."""
+    shown = {shown.name: shown.column for shown in shown_objectives(objectives)}
+    return {**shown, **{column: column for column in shown.values()}}
+
+
+def _check_known(names: Sequence[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no objective is called {name!r}{nearest(name, [*known])}")
+
+
+def _processes(parts: object, jobs: int | None, runs: int) -> int | None:
+    """How many; None, this one alone, where a user's own part cannot be sent to others."""
+    try:
+        pickle.dumps(parts)
+    except (pickle.PicklingError, AttributeError, TypeError):
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(jobs or cores or 1, runs)

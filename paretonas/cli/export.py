@@ -48,7 +48,7 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     path = out or run.folder / f"{point.id}{_SUFFIXES[format]}"
     if out is None and os.path.lexists(path):
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
-    space = with_networks(consent.find(folder, run.settings), "--space")
+    space = with_networks(consent.space(folder, run.settings), "--space")
     encode(space.choices, point.architecture)  # refuses a point of another space
     network = space.supernet().extract(point.architecture)
     network.load_state_dict(run.weights(point.id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,29 @@ from paretonas.cli.display import clock, console, front_table, watch
 from paretonas.cli.find import Consent
 from paretonas.constraint import Constraint
 from paretonas.devices import find_device
-from paretonas.gradient_search.costs import costs_of
+from paretonas.gradient_search.costs import Asked, column_of, costs_of, understood
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.plan import Budget
 from paretonas.gradient_search.search import search
-from paretonas.names import find_solver, find_space, with_networks
+from paretonas.names import (
+    find_objectives,
+    find_solver,
+    find_space,
+    with_networks,
+)
 from paretonas.nn import NetworkSpace
+from paretonas.objectives import CostTable, Latency, Objective
+from paretonas.objectives.default import OBJECTIVES
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run
 from paretonas.space import encode
 
 _DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
 _TEXT = "a text", lambda value: isinstance(value, str)
+_TEXTS = (
+    "a list of texts",
+    lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+)
 _COUNT = "an integer from 1", lambda value: type(value) is int and value >= 1
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "device": _TEXT,
@@ -33,11 +44,10 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "threads": _COUNT,
     "rays": _COUNT,
     "seed": ("an integer from 0 to 2147483647", lambda v: type(v) is int and 0 <= v < 2**31),
-    "constraint": (
-        "a list of texts",
-        lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
-    ),
+    "constraint": _TEXTS,
+    "minimize": _TEXTS,
 }
+Place = Callable[[str, str], tuple[str, Path]]  # of an option and a part: its name, and its folder
 
 
 def begin(out: Path | None, **given: Any) -> None:
@@ -45,22 +55,59 @@ def begin(out: Path | None, **given: Any) -> None:
     settings = {**_DEFAULTS, **given}
     if "costs" in settings:
         settings["costs"] = str(Path(settings["costs"]).resolve())
-    settings["folder"] = str(Path.cwd())  # where a space of the user's own was found
+    here = Path.cwd()
+    settings["folder"] = str(here)  # where parts of the user's own were found
     # What cannot be read is refused before a folder is made.
-    arguments = _arguments(settings, find_space(settings["space"]))
+    space = find_space(settings["space"])
+    arguments = _arguments(settings, space, lambda _, spec: (spec, here))
     folder = out or _free_folder(arguments["space"].name)
     run = Run.create(folder, settings, device=arguments["device"], seed=settings["seed"])
-    _search(run, arguments, Consent(settings["space"]))
+    _search(run, arguments, Consent(_parts(settings)))
 
 
 def go_on(folder: Path, consent: Consent) -> None:
     """Search on from the last checkpoint of a run, with the settings that it was begun with."""
     run = Run.open(folder)
-    space = with_networks(consent.find(folder, run.settings), "--space")
-    _check(folder / ABOUT, run.settings)
+    settings = run.settings
+    space = with_networks(consent.space(folder, settings), "--space")
+    _check(folder / ABOUT, settings)
+    parts = _parts(settings)
+    for option in ("solver", "minimize"):
+        consent.check(option, folder, parts[option])
     for point in run.evaluations():
         encode(space.choices, point.architecture)  # refuses those of another space
-    _search(run, _arguments(run.settings, space), consent)
+    home = Path(str(settings.get("folder", ".")))
+
+    def place(option: str, spec: str) -> tuple[str, Path]:
+        return consent.place(option, spec, folder, home)
+
+    arguments = _arguments(settings, space, place)
+    if "minimize" in settings:
+        _check_columns(run, ["error_percent", *map(column_of, arguments["objectives"])])
+    _search(run, arguments, consent)
+
+
+def _check_columns(run: Run, columns: Sequence[str]) -> None:
+    """Refuse objectives other than those that the points of a run have.
+
+    Raises:
+        ValueError: a point has others, as after a change of a user's own objective.
+    """
+    for point in run.evaluations():
+        if set(point.objectives) != set(columns):
+            raise ValueError(
+                f"{run.folder} holds points with {', '.join(point.objectives)}; the objectives "
+                f"are now {', '.join(columns)}"
+            )
+
+
+def _parts(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The parts that settings name, by option."""
+    return {
+        "space": [settings["space"]] if "space" in settings else [],
+        "solver": [settings["solver"]] if "solver" in settings else [],
+        "minimize": list(settings.get("minimize", [])),
+    }
 
 
 def _check(path: Path, settings: Mapping[str, Any]) -> None:
@@ -81,7 +128,7 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{path}: the setting {name!r} must be {kind}, got {value!r:.80}")
 
 
-def _arguments(settings: Mapping[str, Any], space: NetworkSpace) -> dict[str, Any]:
+def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -> dict[str, Any]:
     """The arguments of `search` that settings of plain values stand for."""
     arguments: dict[str, Any] = {
         "space": space,
@@ -89,19 +136,41 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace) -> dict[str, An
         "threads": settings["threads"],
         "seed": settings["seed"],
     }
+    columns: Sequence[str] = USUAL_OBJECTIVES
+    if "minimize" in settings:
+        objectives = _objectives(settings, space, place)
+        arguments["objectives"] = objectives
+        columns = ("error_percent", *map(column_of, objectives))
+    elif "costs" in settings:
+        arguments["objectives"] = costs_of(settings["costs"], space)
     if "constraint" in settings:
-        arguments["constraint"] = Constraint.parse(
-            ",".join(settings["constraint"]), USUAL_OBJECTIVES
-        )
+        arguments["constraint"] = Constraint.parse(",".join(settings["constraint"]), columns)
     if "budget" in settings:
         arguments["budget"] = Budget.parse(settings["budget"])
     if "solver" in settings:
-        arguments["solver"] = find_solver(settings["solver"])
+        arguments["solver"] = find_solver(*place("solver", settings["solver"]))
     if "rays" in settings:
         arguments["rays"] = settings["rays"]
-    if "costs" in settings:
-        arguments["objectives"] = costs_of(settings["costs"], space)
     return arguments
+
+
+def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -> list[Asked]:
+    """What is minimized beside the error; those of the package are built when the search begins."""
+    names = settings["minimize"]
+    if not names:
+        raise ValueError(f"--minimize names no objective; there are {', '.join(OBJECTIVES)}")
+
+    def find(name: str) -> tuple[Objective, ...]:
+        spec, folder = place("minimize", name)
+        return find_objectives(spec, space, folder)
+
+    found = list(understood(names, find))
+    if "costs" in settings:
+        if "latency" not in found:
+            raise ValueError("--costs is a table of latencies; add latency to --minimize")
+        table = CostTable.read(settings["costs"], space.choices)
+        found[found.index("latency")] = Latency(table)
+    return found
 
 
 def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
@@ -110,7 +179,9 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
         for step in watch(search(**arguments, run=run)):
             last = step
     except KeyboardInterrupt:
-        again = f"paretonas search --resume {run.folder}{consent.words}"
+        again = (
+            f"paretonas search --resume {run.folder}{consent.words('space', 'solver', 'minimize')}"
+        )
         print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
         raise
     except Exception:
@@ -138,7 +209,7 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     found = f"{points} in {clock(last.seconds)}; all of it is in {run.folder}"
     out.print(found, soft_wrap=True)
     pick = "most-accurate" if doubt else "knee"
-    take = f"paretonas export {run.folder}{consent.words} --pick {pick}"
+    take = f"paretonas export {run.folder}{consent.words('space')} --pick {pick}"
     out.print(f"look at {page}, or take one: {take}", soft_wrap=True)
 
 

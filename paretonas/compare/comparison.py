@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from html import escape
 from numbers import Integral
 from pathlib import Path
@@ -21,14 +21,12 @@ from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.front import Front
-from paretonas.names import problem_of
+from paretonas.names import OwnMethod, find_methods, problem_of
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
 from paretonas.samplers.base import Maker
-from paretonas.samplers.methods import make
-from paretonas.samplers.methods import methods as known_methods
-from paretonas.space import SearchSpace, nearest, size
+from paretonas.space import SearchSpace, size
 from paretonas.table import Table
 
 if TYPE_CHECKING:
@@ -70,7 +68,8 @@ def compare(
             for its error. Scores are against the true front of a table that is complete; otherwise
             against the best front of all runs together.
         methods: names of `paretonas.samplers.methods`, also as one text, "surgery,random"; or what
-            makes a sampler from a problem and a seed, by name. Tests compare each with the first.
+            makes a sampler from a problem and a seed, by name. One of your own is
+            "my_file:Aging", whose name is then ``Aging``. Tests compare each with the first.
         budget: evaluations of each run.
         seeds: how many runs of each method, with seeds 0, 1, 2...
         jobs: how many processes, each of one thread; None runs all in this one. In a script of
@@ -97,6 +96,10 @@ def compare(
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, problem)
+    if jobs != 0:
+        for maker in makers.values():
+            if isinstance(maker, OwnMethod):
+                maker.check(problem)
     job = Job(problem, makers, budget, folder)
     room: AbstractContextManager[None] = nullcontext()
     if folder is not None:
@@ -306,20 +309,12 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
                 "methods must be names such as 'surgery', or makers by name, as in "
                 f"{{'mine': lambda problem, seed: Mine(problem, seed=seed)}}, got {what}"
             )
-    if not names:
-        raise ValueError(f"there is no method to compare{nearest('', known_methods)}")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"method {name!r} is named {names.count(name)} times; once is enough")
-    if isinstance(methods, Mapping):
+    if isinstance(methods, Mapping) and names:
         for name in names:
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"the name of a method becomes that of a file, got {name!r}")
         return dict(methods)
-    for name in names:
-        if name not in known_methods:
-            raise ValueError(f"no method is called {name!r}{nearest(name, known_methods)}")
-    return {name: partial(make, name) for name in names}
+    return find_methods(names)
 
 
 def _check(problem: Problem, budget: int, seeds: int) -> None:

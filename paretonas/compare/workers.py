@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from paretonas._own_code import OwnFile, imported_files, load_all
 from paretonas._threads import threads
 from paretonas.compare.folder import Record, RunJournal
 from paretonas.front import Front
@@ -145,7 +147,7 @@ def run_all(
             min(jobs, len(waiting)),
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(job,),
+            initargs=(imported_files(), pickle.dumps(job)),
         )
         try:
             futures = {pool.submit(_work, *pair, begun): pair for pair, begun in waiting.items()}
@@ -175,12 +177,13 @@ def _as_they_end(
 _job: Job | None = None  # of this worker, received once instead of with every run
 
 
-def _begin(job: Job) -> None:
+def _begin(files: Sequence[OwnFile], job: bytes) -> None:
     global _job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began them all ends them
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _job = job
+    load_all(files)  # before what is of their classes is unpickled
+    _job = pickle.loads(job)  # of the process that began this one
 
 
 def _end_with_the_parent() -> None:

@@ -107,37 +107,28 @@ def states(figure: Any, row: int, record: Recorder, times: Times) -> None:
 def layer_cosines(figure: Any, row: int, record: Recorder, times: Times) -> None:
     """Draw layers over time, colored by the mean cosine of the pairs."""
     cosines = times.mean(record.cosines[:, 1:])  # (times, layers, pairs)
-    figure.add_heatmap(
-        x=times.steps,
-        y=_layer_names(figure, row, record),
+    _layers_over_time(
+        figure,
+        row,
+        record,
+        times,
+        "cosine",
         z=cosines.mean(-1).T,
         customdata=cosines.min(-1).T,
         zmin=-1,
         zmax=1,
         colorscale=_DIVERGING,
-        colorbar=_colorbar(figure, row, "cosine"),
         hovertemplate="%{y}, step %{x:.0f}<br>mean over pairs %{z:.2f}"
         "<br>worst pair %{customdata:.2f}<extra></extra>",
-        row=row,
-        col=1,
     )
 
 
 def layer_conflicts(figure: Any, row: int, record: Recorder, times: Times) -> None:
     """Draw layers over time, colored by the share of pairs in conflict."""
     share = (record.cosines[:, 1:] < -record.tolerance).mean(-1)
-    figure.add_heatmap(
-        x=times.steps,
-        y=_layer_names(figure, row, record),
-        z=times.mean(share).T,
-        zmin=0,
-        zmax=1,
-        colorscale=_CONFLICT,
-        colorbar=_colorbar(figure, row, "share"),
-        hovertemplate="%{y}, step %{x:.0f}<br>%{z:.0%} of the pairs in conflict<extra></extra>",
-        row=row,
-        col=1,
-    )
+    told = "%{y}, step %{x:.0f}<br>%{z:.0%} of the pairs in conflict<extra></extra>"
+    cells = {"z": times.mean(share).T, "zmin": 0, "zmax": 1, "colorscale": _CONFLICT}
+    _layers_over_time(figure, row, record, times, "share", **cells, hovertemplate=told)
 
 
 def shares_of_length(figure: Any, row: int, record: Recorder, times: Times) -> None:
@@ -149,16 +140,16 @@ def shares_of_length(figure: Any, row: int, record: Recorder, times: Times) -> N
             _area(figure, row, times, shares[:, k], name, COLORS[k])
         figure.update_yaxes(title="share of length", row=row, col=1)
         return
-    figure.add_heatmap(
+    _heatmap(
+        figure,
+        row,
+        "share",
         x=times.steps,
         y=list(names),
         z=shares.T,
         zmin=0,
         colorscale="Cividis",
-        colorbar=_colorbar(figure, row, "share"),
         hovertemplate="%{y}, step %{x:.0f}<br>share %{z:.3f}<extra></extra>",
-        row=row,
-        col=1,
     )
     figure.update_yaxes(autorange="reversed", type="category", row=row, col=1)
 
@@ -170,7 +161,10 @@ def matrix(figure: Any, row: int, record: Recorder, times: Times) -> None:
     table = np.full((len(names), len(names)), np.nan)
     one, other = np.triu_indices(len(names), 1)
     table[one, other] = table[other, one] = share
-    figure.add_heatmap(
+    _heatmap(
+        figure,
+        row,
+        "share",
         x=names,
         y=names,
         z=table,
@@ -179,10 +173,7 @@ def matrix(figure: Any, row: int, record: Recorder, times: Times) -> None:
         xgap=1,
         ygap=1,
         colorscale=_CONFLICT,
-        colorbar=_colorbar(figure, row, "share"),
         hovertemplate="%{y} / %{x}<br>in conflict in %{z:.0%} of the steps<extra></extra>",
-        row=row,
-        col=1,
     )
     small = {"size": 13 if len(names) <= 20 else 10}
     figure.update_xaxes(
@@ -221,21 +212,24 @@ def _area(figure: Any, row: int, times: Times, share: np.ndarray, name: str, col
     figure.update_yaxes(range=[0, 1], tickformat=".0%", row=row, col=1)
 
 
-def _layer_names(figure: Any, row: int, record: Recorder) -> list[str]:
-    assert record.layers is not None
-    names = list(record.layers.names)
-    every = 1 if len(names) <= 25 else None  # None lets plotly thin the labels out
-    # The first layer on top, as in a listing of the network.
-    figure.update_yaxes(autorange="reversed", type="category", dtick=every, row=row, col=1)
-    return names
-
-
-def _colorbar(figure: Any, row: int, title: str) -> dict[str, Any]:
+def _heatmap(figure: Any, row: int, title: str, **cells: Any) -> None:
     low, high = figure.layout[nth("yaxis", row)].domain
-    return {
+    bar = {
         "title": {"text": title, "side": "right"},
         "thickness": 14,
         "nticks": 4,
         "y": (low + high) / 2,
         "len": high - low,
     }
+    figure.add_heatmap(**cells, colorbar=bar, row=row, col=1)
+
+
+def _layers_over_time(
+    figure: Any, row: int, record: Recorder, times: Times, title: str, **cells: Any
+) -> None:
+    assert record.layers is not None
+    names = list(record.layers.names)
+    every = 1 if len(names) <= 25 else None  # None lets plotly thin the labels out
+    # The first layer on top, as in a listing of the network.
+    figure.update_yaxes(autorange="reversed", type="category", dtick=every, row=row, col=1)
+    _heatmap(figure, row, title, x=times.steps, y=names, **cells)

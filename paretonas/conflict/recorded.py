@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
 from paretonas.conflict.recorder import Recorder
 from paretonas.gradients.rows import Jacobian
 from paretonas.solvers import Direction, Solver
+from paretonas.solvers.base import Out, Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +40,7 @@ class Recorded:
     recorder: Recorder
 
     def __call__(
-        self,
-        jacobian: Jacobian,
-        values: Float[Tensor, "*r m"] | None = None,
-        state: object = None,
-        *,
-        out: Float[Tensor, "*r n"] | None = None,
+        self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
         """Solve, and take notes; see ``Solver``."""
         memory = {} if out is None else {"out": out}

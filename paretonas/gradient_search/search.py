@@ -68,7 +68,7 @@ Phases = Generator[Step | Batch, Sequence[Outcome] | None, None]
 def search(
     space: NetworkSpace | str,
     *,
-    objectives: Sequence[DifferentiableObjective] | str | os.PathLike[str] | None = None,
+    objectives: Sequence[DifferentiableObjective | str] | str | os.PathLike[str] | None = None,
     solver: Solver | str | None = None,
     constraint: Constraint | str | None = None,
     budget: Budget | Plan | str | None = None,
@@ -95,10 +95,12 @@ def search(
         space: the network with its choices, the data and the recipe; or its name, such as "toy" or
             "my_file:space".
         objectives: what is minimized beside the error; by default latency (tabulated on the device,
-            then measured) and memory. Or the file of a cost table, for these two.
+            then measured) and memory. Each as such, or by its name: "latency", "memory",
+            "parameters", or one of your own, "my_file:joules". Or the file of a cost table, for
+            latency and memory.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
-            Or its name.
+            Or its name, such as "MGDA" or "my_file:Mine".
         constraint: limits that points on the front must meet, such as "latency<=2ms".
         budget: weight steps or seconds, such as "600steps" or "90s", or a whole plan.
         seed: with the same objectives, threads and budget in steps, a CPU run repeats bit for bit.
@@ -125,7 +127,10 @@ def search(
     if run is not None and not isinstance(run, Run):
         raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
     space = space_of(space)
-    costs = None if objectives is None else costs_of(objectives, space)
+    place = find_device(device)
+    costs = (
+        None if objectives is None else costs_of(objectives, space, device=place, threads=threads)
+    )
     columns: Sequence[str] = USUAL_OBJECTIVES
     if costs is not None:
         columns = ("error_percent", *(cost.column for cost in costs))
@@ -136,7 +141,7 @@ def search(
         constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
         budget=Budget() if budget is None else budget_of(budget),
         seed=seed,
-        device=find_device(device),
+        device=place,
         threads=threads,
         rays=rays,
         run=run,

@@ -1,19 +1,63 @@
-"""The objectives of a space of networks, where no others are given."""
+"""The objectives of a space of networks, by name, and those where no others are given."""
 
 from __future__ import annotations
 
-from ..nn import NetworkSpace
-from .base import Objective
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..nn import NetworkSpace, Supernet
+from .base import DifferentiableObjective, Objective
 from .error import TrainedError
 from .latency import Latency
 from .memory import Memory
+from .parameters import Parameters
+
+Build = Callable[[Supernet, Tensor, str | torch.device, int], DifferentiableObjective]
 
 
-def default_objectives(space: NetworkSpace) -> tuple[Objective, ...]:
-    """The validation error after training by the space's recipe, latency by table, and memory.
+@dataclass(frozen=True)
+class Known:
+    """An objective of the package, which is built for a supernet when a search begins.
+
+    Attributes:
+        column: what tables call it.
+        build: from the supernet, an example, the device and its threads.
+    """
+
+    column: str
+    build: Build
+
+
+OBJECTIVES: Mapping[str, Known] = {
+    "latency": Known(
+        "latency_ms",
+        lambda supernet, example, device, threads: Latency.profile(
+            supernet, example, device=device, threads=threads
+        ),
+    ),
+    "memory": Known("memory_kib", lambda supernet, example, *_: Memory.of(supernet, example)),
+    "parameters": Known(
+        "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
+    ),
+}
+"""Those that a space of networks has beside its error, by name."""
+
+
+def default_objectives(
+    space: NetworkSpace, names: Sequence[str] = ("latency", "memory")
+) -> tuple[Objective, ...]:
+    """The validation error after training by the space's recipe, and others by their names.
 
     The table of latencies is measured here, once, so that all methods see the same one. It is found
     again when a comparison goes on.
+
+    Args:
+        space: what they are objectives of.
+        names: of `OBJECTIVES`; by default latency by table, and memory.
     """
     supernet, example = space.supernet(), space.data().example
-    return TrainedError(space), Latency.profile(supernet, example), Memory.of(supernet, example)
+    others = (OBJECTIVES[name].build(supernet, example, "cpu", 1) for name in names)
+    return TrainedError(space), *others

@@ -14,12 +14,12 @@ from ..finalists import Finalist
 from ..nn import Supernet
 from ..point import Cell
 from .base import DifferentiableObjective
-from .cost_table import CostTable
 from .profile import Progress, profile
+from .table_objective import TableObjective
 
 
 @dataclass(frozen=True)
-class Latency(DifferentiableObjective):
+class Latency(TableObjective):
     """Milliseconds by a table of the network's parts, measured in place and calibrated.
 
     `exact` is the table's number too: a search looks at thousands of architectures, and times
@@ -29,7 +29,6 @@ class Latency(DifferentiableObjective):
         table: the milliseconds of each part.
     """
 
-    table: CostTable
     name: str = "latency"
     unit: str = "ms"
 
@@ -50,14 +49,6 @@ class Latency(DifferentiableObjective):
                 supernet, example, device=device, threads=threads, cache=cache, progress=progress
             )
         )
-
-    def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
-        """The expected milliseconds under each distribution."""
-        return self.table.total(probabilities)
-
-    def exact(self, architecture: Mapping[str, str]) -> float:
-        """The milliseconds of one architecture."""
-        return self.table.total_at(architecture)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from paretonas.gradients.kind import check_kind
 from paretonas.gradients.rows import Jacobian
 from paretonas.solvers._random import coins
-from paretonas.solvers.base import Direction
+from paretonas.solvers.base import Direction, Out, Values
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import GradientProblem
 
@@ -33,12 +33,7 @@ class GradDropOn:
     generator: torch.Generator | None
 
     def __call__(
-        self,
-        jacobian: Jacobian,
-        values: Tensor | None = None,
-        state: object = None,
-        *,
-        out: Tensor | None = None,
+        self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
         """Draw a sign per feature, and mask; see ``Solver``. The state is handed through."""
         problem = GradientProblem(jacobian, values)

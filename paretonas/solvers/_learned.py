@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from paretonas.gradients.kind import check_kind
 from paretonas.solvers._aim import refuse
-from paretonas.solvers.base import Answer
+from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem
 
 BETAS = (0.9, 0.999)
@@ -171,18 +171,35 @@ def positive(name: str, number: float) -> None:
         raise ValueError(f"{name} must be positive and finite, got {number}")
 
 
-def balanced(
-    name: str, problem: GradientProblem, state: object, *, lr: float, base: float, sign: float
-) -> Answer:
-    """Weigh each loss by base * exp(sign * s), and learn s so that weight * loss nears base.
+@dataclass(frozen=True, eq=False)
+class LossBalancing(WeightingSolver):
+    """Weigh each loss by level * exp(sign * s), and learn s so that weight * loss nears level.
 
-    Raises:
-        ValueError: a value is negative, for the solver of this name.
+    Attributes:
+        lr: of the learned numbers' own Adam.
     """
-    values = problem.values
-    refuse(problem, values < 0, f"{name} needs values of at least 0")
-    known = recalled(state, LEARNED, (problem.r, problem.m))
-    learned = Learned.start(problem, 0.0) if known is None else Learned.of(known)
-    weights = base * np.exp(sign * learned.value)
-    after = learned.stepped(sign * (weights * values - base), lr=lr, within=FARTHEST)
-    return Answer(weights, state=after.plain())
+
+    needs_gradients: ClassVar[bool] = False
+    level: ClassVar[float]
+    sign: ClassVar[float]
+
+    lr: float = 0.025
+
+    def __post_init__(self) -> None:
+        """Refuse a learning rate that is none."""
+        positive("lr", self.lr)
+
+    def weigh(self, problem: GradientProblem, state: object) -> Answer:
+        """Weigh by the numbers so far, then learn from the values.
+
+        Raises:
+            ValueError: a value is negative.
+        """
+        values = problem.values
+        refuse(problem, values < 0, f"{type(self).__name__} needs values of at least 0")
+        known = recalled(state, LEARNED, (problem.r, problem.m))
+        learned = Learned.start(problem, 0.0) if known is None else Learned.of(known)
+        weights = self.level * np.exp(self.sign * learned.value)
+        gradient = self.sign * (weights * values - self.level)
+        after = learned.stepped(gradient, lr=self.lr, within=FARTHEST)
+        return Answer(weights, state=after.plain())

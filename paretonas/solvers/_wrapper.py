@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import GradientProblem, Sum
+from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 
 class Wrapper(WeightingSolver):
@@ -27,16 +27,11 @@ class Wrapper(WeightingSolver):
         """Return that of the inner solver."""
         return self.inner.total_weight(m)
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return that of the inner solver."""
         return self.inner.longest(problem)
 
-    def rescale(
-        self,
-        problem: GradientProblem | Sum,
-        weights: Float[np.ndarray, "r m"],
-        limit: Float[np.ndarray, " r"],
-    ) -> Float[np.ndarray, " r"]:
+    def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
         """Let the inner solver fit them."""
         return self.inner.rescale(problem, weights, limit)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import GradientProblem, check_preference
+from paretonas.solvers.problem import GradientProblem, PerRay, check_preference
 
 Array = np.ndarray
 Scale = Literal["min", "median", "rmse"]
@@ -63,7 +63,7 @@ class AlignedMTL(WeightingSolver):
         """Return sqrt(m) if no gradient is made longer; else there is no such sum."""
         return math.sqrt(m) if self.scale == "min" else math.inf
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the root of the sum of squares, which no singular value exceeds, by preference."""
         wanted, norms = problem.spread(self.preference), problem.gram.norms
         longest: Array = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(norms, axis=-1)

@@ -23,10 +23,14 @@ from torch import Tensor
 from paretonas.gradients.gram import FEW, Gram, dot
 from paretonas.gradients.rows import Jacobian, like, weighted_sum, weights_like
 from paretonas.solvers.certificate import RESOLUTION, Certificate, lengths
-from paretonas.solvers.problem import GradientProblem, Sum
+from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 __all__ = ["Answer", "Direction", "Solver", "Weighting", "WeightingSolver"]
 
+Values = Float[Tensor, "*r m"] | None
+"""The objectives themselves, where a solver is told."""
+Out = Float[Tensor, "*r n"] | None
+"""Memory for the vector."""
 Looks = tuple[list[float], list[float]]
 CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
 CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
@@ -137,12 +141,7 @@ class WeightingSolver(ABC):
         return f"{type(self).__name__}({', '.join(_settings(self))})"
 
     def __call__(
-        self,
-        jacobian: Jacobian,
-        values: Float[Tensor, "*r m"] | None = None,
-        state: object = None,
-        *,
-        out: Float[Tensor, "*r n"] | None = None,
+        self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
         """Resolve the conflict; see ``Solver``.
 
@@ -229,17 +228,12 @@ class WeightingSolver(ABC):
         """
         return math.inf
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Length that no direction of this method exceeds on gradients of these lengths."""
         total = self.total_weight(problem.m)
         return total * problem.gram.norms.max(-1) if total < math.inf else np.full(problem.r, total)
 
-    def rescale(
-        self,
-        problem: GradientProblem | Sum,
-        weights: Float[np.ndarray, "r m"],
-        limit: Float[np.ndarray, " r"],
-    ) -> Float[np.ndarray, " r"]:
+    def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
         """Factor that fits weights found on other gradients to these, for wrappers that keep some.
 
         Without it, weights found on short gradients make an endless direction of long ones.

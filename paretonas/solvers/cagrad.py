@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.simplex_qp import raise_floor, raised_residual
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers.problem import GradientProblem, PerRay
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +53,7 @@ class CAGrad(WeightingSolver):
         if not 0.0 <= self.c < math.inf:
             raise ValueError(f"c must be non-negative and finite, got {self.c}")
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return 1 + c lengths of the mean gradient."""
         equal = problem.spread(None)
         return (1.0 + self.c) * problem.length(equal)

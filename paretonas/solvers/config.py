@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from paretonas.gradients.gram import dot, plain
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.kernels.least_norm import least_norm, one_least_norm
-from paretonas.solvers.problem import GradientProblem, check_preference
+from paretonas.solvers.problem import GradientProblem, PerRay, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +50,9 @@ class ConFIG(WeightingSolver):
         """Check the preference."""
         check_preference(self.preference)
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the sum of the lengths, of which the projections on the direction are parts."""
-        longest: np.ndarray = problem.gram.norms.sum(-1)
-        return longest
+        return np.asarray(problem.gram.norms.sum(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Solve on unit gradients, and put the lengths back."""

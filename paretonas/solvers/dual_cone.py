@@ -18,7 +18,7 @@ from paretonas.solvers.kernels.nnqp import (
     nonnegative_qp,
     one_nonnegative_qp,
 )
-from paretonas.solvers.problem import GradientProblem, check_preference
+from paretonas.solvers.problem import GradientProblem, PerRay, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +41,9 @@ class UPGrad(WeightingSolver):
 
     non_conflicting: ClassVar[bool] = True
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the mean length: no projection is longer than its gradient."""
-        longest: np.ndarray = problem.gram.norms.mean(-1)
-        return longest
+        return np.asarray(problem.gram.norms.mean(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Project all rows in one call; lengths come back afterwards."""
@@ -97,11 +96,10 @@ class DualProj(WeightingSolver):
         """Refuse a preference that is none."""
         check_preference(self.preference)
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the weighted mean of the lengths: a projection is no longer."""
         wanted = problem.spread(self.preference)
-        longest: np.ndarray = (wanted * problem.gram.norms).sum(-1)
-        return longest
+        return np.asarray((wanted * problem.gram.norms).sum(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Project the weighted sum."""

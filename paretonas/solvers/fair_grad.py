@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.newton import balance, balance_residual
-from paretonas.solvers.problem import GradientProblem, Sum
+from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ class FairGrad(WeightingSolver):
                 f"got {self.alpha}"
             )
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the solution's length; up to alpha = 1 a bound that needs no solution.
 
         |d|^2 = sum_i x_i g_i . d = sum_i (g_i . d)^(1 - alpha), and g_i . d <= |g_i| |d|.
@@ -76,15 +75,9 @@ class FairGrad(WeightingSolver):
             return problem.length(self.weigh(problem, None).weights)
         lit = problem.gram.norms > 0
         powers = np.where(lit, problem.gram.norms, 1.0) ** (1.0 - self.alpha)
-        longest: np.ndarray = (lit * powers).sum(-1) ** (1.0 / (1.0 + self.alpha))
-        return longest
+        return np.asarray((lit * powers).sum(-1) ** (1.0 / (1.0 + self.alpha)))
 
-    def rescale(
-        self,
-        problem: GradientProblem | Sum,
-        weights: Float[np.ndarray, "r m"],
-        limit: Float[np.ndarray, " r"],
-    ) -> Float[np.ndarray, " r"]:
+    def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
         """Give weights x in fixed proportions the length that the equation asks for.
 
         It is where 1/2 |sum_i x_i g_i|^2 - sum_i integral of x_i^(-1/alpha), whose minimum the

@@ -15,7 +15,7 @@ from paretonas.gradients.kind import check_kind
 from paretonas.gradients.rows import Jacobian, Rows, like
 from paretonas.solvers._grad_drop_on import GradDropOn, check_leak_fits, checked_features
 from paretonas.solvers._random import check_generator, coins
-from paretonas.solvers.base import Direction
+from paretonas.solvers.base import Direction, Out, Values
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import GradientProblem
 
@@ -75,12 +75,7 @@ class GradDrop:
             )
 
     def __call__(
-        self,
-        jacobian: Jacobian,
-        values: Tensor | None = None,
-        state: object = None,
-        *,
-        out: Tensor | None = None,
+        self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
         """Draw the signs and sum; see ``Solver``. The state is handed through."""
         problem = GradientProblem(jacobian, values)

@@ -14,7 +14,7 @@ from paretonas.gradients.kind import check_kind
 from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers.problem import GradientProblem, PerRay
 
 Array = np.ndarray
 CEILING = 1.0 - 1e-6  # highest cosine that is aimed at: a cosine of 1 takes an infinite correction
@@ -70,10 +70,9 @@ class GradVac(WeightingSolver):
         if not 0.0 < self.beta <= 1.0:
             raise ValueError(f"beta must be in (0, 1], got {self.beta}")
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the sum of the lengths, which is beyond reach where no target is above 0."""
-        longest: np.ndarray = problem.gram.norms.sum(-1)
-        return longest
+        return np.asarray(problem.gram.norms.sum(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Correct in the space of weights: only angles between rows are needed."""

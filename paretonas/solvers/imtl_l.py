@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from paretonas.solvers._learned import balanced, positive
-from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers._learned import LossBalancing
 
 
 @dataclass(frozen=True, eq=False)
-class IMTLL(WeightingSolver):
+class IMTLL(LossBalancing):
     """Multiply each loss by a learned factor, so that all scaled losses tend to 1.
 
     Minimizes sum_i exp(s_i) L_i - s_i over the gradients' parameters and s together. Weights are
@@ -38,13 +36,5 @@ class IMTLL(WeightingSolver):
     tensor([1., 1.])
     """
 
-    needs_gradients: ClassVar[bool] = False
-    lr: float = 0.025
-
-    def __post_init__(self) -> None:
-        """Refuse a learning rate that is none."""
-        positive("lr", self.lr)
-
-    def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Weigh by the factors so far, then learn from the values."""
-        return balanced("IMTLL", problem, state, lr=self.lr, base=1.0, sign=1.0)
+    level: ClassVar[float] = 1.0
+    sign: ClassVar[float] = 1.0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers.problem import GradientProblem, PerRay
 
 SHORTEST = 1e-300  # length whose inverse is still far from overflow
 
@@ -29,7 +28,7 @@ class InverseMagnitude(WeightingSolver):
     tensor([1., 1.])
     """
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return m: the terms are unit vectors."""
         return np.full(problem.r, float(problem.m))
 

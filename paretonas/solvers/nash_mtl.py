@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.newton import Balance, balance, balance_residual
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers.problem import GradientProblem, PerRay
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +56,7 @@ class NashMTL(WeightingSolver):
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"max_norm must be positive or None, got {self.max_norm}")
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return max_norm, or the sqrt(m) that it would clip; the gradients do not matter."""
         own = math.sqrt(problem.m)
         return np.full(problem.r, own if self.max_norm is None else min(own, self.max_norm))

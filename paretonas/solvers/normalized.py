@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from paretonas.solvers._aim import refuse
 from paretonas.solvers._wrapper import Wrapper, check_inner, referred_back
 from paretonas.solvers.base import Answer, WeightingSolver, shortened
-from paretonas.solvers.problem import GradientProblem, Sum
+from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 SHORTEST = 1e-300  # length whose inverse is still far from overflow
 
@@ -73,16 +72,11 @@ class Normalized(Wrapper):
         """Return infinity: a gradient may be short, or a value small."""
         return math.inf
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return that of the inner solver on the divided rows."""
         return self.inner.longest(problem.scaled(self._factors(problem)))
 
-    def rescale(
-        self,
-        problem: GradientProblem | Sum,
-        weights: Float[np.ndarray, "r m"],
-        limit: Float[np.ndarray, " r"],
-    ) -> Float[np.ndarray, " r"]:
+    def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
         """Let the inner solver fit them to the divided rows; shorten where these are unknown."""
         if isinstance(problem, Sum):
             return shortened(problem.length(weights), limit)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from paretonas.gradients.gram import Gram, plain
 from paretonas.solvers._random import check_generator
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers.problem import GradientProblem, PerRay
 
 Array = np.ndarray
 ALL_ORDERS = 5  # objectives up to which every order is averaged: 5 x 24 chains of 4 projections
@@ -74,10 +74,9 @@ class PCGrad(WeightingSolver):
         """Refuse a generator that is none."""
         check_generator(self.generator)
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the sum of the lengths: no projection makes a gradient longer."""
-        longest: np.ndarray = problem.gram.norms.sum(-1)
-        return longest
+        return np.asarray(problem.gram.norms.sum(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Project in the space of weights, and sum."""

@@ -14,7 +14,7 @@ from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.lp import Program, Solution, lp_residual, maximize
 from paretonas.solvers.kernels.min_norm import min_norm_residual
-from paretonas.solvers.problem import GradientProblem, check_preference
+from paretonas.solvers.problem import GradientProblem, PerRay, check_preference
 
 LIT = 1e-150  # length of a gradient, relative to the longest, below which it counts as 0
 
@@ -75,10 +75,9 @@ class PMGDA(WeightingSolver):
         if not 0 < self.sigma <= 1:
             raise ValueError(f"sigma must be in (0, 1], got {self.sigma}")
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the mean length: a correction is no longer, nor is a shortest vector."""
-        longest: np.ndarray = problem.gram.norms.mean(-1)
-        return longest
+        return np.asarray(problem.gram.norms.mean(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Descend where the ray is met, correct where it is not."""

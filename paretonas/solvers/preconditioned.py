@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from paretonas.gradients.kind import check_kind
 from paretonas.solvers._wrapper import Wrapper, check_inner
 from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import GradientProblem, Sum
+from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,16 +82,11 @@ class Preconditioned(Wrapper):
         """Say whether the next call of the inner solver looks at gradients."""
         return self.inner.due(state)
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return that of the inner solver, in the metric."""
         return self.inner.longest(problem.with_metric(self._metric(problem.n)))
 
-    def rescale(
-        self,
-        problem: GradientProblem | Sum,
-        weights: Float[np.ndarray, "r m"],
-        limit: Float[np.ndarray, " r"],
-    ) -> Float[np.ndarray, " r"]:
+    def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
         """Let the inner solver fit them in the metric."""
         if self.inner.needs_gradients:
             problem = problem.with_metric(self._metric(problem.n))

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.dual_cone import project
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers.problem import GradientProblem, PerRay
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ class PriorityProjection(WeightingSolver):
 
     non_conflicting: ClassVar[bool] = True
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return the length of the first gradient, which is projected."""
         return problem.gram.norms[:, 0]
 

@@ -17,6 +17,11 @@ from paretonas.solvers.kernels.min_norm import min_norm
 
 __all__ = ["GradientProblem"]
 
+Weights = Float[np.ndarray, "r m"]
+"""A number for each objective of each ray."""
+PerRay = Float[np.ndarray, " r"]
+"""A number for each ray."""
+
 LIFT = 1e-12  # share of a dimension of its own that a row gets where its angles are impossible
 
 
@@ -126,7 +131,7 @@ class GradientProblem:
         """Parameters."""
         return self.rows.n if self._unscaled is None else self._unscaled[0].n
 
-    def length(self, weights: Float[np.ndarray, "r m"]) -> Float[np.ndarray, " r"]:
+    def length(self, weights: Weights) -> PerRay:
         """Length of the weighted sum of the rows."""
         terms = weights * self.gram.norms
         total = np.maximum(np.abs(terms).sum(-1), 1e-300)  # so that no square overflows
@@ -279,7 +284,7 @@ class Sum:
         self._vector = vector
         self.n = vector.shape[-1]
 
-    def length(self, weights: Float[np.ndarray, "r m"]) -> Float[np.ndarray, " r"]:
+    def length(self, weights: Weights) -> PerRay:
         """Length of the sum, which was made by these weights."""
         sizes: Tensor = torch.linalg.vector_norm(self._vector, dim=-1, dtype=torch.float64)
         lengths: np.ndarray = sizes.numpy(force=True)

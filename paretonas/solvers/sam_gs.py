@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paretonas.gradients.rows import Jacobian, Rows, weights_like
 from paretonas.solvers._learned import array, check_count, check_numbers
-from paretonas.solvers.base import Direction
+from paretonas.solvers.base import Direction, Out, Values
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import GradientProblem
 
@@ -111,12 +111,7 @@ class SAMGS:
                 raise ValueError(f"{name} must be positive and finite, or None, got {size}")
 
     def __call__(
-        self,
-        jacobian: Jacobian,
-        values: Tensor | None = None,
-        state: object = None,
-        *,
-        out: Tensor | None = None,
+        self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
         """Take the branch of each ray; see ``Solver``.
 
@@ -135,8 +130,8 @@ class SAMGS:
 
         # Sum the rows in units of their lengths, or for the momentum in those of the greatest.
         units = np.where(equalize[:, None] & (norms > 0), norms, top)
-        add_up = _summed_few if rows.few else _summed
-        summed, momenta = add_up(rows, units, equalize, momenta, self.beta1, out)
+        terms = (rows, units, equalize, momenta, self.beta1)
+        summed, momenta = _summed_few(*terms) if rows.few else _summed(*terms, out)
         speed = top[:, 0] / np.sqrt(imbalance / (1 - self.beta2**steps)) / (1 - self.beta1**steps)
         factors = np.where(equalize, norms.mean(-1), speed)
         factors *= m if self.task_scale is None else self.task_scale
@@ -222,7 +217,6 @@ def _summed_few(
     equalize: Bool[np.ndarray, " r"],
     momenta: Float[Tensor, "r m n"],
     beta: float,
-    out: Tensor | None,
 ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r m n"]]:
     """Do the same on the host, where few numbers take less time."""
     before = momenta.cpu().numpy()

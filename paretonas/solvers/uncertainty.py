@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from paretonas.solvers._learned import balanced, positive
-from paretonas.solvers.base import Answer, WeightingSolver
-from paretonas.solvers.problem import GradientProblem
+from paretonas.solvers._learned import LossBalancing
 
 
 @dataclass(frozen=True, eq=False)
-class UncertaintyWeighting(WeightingSolver):
+class UncertaintyWeighting(LossBalancing):
     """Weigh each loss by the inverse of its noise, learned on the way.
 
     Minimizes sum_i exp(-s_i) L_i / 2 + s_i / 2 over the gradients' parameters and the log variances
@@ -39,13 +37,5 @@ class UncertaintyWeighting(WeightingSolver):
     tensor([0.5000, 0.5000])
     """
 
-    needs_gradients: ClassVar[bool] = False
-    lr: float = 0.025
-
-    def __post_init__(self) -> None:
-        """Refuse a learning rate that is none."""
-        positive("lr", self.lr)
-
-    def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Weigh by the variances so far, then learn from the values."""
-        return balanced("UncertaintyWeighting", problem, state, lr=self.lr, base=0.5, sign=-1.0)
+    level: ClassVar[float] = 0.5
+    sign: ClassVar[float] = -1.0

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from paretonas.gradients.rows import Jacobian
 from paretonas.solvers._wrapper import referred_back
-from paretonas.solvers.base import Answer, Direction, Solver, WeightingSolver
-from paretonas.solvers.problem import GradientProblem, Sum, check_preference
+from paretonas.solvers.base import Answer, Direction, Out, Solver, Values, WeightingSolver
+from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights, check_preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +59,7 @@ class Weighted(WeightingSolver):
         return getattr(self.inner, "needs_gradients", True)
 
     def __call__(
-        self,
-        jacobian: Jacobian,
-        values: Float[Tensor, "*r m"] | None = None,
-        state: object = None,
-        *,
-        out: Float[Tensor, "*r n"] | None = None,
+        self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
         """Scale, solve, and refer the weights back; see ``WeightingSolver``."""
         if self.weighs_rows:
@@ -96,16 +91,11 @@ class Weighted(WeightingSolver):
         """Return that of the inner solver: no entry of the preference is above 1."""
         return self.inner.total_weight(m) if isinstance(self.inner, WeightingSolver) else math.inf
 
-    def longest(self, problem: GradientProblem) -> Float[np.ndarray, " r"]:
+    def longest(self, problem: GradientProblem) -> PerRay:
         """Return that of the inner solver on the scaled rows."""
         return self._weighing().longest(self._seen(problem))
 
-    def rescale(
-        self,
-        problem: GradientProblem | Sum,
-        weights: Float[np.ndarray, "r m"],
-        limit: Float[np.ndarray, " r"],
-    ) -> Float[np.ndarray, " r"]:
+    def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
         """Let the inner solver fit them to the scaled rows."""
         preference = self.preference.detach().to("cpu", torch.float64).numpy()
         spread = np.broadcast_to(preference, weights.shape)

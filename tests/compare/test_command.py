@@ -170,15 +170,15 @@ def test_the_same_command_goes_on_and_another_is_refused(folder, capsys):
 
 
 def test_a_failed_run_is_told_and_the_code_is_1(here, csv, tmp_path, capsys, monkeypatch):
-    import paretonas.compare.comparison as comparison
+    from paretonas import names
 
     def fragile(name, problem, seed):
         if name == "nsga2" and seed:
             raise OSError("no luck")
         return make(name, problem, seed)
 
-    make = comparison.make
-    monkeypatch.setattr(comparison, "make", fragile)
+    make = names.make
+    monkeypatch.setattr(names, "make", fragile)
     assert run(command(csv, tmp_path / "out")) == 1
     said = capsys.readouterr()
     first, last = said.err.splitlines()
@@ -193,7 +193,7 @@ def test_where_all_runs_fail_there_is_nothing_to_show(here, csv, tmp_path, capsy
     def never(name, problem, seed):
         raise OSError("no luck")
 
-    monkeypatch.setattr("paretonas.compare.comparison.make", never)
+    monkeypatch.setattr("paretonas.names.make", never)
     assert run(command(csv, tmp_path / "out", methods="random")) == 1
     *_, last = capsys.readouterr().err.splitlines()
     assert "all of 2 runs failed; to try these again: paretonas compare --resume" in last
@@ -263,7 +263,8 @@ def test_bad_input_gets_one_line_and_exit_code_2(
         ([], "compare needs --space S, or --table FILE"),
         (["--resume", "nofolder"], "nofolder"),
         (["--resume", "."], "is not the folder of a comparison: no compare.json"),
-        (["--space", "toy", "--minimize", "a,b"], "--minimize name columns of a file"),
+        (["--space", "toy", "--minimize", "latncy"], "'latncy'; did you mean 'latency'?"),
+        (["--space", "toy", "--maximize", "a,b"], "--maximize name columns of a file"),
     ],
 )
 def test_a_comparison_of_nothing_is_refused(tmp_path, monkeypatch, capsys, arguments, message):

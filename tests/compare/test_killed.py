@@ -1,15 +1,12 @@
 """A comparison may be killed at any moment, also while it goes on: nothing found is lost."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-# One process forks another for each kill, which spares the imports.
 PROGRAM = """
-import os, random, signal, sys, time
+import sys, time
 from pathlib import Path
 import pandas as pd
 import torch
@@ -41,28 +38,17 @@ def known():
     texts = [path.read_bytes() for path in room.glob("out/runs/*.jsonl")]
     return sum(text[: text.rfind(b"\\n") + 1].count(b'"architecture"') for text in texts)
 
-rng, most, kills = random.Random(0), 0, 0
-while True:
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            go(room / "out")
-            code = 0
-        finally:
-            os._exit(code)
-    time.sleep(rng.uniform(0, 0.03))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0, status
-    assert known() >= most, (known(), most)
-    most = known()
-    kills += os.WIFSIGNALED(status)
-    if not os.WIFSIGNALED(status):
-        break
-    if kills == 200:
-        go(room / "out")
-        break
+most = 0
+
+def look():
+    global most
+    now = known()
+    assert now >= most, (now, most)
+    most = now
+
+kills = kill_often(lambda: go(room / "out"), look, first=0.03, longer=1.0, most=int(sys.argv[2]))
+if kills == int(sys.argv[2]):
+    go(room / "out")
 go(room / "whole")
 assert (room / "out.csv").read_bytes() == (room / "whole.csv").read_bytes()
 print(kills)
@@ -70,10 +56,8 @@ print(kills)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_no_line_is_lost_however_often_it_is_killed(tmp_path):
-    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", PROGRAM]
-    result = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert int(result.stdout) >= 10
+@pytest.mark.parametrize("most", [30, pytest.param(200, marks=pytest.mark.deep)])
+def test_no_line_is_lost_however_often_it_is_killed(tmp_path, killed, most):
+    assert killed(PROGRAM, tmp_path, most) >= 10
     left = {path.name for path in Path(tmp_path / "out").iterdir() if path.name[0] != "."}
     assert left == {"compare.json", "runs"}

@@ -120,7 +120,7 @@ def quick(activations, **changes):
 
 
 @pytest.mark.timeout(240)
-def test_it_runs_and_shows_the_same_again(activations, tmp_path, capsys, monkeypatch):
+def test_it_runs_and_shows_the_same_again(activations, tmp_path, capsys, monkeypatch, shown_again):
     monkeypatch.setattr(activations.samples, "__defaults__", (1,))
     csv, figure = tmp_path / "rows.csv", tmp_path / "figure.svg"
     settings = quick(activations, csv=csv, figure=figure)
@@ -132,11 +132,7 @@ def test_it_runs_and_shows_the_same_again(activations, tmp_path, capsys, monkeyp
     assert (frame["part"] == "layers").sum() == 30 and (frame["part"] == "samples").sum() == 8
     alone = part[part["method"] == activations.ALONE]
     assert alone["delta_m_test"].to_numpy() == pytest.approx(0, abs=1e-9)
-    figure.unlink()
-    activations.main(["--show"], settings)
-    again = capsys.readouterr().out
-    assert again.strip() == told[told.index(again.strip()[:30]) :].strip()
-    assert figure.stat().st_size > 10_000
+    shown_again(activations, settings, told)
 
 
 def test_tuned_weights_are_the_best_on_valid_and_delta_m_is_against_the_mean_alone(activations):

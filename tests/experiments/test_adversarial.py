@@ -139,7 +139,7 @@ def test_drawings_are_written_and_read_again(adversarial):
         assert np.abs(adversarial.image(codes[c]) - original).max() <= 0.5 / 15 + 1e-6
 
 
-def test_training_writes_what_is_shown_again(adversarial, small, capsys):
+def test_training_writes_what_is_shown_again(adversarial, small, capsys, shown_again):
     rows = adversarial.main([], small)
     told = capsys.readouterr().out
     assert rows.groupby(["problem", "method", "seed"]).size().eq(1).all()
@@ -147,11 +147,7 @@ def test_training_writes_what_is_shown_again(adversarial, small, capsys):
     assert np.isfinite(trained[["frechet", "coverage", "cosine"]]).all(axis=None)
     assert trained["coverage"].between(0, 1).all()
     assert trained["classes"].between(1, 10).all()
-    small.figure.unlink()
-    adversarial.main(["--show"], small)
-    again = capsys.readouterr().out
-    assert again.splitlines() == told.splitlines()[-len(again.splitlines()) :]
-    assert small.figure.stat().st_size > 10_000
+    shown_again(adversarial, small, told)
 
 
 def test_the_page_says_what_the_rows_say(adversarial):

@@ -76,7 +76,7 @@ def test_the_likeliest_architecture_within_a_limit_is_that_of_a_search_by_hand(a
 
 
 @pytest.mark.timeout(240)
-def test_all_is_measured_and_shown_again(architectures, tmp_path, capsys):
+def test_all_is_measured_and_shown_again(architectures, tmp_path, capsys, shown_again):
     settings = architectures.Settings(
         seeds=1, steps=4, rays=4, csv=tmp_path / "rows.csv", figure=tmp_path / "figure.svg"
     )
@@ -87,9 +87,7 @@ def test_all_is_measured_and_shown_again(architectures, tmp_path, capsys):
     budget = rows[rows["part"] == "budget"]
     assert len(budget) == 4 * len(front)
     assert (budget["lost"] >= 0).all()
-    assert settings.figure.stat().st_size > 10_000
-    architectures.main(["--show"], settings)
-    assert capsys.readouterr().out in told
+    shown_again(architectures, settings, told)
 
 
 def test_the_written_rows_say_what_the_page_says(architectures):

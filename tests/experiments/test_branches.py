@@ -134,7 +134,7 @@ def quick(branches, **changes):
 
 
 @pytest.mark.timeout(240)
-def test_it_runs_and_shows_the_same_again(branches, tmp_path, capsys, monkeypatch):
+def test_it_runs_and_shows_the_same_again(branches, tmp_path, capsys, monkeypatch, shown_again):
     few = {
         name: (inputs[:90], {question: answer[:90] for question, answer in answers.items()})
         for name, (inputs, answers) in branches.images().items()
@@ -155,11 +155,7 @@ def test_it_runs_and_shows_the_same_again(branches, tmp_path, capsys, monkeypatc
     assert (safe["paying_percent"] == 0).all() and (safe["descent_kept"] > 0).all()
     plain = frame[frame["method"] == branches.PLAIN]
     assert plain["descent_kept"].tolist() == pytest.approx([1.0] * len(plain), abs=1e-3)
-    figure.unlink()
-    branches.main(["--show"], settings)
-    again = capsys.readouterr().out
-    assert again.strip() == told[told.index(again.strip()[:30]) :].strip()
-    assert figure.stat().st_size > 10_000
+    shown_again(branches, settings, told)
 
 
 def test_delta_m_is_against_own_stems_and_weights_are_tuned_on_valid(branches):

@@ -79,7 +79,7 @@ def test_each_encoder_is_its_own_yardstick(encoders):
     assert tuned.to_dict() == pytest.approx({"perceptron": 10, "recurrent": -37.5})
 
 
-def test_everything_is_trained_and_shown_again(encoders, tmp_path, capsys):
+def test_everything_is_trained_and_shown_again(encoders, tmp_path, capsys, shown_again):
     files = {"csv": tmp_path / "rows.csv", "layers": tmp_path / "layers.csv"}
     figure = tmp_path / "figure.svg"
     settings = replace(
@@ -99,11 +99,7 @@ def test_everything_is_trained_and_shown_again(encoders, tmp_path, capsys):
     assert layers.groupby("encoder")["layer"].nunique().to_dict() == {
         "perceptron": 3, "recurrent": 4,
     }  # fmt: skip
-    first = figure.read_bytes()
-    figure.unlink()
-    encoders.main(["--show"], settings)
-    assert capsys.readouterr().out.strip() in told
-    assert figure.read_bytes() == first
+    shown_again(encoders, settings, told)
 
 
 def test_the_page_tells_what_the_committed_rows_say(encoders):

@@ -18,7 +18,7 @@ def written(optimizers):
 
 
 @pytest.mark.timeout(240)  # the first optimizer loads half of torch
-def test_all_is_measured_and_shown_again(optimizers, tmp_path, capsys):
+def test_all_is_measured_and_shown_again(optimizers, tmp_path, capsys, shown_again):
     settings = optimizers.Settings(
         seeds=1, steps=6, first=1, rates=(0.1,), schedule_rates=(0.1,), schedule_steps=3,
         csv=tmp_path / "rows.csv", figure=tmp_path / "figure.svg",
@@ -32,9 +32,7 @@ def test_all_is_measured_and_shown_again(optimizers, tmp_path, capsys):
     plain = promise[(promise["optimizer"] == "SGD") & (promise["solver"] == "UPGrad")]
     assert (plain["uphill_percent"] == 0).all()
     assert len(rows[rows["part"] == "rate"]) == 2
-    assert settings.figure.stat().st_size > 10_000
-    optimizers.main(["--show"], settings)
-    assert capsys.readouterr().out in told
+    shown_again(optimizers, settings, told)
 
 
 def test_the_written_rows_say_what_the_page_says(optimizers, written):

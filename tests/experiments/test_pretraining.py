@@ -147,7 +147,9 @@ def test_more_error_is_counted_from_networks_for_one_task(module):
 
 
 @pytest.mark.timeout(240)  # the first optimizer loads half of torch
-def test_everything_is_compared_and_the_written_rows_show_the_same(module, tmp_path, capsys):
+def test_everything_is_compared_and_the_written_rows_show_the_same(
+    module, tmp_path, capsys, shown_again
+):
     csv, figure = tmp_path / "rows.csv", tmp_path / "figure.svg"
     settings = quick(module, csv=csv, figure=figure)
     frame = module.main([], settings)
@@ -167,12 +169,7 @@ def test_everything_is_compared_and_the_written_rows_show_the_same(module, tmp_p
     angles = pd.read_csv(module.beside(csv))
     assert angles.groupby(["step", "layer"]).size().eq(3).all()
     assert angles["step"].nunique() == 2 and "all" in set(angles["layer"])
-    drawn = figure.read_bytes()
-    figure.unlink()
-    module.main(["--show"], settings)
-    again = capsys.readouterr().out
-    assert told.endswith(again) and again.count("\n") > 12
-    assert figure.read_bytes() == drawn
+    shown_again(module, settings, told)
 
 
 @pytest.mark.timeout(240)

@@ -98,7 +98,7 @@ def test_a_direction_without_conflict_takes_encoders_no_further_apart(sharing, s
     assert plain @ row < 0  # while the sum of the tasks does pull them apart
 
 
-def test_everything_is_trained_and_shown_again(sharing, tmp_path, capsys):
+def test_everything_is_trained_and_shown_again(sharing, tmp_path, capsys, shown_again):
     csv, figure = tmp_path / "rows.csv", tmp_path / "figure.svg"
     settings = small(sharing, seeds=2, csv=csv, figure=figure)
     frame = sharing.main([], settings)
@@ -112,11 +112,7 @@ def test_everything_is_trained_and_shown_again(sharing, tmp_path, capsys):
         grid = seed[seed["method"].str.startswith("weight ")]
         tuned = seed[seed["method"] == sharing.SOFT_TUNED]
         assert tuned["delta_m_valid"].item() == grid["delta_m_valid"].min()
-    first = figure.read_bytes()
-    figure.unlink()
-    sharing.main(["--show"], settings)
-    assert capsys.readouterr().out.strip() in told
-    assert figure.read_bytes() == first
+    shown_again(sharing, settings, told)
 
 
 def test_the_page_tells_what_the_committed_rows_say(sharing):

@@ -106,7 +106,7 @@ def test_delta_m_compares_with_the_same_width_and_labels(dominance):
     np.testing.assert_allclose(judged["delta_m_test"].iloc[3:], expected)
 
 
-def test_everything_is_trained_and_shown_again(dominance, tmp_path, capsys):
+def test_everything_is_trained_and_shown_again(dominance, tmp_path, capsys, shown_again):
     files = {"csv": tmp_path / "rows.csv", "course": tmp_path / "course.csv"}
     figure = tmp_path / "figure.svg"
     settings = small(dominance, seeds=2, **files, figure=figure)
@@ -121,11 +121,7 @@ def test_everything_is_trained_and_shown_again(dominance, tmp_path, capsys):
         grid = grid[grid["labels"].eq(500) & grid["weight"].eq(10) & grid["width"].eq(8)]
         grid = grid[grid["method"].str.startswith("x ") | grid["method"].eq(dominance.PLAIN)]
         assert row["delta_m_valid"] == grid["delta_m_valid"].min()
-    first = figure.read_bytes()
-    figure.unlink()
-    dominance.main(["--show"], settings)
-    assert capsys.readouterr().out.strip() in told
-    assert figure.read_bytes() == first
+    shown_again(dominance, settings, told)
 
 
 def test_the_same_seed_trains_the_same_network(dominance):

@@ -119,7 +119,7 @@ def test_gradients_vanish_or_explode_with_distance(through_time):
     assert 1e-6 < last["plain, orthogonal"] < 1
 
 
-def test_training_writes_what_is_shown_again(through_time, small, capsys):
+def test_training_writes_what_is_shown_again(through_time, small, capsys, shown_again):
     rows = through_time.main([], small)
     told = capsys.readouterr().out
     numbers = ["test_early", "test_late", "delta_m_valid", "delta_m_test"]
@@ -129,11 +129,7 @@ def test_training_writes_what_is_shown_again(through_time, small, capsys):
     best = grid.groupby("seed")["delta_m_valid"].min()
     tuned = rows[rows["method"] == through_time.TUNED].set_index("seed")["delta_m_valid"]
     np.testing.assert_allclose(tuned, best)
-    small.figure.unlink()
-    through_time.main(["--show"], small)
-    again = capsys.readouterr().out
-    assert again.splitlines() == told.splitlines()[-len(again.splitlines()) :]
-    assert small.figure.stat().st_size > 10_000
+    shown_again(through_time, small, told)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,6 +120,17 @@ def test_no_loss_falls_below_what_the_methods_count_from(toy):
         assert values.min() > least
 
 
+def test_sam_gs_reaches_the_best_sum_from_nearby(toy):
+    near = {"sam-gs": [(-1, -8), (0.8, -7.8)], "two minima": [(-5, -10.2), (5.9, -10.3)]}
+    toys = {
+        key: replace(toy.TOYS[key], starts=np.array(starts), steps=1500)
+        for key, starts in near.items()
+    }
+    results, _ = toy.run({"SAMGS": toy.METHODS["SAMGS"]}, toys=toys)
+    assert results["optimum"].all()
+
+
+@pytest.mark.deep
 @pytest.mark.timeout(600)
 def test_sam_gs_reaches_the_best_sum_from_all_published_starts(toy):
     toys = {key: toy.TOYS[key] for key in ("sam-gs", "two minima")}

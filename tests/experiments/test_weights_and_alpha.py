@@ -51,7 +51,7 @@ def test_units_do_not_change_what_a_scale_invariant_solver_does(both):
 
 
 @pytest.mark.timeout(240)
-def test_all_is_measured_and_shown_again(both, tmp_path, capsys):
+def test_all_is_measured_and_shown_again(both, tmp_path, capsys, shown_again):
     settings = both.Settings(
         seeds=1, steps=3, epochs=1, grid=(1.0,), solvers=("sum", "UPGrad"),
         csv=tmp_path / "rows.csv", figure=tmp_path / "figure.svg",
@@ -66,9 +66,7 @@ def test_all_is_measured_and_shown_again(both, tmp_path, capsys):
     plain = joint[joint["method"].eq("sum") & joint["units"].eq("as they are")]
     same = rows[rows["method"] == "1 : 1.0 : 1.0"]
     assert plain["digit_test"].item() == same["digit_test"].item()
-    assert settings.figure.stat().st_size > 5_000
-    both.main(["--show"], settings)
-    assert capsys.readouterr().out in told
+    shown_again(both, settings, told)
 
 
 def test_the_written_rows_say_what_the_page_says(both):

@@ -244,8 +244,9 @@ def places(steps) -> list[int]:
     return [where["weights"][-1], alpha[len(alpha) // 3], *fine[:2], fine[-1]]
 
 
-def test_a_killed_search_ends_with_the_same_front(tmp_path, whole, space, costs):
-    for stop in places(whole.steps):
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
+def test_a_killed_search_ends_with_the_same_front(tmp_path, whole, space, costs, each):
+    for stop in places(whole.steps)[::each]:
         folder = tmp_path / f"after-{stop}"
         run = Run.create(folder, {}, device="cpu", seed=0)
         steps = search(space, objectives=costs, run=run, budget=PLAN, rays=6)
@@ -285,7 +286,8 @@ def test_a_finished_search_has_nothing_left_to_do(whole, space, costs, tmp_path)
     assert len(run.evaluations()) == PLAN.finalists
 
 
-def test_a_search_whose_pool_runs_dry_resumes_too(tmp_path, space, costs):
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
+def test_a_search_whose_pool_runs_dry_resumes_too(tmp_path, space, costs, each):
     """Fewer affordable architectures than looks: what was tried in vain is not tried again."""
     settings = {
         "objectives": costs,
@@ -300,7 +302,7 @@ def test_a_search_whose_pool_runs_dry_resumes_too(tmp_path, space, costs):
     }
     assert {p.architecture for p in run.evaluations()} == affordable
     assert len(affordable) < 14
-    for stop in places(whole.steps)[1:4]:
+    for stop in places(whole.steps)[1:4:each]:
         run = Run.create(tmp_path / f"after-{stop}", {}, device="cpu", seed=0)
         steps = search(space, run=run, **settings)
         list(itertools.islice(steps, stop))
@@ -506,10 +508,14 @@ def test_it_runs_on_cuda(tmp_path, space, costs):
 # --- parts that can be exchanged ------------------------------------------------------------------
 
 
+BY_DAY = {"EPO", "GradDrop", "GradNorm", "NashMTL", "SmoothTchebycheff"}  # of each kind one
 SOLVER_NAMES = sorted(_solvers())
 
 
-@pytest.mark.parametrize("name", SOLVER_NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in BY_DAY else pytest.mark.deep) for n in SOLVER_NAMES],
+)
 def test_every_solver_that_has_a_name_can_search_and_the_seed_rules_it(space, costs, name):
     """Also those that draw numbers of their own."""
 

@@ -472,7 +472,8 @@ def test_a_finalist_that_fails_is_billed_and_the_others_are_kept(tmp_path, train
 LONG = Plan(supernet_steps=30, looks=8, finalists=9, recipe=Recipe(1, 20, 0.03))
 
 
-def test_a_search_with_failures_goes_on_bit_for_bit(tmp_path, trainer):
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
+def test_a_search_with_failures_goes_on_bit_for_bit(tmp_path, trainer, each):
     def network():
         return Cells(Diverges)
 
@@ -490,7 +491,7 @@ def test_a_search_with_failures_goes_on_bit_for_bit(tmp_path, trainer):
     steps = list(search(space(network), run=whole, **given))
     assert len({len(f.architecture) for f in whole.failures()}) == 2
     told = [i for i, step in enumerate(steps, start=1) if "set aside" in step.message]
-    for stop in (told[1], told[-2], told[-1]):
+    for stop in (told[-2], told[1], told[-1])[::each]:
         run = Run.create(tmp_path / f"after-{stop}", {}, "cpu", 0)
         begun = search(space(network), run=run, **given)
         list(itertools.islice(begun, stop))
@@ -633,7 +634,8 @@ def test_finalists_accuse_an_option_only_if_nothing_else_is_to_blame(trained, fa
     assert shared_fault(supernet, trained, {a: str(a) for a in reasons}) == []  # other reasons
 
 
-def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
+def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path, each):
     """Stopped after every kind of failure, a search goes on as if it had not been."""
 
     class Both(Cells):
@@ -647,7 +649,7 @@ def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path):
     steps = list(search(uneven, run=whole, **given))
     told = [i for i, step in enumerate(steps, start=1) if "set aside" in step.message]
     assert {steps[i - 1].phase for i in told} == {"alpha", "finalists"}
-    for stop in told:
+    for stop in told[::each]:
         run = Run.create(tmp_path / f"after-{stop}", {}, "cpu", 0)
         begun = search(uneven, run=run, **given)
         list(itertools.islice(begun, stop))

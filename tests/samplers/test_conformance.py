@@ -24,7 +24,17 @@ SLOW = {
 }  # budgets; thinking takes longer
 
 
-@pytest.mark.parametrize("name", [name for name in methods if name != "gp"])
+COMPILED = "agemoea2"  # before it begins; like the other algorithms of pymoo in all else
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.deep if name == COMPILED else [])
+        for name in methods
+        if name != "gp"
+    ],
+)
 def test_named_samplers_keep_the_promises(name):
     if name == "agemoea2" and find_spec("numba") is None:
         pytest.skip("numba is not installed")

@@ -70,16 +70,18 @@ def raw_mnist():
     return mnist_data()
 
 
-def raw_signals():
-    return images._cached("mnist1d", lambda: pytest.fail("the data is loaded first"))
+def kept(name):
+    """As it was read or generated the first time; reading all of MNIST's text takes long."""
+    return lambda: images._cached(name, lambda: pytest.fail("the data is loaded first"))
 
 
 @pytest.mark.parametrize(
     ("data", "raw"),
     [
         (images.digits_8x8, raw_digits),
-        (images.mnist_5k, raw_mnist),
-        (images.mnist1d, raw_signals),
+        (images.mnist_5k, kept("mnist_5k")),
+        pytest.param(images.mnist_5k, raw_mnist, marks=pytest.mark.deep),
+        (images.mnist1d, kept("mnist1d")),
     ],
 )
 def test_what_a_space_says_of_its_preprocessing_is_true(data, raw):

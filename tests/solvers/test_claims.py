@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,16 +25,27 @@ from paretonas.solvers.conformance import (
 PAGE = Path(__file__).parents[2] / "docs" / "solvers.md"
 
 
-def test_every_solver_passes_the_check(promising):
+SIZES = (1, 2, 3, 6)  # others are drawn below
+
+
+def test_every_solver_passes_the_check_at_one_size_after_the_other(promising, request):
     build, claims = promising
-    for m in (1, 2, 3, 6):  # others are drawn below
+    m = SIZES[request.node.callspec.indices["promising"] % len(SIZES)]
+    check_solver(build(m), claims, objectives=(m,))
+
+
+@pytest.mark.deep
+def test_every_solver_passes_the_check_at_every_size(promising):
+    build, claims = promising
+    for m in SIZES:
         check_solver(build(m), claims, objectives=(m,))
 
 
+@pytest.mark.hypothesis  # said here, as the function that is given examples is inside
 def test_every_promise_holds(name):
     build, _ = CLAIMS[name]
 
-    @settings(max_examples=60, database=None)
+    @settings(max_examples=settings.default.max_examples // 4, database=None)
     @given(
         kind=st.sampled_from(KINDS),
         m=st.integers(1, 7),

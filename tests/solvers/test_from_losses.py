@@ -66,21 +66,6 @@ def test_one_preference_per_ray(jacobian):
     torch.testing.assert_close(both.vector, rays @ jacobian)
 
 
-@pytest.mark.parametrize(
-    ("preference", "message"),
-    [
-        ([0.5, 0.6], r"must sum to 1 over the objectives, got \[?1.1"),
-        ([1.5, -0.5], "must be positive and finite"),
-        ([1.0, 0.0], "must be positive and finite"),
-        ([float("nan"), 0.5], "must be positive and finite"),
-        ([[[0.5, 0.5]]], r"must have shape \(m,\) or \(r, m\), got \(1, 1, 2\)"),
-    ],
-)
-def test_what_is_no_preference_is_refused(preference, message):
-    with pytest.raises(ValueError, match=message):
-        LinearScalarization(torch.tensor(preference))
-
-
 def test_preference_that_does_not_fit_the_jacobian_is_refused(jacobian):
     with pytest.raises(ValueError, match=r"\(m,\) = \(3,\) to fit the jacobian, got \(2,\)"):
         LinearScalarization(torch.tensor([0.5, 0.5]))(jacobian)

@@ -125,12 +125,13 @@ def directions(solver, steps):
         yield rows, values, direction
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("method", LIMITS)
 def test_no_use_of_weights_is_longer_than_the_method_may_be(method, around):
     build, limit = LIMITS[method]
 
-    @settings(max_examples=15, database=None, deadline=None)
+    @settings(max_examples=settings.default.max_examples // 20, database=None, deadline=None)
     @given(sequences())
     def hold(steps):
         solver = AROUND[around](build(), len(steps[0][0]))
@@ -146,12 +147,13 @@ def test_no_use_of_weights_is_longer_than_the_method_may_be(method, around):
     hold()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("method", LIMITS)
 def test_the_method_alone_keeps_its_limit(method):
     """So the law above asks for nothing that the method does not promise itself."""
     build, limit = LIMITS[method]
 
-    @settings(max_examples=50, database=None, deadline=None)
+    @settings(max_examples=settings.default.max_examples // 5, database=None, deadline=None)
     @given(sequences())
     def hold(steps):
         for rows, values in steps:
@@ -178,10 +180,11 @@ def test_every_solver_is_within_what_it_calls_longest_and_so_is_what_wraps_it(bu
                 assert direction.vector.norm() <= (1 + 1e-5) * longest
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 5.0])
 @pytest.mark.parametrize("around", AROUND)
 def test_fair_weights_kept_are_no_longer_than_fresh_ones(alpha, around):
-    @settings(max_examples=15, database=None, deadline=None)
+    @settings(max_examples=settings.default.max_examples // 20, database=None, deadline=None)
     @given(sequences())
     def hold(steps):
         solver = AROUND[around](FairGrad(alpha), len(steps[0][0]))

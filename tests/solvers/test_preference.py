@@ -13,6 +13,7 @@ from paretonas.solvers.epo import EPO
 from paretonas.solvers.kernels.exact_lp import exact
 from paretonas.solvers.kernels.hull import Candidates, shortest
 from paretonas.solvers.kernels.lp import Program, Solution, lp_residual, maximize
+from paretonas.solvers.linear import LinearScalarization
 from paretonas.solvers.mgda import MGDA
 from paretonas.solvers.pmgda import PMGDA
 from paretonas.solvers.pmtl import PMTL
@@ -246,7 +247,7 @@ def test_values_are_asked_for(kind, jacobian):
         kind()(jacobian)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [LinearScalarization, *KINDS])
 @pytest.mark.parametrize(
     ("preference", "message"),
     [
