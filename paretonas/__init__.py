@@ -1,6 +1,6 @@
-"""Multi-objective neural architecture search: the whole front from one gradient search.
+"""Multi-objective neural architecture search: the whole Pareto front from one gradient search.
 
-The names below are loaded when they are first used, so that importing paretonas costs nothing.
+The names below are imported at their first use, so that ``import paretonas`` is fast.
 
 >>> import paretonas
 >>> paretonas.Choice("op", ("conv3", "skip"))
@@ -58,7 +58,7 @@ _HOMES = {
     "search": "gradient_search.search",
 }
 _ROOMS = ("conflict", "multitask", "nn", "objectives", "samplers", "schedules", "solvers")
-_CALLED = ("compare", "export")  # packages too, which are called like the function in them
+_CALLED = ("compare", "export")  # packages that can be called like their function of this name
 
 __all__ = [*_HOMES, *_ROOMS, *_CALLED]
 

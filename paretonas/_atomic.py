@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes: a file is complete, or it does not change."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Hand out a path to write to; what was written there becomes ``path`` when the block ends.
+    """Give the block a draft path to write to; the draft replaces ``path`` when the block ends.
 
-    If the block raises, ``path`` is as it was. A reader never sees half a file, and when the block
-    has ended the file is on disk, under its name. Folders on the way to ``path`` are made. A link
-    at ``path`` is replaced; what it leads to is not touched.
+    If the block raises, ``path`` does not change. A reader never sees half a file. After the block
+    the file is on disk under its name. Missing folders above ``path`` are made. A link at ``path``
+    is replaced; its target does not change.
 
     Raises:
-        ValueError: nothing can be written at ``path``.
+        ValueError: ``path`` cannot be written.
         OSError: as on a full disk; the error names the file.
     """
     target = Path(path)
@@ -29,8 +29,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ValueError(f"cannot write {target}: it is a folder")
     try:
         make_folder(target.parent)
-        # A folder rather than a file: the name stays (some writers look at its suffix), and the
-        # file gets the permissions that the user's umask says.
+        # A folder, not a file: the draft keeps the name (some writers check its suffix), and gets
+        # the permissions of the user's umask.
         room = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
     except OSError as error:
         raise ValueError(f"cannot write {target}: {error.strerror}") from error
@@ -50,7 +50,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_draft(path: Path) -> bool:
-    """Whether this is the room of a file that a killed process was about to write."""
+    """Whether this is the draft folder that a killed process left behind."""
     name = re.fullmatch(r"\.(.+)-[a-z0-9_]{8}", path.name)
     if name is None or path.is_symlink() or not path.is_dir():
         return False
@@ -58,7 +58,7 @@ def is_draft(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless they are there; their names are on disk then."""
+    """Make a folder and its missing parents; afterwards their names are on disk."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -66,17 +66,17 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names of the files in a folder on disk; Windows does so itself."""
+    """Write the names of the files in a folder to disk; Windows does this itself."""
     if os.name == "nt":
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written in and not be read
+    except PermissionError:  # the folder can be written but not read
         return
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every file system can
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot do this
             raise
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Packages that have a function of their own name, and are called like it."""
+"""Packages that can be called like the function of the same name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 
 class CallablePackage(ModuleType):
-    """A package ``paretonas.NAME`` that can be called: it passes the call on to its function NAME.
+    """A package ``paretonas.NAME`` that can be called: a call goes to its function NAME.
 
-    Python puts a package in the place of whatever its parent has under the same name, as soon as
-    somebody imports it. So that ``paretonas.NAME`` does not depend on who has imported what before,
-    it is always the package.
+    When Python imports a package, it replaces any attribute of the parent with the same name. So
+    ``paretonas.NAME`` is always the package, whatever was imported before.
     """
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The picture of a front; plotly is loaded when one is drawn."""
+"""The figure of a front; plotly is imported only when one is drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paretonas.point import Point
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Told apart by people who do not see all colors (Okabe and Ito 2008).
+# Colors that color-blind people can distinguish (Okabe and Ito 2008).
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRAY = "#b8bec6"
 
@@ -23,13 +23,13 @@ def draw(
     called: Mapping[str, Sequence[str]],
     measured: Sequence[Point],
 ) -> go.Figure:
-    """A front in its first two objectives, the third as color, over all that was measured.
+    """Draw a front: the first two objectives are the axes, and the third is the color.
 
     Args:
-        objectives: their names; a single one is drawn against the point's rank.
-        points: of the front.
-        called: under which names a point can be picked, by its id.
-        measured: those that are not on the front become gray dots.
+        objectives: the names of the objectives; a single one is drawn against the point's rank.
+        points: the points of the front.
+        called: for the id of each point, the other names by which it can be picked.
+        measured: all measured points; those that are not on the front become gray dots.
     """
     import plotly.graph_objects as go
 
@@ -90,7 +90,7 @@ def draw(
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
-    """The figure itself, in the style of the house; `height` in pixels."""
+    """Apply the common style to a figure and return it; `height` is in pixels."""
     figure.update_layout(
         template="plotly_white",
         height=height,

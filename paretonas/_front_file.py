@@ -17,10 +17,10 @@ USUAL_OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")  # of `paretona
 
 @dataclass(frozen=True)
 class FrontTable:
-    """One row per point, and which of its columns are choices and which objectives.
+    """One row per point, and the names of the columns that are choices or objectives.
 
-    A row holds ``"id"``, a pick for each choice, a number for each objective, and what is only
-    reported; a value that is not known has no key.
+    A row holds ``"id"``, a pick for each choice, a number for each objective, and the reported
+    values. A value that is not known has no key.
     """
 
     choices: tuple[str, ...]
@@ -35,11 +35,11 @@ class FrontTable:
 
 
 def write_table(path: Path, table: FrontTable) -> None:
-    """Write atomically, in the format that the suffix says.
+    """Write atomically, in the format of the suffix.
 
     Raises:
-        ValueError: another suffix, or a column that parquet cannot hold.
-        ModuleNotFoundError: parquet without pyarrow.
+        ValueError: the suffix is another one, or parquet cannot store a column.
+        ModuleNotFoundError: parquet is asked for and pyarrow is missing.
     """
     formats = {".json": _write_json, ".csv": _write_csv, ".parquet": _write_parquet}
     _check_suffix(path)
@@ -50,11 +50,12 @@ def write_table(path: Path, table: FrontTable) -> None:
 def read_table(
     path: Path, objectives: Sequence[str] | None = None, choices: Sequence[str] | None = None
 ) -> FrontTable:
-    """Read back what `write_table` wrote, or any such file whose columns are named here.
+    """Read a file of `write_table`, or any such file whose columns are named here.
 
     Raises:
-        ValueError: another suffix, a malformed file, or columns whose part is not known.
-        FileNotFoundError: no such file.
+        ValueError: the suffix is another one, the file is malformed, or it does not say which
+            columns are objectives.
+        FileNotFoundError: there is no such file.
     """
     formats = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     _check_suffix(path)
@@ -62,11 +63,11 @@ def read_table(
     objectives = objectives or raw.objectives or _usual_objectives(path, raw.columns)
     _check_columns(path, raw.columns, objectives)
     if choices is None:
-        # Where the file does not say: they stand between the id and the objectives.
+        # The file does not name its choices: they are the columns from the id to the objectives.
         before = raw.columns[: min(raw.columns.index(name) for name in objectives)]
         choices = raw.choices or [name for name in before if name != "id"]
     _check_columns(path, raw.columns, choices)
-    words = {"id", *choices}  # picks are words, also those that look like numbers
+    words = {"id", *choices}  # picks are words, even if they read as numbers
     rows = []
     for cells in raw.rows:
         row = {}
@@ -81,7 +82,7 @@ def read_table(
 
 @dataclass(frozen=True)
 class _Raw:
-    """A file as it lies there; ``choices`` and ``objectives`` where it names them."""
+    """The content of a file; ``choices`` and ``objectives`` are None if it does not name them."""
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]

@@ -1,4 +1,4 @@
-"""Files that grow by lines: a line that was written stays, and a damaged one costs itself alone."""
+"""Append-only files of lines: a written line stays, and a damaged line damages no other."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class DamagedLineWarning(UserWarning):
 
 
 def encode(entry: Mapping[str, Any]) -> bytes:
-    r"""A line of JSON whose last key, ``crc32``, is the checksum of what stands before it.
+    r"""A line of JSON whose last key, ``crc32``, is the checksum of the text before it.
 
     >>> encode({"id": "a01"})
     b'{"id": "a01", "crc32": "90d3d61e"}\n'
 
     Raises:
-        ValueError: an entry that is empty, or a value that is not finite.
+        ValueError: the entry is empty, or a value is not finite.
     """
     if not entry:
         raise ValueError("an entry needs a key, got none")
@@ -41,16 +41,16 @@ def encode(entry: Mapping[str, Any]) -> bytes:
 
 
 def append(path: Path, line: bytes) -> None:
-    """Append a whole line; it is on disk when this returns, and nothing of it if this raises.
+    """Append a whole line: it is on disk when this returns, and nothing is written if this raises.
 
-    What a killed process left of a torn last line is cut off. No other byte changes.
+    If a killed process left a torn last line, that line is removed. No other byte changes.
 
     Raises:
-        ValueError: the path is a folder, or a link; what it leads to is not touched.
+        ValueError: the path is a folder, or a link; the target of the link does not change.
         OSError: it cannot be written, as on a full disk; the error names the file.
     """
     if path.is_symlink():
-        raise ValueError(f"{path} is a link; a file that grows must lie in its folder itself")
+        raise ValueError(f"{path} is a link; it must be a plain file")
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder")
     new = not path.exists()
@@ -80,7 +80,7 @@ def append(path: Path, line: bytes) -> None:
 
 
 def whole_lines(path: Path) -> bytes:
-    """A growing file without a torn last line; nothing if there is no file.
+    """The content of a file without a torn last line; empty if there is no file.
 
     Raises:
         ValueError: it cannot be read.
@@ -90,18 +90,18 @@ def whole_lines(path: Path) -> bytes:
 
 
 def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Parsed], list[int]]:
-    """Read what `encode` and `append` wrote, and lines without a checksum, as they were once.
+    """Read lines of `encode` and `append`, and older lines, which have no checksum.
 
-    A torn last line is left out in silence. Any other line that is damaged, or that ``parse``
-    refuses, is left out and named. The file is not changed.
+    A torn last line is left out silently. Any other line that is damaged, or that ``parse``
+    refuses, is left out and its number is returned. The file is not changed.
 
     Args:
-        path: of the file; there may be none.
-        parse: makes of an entry what is wanted; a ValueError, TypeError, KeyError or AttributeError
-            refuses it.
+        path: the file; it may be missing.
+        parse: converts an entry; it refuses one with a ValueError, TypeError, KeyError or
+            AttributeError.
 
     Returns:
-        What the whole lines hold, in order, and the numbers of the damaged lines, from 1.
+        The converted entries, in order, and the numbers of the damaged lines, from 1.
 
     Raises:
         ValueError: the file cannot be read.
@@ -130,7 +130,7 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
 
 
 def warn_of(path: Path, damaged: Sequence[int]) -> None:
-    """Name the damaged lines of a file, if there are any, in one warning."""
+    """Issue one warning with the numbers of the damaged lines, if there are any."""
     shown = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
     if len(damaged) == 1:
         what = f"line {shown} is damaged and was left out"
@@ -150,7 +150,7 @@ def _content(path: Path) -> bytes:
 
 
 def _entry(line: bytes, *, checked: bool = False) -> dict[str, Any] | None:
-    """What a line holds; None if it is damaged, or, where a checksum must be there, has none."""
+    """The entry of a line; None if it is damaged, or if ``checked`` and it has no checksum."""
     mark = _CHECKSUM.fullmatch(line, max(0, len(line) - 22))
     text = line if mark is None else line[: mark.start()] + b"}"
     right = mark is not None and zlib.crc32(text) == int(mark[2], 16)
@@ -169,7 +169,7 @@ def _entry(line: bytes, *, checked: bool = False) -> dict[str, Any] | None:
 
 
 def _end(file: int) -> tuple[int, bytes]:
-    """How long the whole lines of an open file are, and what stands after them."""
+    """The length of the whole lines of an open file, and the bytes after them."""
     end = os.lseek(file, 0, os.SEEK_END)
     torn = b""
     while end:

@@ -1,4 +1,4 @@
-"""One process at a time works in a folder; the lock ends with the process that holds it."""
+"""A lock that lets one process at a time work in a folder; it ends with that process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from paretonas._atomic import make_folder
 
-NAME = ".paretonas.lock"  # in the folder; it says who holds it
+NAME = ".paretonas.lock"  # a file in the folder; it names the process that holds the lock
 
 
 class NoLockWarning(UserWarning):
-    """A file system has no locks."""
+    """The file system has no locks."""
 
 
 _open: set[int] = set()  # the lock files of this process
@@ -29,14 +29,14 @@ _open: set[int] = set()  # the lock files of this process
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Work in a folder, made if it is not there, while no other process does.
+    """Hold the lock of a folder; the folder is made if it does not exist.
 
-    The system drops the lock when the process ends, however it ends: no stale lock is left. Reading
-    the folder needs none.
+    The system releases the lock when the process ends in any way, so no stale lock is left. Reading
+    the folder needs no lock.
 
     Raises:
-        ValueError: another process works there, or another search of this one; or the folder
-            cannot be written.
+        ValueError: another process works there, or another search of this process does; or the
+            folder cannot be written.
     """
     path = folder / NAME
     try:
@@ -49,16 +49,16 @@ def held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if file in _open:  # not in a child that has left it to its parent
-            with suppress(OSError):  # Windows keeps a file that somebody has open
-                if _is_at(path, file):  # else it was deleted, and this is somebody else's
+        if file in _open:  # a forked child has closed its copy: its parent keeps the lock
+            with suppress(OSError):  # Windows does not delete a file that is open elsewhere
+                if _is_at(path, file):  # else it was deleted, and the file belongs to another
                     path.unlink()
             _open.remove(file)
             os.close(file)
 
 
 def _take(path: Path) -> int | None:
-    """The open lock file, locked; None if somebody else has it.
+    """The open lock file, locked; None if another process holds it.
 
     Raises:
         OSError: it cannot be opened or written.
@@ -85,7 +85,7 @@ def _take(path: Path) -> int | None:
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # its holder has just removed it; whoever comes next makes another
+        os.close(file)  # its holder has just removed it: try again with a new file
 
 
 def _is_at(path: Path, file: int) -> bool:
@@ -96,14 +96,14 @@ def _is_at(path: Path, file: int) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, in the words of its file."""
+    """The process that holds a lock, as its file describes it."""
     try:
         about = json.loads(path.read_bytes())
         words = " ".join(str(about["command"]).split())
         shown = words if len(words) <= 200 else f"{words[:197]}..."
         whose = "this process" if _is_this_process(about) else f"process {about['pid']}"
         return f"{whose} on {about['host']} since {about['since']}: {shown}"
-    except (OSError, ValueError, TypeError, KeyError):  # it is just being written or removed
+    except (OSError, ValueError, TypeError, KeyError):  # the file is being written or removed
         return "another process"
 
 
@@ -115,7 +115,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: int) -> bool:
-        # Of a byte far behind the text, since nobody else may read what is locked.
+        # Lock a byte far behind the text: on Windows no other process can read a locked byte.
         os.lseek(file, 1 << 30, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
@@ -148,5 +148,5 @@ else:
             os.close(file)
         _open.clear()
 
-    # A forked child shares the lock, and would keep it when its parent is killed.
+    # A forked child shares the lock, and would keep it after its parent is killed.
     os.register_at_fork(after_in_child=_forget)

@@ -1,4 +1,4 @@
-"""How many CPU threads torch computes with."""
+"""The number of CPU threads of torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def threads(count: int = 1) -> Iterator[None]:
-    """Compute with so many threads, and then with as many as before.
+    """Compute with this number of threads; afterwards the old number is restored.
 
-    One is the rule: operations are small here, and several threads would wait for each other more
-    than they work. The cores are used by work that runs side by side.
+    One thread is the default, because operations are small here and several threads would mostly
+    wait for each other. Parallel tasks use the other cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)

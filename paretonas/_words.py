@@ -1,4 +1,4 @@
-"""Names, numbers and picks as people read them, safe inside HTML."""
+"""Names, numbers and picks as readable text that is safe inside HTML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS = {
 
 
 def title(name: str) -> str:
-    """What a column is called.
+    """The readable name of a column.
 
     >>> title("latency_ms"), title("parameters")
     ('latency (ms)', 'parameters')
@@ -36,7 +36,7 @@ def title(name: str) -> str:
 
 
 def cell(value: object) -> str:
-    """A value in a table or a hover box: four digits are what a measurement is good for."""
+    """A value in a table or a hover box, with four digits, the precision of a measurement."""
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()
     if isinstance(value, int):

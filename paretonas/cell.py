@@ -1,4 +1,4 @@
-"""What can be known of an architecture's function before it is trained: its routes."""
+"""The wiring of choices: routes from input to output, and canonical forms of architectures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ IDENTITY = frozenset({"skip", "skip_connect", "identity", "id"})
 
 @dataclass(frozen=True)
 class Route:
-    """A way from the input of a network to its output, through choices.
+    """A path from the input of a network to its output, through choices.
 
     Attributes:
-        choices: the names of the choices that it passes, in order.
+        choices: the names of the choices on the path, in order.
         given: picks (choice, option) without which the route does not exist.
     """
 
@@ -34,12 +34,12 @@ class Route:
 
 @runtime_checkable
 class Structure(Protocol):
-    """How the choices of a space are wired; a space that knows it has it as ``structure``.
+    """The wiring of a space's choices; a space may have it as its attribute ``structure``.
 
     Attributes:
-        routes: all ways from input to output.
-        dead: the options that let nothing pass; a route with one of them carries nothing.
-        identity: the options that pass what they get.
+        routes: all paths from input to output.
+        dead: the options that return zeros; a route with one of them carries nothing.
+        identity: the options that return their input.
     """
 
     @property
@@ -50,7 +50,7 @@ class Structure(Protocol):
     def identity(self) -> frozenset[str]: ...
 
     def canonical(self, architecture: Mapping[str, str]) -> str:
-        """Equal for architectures that compute the same function; empty if nothing arrives."""
+        """A text that is the same for equal functions; empty if nothing reaches the output."""
         ...
 
 
@@ -58,7 +58,7 @@ class Structure(Protocol):
 class EdgeCell:
     """A cell whose choices are operations on the edges between its nodes; a `Structure`.
 
-    Node 0 is the input and the last node the output; every node sums what its edges bring.
+    Node 0 is the input, the last node is the output. Every node is the sum of its incoming edges.
 
     >>> cell = EdgeCell({"op_0_1": (0, 1), "op_0_2": (0, 2), "op_1_2": (1, 2)})
     >>> cell.canonical({"op_0_1": "skip", "op_0_2": "none", "op_1_2": "conv"})
@@ -68,12 +68,12 @@ class EdgeCell:
 
     Attributes:
         edges: for each choice the nodes (source, target) of its edge, source < target.
-        dead: the options that let nothing pass.
-        identity: the options that pass what they get.
+        dead: the options that return zeros.
+        identity: the options that return their input.
 
     Raises:
-        ValueError: fewer than two edges, one that does not go forward, two between the same nodes,
-            or a node besides the first and the last that has no edge in or none out.
+        ValueError: there are fewer than two edges; an edge does not go forward; two edges join the
+            same nodes; or an inner node has no incoming or no outgoing edge.
     """
 
     edges: Mapping[str, tuple[int, int]] = field(hash=False)
@@ -90,10 +90,10 @@ class EdgeCell:
 
     @classmethod
     def infer(cls, choices: Sequence[Choice]) -> EdgeCell | None:
-        """The cell that choices named by their edges make up, such as ``op_0_1``, if they do.
+        """The cell of choices that are named by their edges, such as ``op_0_1``; else None.
 
-        Options that are called none, zero, zeroize or null are dead; skip, skip_connect,
-        identity or id pass what they get; upper or lower case.
+        The options none, zero, zeroize and null are dead; skip, skip_connect, identity and id are
+        identities. Upper or lower case does not matter.
         """
         edges: dict[str, tuple[int, int]] = {}
         stems = set()
@@ -114,21 +114,20 @@ class EdgeCell:
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:
-        """All ways from node 0 to the last node."""
+        """All paths from node 0 to the last node."""
         ways: dict[int, list[tuple[str, ...]]] = {0: [()]}
         for target, incoming in self._incoming:
             ways[target] = [(*way, choice) for choice, source in incoming for way in ways[source]]
         return tuple(Route(way) for way in ways[self._output])
 
     def canonical(self, architecture: Mapping[str, str]) -> str:
-        """The cell as an expression of its input ``x``; empty if nothing arrives.
+        """The cell as an expression of its input ``x``; empty if no path reaches the output.
 
-        What comes through dead edges, or from nodes that nothing reaches, is left out; an identity
-        is replaced by what it passes, a node with one term is that term, and the terms of a sum are
-        in no order. Two cells have the same string if and only if they are the same expression up
-        to this. These are the 5,773 classes of NAS-Bench-201, which departs from equality of
-        functions twice: sums inside sums stay apart, and an operation that is used twice is not
-        told from two of the same kind.
+        Dead edges and nodes without input are left out. An identity is replaced by its input. A
+        node with one term is that term. The terms of a sum are sorted. Two cells have the same
+        string if and only if these rules give the same expression: the 5,773 classes of
+        NAS-Bench-201. This differs from equality of functions in two ways: a sum inside a sum is
+        not merged, and one operation that is used twice equals two operations of the same kind.
         """
         text: dict[int, str] = {0: "x"}
         for target, incoming in self._incoming:
@@ -144,7 +143,7 @@ class EdgeCell:
         return text[self._output]
 
     def graph(self, architecture: Mapping[str, str]) -> nx.DiGraph[int]:
-        """The nodes, and the edges that let something pass, with ``choice`` and ``option``."""
+        """The nodes, and the edges that are not dead, with ``choice`` and ``option``."""
         import networkx as nx
 
         graph: nx.DiGraph[int] = nx.DiGraph()
@@ -156,7 +155,7 @@ class EdgeCell:
 
     @cached_property
     def _incoming(self) -> list[tuple[int, list[tuple[str, int]]]]:
-        """Each node but the first with the choices and sources of its edges, in order."""
+        """Each node except the first, with the choices and sources of its edges, in order."""
         incoming: dict[int, list[tuple[str, int]]] = {}
         for choice, (source, target) in self.edges.items():
             incoming.setdefault(target, []).append((choice, source))
@@ -172,7 +171,7 @@ def _bracketed(text: str) -> str:
 
 
 def _problem(edges: Mapping[str, tuple[int, int]]) -> str:
-    """What keeps these edges from being those of a cell; empty if nothing does."""
+    """The rule for a cell that these edges break; empty if they break none."""
     if len(edges) < 2:
         return f"needs at least two edges, got {len(edges)}"
     for choice, (source, target) in edges.items():

@@ -1,4 +1,4 @@
-"""Upper limits on objectives, written the way people say them: ``latency<=2ms,memory<=64KiB``."""
+"""Upper limits on objectives, such as ``latency<=2ms,memory<=64KiB``."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _TERM = re.compile(
 
 @dataclass(frozen=True, repr=False)
 class Constraint:
-    """Upper limits on some of the objectives; a point meets them all or it does not.
+    """Upper limits on some objectives; a point is feasible if it satisfies all of them.
 
     >>> constraint = Constraint.parse("latency<=1500us", ["error_percent", "latency_ms"])
     >>> str(constraint), constraint.satisfied({"error_percent": 4.0, "latency_ms": 1.2})
     ('latency_ms<=1.5', True)
 
     Attributes:
-        limits: the largest value allowed, by objective name, in the objective's own unit.
+        limits: the largest allowed value for each objective, by name, in the objective's unit.
     """
 
     limits: Mapping[str, float]
@@ -61,12 +61,12 @@ class Constraint:
 
         NAME is an objective, with or without its unit: ``latency`` means ``latency_ms``. UNIT is
         one of ns, us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case.
-        Without a unit the number is in the objective's own. Of two limits on one objective the
-        tighter counts.
+        Without a unit the number is in the objective's unit. If an objective has two limits, the
+        smaller one counts.
 
         Raises:
-            ValueError: not such a term, an unknown objective or unit, a unit of another kind, or a
-                limit that no measurement can meet.
+            ValueError: a term is malformed, an objective or unit is unknown, a unit is of another
+                kind, or no measurement can satisfy a limit.
         """
         limits: dict[str, float] = {}
         for term in text.split(","):
@@ -83,11 +83,11 @@ class Constraint:
 
     @classmethod
     def of(cls, value: Constraint | str, objectives: Sequence[str]) -> Constraint:
-        """A constraint, given as such or as text for `parse`.
+        """A constraint from a `Constraint`, or from text that `parse` reads.
 
         Raises:
-            ValueError: a text that `parse` refuses.
-            TypeError: something else was given.
+            ValueError: `parse` refuses the text.
+            TypeError: the value is neither a `Constraint` nor a text.
         """
         if isinstance(value, str):
             return cls.parse(value, objectives)
@@ -101,7 +101,7 @@ class Constraint:
         """Whether these objective values are within all limits.
 
         Raises:
-            ValueError: an objective that the constraint limits has no value.
+            ValueError: a limited objective has no value.
         """
         missing = [name for name in self.limits if name not in objectives]
         if missing:
@@ -121,13 +121,13 @@ class Constraint:
 
 
 def resolve(name: str, objectives: Iterable[str]) -> str:
-    """The objective that is called ``name``, with or without its unit.
+    """The column of the objective that is called ``name``, with or without its unit.
 
     >>> resolve("latency", ["error_percent", "latency_ms"])
     'latency_ms'
 
     Raises:
-        ValueError: none is called so, or more than one.
+        ValueError: no objective has this name, or more than one has it.
     """
     known = list(objectives)
     if name in known:
@@ -141,7 +141,7 @@ def resolve(name: str, objectives: Iterable[str]) -> str:
 
 
 def split_unit(objective: str) -> tuple[str, str | None]:
-    """``latency_ms`` as ``("latency", "ms")``; None where the last word is no unit."""
+    """``latency_ms`` as ``("latency", "ms")``; the unit is None if the last word is no unit."""
     stem, _, unit = objective.rpartition("_")
     unit = _SPELLINGS.get(unit, unit)
     return (stem, unit) if stem and unit in _UNITS else (objective, None)

@@ -1,4 +1,4 @@
-"""Labeled examples in three splits, checked once at the door, and how they were prepared."""
+"""Labeled examples in three splits, checked when they are made, and their preprocessing."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["Data", "Preprocessing", "Split", "split"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How raw inputs become what the network is fed: ``(raw * scale - mean) / std``.
+    """How raw inputs become inputs of the network: ``(raw * scale - mean) / std``.
 
-    Exported files carry it, so that whoever has only the file can feed the network right.
+    Exported files contain it, so that the file alone is enough to prepare inputs correctly.
 
     >>> prepare = Preprocessing("gray pixels from 0, black, to 255", 1 / 255, mean=0.5, std=0.5)
     >>> prepare([[0, 255]])
     array([[-1.,  1.]], dtype=float32)
 
     Attributes:
-        raw: what the raw inputs are, in words.
-        scale: what they are multiplied by first.
-        mean: what is subtracted then: one number, or one per channel (the dimension after the
-            batch).
-        std: what the rest is divided by, likewise.
-        layout: what the dimensions of a batch are, such as ``"batch, channel, height, width"``.
-        labels: the name of each class, in order; empty where a class is called by its number.
+        raw: a description of the raw inputs.
+        scale: the factor that is applied first.
+        mean: the number that is then subtracted, or one number per channel (the dimension after
+            the batch).
+        std: the divisor that is applied last: one number, or one per channel.
+        layout: the dimensions of a batch, such as ``"batch, channel, height, width"``.
+        labels: the name of each class, in order; empty if a class is named by its number.
 
     Raises:
-        ValueError: a number that is not finite, or a ``scale`` or ``std`` of 0.
+        ValueError: a number is not finite, or ``scale`` or ``std`` is 0.
     """
 
     raw: str
@@ -45,7 +45,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
-        for name in ("scale", "mean", "std"):  # plain numbers, whatever counted them
+        for name in ("scale", "mean", "std"):  # plain numbers, whatever type they came in
             value = np.asarray(getattr(self, name), dtype=np.float64)
             if value.ndim > (name != "scale"):
                 rule = "one number" if name == "scale" else "one number, or one per channel"
@@ -70,7 +70,7 @@ class Preprocessing:
 
     @property
     def formula(self) -> str:
-        """The same with its numbers.
+        """The formula with its numbers.
 
         >>> Preprocessing("pixels", 1 / 255, (0.5, 0.4), 0.25).formula
         '(raw * 0.00392157 - [0.5, 0.4]) / 0.25'
@@ -86,15 +86,16 @@ class Preprocessing:
 class Split:
     """Examples of one split: inputs (n, ...) of a floating type and labels (n,) of integers.
 
-    Any floating type will do: a network is given the inputs in its own. Labels are kept as int64.
+    Any floating type works: inputs are converted to the type of the network. Labels become int64.
 
     Attributes:
         inputs: (n, ...), finite, of a floating type.
         labels: (n,), integers from 0.
 
     Raises:
-        ValueError: no examples, lengths that differ, NaN or infinity, a negative label.
-        TypeError: inputs that are not floating, or labels that are not integers.
+        ValueError: there are no examples, the lengths differ, an input is NaN or infinite, or a
+            label is negative.
+        TypeError: the inputs are not floating, or the labels are not integers.
     """
 
     inputs: Tensor
@@ -138,18 +139,18 @@ class Split:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """What a search needs: `train` fits weights, `valid` decides, `test` is only reported.
+    """The data of a search, in three splits.
 
     Attributes:
-        train: what weights are fitted to.
-        valid: what the search decides by.
-        test: what is only reported.
-        classes: how many classes there are; by default one more than the largest training label.
-        preprocessing: how the inputs were made from raw ones, if that is told.
+        train: the examples that weights are trained on.
+        valid: the examples whose error the search minimizes.
+        test: the examples whose error is only reported.
+        classes: the number of classes; by default one more than the largest training label.
+        preprocessing: how the inputs were made from raw ones; None if this is not known.
 
     Raises:
-        ValueError: a label that is not below `classes`, splits whose examples differ in shape, or
-            a preprocessing with another number of channels or classes.
+        ValueError: a label is not below `classes`, the examples of the splits differ in shape, or
+            the preprocessing has another number of channels or classes.
     """
 
     train: Split
@@ -217,10 +218,10 @@ def split(
     seed: int = 0,
     preprocessing: Preprocessing | None = None,
 ) -> Data:
-    """Shuffle examples once, by `seed`, and cut them into train, valid and test.
+    """Shuffle examples once, by `seed`, and split them into train, valid and test.
 
     Raises:
-        ValueError: nothing would be left to train on, or the examples are bad (see `Split`).
+        ValueError: no example is left to train on, or the examples are bad (see `Split`).
     """
     whole = Split(inputs, labels)
     rest = len(whole) - valid - test

@@ -1,4 +1,4 @@
-"""Measured architectures, and those among them that no other dominates."""
+"""The Pareto front: the measured architectures that no other one dominates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Front", "Point", "merge", "roles"]
 
-# What a person may call a point, and the objectives of which it has the lowest value.
+# The names that select a point, and the objectives whose lowest value each of them means.
 _LOWEST = {
     "fastest": ("latency",),
     "most-accurate": ("error",),
@@ -36,14 +36,14 @@ _NAMES = ("knee", *_LOWEST)
 
 
 class Front:
-    """The points that no other dominates; every objective is minimised.
+    """The points that no other point dominates; every objective is minimized.
 
     Iteration is in a fixed order: ascending in the first objective, then in the next ones.
 
-    - An architecture is on the front once. Added again with the same objectives it changes nothing;
-      with others it is refused: say `replace` if the new measurement is to count.
-    - Of architectures with equal objectives the one added first stays: one network per trade-off.
-    - Apart from such ties the order of adding does not matter.
+    - An architecture is on the front once. If it is added again with the same objectives, nothing
+      changes. With other objectives it is refused; `replace` accepts the new measurement.
+    - If architectures have equal objectives, the one that was added first stays.
+    - Apart from such ties, the order of adding does not matter.
 
     >>> front = Front(["error_percent", "latency_ms"])
     >>> front.add(Point({"op": "conv3"}, {"error_percent": 2.0, "latency_ms": 3.0}))
@@ -54,11 +54,11 @@ class Front:
     False
     >>> str(front.pick("latency<=1500us")), front.hypervolume([10.0, 5.0])
     ('a02 (op=pool)', 18.0)
-    >>> front[0]  # the first in this order; -1 is the last, and front["a02"] one by its id
+    >>> front[0]  # the first in this order; front[-1] is the last, front["a02"] has that id
     Point('a01', op=conv3: error_percent=2, latency_ms=3)
 
     Args:
-        objectives: their names, in the order that the points are sorted by.
+        objectives: the names of the objectives, in the order used for sorting the points.
 
     Raises:
         ValueError: no objective, or one named twice.
@@ -73,7 +73,7 @@ class Front:
             )
         self._objectives = tuple(objectives)
         self._points: dict[Architecture, Point] = {}
-        self._named = 0  # how many ids this front has given away
+        self._named = 0  # how many ids this front has assigned
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -83,15 +83,16 @@ class Front:
     def add(self, point: Point) -> bool:
         """Put the point on the front if no point there dominates it or is equal to it.
 
-        Points that it dominates leave. A point without an id gets the next free one of a01, a02...
+        Points that it dominates are removed. A point without an id gets the next free one of a01,
+        a02, ...
 
         Returns:
             Whether the point entered.
 
         Raises:
-            ValueError: objectives other than the front's, or not finite; choices other than those
-                of the points on the front; an id that is taken or is no name; an architecture that
-                is on the front with other objectives.
+            ValueError: the objectives are not those of the front, or not finite; the choices are
+                not those of the points on the front; the id is taken or is not a valid name; the
+                architecture is on the front with other objective values.
         """
         self._check(point)
         known = self._points.get(point.architecture)
@@ -100,15 +101,15 @@ class Front:
         if known.objectives != point.objectives:
             raise ValueError(
                 f"{known} is on the front with {dict(known.objectives)}, got "
-                f"{dict(point.objectives)}; use replace() if the new measurement is to count"
+                f"{dict(point.objectives)}; use replace() to keep the new measurement"
             )
         return False
 
     def replace(self, point: Point) -> bool:
-        """Add a point whose architecture may be on the front already: the new measurement counts.
+        """Add a point and drop an older measurement of the same architecture, if there is one.
 
-        It keeps the old one's id unless it has its own. Points that the old measurement displaced
-        do not come back.
+        The point takes the id of the old one unless it has its own. Points that the old measurement
+        dominated do not come back.
 
         Returns:
             Whether the architecture is on the front now.
@@ -128,10 +129,11 @@ class Front:
         Points that are not better than the reference in every objective add nothing.
 
         Args:
-            reference: the worst value that counts, by objective, or in the order of `objectives`.
+            reference: the reference point: the worst value that counts for each objective, as a
+                mapping by name or as a sequence in the order of `objectives`.
 
         Raises:
-            ValueError: not one finite value for each objective.
+            ValueError: the reference does not have one finite value for each objective.
         """
         if isinstance(reference, Mapping):
             if set(reference) != set(self._objectives):
@@ -148,11 +150,12 @@ class Front:
         return float(moocore.hypervolume(self._matrix(self), ref=corner)) if self._points else 0.0
 
     def knee(self) -> Point:
-        """The point where giving up a little of one objective gains the least in the others.
+        """The knee point: from here, a small gain in one objective costs much in another.
 
-        Objectives are scaled so that the front spans [0, 1] in each; the knee is then the point
-        farthest below the hyperplane through the unit points, which for two objectives is the chord
-        between the extremes. On equal distance (as for two points) the first in order.
+        Objectives are scaled so that the front spans [0, 1] in each. The knee is then the point
+        farthest below the hyperplane through the unit points. For two objectives this hyperplane is
+        the chord between the extreme points. Among points at equal distance (as for two points) it
+        is the first in order.
 
         Raises:
             ValueError: the front is empty.
@@ -176,15 +179,16 @@ class Front:
         return min(self, key=scaled_sum)
 
     def pick(self, wish: str) -> Point:
-        """The point that a person asks for.
+        """The point that a name, an id or a constraint selects.
 
         Args:
             wish: ``knee``; ``fastest``, ``most-accurate`` or ``smallest`` (the lowest latency,
-                error, memory); an id; or a constraint such as ``latency<=2ms,memory<=64KiB``
-                (see `Constraint`): the lowest first objective among the points that meet it.
+                error, memory); an id; or a constraint such as ``latency<=2ms,memory<=64KiB`` (see
+                `Constraint`), which selects the point with the lowest first objective among those
+                that satisfy it.
 
         Raises:
-            ValueError: there is no such point; the message says what the front offers.
+            ValueError: there is no such point; the message says which points there are.
         """
         self._check_not_empty()
         wish = wish.strip()
@@ -211,28 +215,28 @@ class Front:
         raise ValueError(f"no point meets {constraint}; the front offers {', '.join(offers)}")
 
     def to_pandas(self) -> pd.DataFrame:
-        """A table with a row per point: id, picks, objectives, then what is reported."""
+        """A table with a row per point: id, picks, objectives, then the reported values."""
         import pandas as pd
 
         table = self._table()
         return pd.DataFrame([dict(row) for row in table.rows], columns=list(table.columns))
 
     def plot(self, measured: Sequence[Point] = ()) -> go.Figure:
-        """A figure of plotly: the first two objectives, and the third as color.
+        """A plotly figure: the first two objectives are the axes, and the third is the color.
 
         Args:
-            measured: points such as those of `Run.evaluations`; what is not on the front becomes a
-                gray dot.
+            measured: more points, such as those of `Run.evaluations`; each one that is not on the
+                front becomes a gray dot.
         """
         return _front_figure.draw(self._objectives, list(self), roles(self), measured)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a row per point to a .json, .csv or .parquet file, atomically and exactly.
 
-        Picks are kept by name, so that options may be reordered or added later.
+        Picks are stored by name, so that options may be reordered or added later.
 
         Raises:
-            ValueError: another suffix, or a place that cannot be written.
+            ValueError: the suffix is another one, or the path cannot be written.
         """
         write_table(Path(path), self._table())
 
@@ -243,15 +247,16 @@ class Front:
         objectives: Sequence[str] | None = None,
         choices: Sequence[str] | None = None,
     ) -> Front:
-        """Read a front back.
+        """Read a front from a file.
 
-        JSON and parquet know their objectives and choices. A CSV file does not: its objectives are
-        ``error_percent``, ``latency_ms`` and ``memory_kib``, as far as they occur, unless named
-        here; its choices are the columns between ``id`` and the objectives, unless named here.
+        JSON and parquet files name their objectives and choices. A CSV file does not. If they are
+        not given here, its objectives are ``error_percent``, ``latency_ms`` and ``memory_kib``, as
+        far as these columns exist, and its choices are the columns between ``id`` and the
+        objectives.
 
         Raises:
-            ValueError: a malformed file, a point that `add` refuses, or one that another dominates.
-            FileNotFoundError: no such file.
+            ValueError: the file is malformed, `add` refuses a point, or a point is dominated.
+            FileNotFoundError: there is no such file.
         """
         table = read_table(Path(path), objectives, choices)
         front = cls(table.objectives)
@@ -287,11 +292,11 @@ class Front:
     def __getitem__(self, key: slice) -> list[Point]: ...
 
     def __getitem__(self, key: str | Architecture | int | slice) -> Point | list[Point]:
-        """The point with this id, architecture or place in the order; several for a slice.
+        """The point with this id, architecture or index; a list of points for a slice.
 
         Raises:
-            KeyError: none has this id or architecture.
-            IndexError: the front is shorter.
+            KeyError: no point has this id or architecture.
+            IndexError: the front has fewer points.
         """
         if isinstance(key, slice):
             return list(self)[key]
@@ -316,12 +321,12 @@ class Front:
         return f"<p>{escape(repr(self))}</p>{shown}"
 
     def __array__(self, dtype: object = None, copy: object = None) -> NoReturn:
-        # ``pandas.DataFrame(front)`` asks for an array, and would number its columns.
+        # ``pandas.DataFrame(front)`` asks for an array, and would lose the names of the columns.
         raise TypeError("a front is no array, since its columns have names: use front.to_pandas()")
 
     def _enter(self, point: Point) -> bool:
         others = list(self._points.values())
-        # Of equal rows moocore keeps the first, and the new point is the last.
+        # Among equal rows moocore keeps the first, and the new point is the last.
         keep = moocore.is_nondominated(self._matrix([*others, point]), keep_weakly=False)
         if not keep[-1]:
             return False
@@ -351,7 +356,7 @@ class Front:
                 )
             if point.id and other.id == point.id and other.architecture != point.architecture:
                 raise ValueError(f"the id of {point} is taken by {other}")
-        # Ids name files too.
+        # Ids are also names of files.
         if point.id and (point.id in _NAMES or not is_name(point.id)):
             raise ValueError(
                 f"an id is {NAME}, and is none of {', '.join(_NAMES)}; got {point.id!r}"
@@ -388,7 +393,7 @@ class Front:
 
 
 def roles(front: Front) -> dict[str, list[str]]:
-    """Under which names, besides its id, a point can be picked."""
+    """For the id of each point, the other names that `Front.pick` accepts for it."""
     found: dict[str, list[str]] = {}
     for wish in _NAMES:
         try:
@@ -399,12 +404,12 @@ def roles(front: Front) -> dict[str, list[str]]:
 
 
 def merge(*fronts: Front) -> Front:
-    """One front of the points of several; where two measured an architecture, the later one counts.
+    """Merge several fronts into one; the later measurement of an architecture replaces the earlier.
 
-    A point keeps its id where that is still free.
+    A point keeps its id if that id is still free.
 
     Raises:
-        ValueError: no front, or fronts with other objectives or choices than the first.
+        ValueError: there is no front, or one has other objectives or choices than the first.
     """
     if not fronts:
         raise ValueError("merge needs at least one front")

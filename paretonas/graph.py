@@ -1,4 +1,4 @@
-"""A network as a graph of the operations it executes, with shapes, bytes and lifetimes."""
+"""The graph of the operations that a network executes, with shapes, bytes and lifetimes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ INPUT = 0  # the node that stands for the network's input
 def network_graph(network: nn.Module, example: Tensor) -> nx.DiGraph[int]:
     """The operations of one forward pass in evaluation mode, in the order they run.
 
-    Any Python forward will do: the network runs once on `example`, and every operation that
-    reaches torch's kernels is a node, with an edge from each one whose result it reads. Node 0
-    is the input. All attributes are scalars, so that the graph can be written as GraphML:
+    Any Python forward works. The network runs once on `example`, and every operation that reaches
+    torch's kernels is a node. It has an edge from each operation whose result it reads. Node 0 is
+    the input. All attributes are scalars, so that the graph can be written as GraphML:
 
     - ``op``: the name, such as ``"aten.convolution"``; ``module``: the path of the module whose
-      forward ran it; ``order``: its place in time; ``shape``: of its first result, ``"1x8x14x14"``
-    - ``storage``: which memory its first result lies in; views and in-place results share one
-    - ``allocated``: the bytes of its results that lie in new memory
-    - ``freed``: the bytes that nothing reads any more once it has run
-    - of the whole graph: ``parameters`` (how many) and ``parameter_bytes`` (buffers included)
+      forward ran it; ``order``: its position in time; ``shape``: the shape of its first result,
+      such as ``"1x8x14x14"``
+    - ``storage``: the memory that holds its first result; views and in-place results share it
+    - ``allocated``: the bytes of its results that are in new memory
+    - ``freed``: the bytes that no later operation reads
+    - of the whole graph: ``parameters`` (their number) and ``parameter_bytes`` (with buffers)
     """
     recording = record(network, example)
     graph: nx.DiGraph[int] = nx.DiGraph(
@@ -53,14 +54,14 @@ def network_graph(network: nn.Module, example: Tensor) -> nx.DiGraph[int]:
 
 
 def peak_memory(graph: nx.DiGraph[int]) -> int:
-    """The most bytes alive at once: parameters, buffers, and activations by liveness.
+    """The largest number of bytes alive at once: parameters, buffers and live activations.
 
     The order is the executed one. A result is alive from the operation that makes it until the
-    last one that reads it or a view of it; the input and the output belong to the caller and
-    stay to the end. That is what an exported program does; eager Python may hold some results
-    longer, as long as a local variable or a caller's argument names them. Not counted: what a
-    kernel allocates for itself while it runs (such as an unfolded copy of a convolution's input),
-    and by-products that nothing reads (such as the indices of max-pooling).
+    last one that reads it or a view of it. The input and the output belong to the caller and stay
+    alive to the end. An exported program does the same. Eager Python may keep some results longer,
+    while a local variable or an argument refers to them. Two things are not counted: memory that a
+    kernel allocates while it runs (such as an unfolded copy of a convolution's input), and
+    by-products that nothing reads (such as the indices of max-pooling).
     """
     live = peak = 0
     for node in sorted(graph):
@@ -77,11 +78,11 @@ class Op:
     Attributes:
         name: torch's name, without the overload.
         module: the path of the innermost module whose forward ran it.
-        shape: of the first result.
-        storage: where the first result lies.
+        shape: the shape of the first result.
+        storage: the storage that holds the first result.
         sources: the operations whose results it reads.
         uses: every storage that it reads or writes.
-        signature: all that decides what it costs: name, shapes, strides, plain arguments.
+        signature: everything that decides its cost: name, shapes, strides, plain arguments.
         call: the operation itself, with its arguments.
     """
 
@@ -132,15 +133,15 @@ class Recording:
 
 
 def record(network: nn.Module, example: Tensor) -> Recording:
-    """Run a network once, in evaluation mode and without gradients, and write down what it does.
+    """Run a network once, in evaluation mode and without gradients, and record its operations.
 
-    The pass is a real one. At the batch size of a latency measurement that is faster than running
-    on torch's meta device, whose kernels are written in Python (1.5 ms against 21 ms for the
-    default space), and it takes the very path through the network that a measurement takes.
-    The network's mode and torch's generators are put back afterwards; the example is copied.
+    The pass is a real one, on the same path through the network as a latency measurement. At the
+    batch size of such a measurement it is faster than torch's meta device, whose kernels are
+    written in Python (1.5 ms against 21 ms for the default space). The network's mode and torch's
+    random generators are restored afterwards; the example is copied.
 
     Raises:
-        TypeError: `example` is no tensor.
+        TypeError: `example` is not a tensor.
     """
     if not isinstance(example, Tensor):
         raise TypeError(f"the example must be a tensor, got {type(example).__name__}")
@@ -170,13 +171,13 @@ def record(network: nn.Module, example: Tensor) -> Recording:
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees every operation on its way to a kernel; keeps all results so that ids stay unique."""
+    """Records every operation before its kernel runs; keeps all results so that ids stay unique."""
 
     def __init__(self, parameters: Sequence[Tensor], example: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.stack = [""]
         self.kept: list[Any] = [parameters, example]
-        self.ids: dict[int, int] = {}  # of a storage in memory -> our number
+        self.ids: dict[int, int] = {}  # id of a storage in memory -> our number
         self.parameters = {self.storage(p) for p in parameters}
         source = self.storage(example)
         self.bytes = {source: example.numel() * example.element_size()}
@@ -189,7 +190,7 @@ class _Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # torch would import its compiler here, seconds that recording has no use for
+        return False  # torch would import its compiler here: seconds, for nothing
 
     def storage(self, tensor: Tensor) -> int:
         return self.ids.setdefault(tensor.untyped_storage()._cdata, len(self.ids))
@@ -204,7 +205,7 @@ class _Recorder(TorchDispatchMode):
         self.kept.append((inputs, outputs))
         known = self.bytes.keys() | self.parameters
         for tensor in inputs:
-            if self.storage(tensor) not in known:  # a constant: there before, there after
+            if self.storage(tensor) not in known:  # a constant: it outlives the pass
                 self.bytes[self.storage(tensor)] = tensor.numel() * tensor.element_size()
                 self.held.add(self.storage(tensor))
         fresh = [t for t in outputs if self.storage(t) not in known]
@@ -244,7 +245,7 @@ class _Recorder(TorchDispatchMode):
 
 @contextmanager
 def _paths(network: nn.Module, stack: list[str]) -> Iterator[None]:
-    """Keep the path of the module that runs on top of the stack."""
+    """Keep the path of the running module on top of the stack."""
     hooks = []
     for path, module in network.named_modules():
         hooks.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))

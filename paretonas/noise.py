@@ -1,4 +1,4 @@
-"""Measurements that differ by chance, and how sure their front is."""
+"""Noisy measurements, and the probability that a point is on the true front."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["Measurements"]
 
 Spread = float | Callable[[Point], float]
 
-_TRUST = 4  # the spread of all architectures counts as much as so many repeats of one's own
-_CERTAIN = 6  # standard errors on either side: what is beaten so far apart need not be drawn
+_TRUST = 4  # the pooled spread weighs as much as this many repeats of the architecture itself
+_CERTAIN = 6  # in standard errors: beyond this distance dominance is certain and needs no draws
 
 
 class Measurements:
-    """Architectures that were measured once or more, those that are not on the front as well.
+    """All measurements of architectures, also of those that are not on the front.
 
-    A front keeps what was measured best, and so, of many, those that were lucky. Kept together with
-    how far measurements of one architecture lie apart, they tell the probability that a point is on
-    the front of the true means.
+    A front keeps the best measurements, so among many architectures it keeps the lucky ones. This
+    class also estimates the spread of repeated measurements. From it follows the probability that
+    an architecture is on the front of the true means.
 
     >>> measurements = Measurements(["error_percent", "latency_ms"])
     >>> found = [("pool", 9, 1.2), ("pool", 9, 1.3), ("conv", 8, 2), ("skip", 7, 2)]
@@ -39,20 +39,20 @@ class Measurements:
     >>> len(measurements.front())
     2
 
-    How far they lie apart is estimated from those that were repeated, for each objective: with few
-    repeats from all architectures together, relative to their means if every value is positive,
-    and the more from the architecture's own the more it has. An objective whose repeats agree, or
-    that has none, is exact unless a spread is given for it. Noise is taken to be normal and
-    independent.
+    The spread of each objective is estimated from repeated measurements. An architecture with few
+    repeats mostly gets the pooled spread of all architectures, which is relative to their means if
+    every value is positive. With more repeats, its own spread counts more. An objective without
+    repeats, or whose repeats agree, is exact unless its spread is given. The noise is assumed to be
+    normal and independent.
 
     Args:
-        objectives: their names, all minimized.
-        spread: for objectives whose noise is known, the standard deviation of one measurement: a
+        objectives: the names of the objectives; all are minimized.
+        spread: for each objective with known noise, the standard deviation of one measurement: a
             number in the objective's unit, or a function of the measured point, such as
             ``lambda point: 0.05 * point.objectives["latency_ms"]``.
 
     Raises:
-        ValueError: no objective, one named twice, a spread for something else, or one that is
+        ValueError: there is no objective, or one is named twice; a spread is for something else,
             negative or not finite.
     """
 
@@ -64,7 +64,7 @@ class Measurements:
         for name in self._spread:
             if name not in self._objectives:
                 raise ValueError(
-                    f"there is a spread for {name!r}, but no objective is called so"
+                    f"there is a spread for {name!r}, but no objective has this name"
                     f"{nearest(name, self._objectives)}"
                 )
         self._measured: dict[Architecture, list[Point]] = {}
@@ -74,11 +74,11 @@ class Measurements:
         return len(self._measured)
 
     def add(self, point: Point) -> None:
-        """Take down a measurement; of an architecture that is known it is one more.
+        """Record a measurement; an architecture may have several.
 
         Raises:
-            ValueError: other objectives or choices, a value that is not finite, or a spread that
-                is negative.
+            ValueError: the objectives or choices are others, a value is not finite, or a spread is
+                negative.
         """
         point.check_objectives(self._objectives)
         for known in self._measured:
@@ -96,15 +96,15 @@ class Measurements:
     def points(self, *, draws: int = 2000, seed: int = 0) -> tuple[Point, ...]:
         """One point per architecture, at the means of its measurements, in the order of adding.
 
-        Each reports ``repeats``, how often it was measured; for an objective with noise, such as
-        ``latency_ms``, the ``latency_ms_standard_error`` of the mean; and
-        ``probability_on_front``, that no other architecture dominates it. All else that it reports
-        is what its last measurement did.
+        Each point reports ``repeats``, how often it was measured; for an objective with noise, such
+        as ``latency_ms``, the ``latency_ms_standard_error`` of the mean; and
+        ``probability_on_front``, the probability that no other architecture dominates it. The other
+        reported values are those of its last measurement.
 
         Args:
-            draws: how often all true means are drawn together; the probability is the share of
+            draws: how often all true means are drawn together. The probability is a share of these
                 draws, so its own standard error is at most 0.5 / sqrt(draws).
-            seed: of the draws.
+            seed: the seed of the draws.
 
         Raises:
             ValueError: `draws` is not positive.
@@ -137,7 +137,7 @@ class Measurements:
         return tuple(points)
 
     def front(self, *, draws: int = 2000, seed: int = 0) -> Front:
-        """The front of the means; its points report what those of `points` do.
+        """The front of the means; its points report the same values as those of `points`.
 
         Raises:
             ValueError: `draws` is not positive.
@@ -155,7 +155,7 @@ class Measurements:
         """The mean of each architecture in one objective, and its standard error."""
         values = [np.array([p.objectives[name] for p in ps]) for ps in self._measured.values()]
         counts = np.array([len(repeats) for repeats in values])
-        # From the first value on, so that the mean of equal values is exactly theirs.
+        # Differences to the first value: the mean of equal values is then exactly that value.
         means = np.array([v[0] + (v - v[0]).mean() for v in values])
         if name in self._spread:
             squares = [
@@ -179,7 +179,7 @@ def _probabilities(
     draws: int,
     rng: np.random.Generator,
 ) -> Float[NDArray[np.float64], " k"]:
-    """How often no row dominates each row."""
+    """For each row, the share of draws in which no other row dominates it."""
     if not errors.any():
         draws = 1
     low, high = means - _CERTAIN * errors, means + _CERTAIN * errors

@@ -1,4 +1,4 @@
-"""A measured architecture, and one that could not be measured."""
+"""`Point`, an evaluated architecture, and `Failure`, one that could not be evaluated."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from paretonas.space import Architecture
 __all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Outcome", "Point"]
 
 Cell = str | int | float
-"""What a table of points holds."""
-NAME = "made of letters, digits, '_', '.' and '-'"  # what an id is; it names files, too
+"""A value in a table of points."""
+NAME = "made of letters, digits, '_', '.' and '-'"  # the rule for an id; it is also a file name
 
 
 @dataclass(frozen=True, repr=False)
 class Point:
-    """An architecture and what it costs.
+    """An evaluated architecture and its costs.
 
     Attributes:
-        architecture: one pick per choice; a plain mapping of names is turned into one.
-        objectives: the costs, all minimised, by name; the unit is in the name (``latency_ms``).
-        reported: what is worth knowing but decides nothing: finite numbers, or words that do not
-            read as numbers (so that they survive a CSV file).
+        architecture: one pick per choice; a plain mapping is converted to an `Architecture`.
+        objectives: the costs by column, all minimized; the unit is in the name (``latency_ms``).
+        reported: values that are not minimized: finite numbers, or words that do not read as
+            numbers (so that a CSV file keeps them).
         id: a short name; a front gives one to a point that has none.
 
     Raises:
-        ValueError: a reported value that is not finite, an empty word, or one like ``"12"``.
-        TypeError: a value of another kind.
+        ValueError: a reported value is not finite, is an empty word, or is a word like ``"12"``.
+        TypeError: a value has another type.
     """
 
     architecture: Architecture
@@ -97,7 +97,7 @@ class Point:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text may be an id, which names files, too.
+    """Whether a text may be an id; ids are also names of files.
 
     >>> is_name("a01"), is_name("../a01"), is_name("")
     (True, False, False)
@@ -106,24 +106,24 @@ def is_name(text: str) -> bool:
 
 
 class FailureWarning(UserWarning):
-    """Something that does not run was left out, and all else goes on."""
+    """Something fails and was left out; everything else continues."""
 
 
 class EvaluationError(RuntimeError):
-    """Says in its own words why an architecture could not be evaluated."""
+    """An architecture could not be evaluated; the message says why."""
 
 
-# What counts as the failure of what is evaluated; an interruption never does.
+# The exceptions that count as a failure of an evaluation; an interruption never does.
 FAILING = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be evaluated, and why: an architecture, or the one pick that is to blame.
+    """An architecture that could not be evaluated, or the single pick that causes failures.
 
     Attributes:
-        architecture: one pick for each choice, or the one pick.
-        reason: what happened, in one line.
+        architecture: one pick for each choice, or the single pick.
+        reason: the cause, in one line.
     """
 
     architecture: Architecture
@@ -131,7 +131,7 @@ class Failure:
 
     @classmethod
     def of(cls, architecture: Architecture, error: Exception | SystemExit) -> Failure:
-        """The failure that an exception tells of, in one line."""
+        """The failure that an exception describes, in one line."""
         kind = "" if isinstance(error, EvaluationError) else f"{type(error).__name__}: "
         return cls(architecture, " ".join(f"{kind}{error}".split()).removesuffix(":"))
 
@@ -140,11 +140,11 @@ class Failure:
 
 
 Outcome = Point | Failure
-"""What an evaluation ends in."""
+"""The result of an evaluation."""
 
 
 def number_or_word(text: str) -> Cell:
-    """What a cell of a CSV file says: an int or a float where it reads as one."""
+    """The value of a CSV cell: an int or a float if it reads as one, else the text."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,4 +1,4 @@
-"""Which option of a network with choices does not run: picks are exchanged one at a time."""
+"""Finds the options of a supernet that fail, by changing one pick at a time."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .nn import Supernet
 from .point import FAILING, Failure
 from .space import Architecture, decode, draw, encode
 
-BASES = 5  # architectures that work, in which an option must fail to be blamed
-DRAWS = 16  # of architectures, in search of some that work
-CLIMBS = 3  # from architectures that fail to some that work
+BASES = 5  # an option is blamed if it fails in this many working architectures
+DRAWS = 16  # random architectures, to find some that work
+CLIMBS = 3  # local searches from failing architectures to working ones
 
 Progress = tuple[int, ...]  # how far an architecture got; more is further
 
 
 class Probe:
-    """Tries architectures of a supernet, and tells which option is to blame where one fails.
+    """Tries architectures of a supernet and finds the options that make them fail.
 
     An option is blamed if it fails in several architectures in which another option of its choice
-    works. Only what an architecture reaches can fail in it.
+    works. Only the choices that an architecture reaches can fail in it.
 
     Args:
-        supernet: its weights must stay as they are while the probe is in use.
+        supernet: its weights must not change while the probe is in use.
         attempt: runs an architecture; an exception means that it fails.
         recent: architectures that are likely to work.
-        seed: of the architectures that are drawn.
+        seed: the seed of the random architectures.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Probe:
         self._tried: dict[Architecture, tuple[str | None, Progress]] = {}
 
     def working(self) -> Iterator[Architecture]:
-        """Architectures that work, as different as they come; none if everything fails."""
+        """Different architectures that work; none if everything fails."""
         found = set()
         for start in self.starts:
             if self._why(start) is None:
@@ -64,25 +64,25 @@ class Probe:
                 yield end
 
     def options(self) -> list[Failure]:
-        """Every option that is to blame, of all choices."""
+        """Every option of every choice that causes failures."""
         options = [(i, j) for i in range(len(self.supernet.choices)) for j in self.supernet.left(i)]
         return self._blamed(options)
 
     def blame(
         self, architecture: Architecture, proven: Iterable[Architecture] = ()
     ) -> list[Failure]:
-        """The picks of an architecture that are to blame each by itself; perhaps none.
+        """The picks of an architecture that each cause a failure alone; there may be none.
 
         Args:
-            architecture: one that fails.
-            proven: architectures that work; no pick that these reach is to blame.
+            architecture: an architecture that fails.
+            proven: architectures that work; the picks that they reach are not blamed.
         """
         innocent = {pick for each in proven for pick in self.supernet.taken(each)}
         taken = self.supernet.taken(architecture)
         return self._blamed([pick for pick in taken if pick not in innocent])
 
     def near(self, architecture: Architecture) -> Architecture | None:
-        """An architecture that works, a few exchanges of picks away; None if none is found."""
+        """An architecture that works and differs in a few picks; None if none is found."""
         return self._climb(architecture, range(len(self.supernet.choices)))
 
     def _blamed(self, options: Sequence[tuple[int, int]]) -> list[Failure]:
@@ -95,7 +95,7 @@ class Probe:
         return found
 
     def _fault(self, index: int, pick: int) -> str | None:
-        """Why an option fails wherever another one works; None if it works anywhere."""
+        """Why an option fails in every base where another one works; None if it works in one."""
         reasons = []
         others = [other for other in self.supernet.left(index) if other != pick]
         for base in islice(self.working(), BASES):
@@ -107,7 +107,7 @@ class Probe:
         return reasons[0] if reasons else None
 
     def _with(self, base: Architecture, index: int, pick: int) -> str | None:
-        """Why an option fails in a base, whatever is picked inside of it."""
+        """Why an option fails in a base, for all picks inside the option; None if it works."""
         picks = encode(self.supernet.choices, base)
         start = decode(self.supernet.choices, self.supernet.reaching(index, pick, picks))
         reason = self._why(start)
@@ -115,7 +115,7 @@ class Probe:
         return None if self._climb(start, inside) is not None else reason
 
     def _climb(self, start: Architecture, choices: Sequence[int]) -> Architecture | None:
-        """An architecture that works, reached by exchanges of picks that each get further."""
+        """Change picks one at a time, each time to get further, until an architecture works."""
         here, (reason, best) = start, self._try(start)
         before: Progress | None = None
         while reason is not None and best != before:
@@ -142,7 +142,7 @@ class Probe:
             with _finished(self.supernet) as counts:
                 try:
                     self.attempt(same)
-                except FAILING as error:  # whatever goes wrong in there is told, not raised
+                except FAILING as error:  # recorded, not raised
                     reason = Failure.of(same, error).reason
             wrong = 0 if reason is None else -sum(map(_not_finite, self.supernet.parameters()))
             self._tried[same] = reason, (*counts, wrong)
@@ -150,7 +150,7 @@ class Probe:
 
 
 def _alike(supernet: Supernet) -> Iterator[Architecture]:
-    """Architectures whose choices all pick their first option, their second, and so on."""
+    """The architecture of all first options, that of all second options, and so on."""
     sizes = [len(choice.options) for choice in supernet.choices]
     for pick in range(max(sizes)):
         yield decode(supernet.choices, [min(pick, size - 1) for size in sizes])
@@ -158,7 +158,7 @@ def _alike(supernet: Supernet) -> Iterator[Architecture]:
 
 @contextmanager
 def _finished(supernet: Supernet) -> Iterator[list[int]]:
-    """Count the choices that give finite results, outer ones before those inside them."""
+    """Count the choices with finite results, a count for each level of nesting, outermost first."""
     names = [choice.name for choice in supernet.choices]
     name_of = {supernet.network.get_submodule(name): name for name in names}
     counts = [0] * len(names)
@@ -172,7 +172,7 @@ def _finished(supernet: Supernet) -> Iterator[list[int]]:
             done.add(name)
             counts[sum(name.startswith(f"{outer}.") for outer in names)] += 1
 
-    # A hook of all modules, since a choice that has one of its own cannot be extracted.
+    # A global hook, since a choice that has a hook of its own cannot be extracted.
     hook = register_module_forward_hook(count)
     try:
         yield counts

@@ -16,18 +16,18 @@ from paretonas.space import Choice, SearchSpace, nearest
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem:
-    """What is searched: a space, and the objectives to minimize on it.
+    """A search problem: a space, and the objectives to minimize on it.
 
     Attributes:
-        space: its choices, and its ``structure`` if it knows one.
-        objectives: each has a column, and a cost for each architecture; those that the space knows
-            itself, as a table does, unless given.
-        log: columns that count by their ratios: half is as good a step from 10 as from 1.
-        free: columns that cost no evaluation: a method may ask the objective itself.
+        space: the search space: its choices, and its ``structure`` if it has one.
+        objectives: each has a column, and a cost for each architecture; by default the objectives
+            of the space itself, as a table has them.
+        log: columns on a log scale: halving a cost counts the same from 10 as from 1.
+        free: columns that cost no evaluation: a method may call the objective itself.
 
     Raises:
-        ValueError: no objective, one named twice, or a column that is no objective's.
-        TypeError: a space or an objective that is none, such as a class in its place.
+        ValueError: there is no objective, one is named twice, or a column belongs to no objective.
+        TypeError: the space or an objective has another type, such as a class.
     """
 
     space: SearchSpace
@@ -76,14 +76,14 @@ class Problem:
 
     @property
     def structure(self) -> Structure | None:
-        """How the choices are wired, if the space knows."""
+        """The wiring of the choices, if the space has it."""
         return getattr(self.space, "structure", None)
 
     def costs(self, points: Sequence[Mapping[str, float]]) -> Float[NDArray[np.float64], "k m"]:
-        """Costs by column as a matrix, logarithms taken of the columns in `log`.
+        """Costs by column as a matrix, with logarithms of the columns in `log`.
 
         Raises:
-            ValueError: a logarithm is asked of 0.
+            ValueError: a column in `log` has a cost of 0, or costs of both signs.
         """
         table = np.array([[float(point[c]) for c in self.columns] for point in points])
         table = table.reshape(len(points), len(self.columns))
@@ -97,15 +97,15 @@ class Problem:
 def logarithm(
     values: NDArray[np.float64], column: str, gain: str | None = None
 ) -> NDArray[np.float64]:
-    """Of positive costs their logarithm; of negated gains -log(gain), so that less stays better.
+    """The logarithm of positive costs; for negated gains -log(gain), so that lower is still better.
 
     Args:
         values: the costs.
-        column: what they are called.
-        gain: what the user calls it where the costs are a gain negated.
+        column: the name of the costs.
+        gain: the user's name of the gain, if the costs are a negated gain.
 
     Raises:
-        ValueError: a value of 0, or values of both signs.
+        ValueError: a value is 0, or values have both signs.
     """
     if (values > 0).all():
         return np.log(values)
@@ -114,13 +114,13 @@ def logarithm(
     low, high = values.min(), values.max()
     low, high = (low, high) if gain is None else (0.0 - high, 0.0 - low)
     raise ValueError(
-        f"a logarithmic objective is positive throughout, but {gain or column} goes from "
+        f"an objective on a log scale must be positive throughout, but {gain or column} goes from "
         f"{low:g} to {high:g}"
     )
 
 
 def _several(name: str, values: object) -> tuple[object, ...]:
-    """A tuple of what was given; one text is one column."""
+    """The values as a tuple; a text counts as one column."""
     if isinstance(values, str):
         return (values,)
     if not isinstance(values, Iterable):

@@ -1,7 +1,7 @@
-"""From alpha to probabilities, and to the gates that stand in for picks in a supernet.
+"""From alpha to probabilities, and to the gates that replace picks in a supernet.
 
-Alpha is flat: the logits of all options of all choices side by side, (..., K), so that one tensor
-(r, K) holds a distribution per ray and a jacobian row is just as long.
+Alpha is flat, (..., K): the logits of all options of all choices, one after another. So one tensor
+(r, K) holds a distribution per ray, and a jacobian row has the same length K.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def gumbel_softmax(
 def straight_through(
     alpha: Tensor, sizes: Sequence[int], temperature: float, generator: torch.Generator
 ) -> Tensor:
-    """A sampled pick forward, the gradient of the Gumbel-softmax behind it backward.
+    """Forward: a sampled pick. Backward: the gradient of the Gumbel-softmax.
 
-    The straight-through Gumbel estimator of Jang et al. 2017 (arXiv 1611.01144).
+    This is the straight-through Gumbel estimator of Jang et al. 2017 (arXiv 1611.01144).
     """
     soft = gumbel_softmax(alpha, sizes, temperature, generator)
     hard = one_hot(soft.detach(), sizes)
@@ -84,24 +84,24 @@ def straight_through(
 def reinmax(
     alpha: Tensor, sizes: Sequence[int], temperature: float, generator: torch.Generator
 ) -> Tensor:
-    """A sampled pick forward, a second-order accurate gradient backward (Heun's method).
+    """Forward: a sampled pick. Backward: a second-order accurate gradient (Heun's method).
 
     Liu et al. 2023, "Bridging Discrete and Backpropagation: Straight-Through and Beyond"
-    (arXiv 2304.08612): the backward pass is twice the softmax gradient taken half way between the
-    distribution and the sample, less half the plain straight-through one.
+    (arXiv 2304.08612): the backward pass is twice the softmax gradient at the midpoint between the
+    distribution and the sample, minus half the plain straight-through gradient.
     """
     plain = probabilities(alpha, sizes)
     tempered = probabilities(alpha, sizes, temperature)
     hard = one_hot((alpha + _gumbel(alpha, generator)).detach(), sizes)
     middle = torch.log((hard + tempered.detach()) / 2)
-    # Logits that equal those of the middle point, and whose derivative in alpha is one.
+    # These logits equal those of the midpoint, and their derivative in alpha is one.
     heun = probabilities(middle + alpha - alpha.detach(), sizes)
     backward = 2 * heun - plain / 2
     return hard + backward - backward.detach()
 
 
 def one_hot(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Float[Tensor, "*r K"]:
-    """1 at the largest score of each choice (the first, where several are), 0 elsewhere."""
+    """1 at the largest score of each choice (the first if there are ties), 0 elsewhere."""
     padded = _padded(scores, sizes)
     picks = padded.argmax(dim=-1, keepdim=True)
     return _unpadded(torch.zeros_like(padded).scatter_(-1, picks, 1.0), sizes)
@@ -114,13 +114,13 @@ def picks_of(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Tensor:
 
 
 def one_hot_picks(picks: Int[Tensor, "*r c"], sizes: Sequence[int]) -> Float[Tensor, "*r K"]:
-    """Picks by index as rows of zeros and ones, the distributions that are certain of them."""
+    """One-hot distributions of picks that are given by index."""
     columns = [functional.one_hot(picks[..., i], n) for i, n in enumerate(sizes)]
     return torch.cat(columns, dim=-1).to(torch.get_default_dtype())
 
 
 def _padded(scores: Float[Tensor, "*r K"], sizes: Sequence[int]) -> Float[Tensor, "*r c o"]:
-    """A row per choice, o the most options of any; -inf where there is no option."""
+    """A row per choice, o is the largest number of options; -inf where there is no option."""
     shape = (len(sizes), max(sizes))
     empty = scores.new_full((*scores.shape[:-1], shape[0] * shape[1]), -torch.inf)
     flat = empty.index_copy(-1, _places(sizes, scores.device), scores)
@@ -132,7 +132,7 @@ def _unpadded(padded: Float[Tensor, "*r c o"], sizes: Sequence[int]) -> Float[Te
 
 
 def _places(sizes: Sequence[int], device: torch.device) -> Tensor:
-    """(K,) where each option is in the padded rows, laid end to end."""
+    """(K,) the index of each option in the flattened padded rows."""
     most = max(sizes)
     places = [most * row + column for row, size in enumerate(sizes) for column in range(size)]
     return torch.tensor(places, device=device)

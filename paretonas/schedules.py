@@ -1,4 +1,4 @@
-"""Learning rates that give way where gradients conflict."""
+"""A learning rate schedule that takes smaller steps while gradients conflict."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ __all__ = ["ConflictAwareLR"]
 
 
 class ConflictAwareLR(LRScheduler):
-    """Take smaller steps while gradients conflict, and return to full ones in harmony.
+    """Shrink the learning rate while gradients conflict, and grow it back when they agree.
 
-    A direction that harms no objective does so to first order only: the longer the step, the more
-    curvature takes back, and most where gradients conflict. Each observation of cosines moves a
+    A non-conflicting direction is safe only to first order. In a longer step curvature undoes more
+    of the progress, most of all where gradients conflict. Each observation of cosines updates a
     running mean of the conflict, 1 - cosine of the worst pair: 0 for gradients that agree, 1 for
     orthogonal ones, 2 for opposite ones. While it is above ``threshold``, each observation
-    multiplies the learning rate by ``shrink``, down to ``smallest`` times what it would be;
-    otherwise by ``grow``, up to what it would be, never above.
+    multiplies the learning rate by ``shrink``, down to ``smallest`` times the full rate. Otherwise
+    it multiplies the rate by ``grow``, up to the full rate and never above.
 
-    Like the recursive schedulers of torch it multiplies what it finds in the optimizer, for all
-    parameter groups alike, so that it can stand beside others in ``ChainedScheduler`` and
-    ``SequentialLR``; feed it by ``observe`` there. Schedulers that compute the rate anew from the
-    number of the step (``LambdaLR``, ``OneCycleLR``, ``CosineAnnealingWarmRestarts``, or
-    ``CosineAnnealingLR`` with ``eta_min`` above 0) would undo it or be disturbed by it: pass such
-    a one as ``inner``, which then sees only its own rates and is stepped by this one.
+    Like the recursive schedulers of torch, it multiplies the rates that are in the optimizer, the
+    same way for all parameter groups. So it works together with others in ``ChainedScheduler`` and
+    ``SequentialLR``; call ``observe`` there. Some schedulers compute the rate from the step number
+    (``LambdaLR``, ``OneCycleLR``, ``CosineAnnealingWarmRestarts``, or ``CosineAnnealingLR`` with
+    ``eta_min`` above 0). They would undo its work or be disturbed by it. Pass such a scheduler as
+    ``inner``: it then sees only its own rates, and this one steps it.
 
-    A parameter group that is added later is scaled from the next step on, as the others are; with
-    an ``inner``, that one must allow it (torch's recursive schedulers do, ``LambdaLR`` does not).
+    A parameter group that is added later is scaled from the next step on, like the others. An
+    ``inner`` scheduler must allow this (torch's recursive schedulers do, ``LambdaLR`` does not).
 
     Attributes:
-        factor: by what the learning rate is multiplied now, in [smallest, 1].
+        factor: the current factor of the learning rate, in [smallest, 1].
         conflict: running mean of 1 - cosine of the worst pair; None before the first observation.
 
     Args:
-        optimizer: whose learning rates are set.
-        threshold: conflict in [0, 2) above which to shrink. 1 is where the worst pair is
-            orthogonal; among several tasks the worst pair nearly always conflicts, and a
-            threshold that low keeps the rate at its smallest for good. The default, 1.5, answers
-            to angles above 120 degrees.
+        optimizer: the optimizer whose learning rates are set.
+        threshold: the rate shrinks while the conflict is above this number in [0, 2). At 1 the
+            worst pair is orthogonal. Among several tasks the worst pair nearly always conflicts, so
+            a threshold of 1 keeps the rate at its smallest forever. The default, 1.5, reacts to
+            angles above 120 degrees.
         shrink: in (0, 1).
-        grow: at least 1; 1 never grows back.
+        grow: at least 1; with 1 the rate never grows back.
         smallest: in (0, 1].
-        smoothing: weight of the past in the running mean, in [0, 1); 0 believes each batch.
+        smoothing: weight of the past in the running mean, in [0, 1); with 0 only the last
+            observation counts.
         inner: a scheduler of the same optimizer whose rates are scaled.
 
     Raises:
-        ValueError: an argument out of its range, or an ``inner`` of another optimizer.
+        ValueError: an argument is out of its range, or ``inner`` has another optimizer.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -80,7 +81,7 @@ class ConflictAwareLR(LRScheduler):
         smoothing: float = 0.9,
         inner: LRScheduler | None = None,
     ) -> None:
-        """Check the arguments; the learning rate stays as it is."""
+        """Check the arguments; the learning rate does not change."""
         for name, value, fits, rule in (
             ("threshold", threshold, 0 <= threshold < 2, "in [0, 2)"),
             ("shrink", shrink, 0 < shrink < 1, "in (0, 1)"),
@@ -105,17 +106,17 @@ class ConflictAwareLR(LRScheduler):
         super().__init__(optimizer)
 
     def observe(self, cosines: float | Tensor) -> None:
-        """Take note of how gradients lie to each other; the next step acts on it.
+        """Record the cosines between gradients; the next step uses them.
 
         Args:
-            cosines: one or any number of them, of which the smallest counts: the matrix from
-                `conflict.cosine_similarity` for the worst pair, its mean over pairs for the mean,
-                or ``direction.certificate.smallest_cosine``, which a non-conflicting solver keeps
-                above 0, so that a threshold below 1 is then in place. None at all, as for a lone
-                task, is harmony.
+            cosines: one or more cosines; the smallest counts. Use the matrix from
+                `conflict.cosine_similarity` for the worst pair, or its mean over pairs, or
+                ``direction.certificate.smallest_cosine``. A non-conflicting solver keeps that last
+                one above 0, so use a threshold below 1 with it. An empty tensor, as for a single
+                task, means that there is no conflict.
 
         Raises:
-            ValueError: one is not finite or no cosine.
+            ValueError: a cosine is not finite or not in [-1, 1].
         """
         found = torch.as_tensor(cosines).detach().to("cpu", torch.float64)
         if found.numel() == 0:
@@ -140,7 +141,7 @@ class ConflictAwareLR(LRScheduler):
         """Set the learning rates, after ``optimizer.step()``.
 
         Args:
-            cosines: what to `observe` first; None keeps the factor unless `observe` was called.
+            cosines: passed to `observe` first; None keeps the factor unless `observe` was called.
         """
         if cosines is not None:
             self.observe(cosines)
@@ -149,7 +150,7 @@ class ConflictAwareLR(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """Scale the rates that are in the optimizer, or those of ``inner``."""
         groups = self.optimizer.param_groups
-        # A group that was added since the last step brings a rate to which nothing was done yet.
+        # The rate of a group that was added since the last step is not scaled yet.
         applied = self._applied + [1.0] * (len(groups) - len(self._applied))
         self._applied = [self.factor] * len(groups)
         if self.inner is None:
@@ -168,27 +169,27 @@ class ConflictAwareLR(LRScheduler):
         return [group["lr"] * self.factor for group in groups]
 
     def _get_closed_form_lr(self) -> list[float | Tensor]:
-        # What torch asks for where SequentialLR hands over to this one: the base rates, scaled.
+        # torch calls this when SequentialLR switches to this scheduler: scale the base rates.
         self._applied = [self.factor] * len(self.base_lrs)
         self._plain = [float(base) for base in self.base_lrs]
         return [base * self.factor for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything but the optimizer; of ``inner`` its own state."""
+        """Return everything except the optimizer; for ``inner`` its own state."""
         state = super().state_dict()
         inner = state.pop("inner")
         return {**state, "inner": None if inner is None else inner.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned.
+        """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: one has an ``inner`` scheduler and the other has none.
+            ValueError: only one of the two has an ``inner`` scheduler.
         """
         state = dict(state_dict)
         inner = state.pop("inner")
         if (inner is None) != (self.inner is None):
-            raise ValueError("the state is of a schedule with an inner one, or this is; not both")
+            raise ValueError("only one of the state and this schedule has an inner scheduler")
         if self.inner is not None:
             self.inner.load_state_dict(inner)
         super().load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Choices, architectures, and what a search space promises."""
+"""Choices, architectures, and the protocol of a search space."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Choice:
     """One decision of a search space and its alternatives.
 
     Attributes:
-        name: what tables and files call the decision, such as ``"block1.op"``.
-        options: the names of the alternatives, at least two, each once.
+        name: the name of the decision in tables and files, such as ``"block1.op"``.
+        options: the names of the alternatives: at least two, each once.
 
     Raises:
-        ValueError: fewer than two options, or one listed twice.
+        ValueError: there are fewer than two options, or one is listed twice.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Choice:
 
 
 class Architecture(Mapping[str, str]):
-    """One pick per choice, by name; immutable, hashable, equal in whatever order it was given.
+    """One pick per choice, by name; immutable and hashable. The order of the choices is ignored.
 
     >>> tiny = Architecture({"width": "8", "op": "conv3"})
     >>> tiny["op"], str(tiny)
@@ -90,11 +90,11 @@ class Architecture(Mapping[str, str]):
 
 @runtime_checkable
 class SearchSpace(Protocol):
-    """The choices that a search decides on; whoever builds networks from them adds a method."""
+    """The choices that a search decides; a space that builds networks has a method for it."""
 
     @property
     def name(self) -> str:
-        """What files and tables call the space."""
+        """The name of the space in files and tables."""
         ...
 
     @property
@@ -107,7 +107,7 @@ def encode(choices: Sequence[Choice], architecture: Mapping[str, str]) -> tuple[
     """The index of each pick among its choice's options, in the order of the choices.
 
     Raises:
-        ValueError: a choice without a pick, a pick without a choice, an unknown option.
+        ValueError: a choice has no pick, a pick has no choice, or an option is unknown.
     """
     unknown = set(architecture) - {choice.name for choice in choices}
     if unknown:
@@ -138,12 +138,12 @@ def decode(choices: Sequence[Choice], picks: Sequence[int]) -> Architecture:
 
 
 def size(choices: Sequence[Choice]) -> int:
-    """How many architectures there are."""
+    """The number of architectures."""
     return math.prod(len(choice.options) for choice in choices)
 
 
 def every(choices: Sequence[Choice]) -> Iterator[Architecture]:
-    """All architectures, the last choice changing fastest."""
+    """All architectures; the last choice changes fastest."""
     for picks in itertools.product(*(choice.options for choice in choices)):
         yield Architecture(dict(zip((c.name for c in choices), picks, strict=True)))
 
@@ -156,13 +156,13 @@ def draw(choices: Sequence[Choice], rng: Random) -> Architecture:
 def fair_paths(
     choices: Sequence[Choice], rng: Random, aside: Container[tuple[int, int]] = ()
 ) -> Iterator[Architecture]:
-    """Architectures without end, every option of a choice as often as its other options.
+    """An endless sequence of architectures for single-path training with strict fairness.
 
-    Of each n successive paths, counted from the first, a choice of n options takes each once.
-    Options that were set `aside`, by (choice, option), are left out, from when they are in there.
+    A choice with n options takes each of them once in paths 1 to n, once in paths n + 1 to 2n, and
+    so on. Options in `aside`, as (choice, option), are left out from the time they are added.
 
-    A path at a time and each option equally often: no option wins by being trained more, which is
-    how relaxed supernets collapse into skip connections.
+    One path is trained at a time, and all options equally often. So no option wins because it was
+    trained more, which makes relaxed supernets collapse into skip connections.
 
     References:
         Chu et al. 2021, "FairNAS" (arXiv 1907.01845): strict fairness. Liang et al. 2019, "DARTS+"
@@ -189,7 +189,7 @@ def neighbors(choices: Sequence[Choice], architecture: Mapping[str, str]) -> Ite
 
 
 def neighbor_picks(picks: tuple[int, ...], sizes: Sequence[int]) -> list[tuple[int, ...]]:
-    """The same with picks by their index, where many architectures are compared.
+    """The same for picks by index, which is faster for many architectures.
 
     Args:
         picks: the index of each pick.
@@ -204,7 +204,7 @@ def neighbor_picks(picks: tuple[int, ...], sizes: Sequence[int]) -> list[tuple[i
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The tail of an error message: the known name that is meant, or all there are.
+    """The end of an error message: the most similar known name, or all known names.
 
     >>> nearest("mdga", ["MGDA", "PCGrad"])
     "; did you mean 'MGDA'?"

@@ -1,8 +1,8 @@
-"""The default space: a small residual network for 28 x 28 images, chosen layer by layer.
+"""The default space: a small residual network for 28 x 28 images, with a choice in each layer.
 
-A stem, five layers at 14 x 14 and 7 x 7 whose operation is a choice, and two choices of width:
-6^5 x 3 x 3 = 69,984 architectures. Every operation keeps the shape of its input, so that a layer
-can be skipped.
+It has a stem, five layers at 14 x 14 and 7 x 7 with a choice of operation, and two choices of
+width: 6^5 x 3 x 3 = 69,984 architectures. Every operation keeps the shape of its input, so that a
+layer can be skipped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def operations(width: Width, names: tuple[str, ...]) -> OneOf:
 
 
 class Residual(nn.Module):
-    """The input plus what the branch makes of it."""
+    """The input plus the output of the branch."""
 
     def __init__(self, branch: nn.Module) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Digits(nn.Module):
         self.early = nn.Sequential(*(operations(self.width1, names) for _ in range(early)))
         self.reduce = convolution(self.width1, self.width2, kernel=3, stride=2)
         self.late = nn.Sequential(*(operations(self.width2, names) for _ in range(late)))
-        self.gather = nn.Sequential(  # weighs each place of each channel, then sums
+        self.gather = nn.Sequential(  # a weighted sum over the positions of each channel
             Conv2d(self.width2, self.width2, 7, groups=self.width2, bias=False),
             BatchNorm2d(self.width2),
         )
@@ -97,5 +97,5 @@ def _small() -> Digits:
     return Digits(("skip", "sep3", "conv3", "conv5"), 1, 2, ((4, 8), (8, 16)))
 
 
-# Small enough (256) to train every architecture: the ground truth of search quality.
+# With 256 architectures every one can be trained: the ground truth of search quality.
 small = NetworkSpace("digits_small", _small, mnist_5k, Recipe(epochs=5, learning_rate=1e-2))

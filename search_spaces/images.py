@@ -1,4 +1,4 @@
-"""Real images (and one set of real-looking signals) that ship inside packages: no download."""
+"""Real images, and one set of generated signals, from installed packages: no download."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _gray(
 def _cached(
     name: str, make: Callable[[], tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels that take seconds to parse or generate, kept on disk after the first."""
+    """Inputs and labels that take seconds to parse or generate; they are cached on disk."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "paretonas"
     path = folder / f"{name}.npz"
     if not path.exists():

@@ -1,9 +1,9 @@
 """NAS-Bench-201: cells of six edges with five operations each, 15,625 architectures.
 
 Dong and Yang 2020, "NAS-Bench-201: extending the scope of reproducible neural architecture search"
-(arXiv 2001.00326). The same choices serve two purposes. `space` is a supernet to search on real
-images, small enough for a CPU: 8 channels and one cell a stage. `table` reads a file of measured
-cells, to compare search methods on; the file is the user's own.
+(arXiv 2001.00326). The same choices have two uses. `space` is a supernet for a search on real
+images, small enough for a CPU: 8 channels and one cell per stage. `table` reads a file of measured
+cells, to compare search methods; the user provides this file.
 
 >>> cell = structure.canonical({
 ...     "op_0_1": "none", "op_0_2": "skip_connect", "op_1_2": "nor_conv_3x3",
@@ -43,17 +43,17 @@ class Network(nn.Module):
 
     The published skeleton is ``Network(channels=16, cells=5, stride=1, inputs=3)``.
 
-    Departure from the paper's trained networks, not from its searches with shared weights: the
-    batch norms inside a cell have no weights of their own, so that an operation makes nothing of
-    nothing, as the canonical form says.
+    Departure from the paper's trained networks, but not from its weight-sharing searches: the batch
+    norms inside a cell have no weights. So an operation maps zeros to zeros, as the canonical form
+    assumes.
 
     Args:
-        channels: of the first stage; each further stage has twice as many.
-        cells: in each stage.
-        stages: how many.
-        stride: of the stem; 2 makes images a quarter as large.
-        inputs: channels of the images.
-        classes: how many.
+        channels: the channels of the first stage; each further stage has twice as many.
+        cells: the number of cells in each stage.
+        stages: the number of stages.
+        stride: the stride of the stem; 2 reduces the images to a quarter.
+        inputs: the channels of the images.
+        classes: the number of classes.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Network(nn.Module):
         return y
 
     def cell(self, cell: int, x: Tensor) -> Tensor:
-        """What one of the cells makes of its input: each node is the sum of its edges."""
+        """The output of one of the cells: each node is the sum of its edges."""
         nodes = [x]
         for node in (1, 2, 3):
             arriving = [
@@ -101,7 +101,7 @@ class Network(nn.Module):
 
 
 def edge(widths: list[int]) -> OneOf:
-    """One choice of operation for the same edge of all cells; cells have these channels."""
+    """One choice of operation for the same edge of all cells; `widths` are the cells' channels."""
     return OneOf(
         {
             "avg_pool_3x3": InEachCell(lambda _: average_pool(), widths),
@@ -114,7 +114,7 @@ def edge(widths: list[int]) -> OneOf:
 
 
 class InEachCell(nn.Module):
-    """An operation with weights of its own in each cell; takes the cell's number and a tensor."""
+    """An operation with separate weights in each cell; takes the cell's number and a tensor."""
 
     def __init__(self, make: Callable[[int], nn.Module], widths: list[int]) -> None:
         super().__init__()
@@ -127,14 +127,14 @@ class InEachCell(nn.Module):
 
 
 class Nothing(nn.Module):
-    """Zeros; what comes before still gets a gradient, of zeros."""
+    """Zeros; the layers before it get a gradient of zeros."""
 
     def forward(self, at: tuple[int, Tensor]) -> Tensor:
         return at[1] * 0
 
 
 def average_pool() -> nn.Module:
-    """The mean of the neighborhood, without the padding."""
+    """The mean of the neighborhood; padding is not counted."""
     return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
 
 
@@ -148,7 +148,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.M
 
 
 class Reduction(nn.Module):
-    """Half the size and twice the channels, by a residual block."""
+    """A residual block that halves the size and doubles the channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -179,13 +179,13 @@ def table(
     """Measured cells, from a CSV or parquet file with a column for each edge, ``op_0_1`` and so on.
 
     Args:
-        path: the file; it need not have all cells.
+        path: the file; some cells may be missing.
         latency: the column of the cost.
         error: the column of the error, in percent.
         where: a column of true and false, false for cells that cannot work; None if there is none.
 
     Raises:
-        ValueError: what `Table.read` refuses, or an operation that is none of the space.
+        ValueError: `Table.read` refuses the file, or an operation is not in the space.
     """
     names = tuple(structure.edges)
     measured = Table.read(path, names, (error, latency), where=where, name="nas_bench_201")

@@ -1,15 +1,17 @@
-"""NAS-Bench-Graph: measured graph networks of four operations, 59,049 encodings, nine datasets.
+"""NAS-Bench-Graph: measured graph networks with four operations, 59,049 encodings, nine datasets.
 
 Qin, Zhang, Wang, Zhang and Zhu 2022, "NAS-Bench-Graph: benchmarking graph neural architecture
-search" (arXiv 2206.09166). Each dataset is a `Table`, read when it is first asked for from the
-package nas-bench-graph: `cora`, `citeseer`, `pubmed`, `cs`, `physics`, `photo`, `computers`,
-`arxiv` and `proteins`, which has 5 of the 9 operations. The choice ``link`` says where each of the
-four operations takes its input, 0 being the network's; what no operation takes is the output. Many
-encodings are one network: 26,206 networks were trained, 2,021 on proteins. They are told apart by
-the form of their tree once skips are taken out. Four skips are no network: not allowed.
+search" (arXiv 2206.09166). Each dataset is a `Table`, read from the package nas-bench-graph at its
+first use: `cora`, `citeseer`, `pubmed`, `cs`, `physics`, `photo`, `computers`, `arxiv` and
+`proteins`, which has 5 of the 9 operations. The choice ``link`` gives the input of each of the four
+operations; 0 is the input of the network. The output joins all results that no operation uses. Many
+encodings are the same network: 26,206 networks were trained, 2,021 on proteins. Two encodings are
+the same network if their trees without skips are equal. Four skips are not a network and not
+allowed.
 
-Objectives: the validation error in percent, the latency in ms, the parameters in millions. The test
-error is for reports only: `reported_error_percent`. On proteins an error is 100 minus the ROC-AUC.
+The objectives are the validation error in percent, the latency in ms and the parameters in
+millions. The test error is only for reports: `reported_error_percent`. On proteins the error is 100
+minus the ROC-AUC.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ DATASETS = (
 )
 COLUMNS = ("valid_error_percent", "latency_ms", "parameters_M")
 
-# As the files count them: a network's number has the digits template, operation, ..., operation.
+# The encoding of the files: a network's number has the digits template, operation, ..., operation.
 TEMPLATES = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
 OPERATIONS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
 ON_PROTEINS = ("gcn", "sage", "arma", "fc", "skip")
@@ -53,17 +55,17 @@ def load(dataset: str) -> Table:
     """The table of a dataset; every encoding has a row.
 
     Raises:
-        ValueError: no such dataset.
+        ValueError: there is no such dataset.
         ImportError: the package nas-bench-graph is missing.
     """
     return _read(dataset)[0]
 
 
 def reported_error_percent(dataset: str, architecture: Mapping[str, str]) -> float:
-    """What an architecture of a table reaches on the test split; to report, not to search on.
+    """The test error of an architecture of a table; for reports, not for a search.
 
     Raises:
-        ValueError: no such dataset, no such architecture, or one without an operation.
+        ValueError: there is no such dataset or architecture, or it has no operation.
     """
     table, errors = _read(dataset)
     row = table.row(architecture)
@@ -74,15 +76,15 @@ def reported_error_percent(dataset: str, architecture: Mapping[str, str]) -> flo
 
 @dataclass(frozen=True)
 class Tree:
-    """How the choices are wired: a tree of operations, all of whose leaves are the output.
+    """The wiring of the choices: a tree of operations; the output joins all leaves.
 
     >>> operations = {"op_1": "gcn", "op_2": "skip", "op_3": "fc", "op_4": "fc"}
     >>> Tree().canonical({"link": "0012", **operations})
     'fc gcn(fc)'
 
     Attributes:
-        dead: no operation lets nothing pass.
-        identity: the operations that pass what they get.
+        dead: empty, since no operation returns zeros.
+        identity: the operations that return their input.
     """
 
     dead: frozenset[str] = frozenset()
@@ -90,7 +92,7 @@ class Tree:
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:
-        """From the input to each leaf, for each template."""
+        """The paths from the input to each leaf, for each template."""
         routes = []
         for template in TEMPLATES:
             for leaf in sorted({1, 2, 3, 4} - set(map(int, template))):
@@ -103,7 +105,7 @@ class Tree:
         return tuple(routes)
 
     def canonical(self, architecture: Mapping[str, str]) -> str:
-        """The tree of operations, those at one node sorted; empty if there are only skips."""
+        """The tree of operations, sorted at each node; empty if there are only skips."""
         return _tree(architecture["link"], tuple(architecture[node] for node in NODES))
 
 
@@ -113,7 +115,7 @@ def _tree(template: str, operations: tuple[str, ...]) -> str:
     takers: dict[int, list[int]] = {node: [] for node in range(5)}
     for node, operation in enumerate(operations, start=1):
         if operation == "skip" and node in parent:
-            continue  # what takes from it takes from the one before it
+            continue  # operations after the skip get their input from the node before it
         source = parent[node - 1]
         while source and operations[source - 1] == "skip":
             source = parent[source - 1]
@@ -121,8 +123,8 @@ def _tree(template: str, operations: tuple[str, ...]) -> str:
 
     def text(node: int) -> str:
         above = takers[node]
-        # A skip that is a leaf adds its node to the output. Without others at the node that is
-        # the output anyhow, and the input itself is never added.
+        # A skip that is a leaf adds its node to the output. If nothing else uses the node, it is
+        # part of the output anyway. The input itself is never added.
         if not node or len(above) == 1:
             above = [taker for taker in above if operations[taker - 1] != "skip"]
         parts = []
@@ -152,7 +154,7 @@ def _read(dataset: str) -> tuple[Table, tuple[float, ...]]:
     choices = (Choice("link", TEMPLATES), *(Choice(node, operations) for node in NODES))
     architectures = tuple(every(choices))
     structure = Tree()
-    nothing = [np.nan] * 4  # four skips
+    nothing = [np.nan] * 4  # for four skips
     rows = np.array([networks.get(structure.canonical(a), nothing) for a in architectures])
     table = Table(
         f"nas_bench_graph_{dataset}",
@@ -167,7 +169,7 @@ def _read(dataset: str) -> tuple[Table, tuple[float, ...]]:
 
 
 def _folder() -> Path:
-    """Where the package keeps its files; none of its code runs."""
+    """The folder of the package's files; none of its code runs."""
     package = importlib.util.find_spec("nas_bench_graph")
     folder = Path(package.origin or "").parent / "light" if package else None
     if folder is None or not folder.is_dir():
@@ -178,7 +180,7 @@ def _folder() -> Path:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads the package's files, which hold numbers, and refuses all else that a pickle can do."""
+    """Reads the package's files, which contain only numbers, and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "dtype"):
@@ -189,7 +191,7 @@ class _Unpickler(pickle.Unpickler):
         ):
             return _scalar
         raise pickle.UnpicklingError(
-            f"these files hold numbers of NumPy only, this one asks for {module}.{name}"
+            f"these files may contain only numbers of NumPy, but this one needs {module}.{name}"
         )
 
 

@@ -1,7 +1,7 @@
 """A 1-D convolutional network for MNIST-1D signals, where the architecture matters most.
 
-A stem and four layers whose operation is a choice, and a choice of width: 4^4 x 2 = 512
-architectures, few and cheap enough to train them all.
+It has a stem, four layers with a choice of operation, and a choice of width: 4^4 x 2 = 512
+architectures. They are few and cheap enough to train all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def operations(width: Width) -> OneOf:
 
 
 class Residual(nn.Sequential):
-    """The input plus what the layers make of it."""
+    """The input plus the output of the layers."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x

@@ -1,7 +1,7 @@
-"""The smallest space: three choices, 18 architectures, real 8 x 8 digits, a second to train each.
+"""The smallest space: three choices, 18 architectures, real 8 x 8 digits, one second per training.
 
-Small enough to know everything about it, so it is the oracle of the tests and the example of the
-documents. Read `Toy` from top to bottom: any network becomes a search space this way.
+Everything about it can be computed, so the tests use it as an oracle, and the documents as an
+example. Read `Toy` from top to bottom: any network becomes a search space in this way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Toy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.width = Width(4, 16)  # how many channels, everywhere
+        self.width = Width(4, 16)  # the number of channels, in all layers
         self.stem = nn.Sequential(Conv2d(1, self.width, 3, padding=1), nn.ReLU())
         self.mix = OneOf(  # one of three modules
             {

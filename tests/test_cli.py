@@ -251,7 +251,7 @@ def test_a_file_that_was_named_is_replaced_and_none_beside_it(folder, tmp_path, 
     before = weights.read_bytes()
     code, line = error_of(command, capsys)
     assert code == 2
-    assert "net.json exists and is not of these weights" in line
+    assert "net.json, which exists and belongs to something else" in line
     assert (plan.read_text(), weights.read_bytes()) == ("mine", before)
     weights.unlink()
     plan.unlink()

@@ -220,7 +220,10 @@ def test_nothing_measured_is_an_empty_front():
     [
         (lambda: Measurements([]), "at least one objective"),
         (lambda: Measurements(["x", "x"]), "each once"),
-        (lambda: Measurements(NAMES, {"latency": 1}), "no objective is called so; did you mean 'l"),
+        (
+            lambda: Measurements(NAMES, {"latency": 1}),
+            "no objective has this name; did you mean 'l",
+        ),
         (lambda: taken([("a", 1, 2)], {"latency_ms": -1}), "must be 0 or more and finite, got -1"),
         (lambda: taken([("a", 1, 2)], {"latency_ms": math.nan}), "must be 0 or more .* got nan"),
         (lambda: taken([("a", 1, math.inf)]), "latency_ms of point .* must be finite, got inf"),

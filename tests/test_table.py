@@ -85,7 +85,7 @@ def test_outside_of_where_or_of_the_table_there_is_a_failure(frame):
     table = table_of(frame[:8])
     assert not table.complete
     found = evaluate(table.architectures[3], table.objectives)
-    assert isinstance(found, Failure) and "not an allowed one" in found.reason
+    assert isinstance(found, Failure) and "is not allowed" in found.reason
     (absent,) = set(every(table.choices)) - set(table.architectures)
     found = evaluate(absent, table.objectives)
     assert isinstance(found, Failure) and f"no row for {absent}" in found.reason
@@ -308,8 +308,8 @@ def test_a_table_cannot_be_changed_and_travels_between_processes(frame):
         ({"minimize": ["accuracy"]}, "'accuracy' is named twice, in minimize and in maximize"),
         ({"minimize": []}, "at least two objectives, got accuracy"),
         ({"minimize": [], "maximize": []}, "at least two objectives, got none"),
-        ({"minimize": ["id"]}, "'id' can be no choice"),
-        ({"minimize": ["minus_accuracy"]}, "'minus_accuracy' is called as the cost of 'accuracy'"),
+        ({"minimize": ["id"]}, "'id' cannot be a choice"),
+        ({"minimize": ["minus_accuracy"]}, "'minus_accuracy' has the name of the cost of 'acc"),
         (
             {"minimize": ["note"]},
             "objective 'note' must be a finite number .* found 'x,y' in row 1",

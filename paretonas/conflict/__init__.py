@@ -1,6 +1,6 @@
-"""Conflict between gradients: how to measure it, and how to watch it over a training.
+"""Conflict between gradients: measure it at one step, or record it over a training.
 
-Functions measure one moment, `Recorder` watches a training:
+Functions measure one jacobian; `Recorder` records a training:
 
 >>> import torch
 >>> from paretonas.conflict import Recorder, cosine_similarity

@@ -1,4 +1,4 @@
-"""Which columns of a jacobian belong to which layer."""
+"""The layer of each column of a jacobian."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paretonas.gradients.rows import Jacobian
 
 
 def module_of(name: str) -> str:
-    """Name the module that holds a parameter.
+    """The name of the module that holds a parameter.
 
     >>> module_of("encoder.0.weight"), module_of("scale")
     ('encoder.0', 'scale')
@@ -23,10 +23,10 @@ def module_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Layers:
-    """The layer of each parameter, to ask a measure where in a network gradients conflict.
+    """The layer of each parameter, to measure in which layers of a network gradients conflict.
 
     Attributes:
-        owners: name of the layer of each parameter, in the order in which the jacobian was taken.
+        owners: name of the layer of each parameter, in the order of the jacobian's columns.
         sizes: number of entries of each parameter.
 
     >>> import torch
@@ -50,12 +50,12 @@ class Layers:
         """Take names and sizes from ``named_parameters()``; frozen parameters are left out.
 
         Args:
-            parameters: names and parameters, in the order in which the jacobian is taken.
-            layer: from the name of a parameter to that of its layer, by default its module;
-                ``str`` makes every parameter a layer of its own.
+            parameters: names and parameters, in the order of the jacobian's columns.
+            layer: a function from the name of a parameter to the name of its layer, by default its
+                module; ``str`` makes every parameter a separate layer.
 
         Raises:
-            ValueError: there is no parameter that requires grad.
+            ValueError: no parameter requires grad.
         """
         trained = [(layer(name), p.numel()) for name, p in parameters if p.requires_grad]
         if not trained:
@@ -69,15 +69,15 @@ class Layers:
         return tuple(dict.fromkeys(self.owners))
 
     def split(self, jacobian: Jacobian) -> dict[str, Jacobian]:
-        """Return the jacobian of each layer, in views where that is possible.
+        """Return the jacobian of each layer, as views if possible.
 
-        A layer that no objective reaches gets zeros.
+        A layer on which no objective depends gets zeros.
 
         Args:
             jacobian: the gradients, in any form that a solver takes.
 
         Raises:
-            ValueError: the jacobian was not taken over these parameters.
+            ValueError: the jacobian is not over these parameters.
         """
         if isinstance(jacobian, Tensor):
             return {
@@ -123,7 +123,7 @@ class Layers:
         return columns
 
     def _check(self, found: Sequence[int | None]) -> None:
-        # None is the size of a parameter that no objective reaches.
+        # None is the size of a parameter on which no objective depends.
         fits = len(found) == len(self.sizes) and all(
             size is None or size == own for size, own in zip(found, self.sizes, strict=True)
         )

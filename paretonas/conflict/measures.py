@@ -1,8 +1,8 @@
-"""How much objectives conflict: angles and lengths of their gradients, pair by pair.
+"""Measures of conflict: angles and lengths of the gradients, pair by pair.
 
-Every function takes a jacobian in any form that a solver takes: (m, n), row i the gradient of
+Every function takes a jacobian in any form that a solver takes: (m, n), row i is the gradient of
 objective i; (r, m, n); a list of m rows; a list of blocks (m, ...), one per parameter; or a list of
-m lists with one tensor per parameter, None for zeros. Answers are float64, on the host.
+m lists with one tensor per parameter, None for zeros. Results are float64, on the host.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.problem import GradientProblem
 
 TOLERANCE = 0.05
-"""Cosine up to which two gradients count as orthogonal: 87 to 93 degrees."""
+"""Two gradients count as orthogonal up to this absolute cosine: 87 to 93 degrees."""
 
 
 def cosine_similarity(jacobian: Jacobian) -> Float[Tensor, "*r m m"]:
     """Cosine of the angle between each two gradients: below 0 they conflict, above 0 they agree.
 
-    A zero gradient has no angle: its cosine with every other is 0, with itself 1. Lengths do not
-    matter, from 1e-30 to 1e30.
+    A zero gradient has no angle: its cosine with every other gradient is 0, with itself 1. Lengths
+    from 1e-30 to 1e30 do not matter.
 
     Args:
         jacobian: the gradients of m objectives, in any form that a solver takes.
@@ -44,9 +44,10 @@ def cosine_similarity(jacobian: Jacobian) -> Float[Tensor, "*r m m"]:
 
 
 def magnitude_similarity(jacobian: Jacobian) -> Float[Tensor, "*r m m"]:
-    """Likeness of the lengths of each two gradients: 1 for equal, towards 0 as one dominates.
+    """Gradient magnitude similarity of each two gradients: 1 for equal lengths.
 
-    2 |a| |b| / (|a|^2 + |b|^2); two zero gradients are alike, 1.
+    The formula is 2 |a| |b| / (|a|^2 + |b|^2). It is near 0 if one gradient dominates; for two zero
+    gradients it is 1.
 
     Args:
         jacobian: the gradients of m objectives, in any form that a solver takes.
@@ -69,10 +70,10 @@ def magnitude_similarity(jacobian: Jacobian) -> Float[Tensor, "*r m m"]:
 
 
 def mean_magnitude_similarity(jacobian: Jacobian) -> Float[Tensor, "*r"]:
-    """Mean of the magnitude similarity over the pairs: 1 where all gradients are equally long.
+    """Mean of the magnitude similarity over the pairs: 1 if all gradients are equally long.
 
-    SAM-GS calls it Psi and equalizes the gradients where it is small. A lone objective has no
-    pair: 1.
+    SAM-GS calls it Psi and equalizes the gradients if it is small. A single objective has no pair,
+    so the result is 1.
 
     Args:
         jacobian: the gradients of m objectives, in any form that a solver takes.
@@ -98,11 +99,11 @@ def mean_magnitude_similarity(jacobian: Jacobian) -> Float[Tensor, "*r"]:
 
 
 def pair_states(jacobian: Jacobian, *, tolerance: float = TOLERANCE) -> Int[Tensor, "*r m m"]:
-    """Say of each pair whether it is in conflict (-1), orthogonal (0) or in synergy (1).
+    """The state of each pair: in conflict (-1), orthogonal (0) or in synergy (1).
 
-    Orthogonal are cosines from -tolerance to tolerance, bounds included. Independent gradients in
-    n dimensions have cosines of about 1 / sqrt(n), so noise alone stays within 0.05 from n = 4000
-    up with 99.8 % probability. A zero gradient is orthogonal to every other.
+    Cosines from -tolerance to tolerance, bounds included, count as orthogonal. Independent
+    gradients in n dimensions have cosines of about 1 / sqrt(n). So for n of 4000 or more, pure
+    noise stays within 0.05 with 99.8 % probability. A zero gradient is orthogonal to every other.
 
     Args:
         jacobian: the gradients of m objectives, in any form that a solver takes.
@@ -124,10 +125,10 @@ def pair_states(jacobian: Jacobian, *, tolerance: float = TOLERANCE) -> Int[Tens
 
 
 def dominance(jacobian: Jacobian) -> Float[Tensor, "*r m"]:
-    """Share of each objective in the total length of the gradients: 1/m each where none dominates.
+    """Share of each objective in the total length of the gradients: 1/m each if none dominates.
 
-    |g_i| / sum_j |g_j|: it sums to 1, and says who would win if the gradients were simply added.
-    Where all gradients are zero nobody dominates, 1/m.
+    The formula is |g_i| / sum_j |g_j|. The shares sum to 1 and show which objective dominates the
+    plain sum of the gradients. If all gradients are zero, each share is 1/m.
 
     Args:
         jacobian: the gradients of m objectives, in any form that a solver takes.
@@ -138,7 +139,7 @@ def dominance(jacobian: Jacobian) -> Float[Tensor, "*r m"]:
 
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), arXiv 2001.06782, name
-        dominating gradients as one of three causes of harm but give no share; this one is ours.
+        dominating gradients as one of three causes of harm, but define no share; this one is ours.
 
     >>> import torch
     >>> dominance(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
@@ -151,15 +152,15 @@ def dominance(jacobian: Jacobian) -> Float[Tensor, "*r m"]:
 def contribution(
     jacobian: Jacobian, weights: Float[Tensor, "*r m"] | None = None
 ) -> Float[Tensor, "*r m"]:
-    """Share of each objective in a direction: how much of its length along itself it brings.
+    """Share of each objective in a direction: its projection on the direction, relative.
 
-    For d = sum_i w_i g_i it is w_i <g_i, d> / |d|^2: it sums to 1; below 0, the objective works
-    against the direction and pays for it. Where the gradients cancel there is no direction, 0.
+    For d = sum_i w_i g_i it is w_i <g_i, d> / |d|^2. The shares sum to 1. If a share is below 0,
+    the objective works against the direction. If the gradients cancel, all shares are 0.
 
     Args:
         jacobian: the gradients of m objectives, in any form that a solver takes.
-        weights: of the gradients in the direction, (m,) or (r, m), such as those that a solver
-            returns; None adds the gradients up.
+        weights: the weights of the gradients in the direction, (m,) or (r, m), such as those that a
+            solver returns; None means the plain sum.
 
     Raises:
         TypeError: the jacobian, or the weights, are not made of floating point tensors.
@@ -186,13 +187,13 @@ def contribution(
 def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Magnitude similarity of lengths, element by element."""
     larger = np.maximum(one, other)
-    # As a function of the ratio, so that no square can overflow.
+    # Written as a function of the ratio, so that no square can overflow.
     ratio = np.where(larger > 0, np.minimum(one, other) / np.where(larger > 0, larger, 1.0), 1.0)
     return np.asarray(2 * ratio / (1 + ratio * ratio))
 
 
 def length_shares(norms: Float[np.ndarray, "*r m"]) -> Float[np.ndarray, "*r m"]:
-    """Divide the total length among those who bring it."""
+    """The share of each gradient in the total length."""
     peak = norms.max(-1, keepdims=True)
     parts = np.where(peak > 0, norms / np.where(peak > 0, peak, 1.0), 1.0)
     return np.asarray(parts / parts.sum(-1, keepdims=True))
@@ -203,8 +204,8 @@ def direction_shares(
     norms: Float[np.ndarray, "*r m"],
     weights: Float[np.ndarray, "*r m"],
 ) -> Float[np.ndarray, "*r m"]:
-    """Divide the squared length of sum_i w_i g_i among those who bring it."""
-    # Weights and norms are brought to 1 one after the other: their product may overflow.
+    """The share of each gradient in the squared length of sum_i w_i g_i."""
+    # Scale weights and norms to 1 one after the other: their product may overflow.
     terms = _at_most_1(_at_most_1(weights) * _at_most_1(norms))
     shares = terms * (cosines @ terms[..., None])[..., 0]
     square = shares.sum(-1, keepdims=True)
@@ -213,10 +214,10 @@ def direction_shares(
 
 
 def check_tolerance(tolerance: float) -> None:
-    """Refuse what is no cosine.
+    """Refuse a tolerance out of range.
 
     Raises:
-        ValueError: it is outside of [0, 1).
+        ValueError: it is not in [0, 1).
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")

@@ -1,4 +1,4 @@
-"""The panels of the picture of a record, each drawn into one row of a figure."""
+"""The panels of the figure of a record; each is drawn into one row of the figure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from paretonas.conflict.tables import STATES, codes, pair_names
 if TYPE_CHECKING:
     from paretonas.conflict.recorder import Recorder
 
-# Told apart by people who do not see all colors (Okabe and Ito 2008).
+# Colors that color-blind people can distinguish (Okabe and Ito 2008).
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _STATE_COLORS = {"conflict": "#D55E00", "orthogonal": "#d9dde2", "synergy": "#0072B2"}
 _DIVERGING = [[0.0, "#D55E00"], [0.5, "#ffffff"], [1.0, "#0072B2"]]
 _CONFLICT = [[0.0, "#ffffff"], [0.5, "#f0a36b"], [1.0, "#a63d00"]]
-_BINS = 120  # columns of pixels to tell apart; a longer record is averaged over stretches of steps
+_BINS = 120  # largest number of columns; a longer record is averaged over intervals of steps
 
 
 class Times:
-    """Stretches of steps, at most ``_BINS`` of them, each with about as many steps."""
+    """At most ``_BINS`` intervals of steps, of about equal length."""
 
     def __init__(self, steps: np.ndarray) -> None:
         distinct, which = np.unique(steps, return_inverse=True)
@@ -44,7 +44,7 @@ class Times:
 
 
 def lines(figure: Any, row: int, record: Recorder, times: Times) -> None:
-    """Draw the cosine of each pair over time; pale, from the least to the most in a stretch."""
+    """Draw the cosine of each pair over time; a pale band shows the range in each interval."""
     cosines = record.cosines[:, 0]
     means = times.mean(cosines)
     low, high = times.span(cosines)
@@ -191,7 +191,7 @@ def matrix(figure: Any, row: int, record: Recorder, times: Times) -> None:
 
 
 def nth(kind: str, row: int) -> str:
-    """Name an axis or a legend as plotly counts them, from 1, which goes unsaid."""
+    """The name of an axis or a legend in plotly, which counts from 1 and omits the 1."""
     return kind if row == 1 else f"{kind}{row}"
 
 

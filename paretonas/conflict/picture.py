@@ -1,4 +1,4 @@
-"""The picture of a record: which pairs fight, when, in which layers, and who dominates."""
+"""The figure of a record: which pairs conflict, when, in which layers, and which task dominates."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw(record: Recorder) -> Any:
     for row, panel in enumerate(stack, start=1):
         figure.layout.annotations[row - 1].update(x=0, xanchor="left", yshift=6, font_size=15)
         top = figure.layout[panels.nth("yaxis", row)].domain[1]
-        # As they lie: lines in their order, areas from the top of the stack.
+        # In the order of the picture: lines in their order, areas from the top of the stack.
         order = "normal" if panel.draw is panels.lines else "reversed"
         beside = {"x": 1.01, "y": top, "yanchor": "top", "traceorder": order}
         figure.update_layout({panels.nth("legend", row): beside})

@@ -1,4 +1,4 @@
-"""A solver that is watched."""
+"""A solver whose inputs and weights are recorded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from paretonas.solvers.base import Out, Values
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """Let a recorder look at what a solver is given, and at the weights that it returns.
+    """Record the gradients that a solver gets, and the weights that it returns.
 
-    The direction is the inner solver's, untouched. Where wrappers scale the gradients, put it
-    outermost to see them as they are.
+    The direction of the inner solver does not change. If other wrappers scale the gradients, make
+    this one the outermost, so that it records the original gradients.
 
     Attributes:
-        inner: the solver that answers.
-        recorder: takes notes.
+        inner: the inner solver.
+        recorder: the recorder.
 
     >>> import torch
     >>> from paretonas.solvers import MGDA
@@ -35,14 +35,14 @@ class Recorded:
     """
 
     needs_gradients: ClassVar[bool] = True
-    """The recorder needs them, whatever the solver."""
+    """True: the recorder needs gradients, even if the solver does not."""
     inner: Solver
     recorder: Recorder
 
     def __call__(
         self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
-        """Solve, and take notes; see ``Solver``."""
+        """Solve and record; see ``Solver``."""
         memory = {} if out is None else {"out": out}
         direction = self.inner(jacobian, values, state, **memory)
         self.recorder.record(jacobian, weights=direction.weights)

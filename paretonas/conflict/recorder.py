@@ -1,4 +1,4 @@
-"""A training's conflict, written down step by step."""
+"""`Recorder`: the conflict of a training, recorded step by step."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Keep the angles and lengths of a training's gradients, for a table and a picture.
+    """Record the angles and lengths of the gradients of a training, for tables and figures.
 
-    Put it around a solver, `Recorded(UPGrad(), recorder)`, or call `record` in the training loop.
-    A step that it keeps costs the time of a Gram matrix, with layers that of two or three, and
-    m (m + 3) / 2 numbers, nearly as many again for each layer; it holds on to no gradient.
+    Wrap a solver, `Recorded(UPGrad(), recorder)`, or call `record` in the training loop. A recorded
+    step takes the time of one Gram matrix, or two to three with layers. It stores m (m + 3) / 2
+    numbers, and nearly as many for each layer, but no gradient.
 
     Attributes:
-        names: of the tasks, in the order of the rows; numbers until told otherwise.
-        layers: which parameter belongs to which layer; None does not look into the network.
-        every: keep each how many-th call, the first included.
-        tolerance: cosine up to which a pair counts as orthogonal, see `pair_states`.
+        names: the names of the tasks, in the order of the rows; by default numbers.
+        layers: the layer of each parameter; None records only the whole network.
+        every: record every k-th call, starting with the first, where k is this number.
+        tolerance: a pair counts as orthogonal up to this cosine, see `pair_states`.
 
     Raises:
-        ValueError: names that are not distinct, or an argument out of its range.
+        ValueError: the names are not distinct, or an argument is out of its range.
 
     >>> import torch
     >>> recorder = Recorder(("left", "right"))
@@ -71,7 +71,7 @@ class Recorder:
         self.every = every
         self.tolerance = tolerance
         self._calls = 0
-        # One entry per kept step and ray: of the whole network first, then of each layer.
+        # One entry per recorded step and ray: first the whole network, then each layer.
         self._steps: list[int] = []
         self._rays: list[int] = []  # -1 for a jacobian without rays
         self._cosines: list[np.ndarray] = []  # (1 + layers, pairs)
@@ -79,7 +79,7 @@ class Recorder:
         self._weights: list[np.ndarray] = []  # (m,), NaN where unknown
 
     def __len__(self) -> int:
-        """How many steps were kept, each ray counted."""
+        """The number of recorded steps; each ray counts."""
         return len(self._steps)
 
     def record(
@@ -89,15 +89,15 @@ class Recorder:
         step: int | None = None,
         weights: Float[Tensor, "*r m"] | None = None,
     ) -> None:
-        """Look at the gradients of one step.
+        """Record the gradients of one step.
 
         Args:
             jacobian: the gradients of m tasks, in any form that a solver takes.
-            step: its number; None counts the calls from 0.
-            weights: of the gradients in the direction taken, such as those that a solver returns.
+            step: the number of the step; None counts the calls from 0.
+            weights: the weights of the gradients in the direction, such as those of a solver.
 
         Raises:
-            TypeError: the jacobian is not made of floating point tensors, or the weights are none.
+            TypeError: the jacobian or the weights are not made of floating point tensors.
             ValueError: an entry is not finite, or the jacobian does not fit the names, the layers
                 or what was recorded before.
         """
@@ -106,9 +106,9 @@ class Recorder:
         self._calls += 1
 
     def latest(self) -> Float[Tensor, "*r pairs"]:
-        """Return the cosines of the pairs in the step kept last, such as a schedule asks for.
+        """Return the cosines of the pairs in the last recorded step, for example for a schedule.
 
-        Of a jacobian with rays, those of each ray.
+        If the jacobian has rays, return the cosines of each ray.
 
         Raises:
             ValueError: nothing was recorded.
@@ -121,31 +121,31 @@ class Recorder:
         return torch.from_numpy(np.stack([cosines[0] for cosines in rays]))
 
     def frame(self) -> pd.DataFrame:
-        """Return a row per step and pair, of the whole network.
+        """Return a row per step and pair, for the whole network.
 
-        Columns: step, ray (where the jacobian has rays), task, other, pair, cosine,
+        The columns are step, ray (if the jacobian has rays), task, other, pair, cosine,
         magnitude_similarity, state.
         """
         return pair_table(self)
 
     def layer_frame(self) -> pd.DataFrame:
-        """Return a row per step, layer and pair; the columns of `frame` and layer."""
+        """Return a row per step, layer and pair, with the columns of `frame` and a column layer."""
         return layer_table(self)
 
     def task_frame(self) -> pd.DataFrame:
         """Return a row per step and task.
 
-        Columns: step, ray (where the jacobian has rays), task, norm, dominance, weight (NaN where
-        none was given), contribution (to the plain sum where no weight was given); see the
-        functions `dominance` and `contribution`.
+        The columns are step, ray (if the jacobian has rays), task, norm, dominance, weight (NaN if
+        none was given), contribution (to the plain sum if no weight was given); see the functions
+        `dominance` and `contribution`.
         """
         return task_table(self)
 
     def figure(self) -> Any:
-        """Draw a plotly figure: the pairs over time, the layers, and who dominates.
+        """Draw a plotly figure: the pairs over time, the layers, and the dominance of each task.
 
-        Up to four tasks get a line per pair; more get the share of pairs in conflict over time,
-        and a heat map of the share of steps in which each pair was.
+        Up to four tasks get a line per pair. More tasks get the share of pairs in conflict over
+        time, and a heat map of the share of steps in which each pair was in conflict.
 
         Raises:
             ValueError: nothing was recorded, or there is only one task.
@@ -155,10 +155,11 @@ class Recorder:
         return draw(self)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture (.html, one file that loads nothing) or the table (.csv).
+        """Write the figure (.html, one file that loads nothing) or the table (.csv).
 
         Raises:
-            ValueError: another suffix, nothing to draw, or the place cannot be written.
+            ValueError: the suffix is another one, there is nothing to draw, or the path cannot be
+                written.
         """
         target = Path(path)
         if target.suffix not in (".html", ".csv"):
@@ -173,7 +174,7 @@ class Recorder:
         return target
 
     def state_dict(self) -> dict[str, object]:
-        """Return all that was recorded as plain values and tensors, for a checkpoint."""
+        """Return the whole record as plain values and tensors, for a checkpoint."""
         return {
             "names": None if self.names is None else list(self.names),
             "layers": [] if self.layers is None else list(self.layers.names),
@@ -186,10 +187,10 @@ class Recorder:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned, in place of what was recorded here.
+        """Replace the record by one that `state_dict` returned.
 
         Raises:
-            ValueError: it is a record of other tasks or layers.
+            ValueError: that record has other tasks or layers.
         """
         layers = [] if self.layers is None else list(self.layers.names)
         names = None if state["names"] is None else tuple(state["names"])
@@ -207,7 +208,7 @@ class Recorder:
 
     @property
     def steps(self) -> np.ndarray:
-        """The number of the step of each entry, (entries,)."""
+        """The step number of each entry, (entries,)."""
         return np.array(self._steps, dtype=np.int64)
 
     @property
@@ -217,7 +218,7 @@ class Recorder:
 
     @property
     def cosines(self) -> Float[np.ndarray, "entries places pairs"]:
-        """Of the whole network, then of each layer; pairs in the order of `itertools`."""
+        """Cosines in the whole network, then in each layer; pairs in the order of `itertools`."""
         m = len(self.names or ())
         return _stacked(self._cosines, (self._places, m * (m - 1) // 2))
 
@@ -228,7 +229,7 @@ class Recorder:
 
     @property
     def weights(self) -> Float[np.ndarray, "entries m"]:
-        """Weights in the direction, NaN where unknown."""
+        """Weights in the direction, NaN if unknown."""
         return _stacked(self._weights, (len(self.names or ()),))
 
     def _keep(self, jacobian: Jacobian, step: int, weights: Tensor | None) -> None:
@@ -269,7 +270,7 @@ class Recorder:
 
 
 def _sum(grams: Sequence[Gram]) -> Gram:
-    """The Gram matrix of rows that consist of the rows of the parts."""
+    """The Gram matrix of rows that are joined from the rows of the parts."""
     norms = np.stack([gram.norms for gram in grams])  # (parts, r, m)
     peaks = norms.max(0)
     parts = norms / np.where(peaks > 0, peaks, 1.0)

@@ -18,18 +18,18 @@ STATES = ("conflict", "orthogonal", "synergy")
 
 
 def pair_table(record: Recorder) -> pd.DataFrame:
-    """Tell of each step and pair, in the whole network."""
+    """One row per step and pair, in the whole network."""
     return _pair_table(record, record.cosines[:, :1], record.norms[:, :1], None)
 
 
 def layer_table(record: Recorder) -> pd.DataFrame:
-    """Tell of each step, layer and pair."""
+    """One row per step, layer and pair."""
     layers = () if record.layers is None else record.layers.names
     return _pair_table(record, record.cosines[:, 1:], record.norms[:, 1:], layers)
 
 
 def task_table(record: Recorder) -> pd.DataFrame:
-    """Tell of each step and task."""
+    """One row per step and task."""
     import pandas as pd
 
     names, entries = record.names or (), len(record)
@@ -52,7 +52,7 @@ def task_table(record: Recorder) -> pd.DataFrame:
 
 
 def codes(cosines: np.ndarray, tolerance: float) -> np.ndarray:
-    """Place each cosine in ``STATES``."""
+    """The index in ``STATES`` of each cosine."""
     return 1 + (cosines > tolerance).astype(int) - (cosines < -tolerance)
 
 
@@ -94,7 +94,7 @@ def _clock(record: Recorder, times: int) -> dict[str, np.ndarray]:
 def _named(which: np.ndarray, names: Sequence[str]) -> Any:
     import pandas as pd
 
-    # The type of an index of no names is a guess; these are words.
+    # pandas would guess the type of an empty index; these are words.
     return pd.Categorical.from_codes(which.astype(np.int64), pd.Index(list(names), dtype="str"))
 
 

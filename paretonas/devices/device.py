@@ -9,10 +9,10 @@ import torch
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device called ``cpu``, ``cuda`` or ``auto`` (cuda where there is one).
+    """The torch device called ``cpu``, ``cuda`` or ``auto`` (cuda if there is one).
 
     Raises:
-        ValueError: an unknown name, or cuda on a machine without one.
+        ValueError: the name is unknown, or it is cuda and there is no CUDA device.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"the device must be auto, cpu or cuda, got {name!r}")
@@ -22,7 +22,7 @@ def find_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's or the accelerator's own name, such as ``"NVIDIA H100"``."""
+    """The model name of the processor or accelerator, such as ``"NVIDIA H100"``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""How long a network takes: warmed up, on pinned threads, the median of repeated blocks."""
+"""Latency measurement: after a warm-up, with fixed threads, the median of repeated blocks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .. import _threads
 from ..training.forward import evaluating, handed, seeded
 
 WARM_UP_SECONDS = 0.05
-BLOCK_SECONDS = 3e-4  # short, so that few blocks are interrupted on a machine that does other work
+BLOCK_SECONDS = 3e-4  # short, so that other work on the machine interrupts few blocks
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A latency: the median over blocks of runs, and how far the blocks are apart.
+    """A latency: the median over blocks of runs, and the spread of the blocks.
 
     Attributes:
         median_ms: milliseconds of one run, the median over the blocks.
         spread_ms: milliseconds between the quartiles of the blocks.
-        blocks: how many blocks were timed.
+        blocks: the number of blocks.
     """
 
     median_ms: float
@@ -45,16 +45,16 @@ def measure_latency(
     device: torch.device | str = "cpu",
     blocks: int = 100,
 ) -> Measurement:
-    """Time one forward pass in evaluation and inference mode; everything is put back afterwards.
+    """Time one forward pass in evaluation and inference mode; all modes are restored afterwards.
 
-    The example is copied, in the network's type.
+    The example is copied and converted to the type of the network.
 
     Args:
-        network: moved to `device` for the measurement.
+        network: it is moved to `device` for the measurement.
         example: the input, with its batch size.
-        threads: of torch's pool on the CPU.
-        device: where to run.
-        blocks: how many times a run of passes of at least 0.3 ms is timed.
+        threads: the number of torch's CPU threads.
+        device: the device to run on.
+        blocks: the number of blocks; each block is a run of passes of at least 0.3 ms.
 
     Raises:
         ValueError: `threads` or `blocks` is not positive.
@@ -78,9 +78,9 @@ def measure_latency(
 
 
 def repeated(function: Callable[..., object], *args: Any, **kwargs: Any) -> Callable[[], object]:
-    """A call that finds the same arguments each time; the caller's own are not changed.
+    """A call with the same arguments each time; the caller's arguments do not change.
 
-    A function that overwrites its arguments gets copies at each call, which count in its time.
+    A function that overwrites its arguments gets copies at each call; its time includes the copies.
     """
     given: tuple[tuple[Any, ...], dict[str, Any]] = tree_map(_copy, (args, kwargs))
     kept = tree_map(_copy, given)
@@ -110,18 +110,18 @@ def measure_in_turn(
     least: int = 15,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Time several calls, each once a round and every round in another order.
+    """Time several calls, each once per round; each round has another random order.
 
-    So drift hits all alike, no call profits from the one before it, and caches are as warm as in
-    a network that runs one part after the other.
+    So drift affects all calls equally, no call profits from the one before it, and caches are as
+    warm as in a network that runs one part after the other.
 
     Args:
-        calls: what to time.
-        threads: of torch's pool on the CPU.
-        device: where the calls run.
-        seconds: about how long all of it may take.
-        least: how many rounds there are at least.
-        progress: told how many rounds are done, and of how many.
+        calls: the calls to time.
+        threads: the number of torch's CPU threads.
+        device: the device of the calls.
+        seconds: the approximate total time.
+        least: the smallest number of rounds.
+        progress: called with the number of finished rounds and the number of all rounds.
     """
     place = torch.device(device)
     with measuring(threads):
@@ -143,7 +143,7 @@ def measure_in_turn(
 
 @contextmanager
 def measuring(threads: int, *networks: nn.Module) -> Iterator[None]:
-    """Inference mode, with a number of threads and generators that are put back afterwards.
+    """Inference mode with a number of threads; threads and generators are restored afterwards.
 
     Raises:
         ValueError: `threads` is not positive.
@@ -163,7 +163,7 @@ def summary(seconds: Sequence[float]) -> Measurement:
 def _warm_up(
     call: Callable[[], object], device: torch.device, least: float = WARM_UP_SECONDS
 ) -> tuple[float, int]:
-    """Call until caches, allocators and kernels are ready; the seconds and calls of the rest."""
+    """Call until caches, allocators and kernels are ready; return seconds and calls of the rest."""
     for _ in range(3):
         call()
     spent, runs = 0.0, 0

@@ -1,4 +1,4 @@
-"""A picked architecture as files that other programs open."""
+"""Export a picked architecture to files that other programs can open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "Exported", "export"]
 
 FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
-"""What `export` writes, by the name of the format."""
+"""The formats of `export`."""
 
 sys.modules[__name__].__class__ = CallablePackage
 
@@ -40,30 +40,30 @@ def export(
     space: str = "",
     data: Data | None = None,
 ) -> Exported:
-    """Write a trained network, or the plan of it, to one file; no half file is ever left.
+    """Write a trained network, or its architecture, to one file; a half file is never left.
 
-    ``onnx`` and ``torch`` (a `torch.export` program) run without paretonas, on batches of any size;
-    each is loaded again from its file and must give the network's outputs. ``safetensors`` holds
-    the weights, with a JSON file of the architecture beside it; ``json`` that file alone;
-    ``graphml`` the graph of operations. Neither the network nor the inputs are changed; the network
-    is given copies of them, in its own floating type.
+    ``onnx`` and ``torch`` (a `torch.export` program) run without paretonas, on batches of any size.
+    Each file is loaded again and must give the outputs of the network. ``safetensors`` is the
+    weights, with a JSON file of the architecture next to it. ``json`` is only that JSON file.
+    ``graphml`` is the graph of operations. The network and the inputs do not change; the network
+    gets copies of the inputs, in its own floating type.
 
     Args:
         network: the trained network; exported in evaluation mode, on the CPU.
         point: the architecture and its measurements.
-        example: one or more inputs, (batch, ...), for the shape.
+        example: one or more inputs, (batch, ...), which give the shape.
         format: one of `FORMATS`.
-        out: where to write; an old file is replaced, but no other JSON file beside weights.
-        images: real inputs, (batch, ...), to compare on; the example where there are none.
-        graph: what ``graphml`` writes; its attributes become plain types.
-        space: the search space that the choices belong to, kept beside the architecture.
-        data: what the network was trained on; how its inputs are prepared is kept likewise.
+        out: the path to write; an old file is replaced, except a foreign JSON file next to weights.
+        images: real inputs, (batch, ...), for the comparison of outputs; by default the example.
+        graph: the graph for ``graphml``; its attributes become plain types.
+        space: the search space of the choices, stored with the architecture.
+        data: the data of the training; its preprocessing is stored with the architecture.
 
     Raises:
-        ValueError: an unknown format, a place that cannot be written, another JSON file beside
-            weights, an example without a batch, or ``graphml`` without a graph.
-        ModuleNotFoundError: ``onnx`` without its packages; the message carries the pip line.
-        RuntimeError: the written file does not give the network's outputs; the file is not kept.
+        ValueError: the format is unknown, the path cannot be written, there is a foreign JSON file
+            next to weights, the example has no batch dimension, or ``graphml`` has no graph.
+        ModuleNotFoundError: packages for ``onnx`` are missing; the message has the pip line.
+        RuntimeError: the written file does not give the network's outputs; the file is deleted.
     """
     path = Path(out)
     if format not in FORMATS:
@@ -89,7 +89,7 @@ def export(
             f"got {tuple(inputs.shape[1:])}"
         )
     told = metadata(point, space, inputs.shape[1:], prepared)
-    with seeded(0, plain):  # should the network draw random numbers
+    with seeded(0, plain):  # in case the network uses random numbers
         match format:
             case "onnx":
                 from paretonas.export.onnx_file import write_onnx

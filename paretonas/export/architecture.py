@@ -20,7 +20,7 @@ from paretonas.point import Point
 def write_architecture(
     point: Point, path: Path, space: str = "", prepared: Mapping[str, Any] | None = None
 ) -> Exported:
-    """Write the picks by name, what was measured, and how inputs are prepared."""
+    """Write the picks by name, the measurements, and how inputs are prepared."""
     with replacing(path) as draft:
         draft.write_text(as_json(point, space, prepared=prepared) + "\n", encoding="utf-8")
     return Exported(path, path.stat().st_size)
@@ -29,19 +29,19 @@ def write_architecture(
 def metadata(
     point: Point, space: str, input_shape: Sequence[int], prepared: Mapping[str, Any] | None
 ) -> dict[str, str]:
-    """What a model file carries: the architecture, and how inputs are prepared, each as JSON."""
+    """The metadata of a model file: the architecture, and how inputs are prepared, each as JSON."""
     told = {} if prepared is None else {"preprocessing": _as_text(prepared)}
     return {"architecture": as_json(point, space, input_shape, prepared), **told}
 
 
 def preparation(data: Data, dtype: torch.dtype) -> dict[str, Any]:
-    """How raw inputs are prepared, and what the training inputs were like after it.
+    """How raw inputs are prepared, and statistics of the prepared training inputs.
 
-    The `dtype` is that in which the network takes them, which need not be that of the data.
-    Without a `Preprocessing` the range, mean and standard deviation are all that is known.
+    The `dtype` is that of the network's inputs, which may differ from that of the data. Without a
+    `Preprocessing` only the range, mean and standard deviation are known.
     """
     inputs = data.train.inputs
-    parts = inputs.split(1024)  # in double precision all at once would need much memory
+    parts = inputs.split(1024)  # all at once in double precision would need much memory
     mean = sum(float(part.double().sum()) for part in parts) / inputs.numel()
     square = sum(float((part.double() - mean).square().sum()) for part in parts) / inputs.numel()
     seen = {
@@ -68,7 +68,7 @@ def as_json(
     input_shape: Sequence[int] | None = None,
     prepared: Mapping[str, Any] | None = None,
 ) -> str:
-    """The text of such a file; without what is not known of its inputs."""
+    """The text of such a file; unknown facts about the inputs are left out."""
     content: dict[str, object] = {
         "id": point.id,
         "architecture": dict(point.architecture),

@@ -1,4 +1,4 @@
-"""What an export has to show for itself."""
+"""The result of an export: the file, its size, and the largest difference of its outputs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-# Other kernels add in another order; float32 then differs in the last bits, relative to the largest
-# output. A wrong operation differs by far more.
+# Other kernels add in another order, so float32 outputs differ in the last bits, relative to the
+# largest output. A wrong operation gives a much larger difference.
 _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and, where it can run, was loaded again and compared.
+    """A written file; if it can run, it was loaded again and its outputs were compared.
 
     Attributes:
         path: the file.
-        bytes: its size.
+        bytes: the size of the file.
         max_difference: the largest absolute difference between an output of the file and of the
             network; None for files that do not run.
-        beside: further files that belong to it.
+        beside: other files that belong to it.
     """
 
     path: Path
@@ -34,8 +34,8 @@ def difference(expected: Tensor, found: Tensor, what: str) -> float:
     """The largest absolute difference; equal infinities do not differ.
 
     Raises:
-        RuntimeError: it is more than rounding, the shapes differ, an infinity or NaN stands on one
-            side only, or the network gives NaN, with which nothing can be compared.
+        RuntimeError: the difference is more than rounding, the shapes differ, only one side has an
+            infinity or NaN, or the network gives NaN, which cannot be compared.
     """
     if expected.shape != found.shape:
         raise RuntimeError(
@@ -46,7 +46,7 @@ def difference(expected: Tensor, found: Tensor, what: str) -> float:
     if expected.isnan().any():
         raise RuntimeError(
             f"the network gives NaN in {int(expected.isnan().sum())} of {expected.numel()} "
-            f"outputs, with which {what} cannot be compared"
+            f"outputs, so {what} cannot be compared with it"
         )
     finite = expected.isfinite() & found.isfinite()
     unlike = ~finite & (expected != found)
@@ -61,6 +61,6 @@ def difference(expected: Tensor, found: Tensor, what: str) -> float:
     if largest > allowed:
         raise RuntimeError(
             f"{what} does not give the network's outputs: they differ by {largest:.3g}, "
-            f"rounding explains {allowed:.3g}"
+            f"rounding explains only {allowed:.3g}"
         )
     return largest

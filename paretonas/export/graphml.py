@@ -1,4 +1,4 @@
-"""A graph of operations as GraphML, for Gephi, yEd, networkx and the like."""
+"""Write a graph of operations as GraphML, for Gephi, yEd, networkx and other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def write_graphml(graph: nx.DiGraph[str], path: Path) -> Exported:
     """Write nodes, edges and attributes; shapes become text such as ``8x14x14``, None is left out.
 
     Raises:
-        RuntimeError: the file does not bring back every node and edge.
+        RuntimeError: reading the file does not give back every node and edge.
     """
     import networkx as nx
 

@@ -1,4 +1,4 @@
-"""A network as an ONNX file, run once in ONNX Runtime before it counts as written."""
+"""Write a network as an ONNX file, and check it in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def write_onnx(
     """Write a model from ``images`` to ``logits`` for batches of any size.
 
     Args:
-        network: on the CPU, in evaluation mode.
-        inputs: (batch, ...), to compare on.
-        path: where to write.
-        metadata: texts by name, which become the model's.
+        network: the network, on the CPU, in evaluation mode.
+        inputs: (batch, ...), the inputs for the comparison.
+        path: the path to write.
+        metadata: texts by name, which become the metadata of the model.
 
     Raises:
-        ModuleNotFoundError: a package is missing; the message carries the pip line.
+        ModuleNotFoundError: a package is missing; the message has the pip line.
         RuntimeError: ONNX Runtime does not give the network's outputs.
     """
     runtime = _runtime()
@@ -71,7 +71,7 @@ def _runtime() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of itself: that torchvision is not here, and what it uses."""
+    """Suppress messages of the exporter: torchvision is missing, and it uses deprecated code."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

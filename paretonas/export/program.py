@@ -1,4 +1,4 @@
-"""A network as a `torch.export` program, which torch loads without any of our code."""
+"""Write a network as a `torch.export` program, which torch loads without paretonas."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def write_program(
 ) -> Exported:
     """Write a program for batches of any size; each text of the metadata is an extra file in it.
 
-    Load it with ``torch.export.load(path).module()``; with ``extra_files={"NAME.json": ""}`` it
-    fills that dictionary.
+    Load it with ``torch.export.load(path).module()``. With ``extra_files={"NAME.json": ""}`` torch
+    fills this dictionary with the texts.
 
     Raises:
         RuntimeError: the loaded program does not give the network's outputs.
@@ -30,7 +30,7 @@ def write_program(
     torch.export.save(program(network, inputs), content, extra_files=extra)
     with replacing(path) as draft:
         draft.write_bytes(content.getvalue())
-        # Through memory: by path torch insists on the suffix .pt2, which is the user's to choose.
+        # Write through memory: with a path torch requires the suffix .pt2, but the user chooses it.
         loaded = torch.export.load(io.BytesIO(draft.read_bytes())).module()
         with torch.no_grad():
             largest = max(
@@ -46,7 +46,7 @@ def program(network: nn.Module, inputs: Tensor) -> torch.export.ExportedProgram:
     Raises:
         ValueError: its forward pass fixes the number of examples.
     """
-    # Sizes 0 and 1 would be taken for constants.
+    # torch would treat the sizes 0 and 1 as constants.
     pair = torch.cat([inputs[:1], inputs[:1]])
     batch = torch.export.Dim("batch", min=1)
     try:

@@ -1,4 +1,4 @@
-"""Weights as safetensors, with the architecture beside them."""
+"""Write weights as safetensors, with a JSON file of the architecture next to them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from paretonas.export.exported import Exported
 
 
 def write_weights(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> Exported:
-    """Write the state dict, and beside it NAME.json, which says what network the weights fit.
+    """Write the state dict, and next to it NAME.json, the architecture that the weights fit.
 
-    The metadata, texts by name, is in the file; its ``architecture`` is the other file.
-    The old NAME.json is replaced if it was written so with the old weights, and by nothing else.
+    The file holds the metadata, texts by name; its ``architecture`` is the content of NAME.json.
+
+    An old NAME.json is replaced only if it was written together with the old weights.
 
     Raises:
-        ValueError: the path itself ends in ``.json``, or there is another NAME.json.
-        RuntimeError: the file does not bring back every weight.
+        ValueError: the path ends in ``.json``, or there is a foreign NAME.json.
+        RuntimeError: reading the file does not give back every weight.
     """
     plan = path.with_suffix(".json")
     if plan == path:
         raise ValueError(f"{path} would be both weights and architecture; name it .safetensors")
     if os.path.lexists(plan) and not _belongs(plan, path):
         raise ValueError(
-            f"{plan} exists and is not of these weights, whose architecture would stand there; "
-            "name other weights with --out FILE"
+            f"the architecture of these weights would be written to {plan}, which exists and "
+            "belongs to something else; name other weights with --out FILE"
         )
-    # Cloned, since the format refuses tensors that share memory.
+    # Clone, since the format refuses tensors that share memory.
     state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
     with replacing(plan) as plan_draft, replacing(path) as draft:
         plan_draft.write_text(metadata["architecture"] + "\n", encoding="utf-8")
@@ -46,7 +47,7 @@ def write_weights(network: nn.Module, path: Path, metadata: Mapping[str, str]) -
 
 
 def _belongs(plan: Path, weights: Path) -> bool:
-    """Whether the plan is the one that was written beside these weights."""
+    """Whether the JSON file was written together with these weights."""
     try:
         with safe_open(weights, "pt") as file:
             told = (file.metadata() or {}).get("architecture", "")

@@ -1,1 +1,1 @@
-"""Gradients of several objectives: how they are taken, held, checked and multiplied."""
+"""Gradients of several objectives: computing, storing, checking and multiplying them."""

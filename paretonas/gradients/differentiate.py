@@ -1,4 +1,4 @@
-"""The gradient of each loss, one backward pass per loss or all of them at once."""
+"""The gradient of each loss, by one backward pass per loss or by all passes at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["differentiate"]
 
 Row = list[Tensor | None]
-"""One gradient per tensor, None where the loss does not reach it."""
+"""One gradient per tensor; None if the loss does not depend on the tensor."""
 
 
 def differentiate(
@@ -23,17 +23,17 @@ def differentiate(
     retain_graph: bool = False,
     vectorize: bool | None = None,
 ) -> tuple[list[Row], list[Row]]:
-    """Return one row per loss over the shared tensors, and one over its own head.
+    """Return for each loss its gradient over the shared tensors, and over its own head.
 
-    The rows over the shared tensors are a jacobian that every solver takes as it is; `flatten`
-    makes a row of n numbers of one. Rays that do not interact are differentiated by the sum over
-    them, which holds the gradient of each. No ``.grad`` is written.
+    The gradients over the shared tensors are a jacobian in a form that every solver takes;
+    `flatten` converts one row to n numbers. If rays do not interact, pass the sum over the rays:
+    its gradient contains the gradient of each ray. No ``.grad`` is written.
 
     Args:
         losses: m scalars.
-        shared: what the losses compete for.
-        heads: the parameters of each loss alone; none by default.
-        scale: what each loss is multiplied by, shape (); None is 1.
+        shared: the tensors that the losses share.
+        heads: the parameters that belong to one loss only; none by default.
+        scale: a factor of each loss, shape (); None is 1.
         retain_graph: whether another pass will follow.
         vectorize: all passes at once by ``torch.vmap``; None chooses.
 
@@ -71,14 +71,14 @@ def differentiate(
 
 
 def dense(gradient: Tensor | None) -> Tensor | None:
-    """Fill in the zeros of a sparse gradient, such as that of an embedding."""
+    """Convert a sparse gradient, such as that of an embedding, to a dense tensor."""
     return gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
 
 
 def _pays(shared: list[Tensor]) -> bool:
-    # On a CPU, vmap took 1.1 to 1.5 times as long for a small convnet and an MLP at m = 2 to 40,
-    # and 0.8 only for an MLP of width 16 from m = 8 on. On a GPU (reasoned, not measured) it saves
-    # launches where they cost more than the kernels, and only takes memory where they do not.
+    # On a CPU, vmap took 1.1 to 1.5 times as long for a small convnet and an MLP at m = 2 to 40.
+    # Only an MLP of width 16 took 0.8 times as long, for m >= 8. On a GPU (not measured) vmap
+    # should pay if launches cost more than the kernels; otherwise it only needs more memory.
     return shared[0].is_cuda and sum(p.numel() for p in shared) <= 1_000_000
 
 
@@ -91,7 +91,7 @@ def _at_once(
         losses,
         [*shared, *(p for own in heads for p in own)],
         grad_outputs=[unit[i].to(loss) for i, loss in enumerate(losses)],
-        retain_graph=True,  # for the passes one by one, should this one fail half way
+        retain_graph=True,  # if this fails, the losses are differentiated one by one
         allow_unused=True,
         is_grads_batched=True,
     )

@@ -1,4 +1,4 @@
-"""A gradient as one row of n numbers, and back to one tensor per parameter."""
+"""Convert a gradient to one row of n numbers, and back to one tensor per parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["flatten", "unflatten"]
 def flatten(
     tensors: Iterable[Tensor | None], parameters: Sequence[Tensor], batch: tuple[int, ...] = ()
 ) -> Float[Tensor, "*r n"]:
-    """Join one tensor per parameter into a row, where the first is; None stands for zeros."""
+    """Join one tensor per parameter into a row, on the device of the first; None means zeros."""
     device, dtype = parameters[0].device, _joint_dtype(parameters)
     return torch.cat(
         [
@@ -26,7 +26,7 @@ def flatten(
 
 
 def unflatten(vector: Float[Tensor, "*r n"], parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Cut a row into one tensor per parameter, with its shape, dtype and device.
+    """Split a row into one tensor per parameter, with its shape, dtype and device.
 
     Raises:
         ValueError: the row does not have as many entries as the parameters.

@@ -1,12 +1,12 @@
-"""The Gram matrix of the gradients, split into what has no scale (cosines) and what has (norms).
+"""The Gram matrix of the gradients, split into cosines, which have no scale, and norms.
 
-`Gram.of` goes by size. *Alone* (``_alone``, ``plain``, ``dot``): one ray of up to ``FEW``
-objectives and few numbers, as plain Python numbers in place of a handful of numpy calls: with m =
-2 and n = 200 MGDA takes 38 microseconds so, and 68 without. *Few* (``rows.few``): one numpy
-product on the host for all rays; *alone* does what it does, operation for operation, so that a
-ray has the same bits among others. *Many*: products block by block where the rows are, one read
-of memory; on a CPU in float32 stripes (``in_stripes``) where the rows are far from dependent,
-else ``in_float64``.
+`Gram.of` has three tiers, by size. *Alone* (``_alone``, ``plain``, ``dot``): one ray of up to
+``FEW`` objectives and few numbers, in plain Python numbers. This replaces several numpy calls: with
+m = 2 and n = 200 MGDA takes 38 instead of 68 microseconds. *Few* (``rows.few``): one numpy product
+on the host for all rays. *Alone* performs the same operations in the same order, so a ray gets the
+same bits alone and in a batch. *Many*: products block by block on the rows' device, with one read
+of memory; on a CPU in float32 stripes (``in_stripes``) if the rows are far from dependent, else
+``in_float64``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from torch import Tensor
 
 from paretonas.gradients.rows import PACK, Rows
 
-FEW = 4  # objectives up to which one matrix is taken apart number by number
-STRIPE = 2**14  # columns that float32 sums; the sums of stripes are added in float64
-CLEAR = 0.1  # smallest eigenvalue of the cosines down to which float32 products are good enough
-LEAST, MOST = 1e-140, 1e140  # lengths between which products in float64 keep their digits
+FEW = 4  # up to this many objectives one matrix is processed in plain Python numbers
+STRIPE = 2**14  # columns per float32 sum; the sums of stripes are added in float64
+CLEAR = 0.1  # float32 products are accurate enough if the cosines have no eigenvalue below this
+LEAST, MOST = 1e-140, 1e140  # products of lengths in this range keep their digits in float64
 LEAST_SQUARE, MOST_SQUARE = LEAST**2, MOST**2
 
 
@@ -35,8 +35,8 @@ LEAST_SQUARE, MOST_SQUARE = LEAST**2, MOST**2
 class Gram:
     """Angles and lengths of the rows of r jacobians, in float64 on the host.
 
-    Two numbers per row rather than one product, so that rows of 1e-30 and of 1e30 lose nothing.
-    A zero row has norm 0 and counts as orthogonal to every other.
+    Cosines and norms are stored separately, so that rows of 1e-30 and of 1e30 keep their digits.
+    A zero row has norm 0 and counts as orthogonal to every other row.
     """
 
     cosines: Float[np.ndarray, "r m m"]
@@ -44,7 +44,7 @@ class Gram:
 
     @staticmethod
     def of(rows: Rows, metric: Float[Tensor, " n"] | None = None) -> Gram:
-        """Compute it; with a metric, from products sum_k a_k metric_k b_k.
+        """Compute cosines and norms; with a metric, from products sum_k a_k metric_k b_k.
 
         Raises:
             ValueError: a row is not finite.
@@ -53,7 +53,7 @@ class Gram:
             few = rows.wide()
             if metric is not None:
                 few = few * np.sqrt(metric.to("cpu", torch.float64).numpy())
-            with np.errstate(over="ignore", invalid="ignore"):  # seen to below
+            with np.errstate(over="ignore", invalid="ignore"):  # handled below
                 products = few @ few.swapaxes(-1, -2) if rows.batched else few.dot(few.T)[None]
             if len(products) == 1 and rows.m <= FEW:
                 gram = _alone(products[0].tolist())
@@ -68,7 +68,7 @@ class Gram:
                 with np.errstate(invalid="ignore"):
                     gram = _divided(products, np.where(plain[:, None], norms, 1.0))
                 return _replaced(gram, np.logical_not(plain), rows, metric)
-        if rows.r > 1:  # each ray as if it were alone, so that none moves another to another way
+        if rows.r > 1:  # choose the method for each ray alone, so that no ray influences another
             empty = np.empty((rows.r, rows.m, rows.m))
             gram = Gram(empty, np.empty((rows.r, rows.m)))
             return _replaced(gram, np.ones(rows.r, dtype=bool), rows, metric)
@@ -76,7 +76,7 @@ class Gram:
         if narrow and metric is None:
             products = _products(rows, in_stripes).cpu().numpy()
             squares = products.diagonal(axis1=-2, axis2=-1)
-            # Squares below float32's range would be missing from the sums, those above are inf.
+            # Squares below the range of float32 would be 0 in the sums, those above are inf.
             if squares.min() > 1e-30 * rows.n and squares.max() < 1e38:
                 gram = (_alone(products[0].tolist()) if rows.m <= FEW else None) or _split(products)
                 if _far_from_dependent(gram.cosines):
@@ -93,15 +93,15 @@ class Gram:
 
     @staticmethod
     def of_matrix(products: Float[np.ndarray, "r m m"]) -> Gram:
-        """Take it apart; the caller has made sure that it is symmetric and its diagonal >= 0."""
+        """Split a matrix; the caller ensures that it is symmetric and its diagonal is >= 0."""
         return _split(products)
 
 
 def plain(gram: Gram) -> tuple[list[list[float]], list[float]] | None:
-    """One small matrix and its norms as plain numbers, which take a few steps much faster.
+    """One small matrix and its norms as plain Python numbers, which are faster for a few steps.
 
-    None where there are several, or larger ones, or a zero row. Who works on them does what is
-    done to arrays, operation for operation, so that a ray gets the same bits among others.
+    None if there are several matrices, a larger one, or a zero row. Code that uses them performs
+    the same operations in the same order as on arrays, so a ray gets the same bits in a batch.
     """
     if not (len(gram.norms) == 1 < gram.norms.size <= FEW):
         return None
@@ -110,7 +110,7 @@ def plain(gram: Gram) -> tuple[list[list[float]], list[float]] | None:
 
 
 def dot(a: Iterable[float], b: Iterable[float]) -> float:
-    """Add up products from left to right, as numpy's sum does for fewer than 8 terms."""
+    """Add products from left to right, as numpy's sum does for fewer than 8 terms."""
     total: float = reduce(add, map(mul, a, b))
     return total
 
@@ -122,7 +122,7 @@ def _replaced(gram: Gram, which: np.ndarray, rows: Rows, metric: Tensor | None) 
             alone = Gram.of(Rows(rays[k]), metric)
             gram.cosines[k], gram.norms[k] = alone.cosines[0], alone.norms[0]
     except ValueError:
-        rows.check_finite()  # names the ray as well
+        rows.check_finite()  # its message also names the ray
         raise
     return gram
 
@@ -130,7 +130,7 @@ def _replaced(gram: Gram, which: np.ndarray, rows: Rows, metric: Tensor | None) 
 def _split(products: np.ndarray) -> Gram:
     norms = np.sqrt(products.diagonal(axis1=-2, axis2=-1))
     safe = norms if norms.min() > 0 else np.where(norms > 0, norms, 1.0)
-    # Divided twice, since the product of two lengths may leave the range of float64.
+    # Divide twice, since the product of two lengths may leave the range of float64.
     cosines = products / safe[:, :, None]
     cosines /= safe[:, None, :]
     cosines = cosines + cosines.swapaxes(-1, -2)
@@ -139,7 +139,7 @@ def _split(products: np.ndarray) -> Gram:
 
 
 def _alone(products: list[list[float]]) -> Gram | None:
-    # One small matrix: the same operations on plain numbers, several times as fast.
+    # One small matrix: the same operations in plain Python numbers are several times as fast.
     squares = [row[i] for i, row in enumerate(products)]
     if not (LEAST_SQUARE < min(squares) <= sum(squares) < MOST_SQUARE):  # (not so for NaN)
         return None
@@ -155,7 +155,7 @@ def _alone(products: list[list[float]]) -> Gram | None:
 
 
 def _far_from_dependent(cosines: np.ndarray) -> bool:
-    # Whether the smallest eigenvalue is clear of 0; by Gershgorin's circles where that is enough.
+    # Whether the smallest eigenvalue is well above 0; Gershgorin's circles are tried first.
     beyond: float = np.abs(cosines).sum(-1).max() - 1.0
     if 1.0 - beyond > CLEAR:
         return True
@@ -175,7 +175,7 @@ def _clipped(cosines: np.ndarray) -> np.ndarray:
 
 
 def in_float64(block: Float[Tensor, "r m b"]) -> Float[Tensor, "r m m"]:
-    """Multiply in float64, a cacheful of columns at a time."""
+    """Multiply in float64, in chunks of columns that fit into the cache."""
     total = None
     for cut in (block,) if block.shape[-1] <= PACK else block.split(PACK, dim=-1):
         wide = cut.double()

@@ -1,4 +1,4 @@
-"""Which tensors solvers take: dense ones of real numbers with 16 bits or more."""
+"""The tensors that solvers take: dense ones of floating point numbers with 16 bits or more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ DENSE = torch.strided
 
 
 def check_kind(name: str, tensor: object) -> Tensor:
-    """Return it if it is one.
+    """Return the tensor if solvers take it.
 
     Raises:
-        TypeError: it is no tensor, of another dtype (float8 has no sums), or sparse or nested.
+        TypeError: it is not a tensor, has another dtype (float8 has no sums), or is sparse or
+            nested.
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")

@@ -1,10 +1,10 @@
-"""Gradients in the memory that the caller gave: one tensor, rows, blocks, or pieces of rows.
+"""Gradients in the caller's memory: one tensor, rows, blocks, or pieces of rows.
 
-Of the three tiers of speed this file has two, told apart by ``Rows.few``. *Few*: up to 2^16 numbers
-a ray come to the host as a whole (``host``, ``wide``), where numpy takes a third to a half of
-torch's time, which is all calls. *Many*: longer rows are read where they are, in blocks of at most
-2^16 columns (``blocks``, ``parts``, ``weighted_sum``), at the cost of reading memory, without a
-copy of the whole. The third, one small matrix as plain numbers, is in `gram`.
+Two of the three tiers of speed are here; ``Rows.few`` selects one. *Few*: up to 2^16 numbers per
+ray are copied to the host (``host``, ``wide``). There numpy needs a third to a half of torch's
+time, which is only call overhead. *Many*: longer rows are read on their device, in blocks of at
+most 2^16 columns (``blocks``, ``parts``, ``weighted_sum``), at the speed of memory and without a
+copy of the whole. The third tier, one small matrix in plain Python numbers, is in `gram`.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from paretonas.gradients.kind import FLOATS, check_kind
 
 __all__ = ["Jacobian"]
 
-SMALL = 2**16  # numbers of one ray up to which the rows are brought to the host as a whole
+SMALL = 2**16  # up to this many numbers per ray, all rows are copied to the host
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16}
-PACK = 2**16  # columns that are brought together at once, so that the copy stays in the cache
+PACK = 2**16  # columns that are joined at once, so that the copy stays in the cache
 
 Jacobian = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor | None]]
-"""What a solver takes for a jacobian: (m, n) or (r, m, n); a list of m rows (n,); a list of blocks
-(m, ...), one per parameter; or a list of m lists with one tensor per parameter, None for zeros."""
+"""The forms of a jacobian: (m, n) or (r, m, n); a list of m rows (n,); a list of blocks (m, ...),
+one per parameter; or a list of m lists with one tensor per parameter, None for zeros."""
 
 
 class Rows:
-    """The gradients of m objectives for each of r rays, read a block of columns at a time.
+    """The gradients of m objectives for each of r rays, read in blocks of columns.
 
     Attributes:
-        r: rays; a lone jacobian counts as one.
-        m: objectives.
-        n: parameters.
+        r: the number of rays; a single jacobian counts as one.
+        m: the number of objectives.
+        n: the number of parameters.
         batched: whether the caller gave (r, m, n).
-        dtype: of the rows, and so of the direction.
-        device: of the rows.
-        native: the dtype in numpy of rows that numpy can read where they are, else None.
+        dtype: the dtype of the rows and of the direction.
+        device: the device of the rows.
+        native: the numpy dtype of the rows if numpy can read them without a copy, else None.
     """
 
     _wide: np.ndarray | None = None
 
     def __init__(self, jacobian: Jacobian) -> None:
-        """Accept every form.
+        """Accept every form of a jacobian.
 
         Raises:
-            TypeError: not made of floating point tensors.
-            ValueError: shapes or devices that do not fit together.
+            TypeError: it is not made of floating point tensors.
+            ValueError: shapes or devices do not fit together.
         """
         if isinstance(jacobian, Tensor):
             check_kind("jacobian", jacobian)
@@ -92,10 +92,10 @@ class Rows:
             self._parts = [self.dense()[0]]
 
     def blocks(self) -> Iterator[Float[Tensor, "r m b"]]:
-        """Go through the columns from left to right.
+        """Iterate over the columns from left to right.
 
-        What is one tensor already comes as it is; the rest comes in copies of at most 2^16 columns,
-        each valid until the next one is asked for.
+        A part that is one tensor is returned without a copy. Other parts are copied, at most 2^16
+        columns at a time; each copy is valid until the next one is read.
         """
         if len(self._parts) == 1 and isinstance(self._parts[0], Tensor):
             yield self.dense()
@@ -119,7 +119,7 @@ class Rows:
             yield self._packed(waiting, scratch[..., :filled])
 
     def parts(self) -> Iterator[Float[Tensor, "r m b"] | list[Float[Tensor, " b"]]]:
-        """Go through the columns from left to right without a copy.
+        """Iterate over the columns from left to right without a copy.
 
         A part is a block of all rows, or a list of m pieces of at most 2^16 columns each.
         """
@@ -134,11 +134,11 @@ class Rows:
 
     @property
     def few(self) -> bool:
-        """Whether the rows are so few numbers that numpy on the host is faster."""
+        """Whether there are so few numbers that numpy on the host is faster."""
         return self.m * self.n <= SMALL
 
     def host(self) -> Float[np.ndarray, "*r m n"]:
-        """Return few rows on the host, in their dtype where numpy has it; not to be written to."""
+        """Return few rows on the host, in their dtype if numpy has it; do not write to it."""
         only = self._parts[0]
         assert isinstance(only, Tensor)
         if self.native is not None:
@@ -148,13 +148,13 @@ class Rows:
         return only.to("cpu", torch.float64).numpy()
 
     def wide(self) -> Float[np.ndarray, "*r m n"]:
-        """Return few rows on the host in float64; not to be written to."""
+        """Return few rows on the host in float64; do not write to the result."""
         if self._wide is None:
             self._wide = self.host().astype(np.float64, copy=False)
         return self._wide
 
     def dense(self) -> Float[Tensor, "r m n"]:
-        """Return one tensor: the caller's own where there is one, else a copy."""
+        """Return one tensor: the caller's own tensor if there is one, else a copy."""
         first = self._parts[0]
         if len(self._parts) == 1 and isinstance(first, Tensor):
             return first if first.ndim == 3 else first.unsqueeze(0)
@@ -162,10 +162,10 @@ class Rows:
         return self._packed(self._parts, whole)
 
     def check_finite(self) -> None:
-        """Name what is not finite.
+        """Refuse entries that are not finite.
 
         Raises:
-            ValueError: a row has an entry that is NaN or infinite.
+            ValueError: a row has an entry that is NaN or infinite; the message names the row.
         """
         found: dict[str, float] = {}
         for block in self.blocks():
@@ -180,7 +180,7 @@ class Rows:
             )
 
     def buffer(self, out: Tensor | None) -> Float[Tensor, "r n"]:
-        """Return where a direction is written: what the caller gave, or new memory.
+        """Return the memory for a direction: the caller's, or new memory.
 
         Raises:
             ValueError: the buffer does not fit.
@@ -270,7 +270,7 @@ def _pieces(rows: Sequence[Sequence[Tensor | None]]) -> list[Tensor | list[Tenso
 
 
 def _filled(rows: Sequence[Sequence[Tensor | None]]) -> list[list[Tensor]]:
-    # What is missing becomes zeros; all that is there must be a tensor.
+    # A missing gradient becomes zeros; everything else must be a tensor.
     full: list[list[Tensor]] = []
     for i, row in enumerate(rows):
         known: list[Tensor] = []
@@ -307,7 +307,7 @@ def weighted_sum(
     target: Float[Tensor, "r n"],
     wide: Bool[np.ndarray, " r"],
 ) -> Float[Tensor, "r n"]:
-    """Sum the rows by their weights, into ``target``; rays that are ``wide`` in float64."""
+    """Write the weighted sum of the rows to ``target``; rays that are ``wide`` use float64."""
     halves = rows.dtype not in (torch.float32, torch.float64)
     exact = torch.from_numpy(weights).to(rows.device)
     start = 0
@@ -343,7 +343,7 @@ def like(rows: Rows, array: Float[np.ndarray, "*r k"]) -> Float[Tensor, "*r k"]:
 
 
 def weights_like(rows: Rows, weights: Float[np.ndarray, "*r m"]) -> Float[Tensor, "*r m"]:
-    """Return weights of the rows on their device, in their dtype but in float32 at least."""
+    """Return weights of the rows on their device, in their dtype but at least float32."""
     if rows.native is np.float32 or rows.native is np.float64:
         return torch.from_numpy(weights.astype(rows.native, copy=False))
     if rows.dtype is torch.float32 or rows.dtype is torch.float64:

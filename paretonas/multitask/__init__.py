@@ -1,4 +1,4 @@
-"""Training one network on several losses: `backward` in place of ``loss.backward()``."""
+"""Train one network on several losses: `backward` replaces ``loss.backward()``."""
 
 from paretonas.multitask.gradients import TaskGradients
 from paretonas.multitask.representation import backward_through

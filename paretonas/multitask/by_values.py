@@ -1,4 +1,4 @@
-"""Solvers that look at the losses only: one backward pass of their weighted sum."""
+"""Solvers that use only the values of the losses: one backward pass of the weighted sum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.amp import GradScaler
     from torch.distributed import ProcessGroup
 
-SAFE = 2.0**-10  # weights from here to the inverse can be divided out of a gradient again
+SAFE = 2.0**-10  # a gradient can be divided by weights between this and its inverse
 
 
 def backward_by_values(
@@ -33,7 +33,7 @@ def backward_by_values(
     scaler: GradScaler | None,
     group: ProcessGroup | None,
 ) -> Direction:
-    """Do what `backward` does, where the solver needs no gradients."""
+    """Like `backward`, for a solver that needs no gradients."""
     parts = Partition(shared, heads, group)
     losses = check_losses(losses)
     owns, inputs = parts.heads(losses)
@@ -82,8 +82,8 @@ def _weighted(
     scale: Tensor | None,
     retain_graph: bool,
 ) -> tuple[Row, dict[Tensor, Tensor | None]]:
-    # The pass leaves each head with its own gradient times the weight of its loss, which is divided
-    # out again. Where this would cost digits, the head is differentiated alone, which is cheap.
+    # In the pass each head gets its gradient times the weight of its loss, so divide by the weight.
+    # If this would lose digits, the head is differentiated alone, which is cheap.
     apart = [not SAFE <= abs(w) <= 1 / SAFE for w in weights]
     seeds = [torch.ones_like(loss) if scale is None else scale.to(loss) for loss in losses]
     own: dict[Tensor, Tensor | None] = {}

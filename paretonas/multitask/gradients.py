@@ -1,4 +1,4 @@
-"""The gradients of several losses, kept apart until a solver resolves their conflict."""
+"""The separate gradients of several losses, until a solver resolves their conflict."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ if TYPE_CHECKING:
 class TaskGradients:
     """The gradients of m losses, summed over micro-batches until a solver resolves them.
 
-    `backward` is one `add` and one `resolve`. In between, the rows are there to be looked at, and
-    more micro-batches can be added: the solver then sees the gradients of the whole batch. Memory:
-    m + 1 times that of the shared parameters.
+    `backward` is one `add` and one `resolve`. Between the two you can inspect the rows and add more
+    micro-batches; the solver then gets the gradients of the whole batch. The memory is m + 1 times
+    that of the shared parameters.
 
     Attributes:
-        rows: m lists with a gradient for each shared parameter that requires grad; None where the
-            loss does not reach it. Under a scaler, multiplied by its scale.
-        values: (m,), the losses, summed over micro-batches as the gradients are; never scaled.
+        rows: m lists with a gradient for each shared parameter that requires grad; None if the loss
+            does not depend on it. With a scaler, multiplied by its scale.
+        values: (m,), the losses, summed over micro-batches like the gradients; never scaled.
 
     Args:
-        shared: as in `backward`, like all that follows.
-        heads: see there.
-        vectorize: see there.
-        scaler: see there; to be updated only after `resolve`.
-        group: see there; nothing is sent before `resolve`.
+        shared: as in `backward`.
+        heads: as in `backward`.
+        vectorize: as in `backward`.
+        scaler: as in `backward`; update it only after `resolve`.
+        group: as in `backward`; nothing is sent before `resolve`.
 
     Raises:
-        TypeError: something else than tensors.
-        ValueError: no shared parameter, one in two places, or a group without heads.
+        TypeError: something is not a tensor.
+        ValueError: there is no shared parameter, a parameter is in two places, or there is a group
+            without heads.
 
     >>> import torch
     >>> from paretonas.solvers import MGDA
@@ -65,7 +66,7 @@ class TaskGradients:
     rows: list[Row]
     values: Float[Tensor, " m"]
     _own: dict[Tensor, Tensor | None]
-    _inputs: dict[Tensor, Row]  # for each, a gradient per loss
+    _inputs: dict[Tensor, Row]  # for each input, a gradient per loss
     _scale: Tensor | None
 
     def __init__(
@@ -77,7 +78,7 @@ class TaskGradients:
         scaler: GradScaler | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
-        """Check what belongs where."""
+        """Check the parameters."""
         self._parts = Partition(shared, heads, group)
         self._vectorize, self._scaler, self._group = vectorize, scaler, group
         self._clear()
@@ -86,14 +87,14 @@ class TaskGradients:
         """Differentiate m losses and add their gradients to the rows.
 
         Args:
-            losses: m scalars, each with a graph. Sums are formed: divide by the number of
-                micro-batches for means.
+            losses: m scalars, each with a graph. They are summed over micro-batches; for means,
+                divide by the number of micro-batches.
             retain_graph: whether to keep the graph for another pass.
 
         Raises:
             TypeError: a loss is not a tensor.
-            ValueError: losses that do not fit, or a parameter outside of ``shared`` that several
-                losses reach.
+            ValueError: the losses do not fit, or several losses depend on a parameter that is not
+                in ``shared``.
         """
         losses = check_losses(losses)
         if self.rows and len(losses) != len(self.rows):
@@ -129,15 +130,15 @@ class TaskGradients:
             self._own.update(zip(own, _sums(before, own_row), strict=True))
 
     def resolve(self, solver: Solver, state: object = None) -> Direction:
-        """Add the solver's direction, and the gradients of the heads, to ``.grad``; then empty.
+        """Add the direction and the heads' gradients to ``.grad``, then clear the rows.
 
         Args:
             solver: turns the rows and the values into one direction.
-            state: ``state`` of the direction before.
+            state: the ``state`` of the previous direction.
 
         Raises:
-            ValueError: nothing was added, no loss reaches a shared parameter, or what the solver
-                refuses; ``.grad`` is then as it was.
+            ValueError: nothing was added, no loss depends on a shared parameter, or the solver
+                refuses the gradients; ``.grad`` does not change then.
         """
         refuse_no_solver(solver)
         if not self.rows:
@@ -170,7 +171,7 @@ class TaskGradients:
 
 
 def _weighted(inputs: dict[Tensor, Row], direction: Direction) -> dict[Tensor, Tensor | None]:
-    # What an input gets: the gradient of the losses in the weights that the solver gave them.
+    # The gradient of an input: that of the losses, weighted as the solver weighs them.
     if inputs and direction.weights is None:
         leaf, column = next(iter(inputs.items()))
         raise ValueError(
@@ -188,5 +189,5 @@ def _weighted(inputs: dict[Tensor, Row], direction: Direction) -> dict[Tensor, T
 
 
 def _sums(old: Row, new: Row) -> Row:
-    # Not in place: what autograd returned may share its memory with other gradients.
+    # Not in place: a tensor from autograd may share its memory with other gradients.
     return [b if a is None else a if b is None else a + b for a, b in zip(old, new, strict=True)]

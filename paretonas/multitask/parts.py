@@ -1,4 +1,4 @@
-"""Which parameters belong to which loss: checks, and a walk through the graph."""
+"""Which parameters belong to which loss: checks, and a traversal of the autograd graph."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 Edge = tuple[Any, int]  # a node of the graph, and which of its outputs
 Tensors = Iterable[Tensor] | nn.Module
-"""Several tensors, or a module, which stands for its parameters."""
-HIDES = "CheckpointFunctionBackward"  # of reentrant checkpointing: no graph beneath its inputs
+"""Several tensors, or a module, which means its parameters."""
+HIDES = "CheckpointFunctionBackward"  # reentrant checkpointing: it hides the graph inside
 
 
 class Partition:
     """The shared parameters, and for each loss its head.
 
     Attributes:
-        shared: what is to be trained, each once.
+        shared: the shared parameters to train, each once.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Partition:
         """Check that each parameter is in one place.
 
         Raises:
-            TypeError: something else than tensors.
-            ValueError: no shared parameter that requires grad, one in two places, one that is no
-                leaf, or no heads with a group of processes.
+            TypeError: something is not a tensor.
+            ValueError: no shared parameter requires grad, a parameter is in two places or is not a
+                leaf, or there is a group of processes without heads.
         """
         self.shared = _trainable("shared", shared)
         if not self.shared:
@@ -43,14 +43,14 @@ class Partition:
         self._heads = None if heads is None else given_heads(heads, self.shared)
 
     def heads(self, losses: list[Tensor]) -> tuple[list[list[Tensor]], list[Tensor]]:
-        """Return the parameters of each loss alone: those given, or what its graph reaches.
+        """Return the head of each loss: the given one, or the parameters that only it depends on.
 
-        And, of a walk through the graph, the inputs: tensors that require grad without being an
-        ``nn.Parameter``, outside of the shared ones, that several losses reach.
+        Also return the inputs, if the graph was traversed: tensors that require grad, are neither
+        an ``nn.Parameter`` nor shared, and on which several losses depend.
 
         Raises:
-            ValueError: not as many heads as losses, a parameter outside of the shared ones that
-                several losses reach, or reentrant checkpointing.
+            ValueError: the numbers of heads and losses differ, several losses depend on a parameter
+                that is not shared, or there is reentrant checkpointing.
         """
         if self._heads is None:
             return _found_heads(losses, self.shared)
@@ -63,7 +63,7 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
 
     Raises:
         TypeError: a loss is not a tensor.
-        ValueError: no loss, or one that is no scalar or has no graph.
+        ValueError: there is no loss, or a loss is not a scalar or has no graph.
     """
     if isinstance(losses, Tensor) and losses.ndim == 0:
         raise TypeError("losses must be several scalars, got one tensor: wrap it in a list")
@@ -81,37 +81,37 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
 
 
 def given_heads(heads: Sequence[Tensors], shared: Iterable[Tensor] = ()) -> list[list[Tensor]]:
-    """Check that no parameter belongs to two of them, or to one and to ``shared``.
+    """Check that no parameter belongs to two heads, or to a head and to ``shared``.
 
     Raises:
-        TypeError: something else than tensors.
-        ValueError: a parameter in two places, or one that is no leaf; an iterator that is used up.
+        TypeError: something is not a tensor.
+        ValueError: a parameter is in two places or is not a leaf, or an iterator is exhausted.
     """
     owner = {id(p): "shared" for p in shared}
     found = []
     for i, head in enumerate(heads):
         if isinstance(head, Iterator) and not (head := list(head)):
-            raise ValueError(  # or else no head would learn after the first step of a loop
-                f"heads[{i}] is an iterator that yields nothing, as one does that was used before: "
-                "pass a list of parameters, or [] for a loss that has none of its own"
+            raise ValueError(  # else no head would learn after the first step of a loop
+                f"heads[{i}] is an iterator that yields nothing, perhaps because it was used "
+                "before: pass a list of parameters, or [] for a loss without its own parameters"
             )
         own = _trainable(f"heads[{i}]", head)
         for p in own:
             other = owner.setdefault(id(p), f"heads[{i}]")
             if other != f"heads[{i}]":
                 raise ValueError(
-                    f"a parameter belongs in one place, got one of shape {tuple(p.shape)} in "
-                    f"{other} and in heads[{i}]: what several losses reach is shared"
+                    f"a parameter must be in one place, got one of shape {tuple(p.shape)} in "
+                    f"{other} and in heads[{i}]: put parameters of several losses into shared"
                 )
         found.append(own)
     return found
 
 
 def one_each(losses: list[Tensor], heads: list[list[Tensor]]) -> None:
-    """Refuse another number of heads than losses.
+    """Refuse heads whose number differs from the number of losses.
 
     Raises:
-        ValueError: they differ.
+        ValueError: the numbers differ.
     """
     if len(heads) != len(losses):
         raise ValueError(
@@ -120,20 +120,20 @@ def one_each(losses: list[Tensor], heads: list[list[Tensor]]) -> None:
 
 
 def check_visible(losses: list[Tensor]) -> None:
-    """Refuse losses of which a reentrant checkpoint hides parameters, which would not learn.
+    """Refuse reentrant checkpoints: they hide parameters, which would not be trained.
 
     Raises:
-        ValueError: there is one in the graph of a loss.
+        ValueError: the graph of a loss contains a reentrant checkpoint.
     """
     _check_nothing_hides(_walk([_edge(loss) for loss in losses], set())[2])
 
 
 def heads_above(losses: list[Tensor], representation: list[Tensor]) -> list[list[Tensor]]:
-    """Walk the graph of each loss down to the representation.
+    """Traverse the graph of each loss down to the representation; return the heads.
 
     Raises:
-        ValueError: two losses reach a parameter that is not beneath the representation, or one
-            reaches a parameter beneath it on another way.
+        ValueError: two losses depend on a parameter above the representation, or a loss depends on
+            a parameter below it without passing through it.
     """
     edges = [_edge(z) for z in representation]
     encoder = {id(leaf) for leaf in _walk(edges, set())[0]}
@@ -146,12 +146,13 @@ def heads_above(losses: list[Tensor], representation: list[Tensor]) -> list[list
             if id(leaf) in encoder:
                 raise ValueError(
                     f"loss {i} reaches {_named(leaf)} both through the representation and around "
-                    f"it: add the tensor on the other way to it{_or_heads(leaf, losses)}"
+                    f"it: add the tensor on the other path to representation"
+                    f"{_or_heads(leaf, losses)}"
                 )
             if (j := owner.setdefault(id(leaf), i)) != i:
                 raise ValueError(
-                    f"losses {j} and {i} both reach {_named(leaf)} above the representation: take "
-                    f"a later one, or freeze it{_or_heads(leaf, losses)}"
+                    f"losses {j} and {i} both reach {_named(leaf)} above the representation: use "
+                    f"a later representation, or freeze the parameter{_or_heads(leaf, losses)}"
                 )
         heads.append(own)
     return heads
@@ -160,12 +161,12 @@ def heads_above(losses: list[Tensor], representation: list[Tensor]) -> list[list
 def _found_heads(
     losses: list[Tensor], shared: list[Tensor]
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
-    # Walk the graph of each loss to the parameters that it alone reaches.
+    # Traverse the graph of each loss to the parameters that only this loss depends on.
     common = {id(p) for p in shared}
     heads, seen, beneath = [], set[Edge](), list[Edge]()
     for loss in losses:
-        # Each walk ends where an earlier one has been, so that all of them together cost little
-        # more than one; what lies beneath these meetings is looked through once, at the end.
+        # Each traversal stops where an earlier one has been, so all of them together cost little
+        # more than one. The parts below these meeting points are traversed once, at the end.
         own, met, way = _walk([_edge(loss)], seen)
         heads.append([leaf for leaf in own if id(leaf) not in common])
         beneath += met
@@ -174,7 +175,7 @@ def _found_heads(
     for checked in (seen, way):
         _check_nothing_hides(checked)
     stray = [leaf for leaf in meeting if id(leaf) not in common]
-    # Among shared tensors that are no parameters, to be none says nothing.
+    # If some shared tensors are no parameters, other leaves that are no parameters may be trained.
     modules = all(isinstance(p, nn.Parameter) for p in shared)
     refused = [leaf for leaf in stray if isinstance(leaf, nn.Parameter) or not modules]
     if refused:
@@ -183,13 +184,13 @@ def _found_heads(
         joint = _joint(losses[i], losses[j])
         if joint is not None:
             raise ValueError(
-                f"losses {i} and {j} come out of {joint}, so it cannot be seen which of them "
+                f"losses {i} and {j} come from {joint}, so the graph does not show which of them "
                 f"reaches {_named(leaf)}: add it to shared if both do, else {_pass_heads(losses)}"
             )
         raise ValueError(
             f"losses {i} and {j} both reach {_named(leaf)} that is not in shared: add it there if "
-            "both depend on it; if they only come out of one tensor, as parts of a joint one "
-            f"do{_or_heads(leaf, losses)}"
+            "both depend on it; if they are only parts of one joint tensor"
+            f"{_or_heads(leaf, losses)}"
         )
     inputs = {id(leaf) for leaf in stray}
     return [[leaf for leaf in head if id(leaf) not in inputs] for head in heads], stray
@@ -208,11 +209,11 @@ def _or_heads(leaf: Tensor, losses: list[Tensor]) -> str:
 
 def _pass_heads(losses: list[Tensor]) -> str:
     none = ", ".join(["[]"] * len(losses))
-    return f"pass heads, the parameters that each loss alone reaches (heads=[{none}] if none)"
+    return f"pass heads, the parameters that only one loss reaches (heads=[{none}] if none)"
 
 
 def _joint(one: Tensor, other: Tensor) -> str | None:
-    # Losses that part only above the node that made both: all beneath it looks like everyone's.
+    # The node that made both losses, if there is one: everything below it seems to be shared.
     first, second = ({node for node, _ in _walk([_edge(loss)], set())[2]} for loss in (one, other))
     if any(type(node).__name__.startswith("CompiledFunction") for node in first & second):
         return "one compiled graph (torch.compile)"
@@ -222,7 +223,7 @@ def _joint(one: Tensor, other: Tensor) -> str | None:
 
 
 def _is_entry(loss: Tensor) -> bool:
-    # Whether it is a number out of a vector, and what was done to that since.
+    # Whether it is an entry of a vector, perhaps after further operations.
     node: Any = loss.grad_fn
     while node is not None:
         name = type(node).__name__
@@ -263,7 +264,7 @@ def _trainable(name: str, parameters: Tensors) -> list[Tensor]:
 
 
 def _edge(tensor: Tensor) -> Edge:
-    # A leaf has no node of its own until something is computed from it; a view of it has.
+    # A leaf has no node until something is computed from it; a view of it has one.
     node = tensor.grad_fn
     if node is None:
         node = tensor.view_as(tensor).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
@@ -271,7 +272,7 @@ def _edge(tensor: Tensor) -> Edge:
 
 
 def _walk(start: list[Edge], stop: set[Edge]) -> tuple[list[Tensor], list[Edge], set[Edge]]:
-    # The leaves found, the edges of ``stop`` that were met, and all edges on the way.
+    # Returns the leaves, the edges of ``stop`` that were met, and all edges on the way.
     leaves, met, todo = list[Tensor](), list[Edge](), list(start)
     seen, nodes = set[Edge](), set[Any]()
     while todo:

@@ -1,4 +1,4 @@
-"""Averages over the processes of a group, each of which sees a part of the batch."""
+"""Averages over the processes of a group; each process has a part of the batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def average(tensors: Sequence[Tensor], group: ProcessGroup) -> None:
     """Replace each tensor by its mean over the processes, in place."""
-    # All messages are under way before the first is waited for.
+    # Start all messages before waiting for the first one.
     sent = [torch.distributed.all_reduce(t, group=group, async_op=True) for t in tensors]
     for tensor, message in zip(tensors, sent, strict=True):
         message.wait()
@@ -27,7 +27,7 @@ def average(tensors: Sequence[Tensor], group: ProcessGroup) -> None:
 def average_rows(
     rows: Sequence[Sequence[Tensor | None]], parameters: Sequence[Tensor], group: ProcessGroup
 ) -> list[list[Tensor | None]]:
-    """Average gradients with one message per row; one that is missing somewhere counts as 0."""
+    """Average gradients with one message per row; a missing gradient counts as 0."""
     flat = [flatten(row, parameters) for row in rows]
     average(flat, group)
     return [list(unflatten(row, parameters)) for row in flat]

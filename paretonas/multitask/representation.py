@@ -1,4 +1,4 @@
-"""Surgery on a shared representation: one backward pass through the encoder, whatever m is."""
+"""Gradient surgery on a shared representation: one backward pass through the encoder for any m."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ def backward_through(
     retain_graph: bool = False,
     scaler: GradScaler | None = None,
 ) -> Direction:
-    """Resolve the conflict where the network forks, and send only the result down.
+    """Resolve the conflict at the shared representation, and pass only the result to the encoder.
 
-    The losses are differentiated with respect to the representation, through the heads alone, and
-    the solver's direction is passed on to the encoder in one backward pass, which adds to
-    ``.grad`` of everything beneath. Each head gets its own loss's gradient. With `MGDA` this is
-    MGDA-UB.
+    The losses are differentiated with respect to the representation, through the heads only. One
+    backward pass then sends the solver's direction through the encoder and adds to ``.grad`` of all
+    parameters below the representation. Each head gets the gradient of its own loss. With `MGDA`
+    this is MGDA-UB.
 
-    What the solver promises, it promises for a step of the representation Z. A step of the
-    parameters moves Z by -A A'd, A being the derivative of Z, so a loss may rise where `backward`
-    would not let it: the second half of theorem 1 of Sener and Koltun, which says otherwise, does
-    not hold for A = diag(1, 10) and gradients (3, -1), (0, 2) of Z. The first half does: if A has
+    The solver's guarantees hold for a step of the representation Z. A step of the parameters moves
+    Z by -A A'd, where A is the derivative of Z. So a loss may rise where it would not with
+    `backward`. The second half of theorem 1 of Sener and Koltun says otherwise, but it does not
+    hold for A = diag(1, 10) and gradients (3, -1), (0, 2) of Z. The first half does hold: if A has
     full row rank (so at least as many parameters as Z has entries, batch included), the direction
     of `MGDA` is 0 exactly where the parameters are Pareto stationary.
 
-    `GradDrop` masks each entry of Z by itself; ``GradDrop().on(Z)`` is the form of its paper, which
-    draws one mask for all examples, by the gradients times the sign of Z summed over the batch.
+    `GradDrop` masks each entry of Z separately. ``GradDrop().on(Z)`` is the form of its paper: it
+    draws one mask for all examples, from the gradients times the sign of Z, summed over the batch.
 
     Args:
-        losses: m scalars, each with a graph; under a scaler too, as they are.
-        representation: what the heads are computed from, in any shape; or several such tensors.
-        solver: turns rows of as many entries as the representation has into one direction.
-        heads: m collections of parameters, one per loss; None finds what each reaches above the
-            representation.
-        state: ``state`` of the direction that the previous call returned.
+        losses: m scalars, each with a graph; do not scale them, even with a scaler.
+        representation: the input of the heads, in any shape; or several such tensors.
+        solver: turns rows with as many entries as the representation into one direction.
+        heads: m collections of parameters, one per loss; None finds the parameters of each loss
+            above the representation.
+        state: the ``state`` of the direction that the previous call returned.
         retain_graph: whether to keep the graph for another pass.
         scaler: as in `backward`.
 
     Raises:
         TypeError: a loss or a representation is not a tensor.
-        ValueError: losses that do not fit, a representation without a graph or that no loss
-            reaches, or, without ``heads``, a parameter that a loss reaches around it or that
-            several reach above it.
+        ValueError: the losses do not fit, or the representation has no graph or no loss depends on
+            it. Without ``heads`` also: a loss depends on a parameter below the representation
+            without passing through it, or several losses depend on a parameter above it.
 
     References:
         Sener and Koltun, Multi-Task Learning as Multi-Objective Optimization (2018), arXiv

@@ -1,4 +1,4 @@
-"""From rows to a direction, past mixed precision; and from gradients to ``.grad``."""
+"""From rows to a direction, with mixed precision; and from gradients to ``.grad``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def refuse_no_solver(solver: Solver) -> None:
-    """Refuse what is no solver, such as its class or its name.
+    """Refuse a solver class or a name in place of a solver.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a solver object.
     """
     if isinstance(solver, type):
         raise TypeError(f"solver must be an object, got a class: write {solver.__name__}()")
@@ -32,7 +32,7 @@ def refuse_no_solver(solver: Solver) -> None:
 
 
 def scale_of(scaler: GradScaler | None, loss: Tensor) -> Tensor | None:
-    """Return the scale, shape (), where the loss is; None without a scaler that is enabled."""
+    """Return the scale, shape (), on the loss's device; None without an enabled scaler."""
     if scaler is None or not scaler.is_enabled():
         return None
     scaled: Tensor = scaler.scale(torch.ones((), device=loss.device))
@@ -40,7 +40,7 @@ def scale_of(scaler: GradScaler | None, loss: Tensor) -> Tensor | None:
 
 
 def values_of(losses: list[Tensor]) -> Float[Tensor, " m"]:
-    """Join the losses, in float32 at least."""
+    """Join the losses, in at least float32."""
     dtype = torch.float32
     for loss in losses:
         dtype = torch.promote_types(dtype, loss.dtype)
@@ -55,10 +55,10 @@ def solve(
     state: object,
     scale: Tensor | None,
 ) -> Direction:
-    """Hand the gradients to the solver as they are, never joined; scaled ones without the scale.
+    """Pass the gradients to the solver, without joining them and without the scale.
 
-    Gradients that overflowed under a scale are nothing to raise an error for: the direction is
-    NaN, from which the scaler sees that this step is to be skipped.
+    If gradients overflow because of the scale, there is no error. The direction is NaN, and so the
+    scaler skips this step.
     """
     device = shared[0].device
     if any(p.device != device for p in shared):
@@ -76,13 +76,13 @@ def solve(
     with torch.no_grad():
         if not torch.is_autocast_enabled(device.type):
             return solver(rows, values, state)
-        # Else float32 products inside of the solver would be those of half precision.
+        # Else products inside the solver would be computed in half precision instead of float32.
         with torch.autocast(device.type, enabled=False):
             return solver(rows, values, state)
 
 
 def skipped(m: int, shared: list[Tensor], state: object) -> Direction:
-    """Return the direction of a step that the scaler is to skip: NaN, and the state as it was."""
+    """Return the direction of a step that the scaler skips: NaN, with an unchanged state."""
     unknown = np.full((1, m), np.nan)
     certificate = Certificate(
         GradientProblem.of_values(torch.zeros(m)),
@@ -99,8 +99,8 @@ def skipped(m: int, shared: list[Tensor], state: object) -> Direction:
 def add_direction(
     shared: list[Tensor], vector: Float[Tensor, " n"], scale: Tensor | None, reached: list[bool]
 ) -> None:
-    """Add a direction, times the scale, to ``.grad`` of the parameters that were reached."""
-    # One copy for all, of which each parameter gets its piece: the vector stays the caller's.
+    """Add a direction, times the scale, to ``.grad`` of the parameters that have gradients."""
+    # One copy for all parameters, each gets a piece of it: the caller's vector must not change.
     copy = vector.clone() if scale is None else vector * scale.to(vector.device)
     for parameter, piece, hit in zip(shared, unflatten(copy, shared), reached, strict=True):
         if hit and parameter.grad is None and parameter.is_contiguous():
@@ -110,9 +110,9 @@ def add_direction(
 
 
 def add_to_grad(parameter: Tensor, gradient: Tensor) -> None:
-    """Do what ``loss.backward()`` does to ``.grad``, in memory of its own."""
+    """Do what ``loss.backward()`` does to ``.grad``, in separate memory."""
     if parameter.grad is None:
-        # In the layout of the parameter, with which optimizers are fastest.
+        # In the memory layout of the parameter: optimizers are fastest with it.
         parameter.grad = torch.empty_like(parameter).copy_(gradient)
     else:
         parameter.grad.add_(gradient.to(parameter.grad.device))

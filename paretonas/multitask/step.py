@@ -1,4 +1,4 @@
-"""The multi-task training step: `backward` in place of ``loss.backward()``."""
+"""The multi-task training step: `backward` replaces ``loss.backward()``."""
 
 from __future__ import annotations
 
@@ -31,56 +31,57 @@ def backward(
     scaler: GradScaler | None = None,
     group: ProcessGroup | None = None,
 ) -> Direction:
-    """Replace ``loss.backward()`` where several losses share parameters.
+    """Replace ``loss.backward()`` when several losses share parameters.
 
-    Adds the solver's direction to ``.grad`` of the shared parameters, and each loss's own gradient
-    to ``.grad`` of its head. As with ``loss.backward()``, call ``optimizer.zero_grad()`` between
-    steps; without it directions add up. Clip afterwards, with ``torch.nn.utils.clip_grad_norm_``.
+    It adds the solver's direction to ``.grad`` of the shared parameters, and the gradient of each
+    loss to ``.grad`` of its head. As with ``loss.backward()``, call ``optimizer.zero_grad()``
+    between steps; otherwise directions accumulate. Clip afterwards, with
+    ``torch.nn.utils.clip_grad_norm_``.
 
-    Frozen parameters are left alone, and so are those that no loss reaches. A loss that does not
-    reach some shared parameter has zeros there; one that reaches none of them is a row of zeros.
-    Where an error is raised, every ``.grad`` is as it was.
+    Frozen parameters do not change, nor do those on which no loss depends. If a loss does not
+    depend on a shared parameter, its gradient there is zero. If an error is raised, no ``.grad``
+    changes.
 
-    An input that requires grad (of a physics-informed loss, a gradient penalty, an adversarial
-    example) is no one's head and has no part in the conflict: where several losses reach a tensor
-    that is no ``nn.Parameter`` and not in ``shared``, its ``.grad`` gets the gradient of the losses
-    in the weights that the solver gave them, as ``loss.backward()`` would with their sum. With
-    ``heads`` given it is left alone. Where tensors in ``shared`` are no parameters themselves, it
-    cannot be told from one that was forgotten, and is refused.
+    An input may require grad (in a physics-informed loss, a gradient penalty, or an adversarial
+    example). It belongs to no head and has no part in the conflict. If several losses depend on a
+    tensor that is no ``nn.Parameter`` and not in ``shared``, its ``.grad`` gets the gradient of the
+    losses, weighted as the solver weighs them, like ``loss.backward()`` on their sum. If ``heads``
+    are given, it does not change. If tensors in ``shared`` are not parameters themselves, the input
+    could also be a forgotten shared tensor, and it is refused.
 
-    Where a solver weighs the losses without their gradients (``needs_gradients`` is false, or
-    ``EveryKSteps`` is between two of its steps), the step costs one backward pass instead of m,
-    and its certificate has no numbers about gradients.
+    Some solvers weigh the losses without their gradients (``needs_gradients`` is false, or
+    ``EveryKSteps`` reuses weights). Then the step costs one backward pass instead of m, and its
+    certificate has no numbers about gradients.
 
     Args:
-        losses: m scalars, each with a graph; under a scaler too, as they are.
-        shared: the parameters over which the losses compete; or a module, for all of its own.
-        solver: turns their gradients into one direction; it is also given the values.
-        heads: m collections of parameters or modules, one per loss, ``[]`` for one without; None
-            finds for each loss what it alone reaches, by a walk through the graph. What is neither
-            in here nor in ``shared`` is left alone. Needed where the walk cannot tell: for losses
-            that are entries of one tensor (a stack, or weights times a stack), or that come out of
-            one compiled graph.
-        state: ``state`` of the direction that the previous call returned.
+        losses: m scalars, each with a graph; do not scale them, even with a scaler.
+        shared: the parameters that the losses share; or a module, which means all its parameters.
+        solver: turns the gradients into one direction; it also gets the values of the losses.
+        heads: m collections of parameters or modules, one per loss, ``[]`` for a loss without a
+            head. None finds for each loss the parameters that only it depends on, in the autograd
+            graph. Parameters that are neither here nor in ``shared`` do not change. Pass heads when
+            the graph cannot show them: if losses are entries of one tensor (a stack, or weights
+            times a stack), or come from one compiled graph.
+        state: the ``state`` of the direction that the previous call returned.
         retain_graph: whether to keep the graph for another pass.
-        vectorize: all backward passes at once by ``torch.vmap``, in m times the memory, with a
-            warning where vmap cannot; the graph then lasts as long as the losses do. None chooses:
-            one after the other on a CPU, which is faster there; at once on a GPU up to a million
-            shared parameters, where launches cost more than kernels.
-        scaler: as in mixed precision training: ``.grad`` is then scaled, as if by
-            ``scaler.scale(loss).backward()``, while the solver sees gradients without the scale.
-            Where they overflow, the direction is NaN, the state stays, and ``scaler.step`` skips.
-        group: average losses and gradients over these processes before the solver sees them.
-            Hooks of ``DistributedDataParallel`` do not run: call the model under ``no_sync()``.
+        vectorize: all backward passes at once by ``torch.vmap``, with m times the memory, and with
+            a warning if vmap fails; the graph then stays in memory as long as the losses. None
+            chooses: one pass after the other on a CPU, which is faster there; all at once on a GPU
+            for up to a million shared parameters, where launches cost more than kernels.
+        scaler: as in mixed precision training: ``.grad`` is then scaled, as by
+            ``scaler.scale(loss).backward()``, but the solver gets gradients without the scale. If
+            they overflow, the direction is NaN, the state stays, and ``scaler.step`` skips.
+        group: average losses and gradients over these processes before the solver gets them. Hooks
+            of ``DistributedDataParallel`` do not run: call the model under ``no_sync()``.
 
     Raises:
         TypeError: a loss or a parameter is not a tensor, losses are one scalar, or the solver is a
             class or a name.
-        ValueError: losses or parameters that do not fit (no loss, no shared parameter, one in two
-            places, a loss that is no scalar or has no graph, no loss that reaches a shared
-            parameter, one beneath a reentrant checkpoint, which hides it, and, without ``heads``, a
-            parameter outside of ``shared`` that several losses reach), or what the solver refuses,
-            such as gradients that are not finite.
+        ValueError: the losses or parameters do not fit: there is no loss or no shared parameter, a
+            parameter is in two places, a loss is not a scalar or has no graph, no loss depends on a
+            shared parameter, or a reentrant checkpoint hides a parameter. Without ``heads`` also:
+            several losses depend on a parameter that is not in ``shared``. Also if the solver
+            refuses the gradients, for example because they are not finite.
 
     >>> import torch
     >>> from paretonas.solvers import MGDA

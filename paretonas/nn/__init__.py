@@ -1,9 +1,9 @@
-"""Drop-in modules that hold a choice inside any `torch.nn.Module`, and the supernet over them.
+"""Modules that add choices to any `torch.nn.Module`, and the supernet (one-shot model) over them.
 
-Three kinds of choice: `OneOf` among modules, `Width` among numbers of channels, `Depth` among
-numbers of blocks. A choice is named by its path in the network (``network.block1.op`` is
-``"block1.op"``). The elastic layers are torch's own, with a `Width` allowed wherever torch takes a
-number of channels.
+There are three kinds of choice: `OneOf` among modules, `Width` among numbers of channels, `Depth`
+among numbers of blocks. The name of a choice is its path in the network (``network.block1.op`` is
+``"block1.op"``). The elastic layers are torch's layers, but accept a `Width` as a number of
+channels. All architectures of a supernet share its weights (weight sharing).
 """
 
 from .choices import Depth, OneOf, ShapeError, Width

@@ -1,4 +1,4 @@
-"""The three kinds of choice: among modules, numbers of blocks and numbers of channels."""
+"""The three kinds of choice: among modules, among numbers of blocks, among numbers of channels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Gate = int | Tensor | None
 
 
 class ShapeError(ValueError):
-    """Options of one choice that give different shapes."""
+    """The options of one choice give different shapes."""
 
 
 class Chooser(Extracted):
-    """What the three kinds of choice share: a gate that the supernet sets for a forward pass."""
+    """The base of the three kinds of choice: a gate, which the supernet sets for a forward pass."""
 
     gate: Gate
 
@@ -29,7 +29,7 @@ class Chooser(Extracted):
         if not option_names:
             raise ValueError(f"{type(self).__name__} needs at least one option, got none")
         self.option_names = tuple(option_names)
-        self.gate = None if len(option_names) > 1 else 0  # one option is no choice: it is taken
+        self.gate = None if len(option_names) > 1 else 0  # a single option is always taken
 
     def gated(self) -> int | Tensor:
         if self.gate is None:
@@ -40,7 +40,7 @@ class Chooser(Extracted):
         return self.gate
 
     def decided(self) -> int:
-        """The pick, outside of a mixture."""
+        """The pick, if this is not a mixture."""
         gate = self.gated()
         assert isinstance(gate, int)
         return gate
@@ -55,7 +55,7 @@ class OneOf(Chooser):
         options: the modules, by the name of the option.
 
     Raises:
-        ShapeError: in a forward pass through a mixture, where the options' shapes differ.
+        ShapeError: in a forward pass through a mixture, if the options' shapes differ.
     """
 
     def __init__(self, options: Mapping[str, nn.Module]) -> None:
@@ -63,11 +63,11 @@ class OneOf(Chooser):
         self.options = nn.ModuleDict(options)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the pick; under a mixture run all options and add their outputs, weighted."""
+        """Run the pick; in a mixture run all options and return their weighted sum."""
         gate = self.gated()
         if isinstance(gate, int):
             return self._run(self.option_names[gate], x)
-        # Each gets a copy, since one that works in place would change the input of the others.
+        # Each gets a copy, since an in-place option would change the input of the others.
         outputs = [self._run(name, _copy(x)) for name in self.option_names]
         shapes = {name: tuple(y.shape) for name, y in zip(self.option_names, outputs, strict=True)}
         if len(set(shapes.values())) > 1:
@@ -88,11 +88,11 @@ class OneOf(Chooser):
 
 
 class Depth(Chooser):
-    """A choice of how many of some blocks run, one after the other.
+    """A choice of the number of blocks that run, one after the other.
 
     Args:
         blocks: modules that keep the shape of their input.
-        at_least: the smallest number that may run; the options are this, ..., len(blocks).
+        at_least: the smallest number; the options are at_least, ..., len(blocks).
     """
 
     def __init__(self, blocks: Sequence[nn.Module], at_least: int = 1) -> None:
@@ -103,7 +103,7 @@ class Depth(Chooser):
         self.at_least = at_least
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run as many blocks as are picked; under a mixture run all and weigh each end."""
+        """Run the picked number of blocks; in a mixture run all and weigh the output of each."""
         gate = self.gated()
         if isinstance(gate, int):
             for block in self.blocks[: self.at_least + gate]:
@@ -111,7 +111,7 @@ class Depth(Chooser):
             return x
         outputs = [x]
         for block in self.blocks:
-            outputs.append(block(_copy(outputs[-1])))  # it may work in place
+            outputs.append(block(_copy(outputs[-1])))  # the block may work in place
         ends = outputs[self.at_least :]
         shapes = {tuple(y.shape) for y in ends}
         if len(shapes) > 1:
@@ -121,7 +121,7 @@ class Depth(Chooser):
     def extracted(self, memo: Extraction) -> nn.Module:
         """The blocks that run, one after the other."""
         plain = nn.Sequential()
-        memo[id(self)] = plain  # before the blocks, which may refer to it
+        memo[id(self)] = plain  # first this, since the blocks may refer to it
         plain.training = self.training
         for block in self.blocks[: self.at_least + self.decided()]:
             plain.append(copy.deepcopy(block, memo))
@@ -129,13 +129,13 @@ class Depth(Chooser):
 
 
 class Width(Chooser):
-    """A choice among numbers of channels, shared by every layer that is given this object.
+    """A choice among numbers of channels; all layers with the same object share the choice.
 
     >>> import paretonas
     >>> width = Width(8, 16)
     >>> stem = paretonas.nn.Conv2d(1, width, 3)
 
-    Under a mixture all channels run, each weighted by the probability that it exists.
+    In a mixture all channels run, each weighted by the probability that it exists.
 
     Attributes:
         widths: the numbers of channels, increasing.
@@ -149,12 +149,12 @@ class Width(Chooser):
 
     @property
     def channels(self) -> int:
-        """How many channels the present pick has; under a mixture, all of them."""
+        """The number of channels of the current pick; in a mixture, the largest number."""
         gate = self.gated()
         return self.widths[gate] if isinstance(gate, int) else self.widths[-1]
 
     def mask(self, y: Tensor, axis: int) -> Tensor:
-        """`y` with each channel of `axis` weighted by the probability that it exists."""
+        """`y`, with each channel of `axis` multiplied by the probability that it exists."""
         gate = self.gate
         if not isinstance(gate, Tensor):
             return y
@@ -166,7 +166,7 @@ class Width(Chooser):
         return y * (gate.to(y.dtype) @ exists).reshape(shape)
 
     def extracted(self, memo: Extraction) -> None:
-        """Nothing: the layers have numbers of channels."""
+        """None: extracted layers have plain numbers of channels."""
 
 
 def _copy(x: Any) -> Any:

@@ -1,8 +1,8 @@
-"""One architecture taken out of a network with choices: a deep copy in which choices are decided.
+"""Extract one architecture from a network with choices: a deep copy with all choices decided.
 
-Python's own deep copy keeps what is shared shared: tied parameters, a module used in two places, an
-attribute that refers to another module. So only choices and elastic layers are copied in a way of
-their own, and of all other modules nothing need be known.
+Python's deep copy preserves sharing: tied parameters, a module used in two places, an attribute
+that refers to another module. So only choices and elastic layers need code of their own; all other
+modules are copied as they are.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from ..training.forward import copied
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_PARTS = ("weight", "bias", "_like", "options", "blocks")  # that modules of this package hold
+_PARTS = ("weight", "bias", "_like", "options", "blocks")  # attributes of this package's modules
 
 
 class Extraction(dict[int, Any]):
-    """The memo of a deep copy that takes an architecture out of a network.
+    """The memo of a deep copy that extracts an architecture from a network.
 
     Args:
-        network: what is copied, its choices decided by their gates.
-        untouched: parameters, by id, of which a smaller piece is not cut out but drawn anew.
+        network: the network to copy; the gates decide its choices.
+        untouched: ids of parameters whose smaller pieces are initialized again instead of copied.
     """
 
     def __init__(self, network: nn.Module, untouched: Collection[int] = ()) -> None:
@@ -43,14 +43,14 @@ class Extraction(dict[int, Any]):
         """The architecture, with copies of the weights.
 
         Raises:
-            ValueError: parameters are shared that this architecture takes different pieces of.
+            ValueError: layers that share a parameter take different pieces of it.
         """
         plain: nn.Module = copied(self._network, self)
         for module in self._network.modules():
             twin = self.get(id(module))
             if type(twin) is type(module):
                 for name, child in module._modules.items():
-                    if child is not None and twin._modules[name] is None:  # of a Width is no copy
+                    if child is not None and twin._modules[name] is None:  # a Width has no copy
                         del twin._modules[name]
         for module in plain.modules():
             for owner in (vars(module), *(vars(module)[hooks] for hooks in _HOOKS)):
@@ -59,12 +59,12 @@ class Extraction(dict[int, Any]):
         return plain
 
     def piece(self, whole: nn.Parameter, piece: Tensor, drawn: Tensor | None) -> nn.Parameter:
-        """The copy of a piece of a parameter, one for all layers that take the same piece.
+        """The copy of a piece of a parameter; layers that take the same piece share the copy.
 
         Args:
             whole: the parameter.
-            piece: of its values.
-            drawn: values of the piece's shape, for what is untouched.
+            piece: the piece of its values.
+            drawn: newly initialized values of the same shape, for an untouched parameter.
         """
         if drawn is None or id(whole) not in self._untouched:
             drawn = piece
@@ -84,22 +84,22 @@ class Extraction(dict[int, Any]):
                 named = self._network.named_parameters(remove_duplicate=False)
                 names = [repr(name) for name, p in named if id(p) == whole]
                 raise ValueError(
-                    "layers that share a parameter must take the same of it, but this "
+                    "layers that share a parameter must take the same piece of it, but this "
                     f"architecture takes different pieces of {' = '.join(names)}: give the layers "
-                    "the same Width, or a parameter each"
+                    "the same Width, or separate parameters"
                 )
 
     def _anew(self, value: Any) -> Any:
-        """A function that holds parts of the network, with the copies of these parts.
+        """A copy of a function that refers to parts of the network, with the copies of these parts.
 
-        It has closed over them, or they are defaults of its arguments. Python's deep copy leaves
-        functions alone: a hook would go on with the old weights.
+        They are closure variables or default arguments. Python's deep copy does not copy functions,
+        so a hook would continue to use the old weights.
         """
         if id(value) in self._held or any(id(part) in self._held for part in _parts(value)):
             return copy.deepcopy(value, self)
         if not isinstance(value, FunctionType) or id(value) in self:
             return self.get(id(value), value)
-        self[id(value)] = value  # for a function that has closed over itself
+        self[id(value)] = value  # for a function whose closure contains itself
         cells, defaults = value.__closure__ or (), value.__defaults__ or ()
         keywords = value.__kwdefaults__ or {}
         old = [*map(_content, cells), *defaults, *keywords.values()]
@@ -146,10 +146,10 @@ def _content(cell: CellType) -> object:
 
 
 class Extracted(nn.Module):
-    """A module that an extraction replaces: what its classes share."""
+    """The base of modules that an extraction replaces."""
 
     def extracted(self, memo: Extraction) -> nn.Module | None:
-        """What stands in its place, by the present picks."""
+        """The module that replaces it, for the current picks."""
         raise NotImplementedError
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module | None:
@@ -161,10 +161,10 @@ class Extracted(nn.Module):
         return twin
 
     def refuse_changes(self, path: str) -> None:
-        """Make sure that nothing is added to the class that an extraction would lose.
+        """Refuse additions to the class that an extraction would lose.
 
         Raises:
-            ValueError: a subclass with another forward pass, hooks, or further parameters.
+            ValueError: a subclass has another forward pass, hooks, or further parameters.
         """
         own = next(c for c in type(self).__mro__ if c.__module__.startswith(f"{__package__}."))
         above = type(self).__mro__[: type(self).__mro__.index(own)]
@@ -177,7 +177,7 @@ class Extracted(nn.Module):
         found += [f"further {name}" for name in held if name not in _PARTS]
         if found:
             raise ValueError(
-                f"the {own.__name__} at {path!r} has {', '.join(found)}, which would be lost in "
-                f"the networks that come out: put the {own.__name__} unchanged into a module of "
-                "your own that does the rest"
+                f"the {own.__name__} at {path!r} has {', '.join(found)}, which extracted networks "
+                f"would lose: put an unchanged {own.__name__} into a module of your own, and make "
+                "the changes there"
             )

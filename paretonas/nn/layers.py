@@ -1,4 +1,4 @@
-"""Elastic layers: torch's own, with a `Width` allowed where torch takes a number of channels."""
+"""Elastic layers: torch's layers that also accept a `Width` as a number of channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .choices import Width
 from .extraction import Extracted, Extraction
 
 Channels = int | Width
-"""A number of channels or features, or a choice of it."""
+"""A number of channels or features, or a choice among numbers."""
 
 
 def _most(channels: Channels) -> int:
@@ -25,10 +25,10 @@ def _now(channels: Channels) -> int:
 
 
 class Elastic(Extracted):
-    """What the elastic layers share.
+    """The base of the elastic layers.
 
     Attributes:
-        channels: of the input and of the output.
+        channels: the channels of the input and of the output.
     """
 
     weight: nn.Parameter | None
@@ -37,14 +37,14 @@ class Elastic(Extracted):
     _drawn: dict[str, Tensor]
 
     def _adopt(self, full: nn.Module, channels: tuple[Channels, Channels]) -> None:
-        """Take the parameters of torch's own layer, and remember what torch drew."""
+        """Take the parameters of torch's layer, and remember their initial values."""
         self.channels = channels
         for name in ("weight", "bias"):
             self.register_parameter(name, getattr(full, name))
         self._drawn = {n: p.detach().clone() for n, p in self.named_parameters()}
 
     def untouched(self) -> list[str]:
-        """The parameters that are as torch drew them; asked once, and forgotten then."""
+        """The parameters that still have torch's initial values; it can be called only once."""
         drawn, self._drawn = self._drawn, {}
         held = dict(self.named_parameters())
         return [n for n, d in drawn.items() if n in held and torch.equal(held[n], d.to(held[n]))]
@@ -54,7 +54,7 @@ class Elastic(Extracted):
         return outputs.mask(y, axis) if isinstance(outputs, Width) else y
 
     def extracted(self, memo: Extraction) -> nn.Module:
-        """Torch's own layer at the present picks."""
+        """Torch's layer for the current picks."""
         layer, pieces = self._plain()
         layer.training = self.training
         wholes = {name: self.get_parameter(name) for name in pieces}
@@ -65,7 +65,7 @@ class Elastic(Extracted):
         return layer
 
     def _plain(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Torch's own layer at the present picks, and the pieces of the parameters for it."""
+        """Torch's layer for the current picks, and the pieces of the parameters for it."""
         raise NotImplementedError
 
 
@@ -151,7 +151,7 @@ class Conv2d(_Conv):
     >>> depthwise = Conv2d(width, width, 3, padding=1, groups=width, bias=False)
 
     Raises:
-        ValueError: `groups` that could not divide the channels at every pick.
+        ValueError: `groups` does not divide the channels for every pick.
     """
 
     _torch = nn.Conv2d
@@ -162,7 +162,7 @@ class Linear(Elastic):
     """`torch.nn.Linear` whose features may be a `Width`.
 
     Attributes:
-        weight: (most output features, most input features); a pick uses its upper left corner.
+        weight: (largest output features, largest input features); a pick uses the upper left part.
     """
 
     weight: nn.Parameter
@@ -195,8 +195,8 @@ class Linear(Elastic):
 class _ElasticBatchNorm(Elastic):
     """The elastic part of `BatchNorm1d` and `BatchNorm2d`.
 
-    In a supernet it normalizes by the batch at hand: running statistics of one path mean nothing
-    to another. The plain layer that `Supernet.extract` puts in its place keeps them again.
+    In a supernet it normalizes by the current batch, since the running statistics of one path are
+    useless for another. The plain layer from `Supernet.extract` keeps running statistics again.
     """
 
     _torch: type[_BatchNorm]
@@ -213,7 +213,7 @@ class _ElasticBatchNorm(Elastic):
         full = self._torch(_most(num_features), affine=affine)
         self.eps, self.momentum = eps, momentum
         self._adopt(full, (num_features, num_features))
-        # Knows the device and the type where there are no weights.
+        # Stores the device and the type for a layer without weights.
         self.register_buffer("_like", torch.empty(0), persistent=False)
 
     def _slices(self) -> tuple[Tensor | None, Tensor | None, int]:

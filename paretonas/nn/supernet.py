@@ -1,4 +1,4 @@
-"""The supernet over the choices of a network, and the search space that builds it."""
+"""The supernet (one-shot model) over the choices of a network, and the space that builds it."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from .layers import Elastic
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a choice sits: its module's path, and the picks without which it is not reached."""
+    """The place of a choice: the path of its module, and the picks that it needs to be reached."""
 
     path: str
     needs: tuple[tuple[int, frozenset[int]], ...]  # (choice, the picks that keep it in use)
 
 
 class Supernet(nn.Module):
-    """A network with choices in it, run as one architecture or as a mixture of all.
+    """A network with choices, run as one architecture or as a mixture of all (weight sharing).
 
-    Modules that the network holds in evaluation mode, while it is in training mode itself, stay in
-    evaluation mode. All other batch norms normalize by the batch at hand: running statistics of
-    one path mean nothing to another. What they hold stays as it is, for the networks that come out.
+    If the network is in training mode and some of its modules are in evaluation mode, these stay in
+    evaluation mode. All other batch norms normalize by the current batch, since the running
+    statistics of one path are useless for another. Their stored statistics do not change, so that
+    extracted networks get the original ones.
 
     Args:
-        network: any module that holds `OneOf`, `Width` or `Depth` modules. It is not copied.
-        constructor: builds such a network; asked by `fresh`, which otherwise goes back to a copy of
-            what `network` is now.
+        network: any module that contains `OneOf`, `Width` or `Depth` modules. It is not copied.
+        constructor: builds such a network, for `fresh`. Without it `fresh` uses a copy of `network`
+            that is made together with the supernet.
 
     Attributes:
-        choices: one per choosing module, in the order of `network.named_modules()`.
-        aside: the (choice, option) that were set aside, by their indices, and why.
+        choices: one per module with a choice, in the order of `network.named_modules()`.
+        aside: the (choice, option) pairs that were set aside, by their indices, and the reasons.
 
     Raises:
-        ValueError: no choice in the network, or a choice or an elastic layer that was changed so
-            that a plain network could not do the same.
+        ValueError: the network has no choice, or a choice or an elastic layer was changed in a way
+            that a plain network cannot reproduce.
     """
 
     def __init__(
@@ -88,14 +89,14 @@ class Supernet(nn.Module):
         return module
 
     def train(self, mode: bool = True) -> Supernet:
-        """Set the mode of all modules but of those that rest in evaluation mode."""
+        """Set the mode of all modules except those that stay in evaluation mode."""
         super().train(mode)
         for module in self._resting:
             module.training = False
         return self
 
     def forward(self, x: Tensor, gates: Mapping[str, str] | Sequence[Tensor]) -> Tensor:
-        """Run one architecture, or the mixture that `gates` (one (options,) a choice) describes."""
+        """Run one architecture, or a mixture: `gates` is then one tensor (options,) per choice."""
         with self._set(gates), self._batch_at_hand():
             y: Tensor = self.network(x)
         return y
@@ -120,7 +121,7 @@ class Supernet(nn.Module):
 
     @contextmanager
     def _batch_at_hand(self) -> Iterator[None]:
-        """Let batch norms know nothing of other batches, and forget nothing that they know."""
+        """Batch norms normalize by the current batch; their running statistics do not change."""
         held = [(n, n.running_mean, n.running_var, n.track_running_stats) for n in self._norms]
         for norm in self._norms:
             norm.running_mean = norm.running_var = None
@@ -132,29 +133,31 @@ class Supernet(nn.Module):
                 norm.running_mean, norm.running_var, norm.track_running_stats = mean, var, tracks
 
     def extract(self, architecture: Mapping[str, str]) -> nn.Module:
-        """The architecture as a plain network of torch's own layers, with copies of the weights.
+        """The architecture as a plain network of torch's layers, with copies of the shared weights.
 
-        What layers share they go on sharing. The running statistics of batch norms are those that
-        the network was made with, in the place of an elastic one those that torch starts with:
-        train the network, or run some batches through it in training mode, before its evaluation
-        mode is of use.
+        Layers that share parameters still share them. Batch norms have the running statistics of
+        the original network; an elastic batch norm is replaced by one with torch's initial
+        statistics. So train the network, or run some batches in training mode, before you use its
+        evaluation mode.
 
         Raises:
-            ValueError: a module was changed since the supernet was made so that a plain network
-                could not do the same, or layers that share a parameter take different parts of it.
+            ValueError: a module was changed after the supernet was made in a way that a plain
+                network cannot reproduce, or layers that share a parameter take different parts of
+                it.
         """
-        return self._extract(architecture, seed=0)  # nothing of what torch draws is kept
+        return self._extract(architecture, seed=0)  # all initial values are replaced
 
     def fresh(self, architecture: Mapping[str, str], *, seed: int) -> nn.Module:
-        """The architecture as a plain network that was never trained; no global state changes.
+        """The architecture as a plain, untrained network; no global state changes.
 
-        It holds what the constructor gives under the seed: pretrained and frozen weights, an
-        initialization of its own, buffers, the modes of modules. Only where an elastic layer is
-        smaller than the largest, parameters that the constructor left as torch drew them are drawn
-        by torch anew, for the layer's own size.
+        It has the result of the constructor with this seed: pretrained and frozen weights, the
+        constructor's own initialization, buffers, the modes of modules. There is one exception. If
+        an elastic layer is smaller than its largest size, and the constructor did not change
+        torch's initial values of a parameter, torch initializes that parameter again for the
+        smaller size.
 
-        A supernet without a constructor gives the weights of its network as it was made; then the
-        seed decides only what is drawn anew.
+        Without a constructor, it has the weights that `network` had when the supernet was made. The
+        seed then affects only the parameters that are initialized again.
 
         Raises:
             ValueError: as `extract`, or the constructor builds a network with other choices.
@@ -167,7 +170,7 @@ class Supernet(nn.Module):
             )
         moved = dict(_tensors(self))
         for name, own in _tensors(supernet):
-            like = moved.get(name)  # none for a buffer that only this one has
+            like = moved.get(name)  # None for a buffer that only the new network has
             if like is not None:  # the device and the type that this supernet was moved to
                 own.data = own.data.to(like.device, like.dtype)
         named = dict(supernet.network.named_parameters())
@@ -180,14 +183,14 @@ class Supernet(nn.Module):
         for path, module in self.network.named_modules():
             if isinstance(module, Extracted):
                 module.refuse_changes(path)
-        with self._set(architecture), seeded(seed):  # torch draws for every layer that is made
+        with self._set(architecture), seeded(seed):  # torch initializes every new layer
             return Extraction(self.network, untouched).plain()
 
     def canonical(self, architecture: Mapping[str, str]) -> Architecture:
-        """The architecture with every pick that its network never reaches set to the first option.
+        """The architecture with every pick that its network does not use set to the first option.
 
-        Two architectures that differ only inside an option that is not taken are one network. An
-        option that was set aside gives way to the first that was not.
+        Two architectures that differ only inside an option that is not taken are the same network.
+        An option that was set aside is replaced by the first option that was not.
         """
         picks = list(encode(self.choices, architecture))
         for index, place in enumerate(self._places):
@@ -197,12 +200,12 @@ class Supernet(nn.Module):
         return Architecture(dict(zip((c.name for c in self.choices), names, strict=True)))
 
     def set_aside(self, choice: str, option: str, reason: str) -> None:
-        """Never take an option again: `canonical` puts another one in its place.
+        """Never use an option again: `canonical` replaces it by another one.
 
-        The last option of a choice inside another takes with it the outer options that reach it.
+        If an inner choice loses its last option, the outer options around it are also set aside.
 
         Raises:
-            ValueError: the choice is not inside another and has no option left.
+            ValueError: the choice is not inside another choice and has no option left.
         """
         index = next(i for i, known in enumerate(self.choices) if known.name == choice)
         pick = self.choices[index].options.index(option)
@@ -222,12 +225,12 @@ class Supernet(nn.Module):
             raise ValueError(f"choice {choice!r} has no option left that runs: {listed}")
 
     def left(self, index: int) -> list[int]:
-        """The options of a choice that were not set aside, at least one; both by index."""
+        """The options (at least one) of a choice that were not set aside; all by index."""
         every = range(len(self.choices[index].options))
         return [pick for pick in every if (index, pick) not in self.aside]
 
     def reaching(self, index: int, pick: int, picks: Sequence[int]) -> list[int]:
-        """The picks changed as little as is needed for a choice to be reached and take a pick."""
+        """The picks with the fewest changes so that a choice is reached and takes a pick."""
         changed = list(picks)
         changed[index] = pick
         for outer, allowed in self._places[index].needs:
@@ -236,7 +239,7 @@ class Supernet(nn.Module):
         return changed
 
     def inside(self, index: int, pick: int) -> list[int]:
-        """The choices that are reached only if a choice takes this pick or others, by index."""
+        """The choices inside an option, by index; they may also be inside other options."""
         return [
             inner
             for inner, place in enumerate(self._places)
@@ -244,12 +247,12 @@ class Supernet(nn.Module):
         ]
 
     def reached(self, architecture: Mapping[str, str]) -> list[int]:
-        """The choices that decide about the architecture's network, by index."""
+        """The choices that the architecture's network uses, by index."""
         picks = encode(self.choices, architecture)
         return [i for i, place in enumerate(self._places) if self._reaches(place, picks)]
 
     def taken(self, architecture: Mapping[str, str]) -> list[tuple[int, int]]:
-        """The picks that decide about the architecture's network, as (choice, option)."""
+        """The picks that the architecture's network uses, as (choice, option)."""
         picks = encode(self.choices, architecture)
         return [(index, picks[index]) for index in self.reached(architecture)]
 
@@ -258,9 +261,9 @@ class Supernet(nn.Module):
 
 
 def built(constructor: Callable[[], nn.Module], seed: int) -> Supernet:
-    """The supernet over a network built under a seed; no global state changes."""
+    """The supernet over a network that is built with a seed; no global state changes."""
     with seeded(seed):
-        # A copy, since a constructor may give the same network each time.
+        # A copy, since a constructor may return the same network each time.
         return Supernet(copied(constructor()), constructor)
 
 
@@ -269,14 +272,14 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _places(network: nn.Module) -> Iterator[_Place]:
-    """Every choosing module with two options or more, outer ones before those inside them."""
+    """Every choice with two options or more, outer choices before inner ones."""
     index_of: dict[str, int] = {}
     paths: dict[nn.Module, list[str]] = {}
     for path, module in network.named_modules(remove_duplicate=False):
         if isinstance(module, Chooser) and len(module.option_names) > 1:
             paths.setdefault(module, []).append(path)
     for found in paths.values():
-        # What stands in several places is out of use only where it is so in all of them.
+        # A module in several places is out of use only if it is out of use in all of them.
         needs = [set(_needs(network, path, index_of)) for path in found]
         yield _Place(found[0], tuple(sorted(set.intersection(*needs), key=lambda need: need[0])))
         index_of |= dict.fromkeys(found, len(set(index_of.values())))
@@ -285,7 +288,7 @@ def _places(network: nn.Module) -> Iterator[_Place]:
 def _needs(
     network: nn.Module, path: str, index_of: Mapping[str, int]
 ) -> Iterator[tuple[int, frozenset[int]]]:
-    """The choices around a path, and the picks of each that keep the path in use."""
+    """The choices around a path, and for each one the picks that use the path."""
     for outer, choice in index_of.items():
         inner = path.removeprefix(f"{outer}.").split(".") if path != outer else []
         if not path.startswith(f"{outer}.") or len(inner) < 2:
@@ -303,12 +306,12 @@ class NetworkSpace:
     """A search space made of a network with choices, the data to search on, and a recipe.
 
     Attributes:
-        name: what files and tables call the space.
-        network: builds the network that holds the choices. What it sets is where finalists start:
-            pretrained and frozen weights, an initialization of its own.
+        name: the name of the space in files and tables.
+        network: builds the network with the choices. Finalists start from its weights: pretrained
+            and frozen weights, or its own initialization.
         data: loads the examples.
-        recipe: how an architecture of this space is trained properly.
-        structure: how the choices are wired, if that is known.
+        recipe: the full training of an architecture of this space.
+        structure: the wiring of the choices, if it is known.
     """
 
     name: str
@@ -327,5 +330,5 @@ class NetworkSpace:
         return self.supernet().choices
 
     def supernet(self, seed: int = 0) -> Supernet:
-        """A supernet with fresh weights, the same for the same seed; no global state changes."""
+        """A supernet with initial weights, the same for the same seed; no global state changes."""
         return built(self.network, seed)

@@ -1,4 +1,4 @@
-"""What a search minimizes: costs in two forms, relaxed (differentiable) and exact."""
+"""Objectives, which a search minimizes: exact, and relaxed (differentiable) if possible."""
 
 from .base import DifferentiableObjective, Objective
 from .cost_table import CostTable, Slot

@@ -1,4 +1,4 @@
-"""What the searches ask of an objective."""
+"""The protocols of objectives, with and without a gradient."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from torch import Tensor
 
 @runtime_checkable
 class Objective(Protocol):
-    """A cost that can be found out for one architecture, and may have no gradient.
+    """An objective that gives the cost of one architecture; it may have no gradient.
 
-    All that a sampler needs; a `DifferentiableObjective` is one of these.
+    This is enough for a sampler. A `DifferentiableObjective` is also an `Objective`.
     """
 
     @property
     def column(self) -> str:
-        """What tables call it: the name with the unit, such as ``"latency_ms"``."""
+        """The name of the objective in files, with its unit, such as ``"latency_ms"``."""
         ...
 
     def exact(self, architecture: Mapping[str, str]) -> float:
-        """The cost of one architecture; raises, or is not finite, where there is none."""
+        """The cost of one architecture; if there is none, it raises or is not finite."""
         ...
 
 
 @runtime_checkable
 class DifferentiableObjective(Protocol):
-    """A cost, minimized, in two forms that agree where every distribution is one-hot.
+    """An objective in two forms, which agree if every distribution is one-hot.
 
-    Distributions are flat: the probabilities of all options of all choices side by side, K in
-    all, as `paretonas.relaxation.probabilities` makes them from alpha.
+    Distributions are flat: the K probabilities of all options of all choices, one after another, as
+    `paretonas.relaxation.probabilities` computes them from alpha.
 
     Attributes:
-        name: such as ``"latency"``.
-        unit: such as ``"ms"``; empty for a plain count.
+        name: the name, such as ``"latency"``.
+        unit: the unit, such as ``"ms"``; empty for a plain count.
     """
 
     @property
     def name(self) -> str:
-        """What the objective is called in constraints and on axes."""
+        """The name of the objective in constraints and on axes."""
         ...
 
     @property
     def unit(self) -> str:
-        """What its values are counted in."""
+        """The unit of its values."""
         ...
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
-        """The cost of each distribution, differentiable, in their dtype.
+        """The cost of each distribution, differentiable, in the dtype of the probabilities.
 
-        A search on a supernet asks in float32, a sampler in float64.
+        A search on a supernet uses float32, a sampler float64.
         """
         ...
 
@@ -61,5 +61,5 @@ class DifferentiableObjective(Protocol):
 
     @property
     def column(self) -> str:
-        """What tables call it: the name with the unit, such as ``"latency_ms"``."""
+        """The name of the objective in files, with its unit, such as ``"latency_ms"``."""
         return f"{self.name}_{self.unit}" if self.unit else self.name

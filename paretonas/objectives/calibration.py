@@ -1,4 +1,4 @@
-"""How a table of parts relates to whole architectures, timed from end to end."""
+"""Calibration of a latency table: fit the sums of its parts to whole measured architectures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..training.forward import handed
 from .cost_table import CostTable
 from .parts import observer
 
-ARCHITECTURES = 12  # spread over the range of the table
-SECONDS = 2.0  # of timing
+ARCHITECTURES = 12  # measured architectures, spread over the range of the table
+SECONDS = 2.0  # time for the measurement
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class Calibration:
     """The line ``shift_ms + factor * sum of the parts`` through measured architectures.
 
     Attributes:
-        shift_ms: what a pass costs beside its parts, 0 or more.
-        factor: of the parts, positive.
-        rank_correlation: Spearman's, of the sum and the measured latency; None without a ranking.
-        architectures: how many were measured.
+        shift_ms: the latency that is in no part, 0 or more.
+        factor: the factor of the sum, positive.
+        rank_correlation: Spearman's rank correlation of the sum and the measured latency; None if
+            there is nothing to rank.
+        architectures: the number of measured architectures.
     """
 
     shift_ms: float
@@ -48,7 +49,7 @@ def calibrate(
     threads: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """Time architectures from the table's fastest to its slowest and fit a line to them."""
+    """Time architectures from the fastest to the slowest in the table, and fit a line."""
     rng = Random(0)
     drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
@@ -71,10 +72,11 @@ def calibrate(
 
 
 def fit(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:
-    """Factor and shift of the line through the middle of the points, neither of them negative.
+    """Factor and shift of a robust line through the points; neither is negative.
 
-    The slope is the median over pairs of points (Theil 1950, Sen 1968), which a few disturbed
-    measurements do not move. Where it or the shift would be negative, the line goes through zero.
+    The slope is the median over pairs of points (Theil 1950, Sen 1968), so a few disturbed
+    measurements have no effect. If the slope or the shift would be negative, the line goes through
+    zero.
     """
     low, high = np.triu_indices(len(predicted), 1)
     apart = predicted[high] - predicted[low]
@@ -88,7 +90,7 @@ def fit(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:
 
 
 def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
-    """Spearman's, with ties sharing their mean rank; nan where there is nothing to rank.
+    """Spearman's rank correlation; ties share their mean rank. It is nan if nothing can be ranked.
 
     >>> rank_correlation([1, 2, 3], [10, 30, 20])
     0.5

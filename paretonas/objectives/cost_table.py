@@ -1,4 +1,4 @@
-"""Costs that are looked up: a sum, or a maximum, over slots that each depend on few choices."""
+"""Cost tables: a sum or a maximum over slots; each slot depends on few choices."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Slot:
     """One part of the cost.
 
     Attributes:
-        name: the module that costs it.
-        groups: for each choice that it depends on, its options, those that cost the same together.
+        name: the module that has this cost.
+        groups: for each choice that it depends on, groups of options that cost the same.
         values: the cost of each combination of groups, (groups of the 1st choice, of the 2nd, ...).
     """
 
@@ -50,13 +50,13 @@ class CostTable:
     tensor([1.5000])
 
     Args:
-        choices: the space's, in its order.
-        slots: the parts; every choice they name is one of `choices`, every option in one group.
-        unit: of the values.
-        about: where the numbers come from: device, versions, shapes, calibration.
+        choices: the choices of the space, in its order.
+        slots: the parts; every choice that they name is in `choices`, every option in one group.
+        unit: the unit of the values.
+        about: the origin of the numbers: device, versions, shapes, calibration.
 
     Raises:
-        ValueError: a slot that does not fit the choices, a value that is not finite.
+        ValueError: a slot does not fit the choices, or a value is not finite.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class CostTable:
         return f"CostTable({len(self.slots)} parts, {len(self.choices)} choices{unit})"
 
     def expected(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r s"]:
-        """The mean cost of each slot where every choice is drawn from its distribution."""
+        """The expected cost of each slot, if every choice is drawn from its distribution."""
         return self._combinations(probabilities) @ self._arrays.values.to(probabilities)
 
     def total(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
-        """The mean of the sum over slots."""
+        """The expected sum over the slots."""
         totals = self._arrays.values.sum(dim=1).to(probabilities)
         return self._combinations(probabilities) @ totals
 
     def peak(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
-        """The largest of the slots' mean costs: a lower bound on the mean of the largest."""
+        """The largest expected cost of a slot: a lower bound on the expected largest cost."""
         return self.expected(probabilities).amax(dim=-1)
 
     def _combinations(self, probabilities: Tensor) -> Tensor:
-        """(..., N): how likely each combination of groups of each slot is."""
+        """(..., N): the probability of each combination of groups of each slot."""
         members, factors = self._arrays.members, self._arrays.factors
         if probabilities.shape[-1] != len(members):
             raise ValueError(
@@ -108,7 +108,7 @@ class CostTable:
         return likely
 
     def at(self, architecture: Mapping[str, str]) -> list[float]:
-        """The cost of each slot of one architecture, in microseconds of time.
+        """The cost of each slot of one architecture; this takes microseconds.
 
         Raises:
             ValueError: a pick is missing or unknown.
@@ -126,7 +126,7 @@ class CostTable:
         return math.fsum(self.at(architecture))
 
     def peak_at(self, architecture: Mapping[str, str]) -> float:
-        """The largest slot of one architecture."""
+        """The largest cost of a slot of one architecture."""
         return max(self.at(architecture))
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -152,7 +152,7 @@ class CostTable:
         """Read a table that was written for these choices; their order may have changed.
 
         Raises:
-            ValueError: no cost table, or one of other choices or options.
+            ValueError: the file is not a cost table, or has other choices or options.
         """
         try:
             content = json.loads(Path(path).read_text())
@@ -195,7 +195,7 @@ Lookup = tuple[list[tuple[str, dict[str, int]]], list[float]]
 
 
 def _lookup(slot: Slot) -> Lookup:
-    """For each choice, what each option adds to the place of the cost in the flat list."""
+    """For each choice, the number that each option adds to the index in the flat list of costs."""
     places = []
     stride = slot.values.numel()
     for name, groups in slot.groups.items():
@@ -206,13 +206,13 @@ def _lookup(slot: Slot) -> Lookup:
 
 @dataclass(frozen=True, eq=False)
 class _Arrays:
-    """All slots side by side: G groups and N combinations of groups in all.
+    """All slots in joint arrays, with G groups and N combinations of groups in total.
 
     Attributes:
         members: (K, G) 1 where an option is in a group.
-        factors: the groups (N,) whose probabilities multiply to that of a combination, one after
-            the other; G, a last column of ones, where a slot depends on fewer choices.
-        values: (N, s) what a combination costs its slot.
+        factors: arrays (N,) of groups; the product of their probabilities is that of a combination.
+            If a slot depends on fewer choices, the group is G, a last column of ones.
+        values: (N, s) the cost of a combination in its slot.
     """
 
     members: Tensor

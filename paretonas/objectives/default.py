@@ -49,10 +49,10 @@ OBJECTIVES: Mapping[str, Known] = {
 def default_objectives(
     space: NetworkSpace, names: Sequence[str] = ("latency", "memory")
 ) -> tuple[Objective, ...]:
-    """The validation error after training by the space's recipe, and others by their names.
+    """The validation error after training with the space's recipe, and others by their names.
 
-    The table of latencies is measured here, once, so that all methods see the same one. It is found
-    again when a comparison goes on.
+    The latency table is measured here, once, so that all methods use the same table. It is cached,
+    so a resumed comparison uses it again.
 
     Args:
         space: what they are objectives of.

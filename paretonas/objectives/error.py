@@ -20,17 +20,17 @@ Trainer = Callable[..., Sequence[Finalist | Failure]]
 class TrainedError:
     """The validation error in percent of an architecture that is trained from fresh weights.
 
-    With the same settings an architecture has one error, whichever method asks and however often.
+    With the same settings an architecture always has the same error, for every method.
 
     Args:
         space: the networks, the data and the recipe.
-        recipe: how an architecture is trained; the space's, unless given.
-        seed: of the fresh weights and of the order of the examples.
-        workers: how many architectures are trained at once.
-        trainer: trains and scores them.
-        reported: what a point reports besides, such as `Parameters`.
-        supernet: gives the fresh networks; one of the space, unless given.
-        data: what they are trained on; the space's, unless given.
+        recipe: how an architecture is trained; by default the recipe of the space.
+        seed: the seed of the initial weights and of the order of the examples.
+        workers: the number of architectures that are trained at once.
+        trainer: a function that trains and evaluates architectures.
+        reported: objectives that a point also reports, such as `Parameters`.
+        supernet: builds the fresh networks; by default a supernet of the space.
+        data: the data of the training; by default the data of the space.
     """
 
     column = "error_percent"
@@ -58,7 +58,7 @@ class TrainedError:
         """Train one architecture; this takes seconds or hours.
 
         Raises:
-            EvaluationError: the training failed; the message says how.
+            EvaluationError: the training failed; the message says why.
         """
         (trained,) = self.train([Architecture(architecture)])
         if isinstance(trained, Failure):
@@ -78,14 +78,14 @@ class TrainedError:
                 seed=self._seed,
                 workers=self._workers,
             )
-        except FAILING as error:  # a trainer that raises for one of them
+        except FAILING as error:  # the trainer raised because of one of them
             if len(architectures) == 1:
                 return [Failure.of(architectures[0], error)]
             return [found for each in architectures for found in self.train([each])]
         return [_with_finite_loss(each) for each in trained]
 
     def measure(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
-        """The error of a trained network, and what is reported besides."""
+        """The error of a trained network, and the reported values."""
         reported: dict[str, Cell] = {"test_error_percent": finalist.test.error_percent}
         for objective in self._reported:
             reported[objective.column] = int(objective.exact(finalist.architecture))

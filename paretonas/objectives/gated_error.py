@@ -19,16 +19,16 @@ from ..training.forward import handed, seeded
 class GatedError:
     """The logarithm of the loss of a mixture, differentiated through the network.
 
-    The search's default is a surrogate instead, which measured better and costs a thousandth; this
-    is what it was compared with (see docs/decisions).
+    The default of the search is a surrogate instead, which gave better results at a thousandth of
+    the cost. This class is the alternative in that comparison (see docs/decisions).
 
     Attributes:
-        supernet: whose weights are inherited.
-        split: the examples; validation, for a search.
+        supernet: the supernet whose weights are inherited.
+        split: the examples; the validation split in a search.
         generator: draws the batches and the gates.
         gates: how probabilities become gates; see `paretonas.relaxation`.
-        batch_size: examples a call.
-        temperature: of the gates.
+        batch_size: examples per call.
+        temperature: the temperature of the gates.
 
     References:
         Liu et al. 2019, "DARTS: Differentiable Architecture Search" (arXiv 1806.09055).
@@ -42,14 +42,14 @@ class GatedError:
     temperature: float = 1.0
 
     def relaxed(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, " r"]:
-        """The log loss of each row's mixture, on one batch drawn anew at each call."""
+        """The log loss of each row's mixture, on a new random batch at each call."""
         rows = torch.randperm(len(self.split), generator=self.generator)[: self.batch_size]
         rows = rows.to(self.split.labels.device)
         labels = self.split.labels[rows]
         sizes = sizes_of(self.supernet.choices)
         losses = []
         for row in probabilities:
-            # Softmax undoes the logarithm, so the gates see the distribution itself.
+            # Softmax inverts the logarithm, so the gates get the distribution itself.
             logits = row.clamp_min(1e-9).log()
             gates = self.gates(logits, sizes, self.temperature, self.generator)
             inputs = handed(self.supernet, self.split.inputs[rows])
@@ -59,6 +59,6 @@ class GatedError:
         return torch.stack(losses).log().to(probabilities)
 
     def _chance(self) -> int:
-        """A seed for what the network draws, which follows from the generator and spares it."""
+        """A seed for the network's random numbers, from a copy of the generator."""
         twin = torch.Generator().set_state(self.generator.get_state())
         return int(torch.randint(2**62, (), generator=twin))

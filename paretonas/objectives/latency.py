@@ -1,4 +1,4 @@
-"""How long an architecture takes on a device."""
+"""The latency of an architecture on a device, from a latency table."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .table_objective import TableObjective
 
 @dataclass(frozen=True)
 class Latency(TableObjective):
-    """Milliseconds by a table of the network's parts, measured in place and calibrated.
+    """Milliseconds from a latency table of the network's parts, measured in place and calibrated.
 
-    `exact` is the table's number too: a search looks at thousands of architectures, and times
-    those that it keeps with `paretonas.devices.measure_latency`.
+    `exact` also uses the table, because a search evaluates thousands of architectures. The search
+    times the architectures that it keeps with `paretonas.devices.measure_latency`.
 
     Attributes:
         table: the milliseconds of each part.
@@ -53,13 +53,13 @@ class Latency(TableObjective):
 
 @dataclass(frozen=True, eq=False)
 class TimedLatency(DifferentiableObjective):
-    """The latency by a table, and of a trained network the latency that is measured on it.
+    """The latency of an architecture from a table, and the measured latency of a trained network.
 
     Attributes:
-        latency: by the table.
+        latency: the latency from the table.
         example: the input of one forward pass.
-        device: where a network is timed.
-        threads: CPU threads that it is timed with.
+        device: the device of the measurement.
+        threads: the number of CPU threads of the measurement.
     """
 
     latency: Latency
@@ -69,24 +69,24 @@ class TimedLatency(DifferentiableObjective):
 
     @property
     def name(self) -> str:
-        """As the table's."""
+        """The name of the table's objective."""
         return self.latency.name
 
     @property
     def unit(self) -> str:
-        """As the table's."""
+        """The unit of the table's objective."""
         return self.latency.unit
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
-        """The expected milliseconds under each distribution, by the table."""
+        """The expected milliseconds under each distribution, from the table."""
         return self.latency.relaxed(probabilities)
 
     def exact(self, architecture: Mapping[str, str]) -> float:
-        """The milliseconds of one architecture, by the table."""
+        """The milliseconds of one architecture, from the table."""
         return self.latency.exact(architecture)
 
     def measure(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
-        """The median milliseconds of a trained network; the table's are reported besides."""
+        """The measured median milliseconds of a trained network; the table's value is reported."""
         measured = measure_latency(
             finalist.network, self.example, threads=self.threads, device=self.device
         )

@@ -1,4 +1,4 @@
-"""Objectives that one function finds all at once, with no gradient: a measurement."""
+"""Objectives without gradients that one function measures together."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Found = Mapping[str, SupportsFloat] | Iterable[SupportsFloat]
 def measured(
     function: Callable[[Architecture], Found], columns: Sequence[str]
 ) -> tuple[Measured, ...]:
-    """Objectives from a function that measures an architecture: trains it, runs it on a device.
+    """Objectives from a function that measures an architecture, for example on a device.
 
-    The function is called once for each architecture, whatever the number of columns, provided
-    that all objectives are asked for one architecture before the next, as `paretonas.sample` does.
-    What it raises goes through; `sample` makes a failure of it. It is tried again when asked again.
+    The function is called once per architecture for all columns, if all objectives of an
+    architecture are read before those of the next one, as `paretonas.sample` does. An exception of
+    the function is not caught; `sample` turns it into a failure. A failed call is not remembered.
 
     >>> def run(architecture):
     ...     width = int(architecture["width"])
@@ -28,17 +28,17 @@ def measured(
     (5.0, 2.0)
 
     Args:
-        function: gets an `Architecture`; returns the costs by column, with others perhaps, or just
-            the costs in the order of the columns.
-        columns: names with units, such as ``latency_ms``; all are minimized, so something to be
-            maximized is to be turned round in the function.
+        function: gets an `Architecture`. It returns a mapping from columns to costs, which may hold
+            more entries, or the costs in the order of the columns.
+        columns: names with units, such as ``latency_ms``. All are minimized, so the function must
+            negate a value that is to be maximized.
 
     Returns:
         An objective for each column.
 
     Raises:
-        ValueError: no column, or one named twice.
-        TypeError: one name where a sequence of names belongs, or a function that is none.
+        ValueError: there is no column, or one is named twice.
+        TypeError: `columns` is a single text, or `function` is not callable.
     """
     if isinstance(columns, str):
         raise TypeError(f"columns must be a sequence of names, got {columns!r}")
@@ -52,7 +52,7 @@ def measured(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measured:
-    """One of the costs that a function finds; made by `measured`."""
+    """One objective of a measuring function; made by `measured`."""
 
     column: str
     measurement: _Measurement
@@ -61,7 +61,7 @@ class Measured:
         return f"Measured({self.column!r})"
 
     def exact(self, architecture: Mapping[str, str]) -> float:
-        """What the function finds for one architecture.
+        """The cost that the function returns for one architecture.
 
         Raises:
             ValueError: the function leaves out a column, or returns too many or too few values.
@@ -71,7 +71,7 @@ class Measured:
 
 
 class _Measurement:
-    """Calls the function; remembers the last architecture and what it cost."""
+    """Calls the function; remembers the last architecture and its costs."""
 
     def __init__(self, function: Callable[[Architecture], Found], columns: tuple[str, ...]) -> None:
         self.columns = columns

@@ -1,4 +1,4 @@
-"""How much memory an architecture needs to run."""
+"""The memory that an architecture needs to run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .tabulate import cost_table
 class Memory(DifferentiableObjective):
     """Parameters and buffers plus the peak of live activations, in KiB.
 
-    The peak is the largest over the network's parts of what is alive while the part runs, its own
-    results and those that wait for a later part, as `paretonas.graph.peak_memory` defines it: both
-    give the same number for every architecture. Under a distribution, each part's expectation
-    is taken before the maximum over parts.
+    The peak is the maximum over the network's parts of the bytes alive while the part runs: its own
+    results, and results that a later part needs. `paretonas.graph.peak_memory` defines it; both
+    give the same number for every architecture. Under a distribution, the expectation of each part
+    is computed first, then the maximum over the parts.
 
     Attributes:
         parameters: the bytes of each part's parameters and buffers.
-        activations: the most bytes alive while each part runs.
+        activations: the largest number of bytes alive while each part runs.
     """
 
     parameters: CostTable
@@ -40,10 +40,10 @@ class Memory(DifferentiableObjective):
 
         Args:
             supernet: the network with choices.
-            example: an input of the shape and batch size to plan for.
+            example: an input with the shape and batch size of the later use.
 
         Raises:
-            ValueError: what is alive in one part depends on more than 4096 combinations of picks.
+            ValueError: the memory of one part depends on more than 4096 combinations of picks.
         """
         observe, choices = observer(supernet, example), supernet.choices
         return cls(

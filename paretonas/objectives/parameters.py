@@ -1,4 +1,4 @@
-"""How many parameters an architecture has."""
+"""The number of parameters of an architecture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Parameters(TableObjective):
 
     @classmethod
     def of(cls, supernet: Supernet, example: Tensor) -> Parameters:
-        """Count those of a supernet's architectures.
+        """Count the parameters of a supernet's architectures.
 
         Raises:
             ValueError: a part depends on more than 4096 combinations of picks.

@@ -1,8 +1,8 @@
-"""The parts of a supernet that cost tables are made of, and what one architecture's parts cost.
+"""The parts of a supernet, which are the units of cost tables, and the costs of one architecture.
 
 A part is a maximal module that holds at most one `OneOf` or `Depth` and not too many picks, as it
-runs in the extracted network; operations that the Python code of a larger module runs itself
-(``x + y`` between two blocks) are parts of their own.
+runs in the extracted network. Operations in the Python code of a larger module (``x + y`` between
+two blocks) are separate parts.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from ..space import Architecture
 
 __all__ = ["observer"]
 
-MOST_COMBINATIONS = 64  # of picks inside one part, unless it is a single layer
+MOST_COMBINATIONS = 64  # combinations of picks inside one part, unless it is a single layer
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What one architecture's parts do, by the part's path in the supernet.
+    """Operations, memory and parameters of one architecture's parts, by path in the supernet.
 
     Attributes:
         runs: the signatures of the operations that each part runs, in order.
-        live: the most bytes of activations alive while each part runs.
-        parameters: how many parameters each part owns.
-        parameter_bytes: their bytes, buffers included.
-        architecture: what was run: the one asked for, or one near it if that does not run.
+        live: the largest number of activation bytes alive while each part runs.
+        parameters: the number of parameters of each part.
+        parameter_bytes: their bytes, with buffers.
+        architecture: the architecture that ran: the requested one, or a near one if that fails.
     """
 
     runs: Mapping[str, tuple[str, ...]]
@@ -53,12 +53,12 @@ _seen: WeakKeyDictionary[Supernet, dict[object, dict[Architecture, Parts]]] = We
 
 
 def observer(supernet: Supernet, example: Tensor) -> Observe:
-    """A function that runs an architecture once on the example and remembers what it saw.
+    """A function that runs an architecture once on the example and remembers its parts.
 
-    Only structure is seen, so that the weights may change in between; all observers of the same
-    supernet and shape of example share one memory. An option that does not run on the example is
-    set aside in the supernet, with a warning: its costs will be those of the option in its place.
-    Where no option is to blame, an architecture near by that runs is seen instead.
+    Only the structure counts, so the weights may change between calls. All observers of the same
+    supernet and shape of example share one memory. An option that fails on the example is set aside
+    in the supernet, with a warning; it then has the costs of the option that replaces it. If no
+    single option causes the failure, a near architecture that runs is used instead.
     """
     key = (tuple(example.shape), example.dtype, example.device)
     seen = _seen.setdefault(supernet, {}).setdefault(key, {})
@@ -96,7 +96,7 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
 
 @dataclass(frozen=True)
 class NetworkTrace:
-    """An extracted network, what it did in one pass, and where it belongs in the supernet.
+    """An extracted network, a recorded forward pass, and its modules' places in the supernet.
 
     Attributes:
         network: the extracted network.
@@ -133,7 +133,7 @@ class NetworkTrace:
         live = self.recording.live()
         for op, alive in list(zip(self.recording.ops, live, strict=True))[1:]:
             part = self.owners[op.module]
-            if part is None:  # the code of a larger module runs it: a part of its own
+            if part is None:  # the code of a larger module runs it: a separate part
                 name = f"{self.places.get(op.module, op.module)}/{op.name.split('.')[-1]}"
                 part = f"{name}.{count[name]}"
                 count[name] += 1
@@ -165,7 +165,7 @@ def part_paths(network: nn.Module) -> Iterator[str]:
 
 
 def _held(module: nn.Module) -> tuple[set[OneOf | Depth], set[Width]]:
-    """The choices inside a module, and the widths that its layers are given."""
+    """The choices inside a module, and the widths of its layers."""
     choosers: set[OneOf | Depth] = set()
     widths: set[Width] = set()
     for inner in module.modules():

@@ -1,4 +1,4 @@
-"""Measure what every part of a supernet's architectures costs on a device."""
+"""Measure a latency table: the time of every part of a supernet's architectures on a device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .tabulate import Dependence, slots, tabulate
 Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]
 
-SECONDS = 2.0  # of timing the parts
+SECONDS = 2.0  # time for measuring the parts
 
 
 def profile(
@@ -37,26 +37,27 @@ def profile(
     cache: bool = True,
     progress: Progress | None = None,
 ) -> CostTable:
-    """A table of milliseconds: every part of the network, with every pick that matters to it.
+    """Measure a latency table: milliseconds of every part, for every pick that matters to it.
 
-    Each part is taken from an extracted network and timed in place: the plain module, on an input
-    of the shape that reaches it there. Parts that run the same operations on the same shapes are
-    measured once. All are timed in turn, round after round. A dozen whole architectures are timed
-    as well; the table is scaled and shifted to fit them, ``shift + factor * sum``. Both numbers,
-    and how well the table ranks these architectures, are in `about` of the table: see
+    Each part is taken from an extracted network: the plain module, timed on an input of the shape
+    that it gets there. Parts that run the same operations on the same shapes are measured once. All
+    parts are timed in turn, in several rounds. A dozen whole architectures are also timed, and the
+    table is scaled and shifted to fit them, ``shift + factor * sum``. `about` of the table holds
+    both numbers and how well the table ranks these architectures: see
     `paretonas.objectives.calibration.Calibration`.
 
     Args:
         supernet: the network with choices.
-        example: an input, with the batch size to measure at.
-        device: where to measure.
-        threads: of torch's pool on the CPU.
-        cache: read and write tables in the user's cache folder, by device, torch version,
-            threads and all operations and shapes of the space.
-        progress: told how many rounds of timing are done, and of how many.
+        example: an input, with the batch size for the measurement.
+        device: the device to measure on.
+        threads: the number of torch's CPU threads.
+        cache: whether to read and write tables in the user's cache folder; their key is the device,
+            the torch version, the threads, and all operations and shapes of the space.
+        progress: called with the number of finished rounds and the number of all rounds.
 
     Raises:
-        ValueError: a part depends on more than 4096 combinations of picks; no such device.
+        ValueError: a part depends on more than 4096 combinations of picks, or there is no such
+            device.
     """
     place = find_device(device) if isinstance(device, str) else device
     observe = observer(supernet, example)
@@ -72,7 +73,7 @@ def profile(
     if cache and path.exists():
         return CostTable.read(path, supernet.choices)
     report = progress or (lambda done, total: None)
-    with seeded(0, supernet):  # parts that are timed may draw from what no part holds
+    with seeded(0, supernet):  # timed parts may use random generators
         measured = _measure_parts(supernet, example, found, place, threads, report)
         table = CostTable(supernet.choices, _slots(supernet.choices, found, measured), unit="ms")
         calibration = calibrate(
@@ -97,7 +98,7 @@ def _measure_parts(
     threads: int,
     progress: Progress,
 ) -> dict[Signature, float]:
-    """Milliseconds for each sequence of operations that some part runs."""
+    """Milliseconds of each sequence of operations that a part runs."""
     wanted: dict[Signature, tuple[str, Architecture]] = {}
     for part, dependence in found.items():
         for value, picks in dependence.values.values():
@@ -127,7 +128,7 @@ def _measure_parts(
 def _call(
     run: NetworkTrace, part: str, example: Tensor, device: torch.device
 ) -> Callable[[], object]:
-    """Run a part alone, on inputs like those that reach it in its network."""
+    """A call that runs a part alone, on inputs like those in its network."""
     path = next((plain for plain, owner in run.owners.items() if owner == part), None)
     calls: list[Callable[[], object]] = []
     if path is not None:
@@ -144,7 +145,7 @@ def _call(
         hook.remove()
         module.to(device)
         calls = [repeated(module, *args, **kwargs) for args, kwargs in inputs]
-    if not calls:  # nobody calls it as a module: run its operations
+    if not calls:  # it is not called as a module: run its operations
         own = [op.call for name, op, _ in run.ops() if name == part]
         replay = [(f, _like(args, device), _like(kwargs, device)) for f, args, kwargs in own]
         return lambda: [f(*args, **kwargs) for f, args, kwargs in replay]
@@ -152,7 +153,7 @@ def _call(
 
 
 def _like(value: Any, device: torch.device) -> Any:
-    """The same arguments with tensors of their own memory on a device."""
+    """The same arguments; their tensors are copied to the device."""
     if isinstance(value, Tensor):
         return value.detach().clone().to(device)
     if isinstance(value, list | tuple):

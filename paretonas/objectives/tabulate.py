@@ -1,10 +1,10 @@
-"""Find out which choices each slot of a cost depends on, and its value at every combination.
+"""Find the choices that each slot of a cost depends on, and its value for every combination.
 
-Whole architectures are observed, and each observation tells about all slots at once. Perturbing
-single picks around a few random architectures gives a first guess of what a slot depends on;
-after that, any two observations that the guess calls alike and that differ are a proof of a
-dependence, which halving the difference between the two finds. A dependence that shows in very few
-architectures can stay hidden.
+Whole architectures are observed; each observation gives the values of all slots. First, single
+picks are changed around a few random architectures. This gives a first guess of the dependences of
+each slot. If two observations then differ although the guess says that they are equal, there is a
+further dependence; bisection between the two observations finds it. A dependence that has an effect
+in very few architectures can stay hidden.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from .cost_table import CostTable, Slot
 __all__ = ["cost_table"]
 
 Picks = tuple[int, ...]
-Values = Mapping[str, Hashable]  # slot -> value; a slot that is not there has the value None
+Values = Mapping[str, Hashable]  # slot -> value; a missing slot has the value None
 
-BASES = 2  # random architectures whose every neighbor is observed
-CHECKS = 24  # architectures in a row that the finished table must predict
+BASES = 2  # random architectures of which all neighbors are observed
+CHECKS = 24  # consecutive architectures that the finished table must predict
 MOST_COMBINATIONS = 4096
 
 
 @dataclass
 class Dependence:
-    """What a slot depends on.
+    """The dependence of a slot on the choices.
 
     Attributes:
-        classes: for each choice, the class of each option; options of one class do not differ.
-        values: for each combination of classes, the value and the picks that showed it.
+        classes: for each choice, the class of each option; options of one class are equivalent.
+        values: for each combination of classes, the value and the picks that were observed.
     """
 
     classes: list[list[int]]
     values: dict[Picks, tuple[Hashable, Picks]] = field(default_factory=dict)
 
     def key(self, picks: Picks) -> Picks:
-        """The combination of classes that an architecture falls into."""
+        """The combination of classes of an architecture."""
         return tuple([group[pick] for group, pick in zip(self.classes, picks, strict=True)])
 
     def axes(self) -> list[int]:
@@ -67,10 +67,10 @@ def tabulate(
     """Every slot's dependence on the choices, complete over all combinations.
 
     Args:
-        choices: the space's.
-        observe: the values of all slots of one architecture; the same whenever it is asked.
-        seed: of the random architectures; tables for several costs with one seed observe mostly
-            the same ones.
+        choices: the choices of the space.
+        observe: returns the values of all slots of one architecture; it must be deterministic.
+        seed: the seed of the random architectures; with the same seed, tables for several costs
+            observe mostly the same architectures.
 
     Raises:
         ValueError: a slot has more than 4096 combinations.
@@ -79,7 +79,7 @@ def tabulate(
 
 
 def slots(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> list[Slot]:
-    """Slots of a cost table from tabulated numbers; a part that does not run costs nothing."""
+    """Slots of a cost table from tabulated numbers; a part that does not run costs 0."""
     made = []
     for name, dependence in found.items():
         axes = dependence.axes()
@@ -106,7 +106,7 @@ def cost_table(
     *,
     unit: str,
 ) -> CostTable:
-    """The cost table of numbers that one look at an architecture shows for each of its parts.
+    """The cost table of numbers that can be observed for each part of an architecture.
 
     Raises:
         ValueError: a slot has more than 4096 combinations.
@@ -127,7 +127,7 @@ class _Table:
         self.rng = rng
         self.seen: dict[Picks, Values] = {}
         self.slots: dict[str, Dependence] = {}
-        self.refuted = 0  # how many times a slot turned out to depend on more than was thought
+        self.refuted = 0  # how many times a further dependence was found
 
     def fill(self) -> dict[str, Dependence]:
         for _ in range(BASES):
@@ -142,13 +142,13 @@ class _Table:
             picks = next(tests, ()) or self._random()
             if self._learn(picks):
                 unlike = 0
-                for near in self._near(picks):  # one surprise is seldom alone
+                for near in self._near(picks):  # further dependences are likely near this one
                     self._learn(near)
                 self._complete()
         return self.slots
 
     def _alike(self) -> Iterator[Picks]:
-        """Architectures whose choices all pick one option where they can, such as all skips."""
+        """Architectures that pick one option in all choices that have it, such as all skips."""
         names = dict.fromkeys(option for choice in self.choices for option in choice.options)
         for name in names:
             yield tuple(
@@ -173,7 +173,7 @@ class _Table:
         return self.seen[picks]
 
     def _perturb(self, base: Picks) -> None:
-        """Refine every slot's classes by what changing one pick of `base` does."""
+        """Refine the classes of every slot by changing one pick of `base` at a time."""
         changed = [
             [self._values((*base[:index], option, *base[index + 1 :])) for option in range(size)]
             for index, size in enumerate(self.sizes)
@@ -189,7 +189,7 @@ class _Table:
             slot.values.clear()
 
     def _learn(self, picks: Picks) -> bool:
-        """Enter an observation into every slot's table; true if it refuted a dependence."""
+        """Enter an observation into the table of every slot; return whether a guess was wrong."""
         before = self.refuted
         self._values(picks)
         for name, slot in list(self.slots.items()):
@@ -211,10 +211,10 @@ class _Table:
         slot.values.clear()
         for picks in list(self.seen):
             if self._enter(name, slot, picks):
-                return  # entered all of them, at a finer dependence
+                return  # a finer dependence was found, and all observations are entered
 
     def _difference(self, name: str, one: Picks, other: Picks) -> tuple[int, int]:
-        """A choice and an option of `one` which, alone, change the slot's value."""
+        """A choice and an option of `one` that alone change the slot's value."""
         apart = [i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
         while len(apart) > 1:
             half = set(apart[: len(apart) // 2])

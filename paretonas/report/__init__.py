@@ -1,4 +1,4 @@
-"""One HTML page that tells how a run went; it opens anywhere and loads nothing."""
+"""The report of a run: one HTML page that opens anywhere and loads nothing."""
 
 from paretonas.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""The page of a comparison."""
+"""The report of a comparison."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def write_comparison(
     settings: Mapping[str, Any] | None = None,
     started: str = "",
 ) -> Path:
-    """Write a page with the methods' curves, fronts, bills, and what may be said of them.
+    """Write a page with scores, anytime curves, fronts and the ledger of all methods.
 
-    The page is one file: it holds its figures and the code that draws them, and loads nothing.
+    The page is one file: it contains its figures and the code that draws them, and loads nothing.
 
     Args:
-        comparison: at least one run has ended.
+        comparison: a comparison with at least one finished run.
         out: the file, usually ``report.html`` in the comparison's folder.
-        settings: what the user typed, plain values by name; shown at the end.
-        started: when, shown at the top.
+        settings: the user's settings, plain values by name; shown at the end.
+        started: the start time; shown at the top.
 
     Raises:
-        ValueError: no run has ended, or the place cannot be written.
+        ValueError: no run has ended, or the path cannot be written.
     """
     if not comparison.records:
         raise ValueError("no run has ended: there is nothing to show")
@@ -47,29 +47,29 @@ def write_comparison(
     values = {
         (r.method, r.measure, r.evaluations, r.statistic): r.value for r in comparison.summary
     }
-    quartiles = "Median over seeds, the band from the first to the third quartile; lower is better."
+    quartiles = "Median over seeds; the band shows the first and third quartile; lower is better."
     sections = [
-        section("In short", _scores(comparison, values), _scores_note(comparison)),
+        section("Summary", _scores(comparison, values), _scores_note(comparison)),
         section(
             "Hypervolume regret",
             regret_figure(comparison),
             f"The share of the hypervolume of {_best(comparison)} that is still missing. "
-            f"{quartiles} A run without any regret is drawn at the lower edge.",
+            f"{quartiles} A run without regret is drawn at the lower edge.",
         ),
         section(
             "Evaluations to reach a share of the hypervolume",
             targets_figure(comparison) + _targets(comparison, values),
-            "Median over seeds; where half of them or more did not get there, there is no bar.",
+            "Median over seeds. There is no bar if half of the seeds did not reach the share.",
         ),
         section(
             "IGD+",
             distance_figure(comparison),
-            f"How much worse the closest point found is, on average over {_best(comparison)}, in "
-            f"objectives scaled to [0, 1]. {quartiles}",
+            f"For each point of {_best(comparison)}, how much worse the closest found point is, in "
+            f"objectives scaled to [0, 1]; the mean over these points. {quartiles}",
         ),
-        section("The fronts", fronts_figure(comparison), _fronts_note(comparison)),
-        section("The bill", _bill(comparison, values), _bill_note(comparison)),
-        section("What was asked", _facts(comparison, settings or {}), ""),
+        section("Fronts", fronts_figure(comparison), _fronts_note(comparison)),
+        section("Ledger", _ledger(comparison, values), _ledger_note(comparison)),
+        section("Settings", _facts(comparison, settings or {}), ""),
     ]
     return write_page(
         out,
@@ -82,28 +82,28 @@ def write_comparison(
 
 def _best(comparison: Comparison) -> str:
     true = comparison.reference.true
-    return "the true front" if true else "the best front that all runs together found"
+    return "the true front" if true else "the best front of all runs together"
 
 
 def _scores_note(comparison: Comparison) -> str:
     first, *others = comparison.methods
     test = (
-        f" The p-value is that of Wilcoxon's signed-rank test against {cell(first)} on the same "
-        "seeds, corrected by Holm's method for the number of methods."
+        f" The p-value is from Wilcoxon's signed-rank test against {cell(first)} on the same "
+        "seeds, with Holm's correction for the number of methods."
         if others
         else ""
     )
     unknown = (
         ""
         if comparison.reference.true
-        else " The true front is not known: all scores are relative to the best front of all "
-        "runs together, and would change with other methods or seeds."
+        else " The true front is not known. All scores are relative to the best front of all "
+        "runs together, so they would change with other methods or seeds."
     )
     seeds = f"{comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
     doubt = disagreement(comparison)
     return (
-        f"Share of the hypervolume of {_best(comparison)}: median over {seeds}; after all "
-        f"{comparison.budget} evaluations also the quartiles and the worst seed."
+        f"Share of the hypervolume of {_best(comparison)}, median over {seeds}. Quartiles and the "
+        f"worst seed are given after all {comparison.budget} evaluations."
         f"{f' <b>{cell(doubt)}</b>' if doubt else ''}{test}{unknown}"
     )
 
@@ -118,7 +118,7 @@ def _scores(comparison: Comparison, values: Values) -> str:
         "worst seed",
         f"p against {cell(comparison.methods[0])}",
         "front points",
-        "found by no other",
+        "found by it alone",
     ]
     rows = []
     for method in comparison.methods:
@@ -155,35 +155,36 @@ def _targets(comparison: Comparison, values: Values) -> str:
     return _table(["method", *(f"{percent} %" for percent in TARGETS)], rows)
 
 
-def _bill_note(comparison: Comparison) -> str:
+def _ledger_note(comparison: Comparison) -> str:
     broken = "".join(
         f" The run of {cell(b.method)} with seed {b.seed} failed: {cell(b.reason)}."
         for b in comparison.broken
     )
     free = comparison.problem.free
     known = (
-        f" Known without an evaluation to every method that can use it: "
+        f" Known without an evaluation, to every method that can use it: "
         f"{', '.join(_titles(comparison, free))}."
         if free
         else ""
     )
     return (
-        "Medians over seeds. An architecture is billed the first time that a run asks for it; "
-        "asked again, it is a duplicate and free. A failure, such as a row that is not allowed, is "
-        f"billed like a success.{known}{broken}"
+        "Medians over seeds. A run pays for an architecture when it first asks for it. If it asks "
+        "again, this is a duplicate and free. A failure, such as a row that is not allowed, costs "
+        "an evaluation too. Method overhead is the time that the method itself takes."
+        f"{known}{broken}"
     )
 
 
-def _bill(comparison: Comparison, values: Values) -> str:
+def _ledger(comparison: Comparison, values: Values) -> str:
     head = [
         "method",
         "runs",
         "evaluations",
         "failures",
         "duplicates",
-        "thinking (s)",
-        "per evaluation (ms)",
-        "evaluating (s)",
+        "method overhead (s)",
+        "overhead per evaluation (ms)",
+        "evaluations (s)",
     ]
     rows = []
     for method in comparison.methods:
@@ -208,10 +209,10 @@ def _bill(comparison: Comparison, values: Values) -> str:
 
 def _fronts_note(comparison: Comparison) -> str:
     several = len(comparison.problem.columns) > 2
-    also = " In one picture a point may look dominated: it is better in another." if several else ""
+    also = " A point that seems dominated in one figure is better in another." if several else ""
     return (
-        "What each method found with all its seeds together, dominated points left out; gray: "
-        f"{_best(comparison)}. Each axis says which way is better.{also}"
+        "The front of each method over all its seeds. Gray points are "
+        f"{_best(comparison)}. Each axis says which values are better.{also}"
     )
 
 
@@ -221,7 +222,7 @@ def _facts(comparison: Comparison, settings: Mapping[str, Any]) -> str:
     facts = {
         "objectives": ", ".join(objectives),
         "on a log scale": ", ".join(_titles(comparison, problem.log)) or "none",
-        "known at no charge": ", ".join(_titles(comparison, problem.free)) or "none",
+        "known without evaluation": ", ".join(_titles(comparison, problem.free)) or "none",
         "choices": cell(len(problem.choices)),
         "budget": cell(comparison.budget),
         "seeds": cell(comparison.seeds),
@@ -234,7 +235,7 @@ def _facts(comparison: Comparison, settings: Mapping[str, Any]) -> str:
 
 
 def _titles(comparison: Comparison, columns: Sequence[str]) -> list[str]:
-    """How the user calls these columns."""
+    """The user's names of these columns."""
     known = {shown.column: shown.title for shown in shown_objectives(comparison.problem.objectives)}
     return [known[column] for column in columns]
 

@@ -1,4 +1,4 @@
-"""The figures of a comparison, each a piece of HTML that needs plotly.js on the page."""
+"""The figures of a comparison; each is a piece of HTML that needs plotly.js on the page."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def distance_figure(comparison: Comparison) -> str:
 
 
 def fronts_figure(comparison: Comparison) -> str:
-    """What each method found with all its seeds, over the reference front.
+    """The front of each method over all its seeds, and the reference front.
 
-    The quality is drawn against every other objective, one picture for each; what is maximized has
-    its own name and sign.
+    The quality is drawn against every other objective, in one figure each. A maximized objective
+    has the user's name and sign.
     """
     from plotly.subplots import make_subplots
 
@@ -86,7 +86,7 @@ def fronts_figure(comparison: Comparison) -> str:
 
 
 def targets_figure(comparison: Comparison) -> str:
-    """Evaluations that each method needs for 90, 95, 97 and 99 % of the hypervolume: medians."""
+    """The median evaluations that each method needs for 90, 95, 97 and 99 % of the hypervolume."""
     import plotly.graph_objects as go
 
     found = {(r.method, r.measure, r.statistic): r.value for r in comparison.summary}
@@ -170,7 +170,7 @@ def _faint(color: str) -> str:
 
 
 def _floor(values: Array) -> float:
-    """Where 0 is drawn on a logarithmic axis: just below the smallest other value."""
+    """The position of 0 on a logarithmic axis: just below the smallest other value."""
     positive = values[values > 1e-12]
     return float(positive.min()) / 2 if len(positive) else 1e-3
 
@@ -203,7 +203,7 @@ def _hover(comparison: Comparison, method: str, point: Point) -> str:
 
 
 def _in_their_units(comparison: Comparison) -> dict[str, Array]:
-    """The reference front as the user measured it, before logarithms, scaling and signs."""
+    """The reference front in the user's values, before logarithms, scaling and signs."""
     problem, reference = comparison.problem, comparison.reference
     costs = reference.low + reference.front * (reference.high - reference.low)
     measured = {}
@@ -216,7 +216,7 @@ def _in_their_units(comparison: Comparison) -> dict[str, Array]:
 
 
 def _is_negative(comparison: Comparison, column: str) -> bool:
-    """Whether a cost that has a logarithm is negative: it is so everywhere or nowhere."""
+    """Whether a cost on a log scale is negative; then all its values are."""
     space = comparison.problem.space
     if isinstance(space, Table) and column in space.columns:
         return bool((space.costs[space.allowed, space.columns.index(column)] < 0).all())

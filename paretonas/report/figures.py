@@ -1,4 +1,4 @@
-"""The figures of the report, each a piece of HTML that needs plotly.js on the page."""
+"""The figures of the report; each is a piece of HTML that needs plotly.js on the page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from paretonas.point import Cell, Point
 
 
 def front_figure(front: Front, measured: Sequence[Point]) -> str:
-    """The front as `Front.plot` draws it."""
+    """The figure of `Front.plot`."""
     return as_html(front.plot(measured), "front", 520)
 
 
 def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
-    """The hypervolume over the run's seconds, or its steps; None where it was not logged."""
+    """The hypervolume over the run's seconds, or its steps; None if it was not logged."""
     import plotly.graph_objects as go
 
     clock = "seconds" if any("seconds" in row for row in history) else "step"
@@ -26,7 +26,7 @@ def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
     if not x:
         return None
     figure = go.Figure()
-    # The front keeps its volume until a point enters: steps, not slopes.
+    # The volume changes only when a point enters the front: draw steps, not slopes.
     figure.add_scatter(
         x=x, y=y, mode="lines", line={"color": COLORS[1], "width": 2.5, "shape": "hv"}
     )
@@ -37,7 +37,7 @@ def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
 
 
 def conflict_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
-    """The cosines between the objectives' gradients over the steps; None where none was logged."""
+    """The cosines between the objectives' gradients over the steps; None if none was logged."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -78,7 +78,7 @@ def cosine_columns(history: Sequence[Mapping[str, Cell]]) -> list[str]:
 
 
 def between(column: str) -> str:
-    """Which gradients a column compares.
+    """The two objectives whose gradients a column compares.
 
     >>> between("cosine_error_latency")
     'error and latency'
@@ -89,7 +89,7 @@ def between(column: str) -> str:
 def series(
     history: Sequence[Mapping[str, Cell]], across: str, up: str
 ) -> tuple[list[float], list[float]]:
-    """Two columns, in the rows that have both."""
+    """The values of two columns, in the rows that have both."""
     pairs = [(row.get(across), row.get(up)) for row in history]
     known = [
         (float(x), float(y))
@@ -106,7 +106,7 @@ def _running_mean(values: list[float], window: int) -> list[float]:
 
 
 def as_html(figure: Any, name: str, height: int) -> str:
-    """A part of a page, in the style of the house; `height` in pixels."""
+    """A figure as a part of a page, in the common style; `height` is in pixels."""
     html: str = styled(figure, height).to_html(
         full_html=False,
         include_plotlyjs=False,

@@ -1,4 +1,4 @@
-"""The page around the sections: one file that holds its figures and loads nothing."""
+"""The page around the sections: one file that contains its figures and loads nothing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def write_page(
 
     Args:
         out: the file.
-        title: of the window; like all that follows, without markup of its own or escaped.
-        head: what it is about.
-        started: when.
-        sections: what `section` made.
+        title: the title of the window; this and the next texts must be escaped HTML.
+        head: the heading of the page.
+        started: the start time.
+        sections: the results of `section`.
 
     Raises:
-        ValueError: the place cannot be written.
+        ValueError: the path cannot be written.
     """
     from plotly.offline import get_plotlyjs
 
@@ -40,7 +40,7 @@ def write_page(
 
 
 def section(name: str, content: str | None, note: str) -> str:
-    """A heading, a note, and a figure or a table; None for what was not logged."""
+    """A heading, a note, and a figure or a table; `content` is None if nothing was logged."""
     if content is None:
         content, note = "", "The run logged nothing for this figure."
     return f"<section><h2>{name}</h2><p>{note}</p>{content}</section>"
@@ -78,7 +78,7 @@ _PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <main>
-<header><h1>{head}</h1><p>Found by paretonas, started {started}.</p></header>
+<header><h1>{head}</h1><p>A report of paretonas; the run started {started}.</p></header>
 {sections}
 </main>
 </body>

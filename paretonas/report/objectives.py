@@ -1,4 +1,4 @@
-"""Objectives as the user named them: a gain has its own name and sign; which is the quality."""
+"""Objectives with the user's names and signs, and which of them is the quality."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from paretonas.objectives.base import Objective
 
 @dataclass(frozen=True)
 class ShownObjective:
-    """How an objective is shown.
+    """How a report shows an objective.
 
     Attributes:
-        column: the cost's name, as in files and points.
-        name: the user's name; of the cost ``minus_accuracy``, ``accuracy``.
-        maximized: whether the cost is the negative of what the user named.
+        column: the name of the cost in files and points.
+        name: the user's name; for the cost ``minus_accuracy`` it is ``accuracy``.
+        maximized: whether the cost is the negative of the user's column.
     """
 
     column: str
@@ -26,12 +26,12 @@ class ShownObjective:
 
     @property
     def title(self) -> str:
-        """The name with its unit, for people, safe inside HTML."""
+        """The readable name with its unit, safe inside HTML."""
         return title(self.name)
 
     @property
     def sense(self) -> str:
-        """Maximized or minimized."""
+        """The word ``maximized`` or ``minimized``."""
         return "maximized" if self.maximized else "minimized"
 
     @property
@@ -40,17 +40,17 @@ class ShownObjective:
         return "higher" if self.maximized else "lower"
 
     def value(self, cost: float) -> float:
-        """What the user measured, from the cost."""
+        """The user's value of a cost."""
         return 0.0 - cost if self.maximized else cost  # (0 stays 0, not -0)
 
 
 def shown_objectives(objectives: Sequence[Objective]) -> tuple[ShownObjective, ...]:
-    """How each objective is shown, in their order; those with a ``gain`` under its name."""
+    """How each objective is shown, in their order; one with a ``gain`` has the name of the gain."""
     return tuple(_shown(objective) for objective in objectives)
 
 
 def quality_first(objectives: Sequence[ShownObjective]) -> tuple[ShownObjective, ...]:
-    """The same, the quality first: the first that is maximized, else an error or a loss.
+    """The same with the quality first: the first maximized objective, else an error or a loss.
 
     >>> [shown.name for shown in quality_first([ShownObjective("ms", "ms"),
     ...     ShownObjective("test_error", "test_error")])]

@@ -1,4 +1,4 @@
-"""The page of a search."""
+"""The report of a search."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from paretonas.runs import Run
 
 
 def write_report(run: Run, out: str | os.PathLike[str]) -> Path:
-    """Write a page with the front, how the search got there, and what it was asked.
+    """Write a page with the front, the history of the search, and its settings.
 
-    The page is one file: it holds its figures and the code that draws them, and loads nothing.
+    The page is one file: it contains its figures and the code that draws them, and loads nothing.
 
     Args:
         run: a run that has written a front.
         out: the file, usually ``report.html`` in the run's folder.
 
     Raises:
-        ValueError: the run has no front yet, or the place cannot be written.
+        ValueError: the run has no front yet, or the path cannot be written.
     """
     front, history, measured = run.front(), run.history(), run.evaluations()
     space = cell(run.settings.get("space", "")) or "a search"
     sections = [
-        section("The front", front_figure(front, measured), _front_note(run, front, len(measured)))
+        section("Front", front_figure(front, measured), _front_note(run, front, len(measured)))
         if len(front)
-        else section("The front", "", "The front is empty: no architecture was measured."),
-        section("Its points", _front_table(front), "Export one by its id or by one of its names."),
+        else section("Front", "", "The front is empty: no architecture was measured."),
+        section("Points", _front_table(front), "Export a point by its id or by one of its names."),
         section(
             "Hypervolume",
             hypervolume_figure(history),
-            "The volume that the front dominates. A curve that has gone flat says that more time "
-            "would probably have brought little.",
+            "The volume that the front dominates. If the curve is flat at its end, more time would "
+            "probably not improve the front much.",
         ),
         section("Conflict", conflict_figure(history), _conflict_note(history)),
         *_failures(run),
-        section("What was asked", _run_table(run), ""),
+        section("Settings", _run_table(run), ""),
     ]
     return write_page(
         out,
@@ -66,8 +66,8 @@ def _front_note(run: Run, front: Front, measured: int) -> str:
     guessing = Guessing.told(run.about)
     doubt = guessing.remark(front) if guessing else ""
     return (
-        f"{count}{among}; each is better than every other in something. "
-        "Down and left is better. Point at one to see its picks."
+        f"{count}{among}; each is better than every other in at least one objective. "
+        "Lower and further left is better. Move the mouse over a point to see its picks."
         f"{f' <b>{cell(doubt[0].upper() + doubt[1:])}.</b>' if doubt else ''}"
     )
 
@@ -101,13 +101,13 @@ def _conflict_note(history: Sequence[Mapping[str, Cell]]) -> str:
         against = sum(value < 0 for value in values) / len(values)
         parts.append(f"{between(name)} in {against:.0%} of the steps")
     return (
-        "The cosine between the objectives' gradients: below zero, a step that helps one harms the "
-        f"other. Opposed were {', '.join(parts)}."
+        "The cosine between the gradients of two objectives. Below zero they conflict: a step that "
+        f"helps one harms the other. Conflicts: {', '.join(parts)}."
     )
 
 
 def _failures(run: Run) -> list[str]:
-    """The section on what was set aside, if anything was."""
+    """The section on options and architectures that were set aside, if there are any."""
     rows = [
         f"<tr><td>{' '.join(picks(failure.architecture))}</td><td>{cell(failure.reason)}</td></tr>"
         for failure in run.failures()
@@ -117,7 +117,7 @@ def _failures(run: Run) -> list[str]:
     table = (
         f"<div class=wide><table><tr><th>picks</th><th>why</th></tr>{''.join(rows)}</table></div>"
     )
-    note = "What did not run or gave no finite numbers, one option or a whole architecture."
+    note = "Options and architectures that did not run, or gave numbers that are not finite."
     return [section("Set aside", table, note)]
 
 

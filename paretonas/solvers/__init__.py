@@ -1,4 +1,4 @@
-"""Solvers: from conflicting gradients to one direction."""
+"""Solvers turn conflicting gradients into one direction; TorchJD calls them aggregators."""
 
 from paretonas.solvers.aligned_mtl import AlignedMTL
 from paretonas.solvers.base import Direction, Solver, Weighting

@@ -1,4 +1,4 @@
-"""Where a preference points in the space of objectives, and values that can be aimed at all."""
+"""The direction of a preference vector in objective space, and checks of the values."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def aim(preference: Float[np.ndarray, "r m"]) -> Float[np.ndarray, "r m"]:
 
 
 def length(vectors: Float[np.ndarray, "*b m"]) -> Float[np.ndarray, "*b 1"]:
-    """Euclidean, keeping the dimension."""
+    """The Euclidean length; the last dimension is kept."""
     lengths: Float[np.ndarray, "*b 1"] = np.sqrt((vectors * vectors).sum(-1, keepdims=True))
     return lengths
 
 
 def place(problem: GradientProblem, solver: str) -> Float[np.ndarray, "r m"]:
-    """Unit vectors from the ideal, 0, to the values; 0 where all values are 0.
+    """Unit vectors from the ideal point, 0, to the values; 0 where all values are 0.
 
     Raises:
         ValueError: a value is negative.
@@ -35,10 +35,10 @@ def place(problem: GradientProblem, solver: str) -> Float[np.ndarray, "r m"]:
 
 
 def refuse(problem: GradientProblem, wrong: Bool[np.ndarray, "r m"], rule: str) -> None:
-    """Name the first value that breaks a rule, if any.
+    """Refuse values that break a rule; the message names the first one.
 
     Raises:
-        ValueError: one does.
+        ValueError: a value breaks the rule.
     """
     if wrong.any():
         ray, objective = np.argwhere(wrong)[0]

@@ -1,4 +1,4 @@
-"""GradDrop as published: one coin per feature of a shared representation, for all examples."""
+"""GradDrop as published: one draw per feature of a shared representation, for all examples."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from paretonas.solvers.problem import GradientProblem
 
 @dataclass(frozen=True, eq=False)
 class GradDropOn:
-    """A `GradDrop` that knows the representation whose gradients it is given; see `GradDrop.on`.
+    """A `GradDrop` that knows the representation of the gradients; see `GradDrop.on`.
 
     Attributes:
         features: the representation, one tensor or several, each (batch, ...).
         leak: see `GradDrop`.
-        generator: see there.
+        generator: see `GradDrop`.
     """
 
     features: Sequence[Float[Tensor, "b ..."]]
@@ -35,7 +35,7 @@ class GradDropOn:
     def __call__(
         self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
-        """Draw a sign per feature, and mask; see ``Solver``. The state is handed through."""
+        """Draw a sign per feature, and mask; see ``Solver``. The state is returned unchanged."""
         problem = GradientProblem(jacobian, values)
         rows = problem.rows
         width = sum(z.numel() for z in self.features)
@@ -63,9 +63,9 @@ class GradDropOn:
     def _masked(
         self, gradients: Float[Tensor, "r m b ..."], signs: Float[Tensor, "b ..."]
     ) -> tuple[Float[Tensor, "r b ..."], float]:
-        # With a sum of sizes, which what is not finite never leaves.
+        # Also returns a sum of absolute values: it is not finite if any entry is not finite.
         wide = torch.promote_types(gradients.dtype, torch.float32)
-        # Of each task and feature: does growing the activations raise the loss, or lower it?
+        # For each task and feature: do larger activations raise the loss, or lower it?
         pull = (gradients * signs.to(gradients.dtype)).sum(2, dtype=torch.float64)
         size = pull.abs().sum(1)
         drawn = coins(self.generator, tuple(size.shape), wide).to(pull)
@@ -82,8 +82,8 @@ def checked_features(representation: object) -> list[Tensor]:
     """Return the tensors of a representation.
 
     Raises:
-        TypeError: there is something else than floating point tensors.
-        ValueError: there is none, or one without a batch.
+        TypeError: something is not a floating point tensor.
+        ValueError: there is no tensor, or a tensor has no batch dimension.
     """
     if isinstance(representation, Tensor):
         return [_checked("representation", representation)]
@@ -104,7 +104,7 @@ def _checked(name: str, tensor: object) -> Tensor:
 
 
 def check_leak_fits(leak: Tensor | None, m: int) -> None:
-    """Refuse a leak of other tasks.
+    """Refuse a leak for another number of tasks.
 
     Raises:
         ValueError: its shape is not (m,).

@@ -1,4 +1,4 @@
-"""Numbers that a solver learns from call to call by Adam, and how they travel in its state."""
+"""Numbers that a solver learns by Adam from call to call, and checks of a solver's state."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from paretonas.solvers.problem import GradientProblem
 
 BETAS = (0.9, 0.999)
 EPS = 1e-8
-FARTHEST = 50.0  # of a learned exponent from 0: weights stay within float32
+FARTHEST = 50.0  # largest absolute value of a learned exponent: weights stay within float32
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """One number per ray and objective, with Adam's two moments; the torch.optim.Adam of numpy.
+    """One number per ray and objective, with Adam's two moments: torch.optim.Adam in numpy.
 
     Attributes:
         value: the numbers, (r, m).
         mean: running mean of their gradients.
-        square: running mean of the squares.
-        steps: taken so far.
+        square: running mean of the squared gradients.
+        steps: the number of steps so far.
     """
 
     value: Float[np.ndarray, "r m"]
@@ -45,7 +45,7 @@ class Learned:
 
     @classmethod
     def of(cls, state: Mapping[str, object]) -> Learned:
-        """Take up what ``plain`` gave, as checked by ``recalled``."""
+        """Restore what ``plain`` returned, after the checks of ``recalled``."""
         steps = state["steps"]
         assert isinstance(steps, int)
         return cls(array(state["value"]), array(state["mean"]), array(state["square"]), steps)
@@ -71,7 +71,7 @@ class Learned:
         return Learned(value, mean, square, steps)
 
     def plain(self) -> dict[str, object]:
-        """Return what a checkpoint can hold."""
+        """Return plain values that a checkpoint can store."""
         return {
             "value": torch.from_numpy(self.value),
             "mean": torch.from_numpy(self.mean),
@@ -88,24 +88,24 @@ LEARNED["steps"] = "count"
 def recalled(
     state: object, kinds: Mapping[str, Kind], shape: tuple[int, int] | None
 ) -> Mapping[str, object] | None:
-    """Check that a state is what this kind of solver returned for a problem of this shape.
+    """Check that a solver of this kind returned this state for a problem of this shape.
 
     Args:
-        state: what the caller handed back; None on the first call.
-        kinds: of its entries: finite numbers or sizes (at least 0) per ray and objective, a count,
-            or the state of an inner solver, which that one checks.
-        shape: (r, m), of all tensors in it; None if unknown.
+        state: the state from the caller; None on the first call.
+        kinds: the kind of each entry: finite numbers or sizes (at least 0) per ray and objective, a
+            count, or the state of an inner solver, which the inner solver checks.
+        shape: (r, m), the shape of all tensors in it; None if unknown.
 
     Raises:
         TypeError: it comes from another kind of solver, or an entry is of another kind.
-        ValueError: it is of another shape, or a number is not finite or out of its range.
+        ValueError: a tensor has another shape, or a number is not finite or out of range.
     """
     if state is None:
         return None
     if not isinstance(state, Mapping) or state.keys() != kinds.keys():
         found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
         raise TypeError(
-            f"state must be what the call before returned, with {sorted(kinds)}, got {found}"
+            f"state must be what the previous call returned, with {sorted(kinds)}, got {found}"
         )
     for name, entry in state.items():
         kind = kinds[name]
@@ -117,10 +117,10 @@ def recalled(
 
 
 def check_count(name: str, entry: object) -> None:
-    """Refuse what is no whole number of at least 0.
+    """Refuse everything except a whole number of at least 0.
 
     Raises:
-        TypeError: it is no int.
+        TypeError: it is not an int.
         ValueError: it is below 0.
     """
     if not isinstance(entry, int) or isinstance(entry, bool):
@@ -132,19 +132,19 @@ def check_count(name: str, entry: object) -> None:
 def check_numbers(
     name: str, entry: object, shape: tuple[int, ...] | None, *, sizes: bool = False
 ) -> None:
-    """Refuse what is no tensor of finite numbers, or of sizes, of this shape.
+    """Refuse everything except a tensor of this shape with finite numbers (or sizes, at least 0).
 
     Raises:
-        TypeError: it is no tensor of a floating point dtype.
-        ValueError: its shape is another, or a number is not finite or, as a size, below 0.
+        TypeError: it is not a tensor of a floating point dtype.
+        ValueError: the shape is wrong, a number is not finite, or a size is below 0.
     """
     entry = check_kind(f"state[{name!r}]", entry)
     if shape is not None and entry.shape != shape:
         raise ValueError(
             f"state must fit the jacobian: state[{name!r}] must have shape {shape}, "
-            f"got {tuple(entry.shape)}; start anew with None where objectives or parameters change"
+            f"got {tuple(entry.shape)}; start again with None if objectives or parameters change"
         )
-    # One pass, as NaN is the least and the greatest of all: momenta are as large as a jacobian.
+    # Momenta are as large as a jacobian, so take one pass: min and max return NaN if there is one.
     ends = [end.item() for end in entry.detach().aminmax()] if entry.numel() else []
     floor = 0.0 if sizes else -sys.float_info.max
     wrong = [end for end in ends if not floor <= end <= sys.float_info.max]
@@ -154,18 +154,18 @@ def check_numbers(
 
 
 def array(entry: object) -> np.ndarray:
-    """Return a tensor of a state, checked before, as float64 on the host."""
+    """Return a checked tensor of a state as float64 on the host."""
     assert isinstance(entry, torch.Tensor)
     if entry.is_cpu and entry.dtype == torch.float64 and not entry.requires_grad:
-        return entry.numpy()  # as this library made it
+        return entry.numpy()  # the form in which this library returned it
     return entry.detach().to("cpu", torch.float64).numpy()
 
 
 def positive(name: str, number: float) -> None:
-    """Refuse what is no positive, finite number.
+    """Refuse a number that is not positive and finite.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the number is not positive and finite.
     """
     if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be positive and finite, got {number}")
@@ -173,7 +173,7 @@ def positive(name: str, number: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class LossBalancing(WeightingSolver):
-    """Weigh each loss by level * exp(sign * s), and learn s so that weight * loss nears level.
+    """Weigh each loss by base * exp(sign * s); learn s so that weight * loss approaches base.
 
     Attributes:
         lr: of the learned numbers' own Adam.

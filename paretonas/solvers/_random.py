@@ -1,4 +1,4 @@
-"""Where random solvers draw from."""
+"""The random numbers of random solvers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_generator(generator: object) -> None:
-    """Accept None or a source of random numbers, not a seed.
+    """Accept None or a `torch.Generator`, not a seed.
 
     Raises:
         TypeError: it is something else.

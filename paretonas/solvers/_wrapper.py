@@ -1,4 +1,4 @@
-"""What solvers around another solver share."""
+"""The common base of solvers that wrap another solver."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 
 class Wrapper(WeightingSolver):
-    """A solver that changes what another one sees or answers, without a copy of the gradients."""
+    """A solver that changes the input or the output of an inner solver; it copies no gradients."""
 
     inner: WeightingSolver
 
     @property
     def needs_gradients(self) -> bool:  # type: ignore[override]
-        """Whether the inner solver does."""
+        """Whether the inner solver needs gradients."""
         return self.inner.needs_gradients
 
     def total_weight(self, m: int) -> float:
-        """Return that of the inner solver."""
+        """Return the total weight of the inner solver."""
         return self.inner.total_weight(m)
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return that of the inner solver."""
+        """Return the longest direction of the inner solver."""
         return self.inner.longest(problem)
 
     def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
-        """Let the inner solver fit them."""
+        """Let the inner solver rescale the weights."""
         return self.inner.rescale(problem, weights, limit)
 
 
 def limit_of(
     inner: WeightingSolver, problem: GradientProblem, answer: Answer
 ) -> Float[np.ndarray, " r"] | None:
-    """Return the longest direction where an answer was found; None where gradients set no limit."""
+    """Return the longest direction on the gradients of an answer; None if there is no limit."""
     if answer.limit is not None or not (problem.known and inner.needs_gradients):
         return answer.limit
     if inner.total_weight(problem.m) < math.inf:
         return None
     limit: np.ndarray = np.minimum(inner.longest(problem), sys.float_info.max)
-    return limit  # finite, as all that a state holds
+    return limit  # finite, like all numbers in a state
 
 
 def fit(
@@ -54,13 +54,13 @@ def fit(
     weights: Float[np.ndarray, "r m"],
     fresh: Answer | None = None,
 ) -> Float[np.ndarray, "r m"]:
-    """Fit weights of the inner solver, found on other gradients, to what is at hand.
+    """Rescale weights that the inner solver found on other gradients to the current gradients.
 
     Args:
-        inner: the solver.
-        problem: what is at hand; the gradients, or only values for a solver that needs no more.
+        inner: the inner solver.
+        problem: the current gradients, or only values for a solver that needs no gradients.
         weights: the weights found before.
-        fresh: what the solver answers here, if it was asked.
+        fresh: the answer of the inner solver on the current gradients, if it was called.
     """
     bounded = inner.total_weight(problem.m) < math.inf
     if bounded or (inner.needs_gradients and not problem.known):
@@ -74,10 +74,10 @@ def fit(
 
 
 def check_inner(inner: object) -> None:
-    """Refuse what does not weigh rows.
+    """Refuse a solver that does not weigh rows.
 
     Raises:
-        TypeError: it is no WeightingSolver.
+        TypeError: it is not a WeightingSolver, or it does not weigh rows.
     """
     if isinstance(inner, type):
         raise TypeError(f"inner must be an object, got a class: write {inner.__name__}()")
@@ -88,7 +88,7 @@ def check_inner(inner: object) -> None:
 
 
 def referred_back(answer: Answer, factors: np.ndarray) -> Answer:
-    """Turn an answer about rows times ``factors`` into one about the rows as given."""
+    """Turn an answer for rows times ``factors`` into an answer for the original rows."""
     problem = answer.problem
     return answer._replace(
         weights=answer.weights * factors,

@@ -1,4 +1,4 @@
-"""Aligned-MTL: make the gradients orthogonal and equally long, then add them up."""
+"""Aligned-MTL: make the gradients orthogonal and equally long, then sum them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ MILD = 1e-6  # ratio of eigenvalues down to which the spectrum of the Gram matri
 class AlignedMTL(WeightingSolver):
     """Replace the gradients by the nearest orthogonal, equally long ones, and sum these.
 
-    Where the gradients have the singular values s_1 >= ... >= s_k > 0, all are replaced by one: no
-    direction dominates any more. Permuting the objectives permutes the weights, and the answer
+    The gradients have the singular values s_1 >= ... >= s_k > 0. All are replaced by one common
+    value, so that no direction dominates. Permuting the objectives permutes the weights. The answer
     grows in proportion to all gradients together. It may conflict, and depends on the length of
-    each gradient. It is 0 only if the preferred combination of the gradients is.
+    each gradient. It is 0 only if the preferred combination of the gradients is 0.
 
-    The rank k is found on the unit gradients, so that a gradient is not lost for being short; the
-    answer jumps where it changes. Lengths up to 1e12 apart are resolved; a shorter gradient counts
+    The rank k is that of the unit gradients, so that a short gradient still counts; the answer
+    jumps where the rank changes. Lengths up to 1e12 apart are resolved; a shorter gradient counts
     as 0. A zero gradient is left out, with weight 0.
 
     Attributes:
-        scale: the common length: "min" is s_k, as published; "median" the (lower) median and
-            "rmse" the root of the mean square of s_1 ... s_k.
-        preference: how much of each aligned gradient is taken, positive and summing to 1, (m,) or
-            (r, m); None is 1/m each. The published code takes 1 of each: m times as long.
+        scale: the common length: "min" is s_k, as published; "median" is the (lower) median and
+            "rmse" the root mean square of s_1 ... s_k.
+        preference: the weight of each aligned gradient, positive and summing to 1, (m,) or (r, m);
+            None is 1/m each. The published code uses 1 each, so its answer is m times as long.
 
     Raises:
-        ValueError: the scale is unknown, or the preference not positive or not summing to 1.
+        ValueError: the scale is unknown, or the preference is not positive or does not sum to 1.
 
     References:
         Senushkin et al., Independent Component Alignment for Multi-Task Learning (2023),
@@ -60,17 +60,17 @@ class AlignedMTL(WeightingSolver):
         check_preference(self.preference)
 
     def total_weight(self, m: int) -> float:
-        """Return sqrt(m) if no gradient is made longer; else there is no such sum."""
+        """Return sqrt(m) if no gradient is made longer; else infinity."""
         return math.sqrt(m) if self.scale == "min" else math.inf
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the root of the sum of squares, which no singular value exceeds, by preference."""
+        """Return a bound: no singular value exceeds the root of the sum of squared lengths."""
         wanted, norms = problem.spread(self.preference), problem.gram.norms
         longest: Array = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(norms, axis=-1)
         return longest
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Find the spectrum of the gradients, and even it out."""
+        """Find the spectrum of the gradients, and make all singular values equal."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         wanted = problem.spread(self.preference)
         longest = np.maximum.reduce(norms, -1)[:, None]
@@ -106,7 +106,7 @@ def _careful(
     cosines: Float[Array, "k m m"], lengths: Float[Array, "k m"]
 ) -> tuple[Float[Array, "k m m"], Float[Array, "k m"], Int[Array, " k"]]:
     # Singular values of a square root of the Gram matrix have twice the digits of the eigenvalues
-    # of the matrix, and its rows are unit vectors times the lengths: rank is a matter of angles.
+    # of the matrix. Its rows are unit vectors times the lengths: the rank depends on angles only.
     m = lengths.shape[-1]
     lit = lengths > 0
     values, vectors = np.linalg.eigh(cosines * lit[:, :, None] * lit[:, None, :])

@@ -1,9 +1,10 @@
-"""What every solver shares: the protocol, its answer, and the dull part done once.
+"""The base of all solvers: the protocol, its answer, and the common checks and conversions.
 
-The three tiers of speed of `gradients.rows` and `gradients.gram` meet here. ``_combined`` sums
-*few* numbers by one numpy product on the host, and *many* by ``weighted_sum`` where they are, after
-``_rounded`` has said which rays need float64: one read of the gradients and one write. ``_look``
-has a way for one small matrix *alone*, in plain numbers, which saves a dozen numpy calls.
+This module uses the three tiers of speed of `gradients.rows` and `gradients.gram`. ``_combined``
+sums *few* numbers by one numpy product on the host. It sums *many* numbers by ``weighted_sum`` on
+their device, with one read of the gradients and one write, after ``_rounded`` has decided which
+rays need float64. ``_angles`` has a fast path for one small matrix *alone*, in plain Python
+numbers, which saves a dozen numpy calls.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ Values = Float[Tensor, "*r m"] | None
 """The objectives themselves, where a solver is told."""
 Out = Float[Tensor, "*r n"] | None
 """Memory for the vector."""
-Looks = tuple[list[float], list[float]]
-CONFLICT = 1e-6  # cosine down to which a direction counts as one that does not conflict
-CANCELS = 0.1  # length relative to its terms down to which float32 sums keep the angles
-SHOWN = 8  # numbers of a tensor that are shown
-NARROW = 1e30  # weights up to which, with their inverses, products stay within float32
+Angles = tuple[list[float], list[float]]  # see ``_angles``
+CONFLICT = 1e-6  # a direction conflicts if a cosine is below minus this number
+CANCELS = 0.1  # float32 sums keep the angles if the length, relative to its terms, is above this
+SHOWN = 8  # largest number of tensor entries in a repr
+NARROW = 1e30  # largest weight, and inverse of a weight, with products within float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,9 @@ class Weighting:
     Attributes:
         weights: (m,) or (r, m).
         certificate: smallest cosine, KKT residual, stationarity gap, rank, branch.
-        state: plain values to hand back on the next call; None for a solver without memory.
-        limit: (r,), where the weights were kept from other gradients: multiply them, and the sum
-            of the gradients by them, by ``length_factor``. None where nothing is to fit.
+        state: plain values to pass to the next call; None for a solver without memory.
+        limit: (r,) if the weights come from other gradients; then multiply them, and the weighted
+            sum of the gradients, by ``length_factor``. None if no factor is needed.
     """
 
     weights: Float[Tensor, "*r m"]
@@ -63,10 +64,10 @@ class Direction:
     Attributes:
         vector: (n,) or (r, n), in the dtype and on the device of the jacobian.
         weights: (m,) or (r, m) such that vector == weights @ jacobian, up to rounding; in the
-            dtype of the jacobian, but float32 at least, since weights may leave the range of half
-            precision where the vector does not. None for a solver that is no weighting of rows.
+            dtype of the jacobian but at least float32, since weights may leave the range of half
+            precision while the vector does not. None for a solver that does not weigh rows.
         certificate: smallest cosine, KKT residual, stationarity gap, rank, branch.
-        state: plain values to hand back on the next call; None for a solver without memory.
+        state: plain values to pass to the next call; None for a solver without memory.
     """
 
     vector: Float[Tensor, "*r n"]
@@ -88,26 +89,27 @@ class Solver(Protocol):
         """Resolve the conflict.
 
         Args:
-            jacobian: (m, n), row i the gradient of objective i; or (r, m, n) for r rays at once;
-                or, never joined in memory, a list of m rows (n,), a list of blocks (m, ...), one
-                per parameter, or a list of m lists with one tensor per parameter, None for zeros.
-            values: the objectives themselves, (m,) or (r, m).
-            state: what the previous call returned as ``state``; None on the first call.
+            jacobian: (m, n), row i is the gradient of objective i; or (r, m, n) for r rays at once.
+                Three other forms avoid joining the gradients in memory: a list of m rows (n,), a
+                list of blocks (m, ...), one per parameter, or a list of m lists with one tensor per
+                parameter, None for zeros.
+            values: the values of the objectives, (m,) or (r, m).
+            state: the ``state`` that the previous call returned; None on the first call.
         """
         ...
 
 
 class Answer(NamedTuple):
-    """What the inside of a solver returns: weights of the rows, and how they came about.
+    """The result of ``weigh``: weights of the rows, and evidence about them.
 
     Attributes:
-        weights: (r, m) in float64, referring to the rows as given.
-        residual: works out the relative KKT residual (r,); None for closed formulas.
-        branch: the way taken, or a function that names it for each ray.
-        state: handed to the caller.
-        problem: what the certificate refers to, if not the problem as given.
-        limit: for weights that were kept from other gradients, and are now to be fitted to these:
-            the longest direction where they were found; None for weights of these gradients.
+        weights: (r, m) in float64, for the original rows.
+        residual: computes the relative KKT residual (r,); None for closed formulas.
+        branch: the branch of the method that was used, or a function that names it for each ray.
+        state: returned to the caller.
+        problem: the problem that the certificate is about, if not the original one.
+        limit: for weights that come from other gradients: the length of the longest direction on
+            those gradients. None for weights of these gradients.
     """
 
     weights: Float[np.ndarray, "r m"]
@@ -119,22 +121,22 @@ class Answer(NamedTuple):
 
 
 class WeightingSolver(ABC):
-    """A solver whose direction is a weighted sum of rows, found in float64 from their Gram matrix.
+    """A solver whose direction is a weighted sum of rows; float64 weights from the Gram matrix.
 
-    A subclass is a frozen dataclass with one method, ``weigh``. Checks, scale, dtype, device,
-    batching over rays, the forms of a jacobian and the certificate are done here.
+    A subclass is a frozen dataclass with one method, ``weigh``. This base class handles checks,
+    scale, dtype, device, batching over rays, the forms of a jacobian, and the certificate.
     """
 
     non_conflicting: ClassVar[bool] = False
     """Whether the method guarantees that no objective gets worse to first order."""
     weighs_rows: ClassVar[bool] = True
-    """Whether ``weigh`` has an answer; false for a wrapper around a solver that has none."""
+    """Whether ``weigh`` works; false for a wrapper around a solver that does not weigh rows."""
     needs_gradients: ClassVar[bool] = True
-    """Whether the weights depend on gradients; if not, one backward pass will do."""
+    """Whether the weights depend on gradients; if not, one backward pass is enough."""
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
-        if "__repr__" not in vars(cls):  # or `dataclass` writes one that prints whole tensors
+        if "__repr__" not in vars(cls):  # else `dataclass` adds one that prints whole tensors
             cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
@@ -147,18 +149,18 @@ class WeightingSolver(ABC):
 
         Args:
             jacobian: the gradients.
-            values: the objectives.
-            state: of the call before.
-            out: memory for the vector, in the dtype and on the device of the jacobian; fresh
-                memory costs as much as half the sum at n = 1e7.
+            values: the values of the objectives.
+            state: the state that the previous call returned.
+            out: memory for the vector, in the dtype and on the device of the jacobian. Allocating
+                new memory takes as long as half the sum at n = 1e7.
 
         Raises:
-            TypeError: the jacobian or the values are no floating point tensors.
+            TypeError: the jacobian or the values are not floating point tensors.
             ValueError: a shape does not fit, or an entry is not finite.
         """
         problem = GradientProblem(jacobian, values)
-        answer, looks = self._answer(problem, state)
-        vector, shown, summed = self._combined(problem, answer, looks, out)
+        answer, angles = self._answer(problem, state)
+        vector, shown, summed = self._combined(problem, answer, angles, out)
         certificate = Certificate(answer.problem or problem, summed, answer.residual, answer.branch)
         return Direction(vector, shown, certificate, answer.state)
 
@@ -168,44 +170,44 @@ class WeightingSolver(ABC):
         values: Float[Tensor, "*r m"] | None = None,
         state: object = None,
     ) -> Weighting:
-        """Weigh gradients of which only the products are known.
+        """Weigh gradients from their Gram matrix.
 
         Args:
-            gram: (m, m) or (r, m, m), entry ij the inner product of gradients i and j.
-            values: the objectives.
-            state: of the call before.
+            gram: (m, m) or (r, m, m), entry ij is the inner product of gradients i and j.
+            values: the values of the objectives.
+            state: the state that the previous call returned.
 
         Raises:
-            TypeError: no floating point tensors.
-            ValueError: a shape does not fit, or the matrix is no Gram matrix.
+            TypeError: the arguments are not floating point tensors.
+            ValueError: a shape does not fit, or the matrix is not a Gram matrix.
         """
         return self._weighting(GradientProblem.of_gram(gram, values), gram, state)
 
     def from_values(self, values: Float[Tensor, "*r m"], state: object = None) -> Weighting:
-        """Weigh by values alone, where ``needs_gradients`` is false.
+        """Weigh by values alone, if ``needs_gradients`` is false.
 
         Args:
-            values: the objectives, (m,) or (r, m).
-            state: of the call before.
+            values: the values of the objectives, (m,) or (r, m).
+            state: the state that the previous call returned.
 
         Raises:
-            TypeError: no floating point tensor.
+            TypeError: the values are not a floating point tensor.
             ValueError: a shape does not fit, or this solver needs gradients.
         """
         return self._weighting(GradientProblem.of_values(values), values, state)
 
     def due(self, state: object) -> bool:
-        """Say whether the next call, with this state, looks at gradients."""
+        """Whether the next call, with this state, needs gradients."""
         return self.needs_gradients
 
     def length_factor(
         self, weighting: Weighting, vector: Float[Tensor, "*r n"]
     ) -> Float[Tensor, "*r 1"]:
-        """Factor that brings a sum by kept weights, and these, to the length the method allows.
+        """The factor that shortens reused weights, and their sum, to the length the method allows.
 
         Args:
-            weighting: what ``from_values`` returned.
-            vector: the gradients summed by its weights, after one backward pass.
+            weighting: the result of ``from_values``.
+            vector: the sum of the gradients with its weights, after one backward pass.
         """
         given = weighting.weights.to("cpu", torch.float64)
         if weighting.limit is None:
@@ -217,36 +219,36 @@ class WeightingSolver(ABC):
         return torch.from_numpy(factors).view_as(given[..., :1])
 
     def total_weight(self, m: int) -> float:
-        """Sum of the absolute weights that is never exceeded, whatever the gradients are.
+        """An upper bound on the sum of the absolute weights, for all gradients.
 
-        With a finite one the direction is at most so many times as long as the longest gradient,
-        also where the weights are used again on other gradients. Infinite, as by default, where
-        weights have ratios or inverses of lengths in them: used again they need ``rescale``.
+        The direction is at most this many times as long as the longest gradient, also when the
+        weights are reused on other gradients. The default is infinity, for weights that contain
+        ratios or inverses of lengths; to reuse such weights, call ``rescale``.
 
         Args:
-            m: objectives.
+            m: the number of objectives.
         """
         return math.inf
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Length that no direction of this method exceeds on gradients of these lengths."""
+        """An upper bound on the length of a direction for gradients of these lengths."""
         total = self.total_weight(problem.m)
         return total * problem.gram.norms.max(-1) if total < math.inf else np.full(problem.r, total)
 
     def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
-        """Factor that fits weights found on other gradients to these, for wrappers that keep some.
+        """The factor that adapts reused weights to new gradients, for wrappers that keep weights.
 
-        Without it, weights found on short gradients make an endless direction of long ones.
+        Without it, weights of short gradients give a huge direction on long ones.
 
         Args:
-            problem: the gradients at hand, or only their sum by the weights.
-            weights: in the proportions that stay.
-            limit: what ``longest`` was where the method was last asked; in its place stands what
-                it is for the gradients at hand, where these are known and it needs no solution.
+            problem: the current gradients, or only their weighted sum.
+            weights: the reused weights; their proportions stay.
+            limit: the value of ``longest`` on the gradients of the last solution. It is replaced by
+                the value for the current gradients, if these are known and no solution is needed.
         """
         if isinstance(problem, GradientProblem):
             limit = self.longest(problem)
-            if np.isinf(limit).all():  # no need to look at the gradients
+            if np.isinf(limit).all():  # the gradients are not needed
                 return np.ones(problem.r)
         return shortened(problem.length(weights), limit)
 
@@ -254,8 +256,8 @@ class WeightingSolver(ABC):
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
         """Find the weights of the rows, for all rays at once."""
 
-    def _answer(self, problem: GradientProblem, state: object) -> tuple[Answer, Looks | None]:
-        # With how the direction lies to the rows, where a promise depends on it.
+    def _answer(self, problem: GradientProblem, state: object) -> tuple[Answer, Angles | None]:
+        # Also returns the angles of the direction to the rows, if a guarantee depends on them.
         answer = self.weigh(problem, state)
         if answer.limit is not None and problem.known:
             factors = self.rescale(problem, answer.weights, answer.limit)
@@ -263,12 +265,12 @@ class WeightingSolver(ABC):
         if not self.non_conflicting:
             return answer, None
         seen = answer.problem or problem
-        looks = _look(seen.gram, answer.weights)
-        if not any(cosine < -CONFLICT for cosine in looks[1]):
-            return answer, looks
-        conflict = np.array(looks[1]) < -CONFLICT
-        # Rounding has made dependent rows look as if no gradients could have such angles: solve
-        # again for angles that are possible.
+        angles = _angles(seen.gram, answer.weights)
+        if not any(cosine < -CONFLICT for cosine in angles[1]):
+            return answer, angles
+        conflict = np.array(angles[1]) < -CONFLICT
+        # Rounding has made the angles of dependent rows impossible: solve again with angles that
+        # are possible.
         again = self.weigh(problem.lifted(), state)
         weights = np.where(conflict[:, None], again.weights, answer.weights)
 
@@ -278,7 +280,7 @@ class WeightingSolver(ABC):
 
         pair = (again, answer)
         answer = answer._replace(weights=weights, residual=residual, problem=seen)
-        return answer, _look(seen.gram, weights)
+        return answer, _angles(seen.gram, weights)
 
     def _weighting(self, problem: GradientProblem, like: Tensor, state: object) -> Weighting:
         answer, _ = self._answer(problem, state)
@@ -290,14 +292,14 @@ class WeightingSolver(ABC):
         return Weighting(weights, certificate, answer.state, answer.limit)
 
     def _combined(
-        self, problem: GradientProblem, answer: Answer, looks: Looks | None, out: Tensor | None
+        self, problem: GradientProblem, answer: Answer, angles: Angles | None, out: Tensor | None
     ) -> tuple[Tensor, Tensor, np.ndarray]:
-        # The vector, the weights in its dtype, and the weights by which it was summed.
+        # The vector, the weights in its dtype, and the weights used for the sum.
         rows, weights = problem.rows, answer.weights
         looked_at = finite = problem.looked_at
         with np.errstate(over="ignore", invalid="ignore"):  # sums may leave a narrow dtype's range
             if rows.few:
-                summed = weights if looks is None else self._moving(weights, *looks)
+                summed = weights if angles is None else self._moving(weights, *angles)
                 few = rows.wide() if (answer.problem or problem).looked_at else rows.host()
                 cast = summed.astype(few.dtype, copy=False)
                 total = (cast[:, None] @ few)[:, 0] if rows.batched else cast[0].dot(few)
@@ -308,37 +310,37 @@ class WeightingSolver(ABC):
                 if out is not None:
                     vector = rows.buffer(out).copy_(vector).view_as(vector)
             else:
-                summed, wide = self._rounded(answer, looks, problem)
+                summed, wide = self._rounded(answer, angles, problem)
                 vector = weighted_sum(rows, summed, rows.buffer(out), wide)
                 finite = looked_at or math.isfinite(vector.sum().item())
                 vector = vector if rows.batched else vector[0]
             shown = weights_like(rows, weights if rows.batched else weights[0])
-        # Without a Gram matrix nothing has looked at all entries, and a weight of 0 may hide one.
-        # Sums and squares of the vector may overflow, but they never hide what is not finite.
+        # Without a Gram matrix the entries are not checked yet, and a weight of 0 may hide one.
+        # Sums and squares of the vector may overflow, but they never hide a non-finite entry.
         if not (finite and (looked_at or np.count_nonzero(weights) == weights.size)):
             rows.check_finite()
         return vector, shown, summed
 
     def _rounded(
-        self, answer: Answer, looks: Looks | None, problem: GradientProblem
+        self, answer: Answer, angles: Angles | None, problem: GradientProblem
     ) -> tuple[np.ndarray, np.ndarray]:
-        # The weights to sum many numbers by, and for each ray whether to sum in float64.
+        # The weights for a sum of many numbers, and for each ray whether to sum in float64.
         weights, rows = answer.weights, problem.rows
         seen = answer.problem or problem
         wide = np.zeros(rows.r, dtype=bool)
         if rows.dtype == torch.float32:
             sizes = np.abs(weights)
             wide = ((sizes > NARROW) | ((sizes < 1 / NARROW) & (sizes > 0))).any(-1)
-            if looks is None and seen.looked_at:
-                looks = _look(seen.gram, weights)
-        if looks is not None:
-            wide = wide | (np.array(looks[0]) < CANCELS)
-            weights = self._moving(weights, *looks)
+            if angles is None and seen.looked_at:
+                angles = _angles(seen.gram, weights)
+        if angles is not None:
+            wide = wide | (np.array(angles[0]) < CANCELS)
+            weights = self._moving(weights, *angles)
         return weights, wide
 
     def _moving(self, weights: np.ndarray, length: list[float], cosine: list[float]) -> np.ndarray:
-        # A sum that cancels to the last digits is rounding that points anywhere, also uphill: at
-        # this resolution the point is stationary, and the direction is 0.
+        # If a sum cancels to the last digits, only rounding is left, and its direction is random:
+        # at this resolution the point is stationary, and the direction is 0.
         if not self.non_conflicting:
             return weights
         moves = [
@@ -349,7 +351,7 @@ class WeightingSolver(ABC):
 
 
 def _settings(solver: object) -> Iterator[str]:
-    # What differs from its default; of a larger tensor the shape alone.
+    # The settings that differ from their defaults; for a larger tensor only the shape.
     for setting in fields(solver) if is_dataclass(solver) else ():
         value = getattr(solver, setting.name)
         if isinstance(value, Tensor):
@@ -363,14 +365,15 @@ def _settings(solver: object) -> Iterator[str]:
 def shortened(
     length: Float[np.ndarray, " r"], limit: Float[np.ndarray, " r"]
 ) -> Float[np.ndarray, " r"]:
-    """Factors that bring lengths down to a limit."""
+    """Factors that shorten lengths to a limit."""
     over = length > limit
     factors: np.ndarray = np.where(over, limit / np.where(over, length, 1.0), 1.0)
     return factors
 
 
-def _look(gram: Gram, weights: np.ndarray) -> Looks:
-    # Lengths of the weighted sums of rows, relative to their terms, and their smallest cosines.
+def _angles(gram: Gram, weights: np.ndarray) -> Angles:
+    # For each ray: the length of the weighted sum of rows, relative to its terms, and the smallest
+    # cosine with a row.
     if weights.shape[0] == 1 and weights.shape[1] <= FEW:
         terms = list(map(mul, weights[0].tolist(), gram.norms[0].tolist()))
         total = sum(map(abs, terms)) or 1.0

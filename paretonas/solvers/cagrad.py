@@ -1,4 +1,4 @@
-"""CAGrad: help the objective that gains least, near the average gradient."""
+"""CAGrad: near the mean gradient, help the objective that improves least."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ class CAGrad(WeightingSolver):
     """Near the mean gradient, follow the direction whose smallest improvement is largest.
 
     The direction d maximizes min_i g_i . d over |d - g_0| <= c |g_0|, where g_0 is the mean of the
-    gradients. c = 0 is the mean itself; from c = 1 on it does not conflict; a large c turns towards
-    MGDA. Below 1 it may conflict, and is 0 only if the mean is. Permuting the objectives permutes
-    the weights, and the answer grows in proportion to all gradients together.
+    gradients. c = 0 gives the mean itself. For c >= 1 it does not conflict, and a large c
+    approaches MGDA. For c < 1 it may conflict, and it is 0 only if the mean is 0. Permuting the
+    objectives permutes the weights, and the answer grows in proportion to all gradients together.
 
-    Where the convex hull of the gradients contains 0, no step within the radius may improve all
-    objectives; if so the direction is the one nearest to the mean that makes none worse, which is
-    one of the optima ("stationary" in the certificate). A zero gradient puts it in the hull.
+    If the convex hull of the gradients contains 0, it is possible that no step within the radius
+    improves all objectives. Then the direction is the nearest one to the mean that makes no
+    objective worse, which is one of the optima ("stationary" in the certificate). A zero gradient
+    puts 0 in the hull.
 
-    The program is solved exactly, by raising the floor min_i g_i . d from one change of support to
-    the next, where the published code calls a general solver and adds 1e-8 to the length of g_w.
-    The published code can also divide the answer by 1 + c^2 or by 1 + c: a matter of learning rate.
+    The program is solved exactly: the floor min_i g_i . d is raised from one change of support to
+    the next. The published code calls a general solver and adds 1e-8 to the length of g_w. It can
+    also divide the answer by 1 + c^2 or by 1 + c, which only changes the learning rate.
 
     Attributes:
         c: radius relative to the length of the mean gradient, at least 0; 0.4 in most of the
@@ -54,7 +55,7 @@ class CAGrad(WeightingSolver):
             raise ValueError(f"c must be non-negative and finite, got {self.c}")
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return 1 + c lengths of the mean gradient."""
+        """Return 1 + c times the length of the mean gradient."""
         equal = problem.spread(None)
         return (1.0 + self.c) * problem.length(equal)
 
@@ -66,7 +67,7 @@ class CAGrad(WeightingSolver):
         mean = lengths / problem.m
         radius = self.c * _length(cosines, mean)
         raised = raise_floor(cosines, lengths, mean, radius)
-        # A sum that cancels to the last digits is 0; below that it would point anywhere.
+        # A sum that cancels to the last digits is set to 0: its direction would be random.
         terms = mean + raised.v
         moves = _length(cosines, terms) > 0
         lit = lengths > 0

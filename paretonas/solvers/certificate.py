@@ -1,4 +1,4 @@
-"""What can be said about a direction: how good it is, and how near to Pareto stationary we are."""
+"""Certificates of directions: angles to the gradients, KKT residual, Pareto stationarity gap."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch import Tensor
 
 from paretonas.solvers.problem import GradientProblem
 
-RESOLUTION = 2**-25  # length relative to its terms that float64 products cannot tell from 0
+RESOLUTION = 2**-25  # a length below this, relative to its terms, is 0 in float64 products
 
 
 class Certificate:
-    """Evidence that comes with a direction, worked out when it is read and then kept.
+    """Evidence about a direction; each number is computed when it is first read, and then kept.
 
     For a jacobian (m, n) each number is a tensor of shape (), for (r, m, n) of shape (r,), on the
-    host. Unread, a certificate costs nothing; reading it costs little beyond the Gram matrix, and
-    that too where the solver had no need of one (so read it before the gradients are changed in
-    place). Where gradients were never computed, the numbers about them are NaN.
+    host. A certificate that is not read costs nothing. Reading it costs little more than the Gram
+    matrix, which is computed then if the solver did not need it; so read it before the gradients
+    are changed in place. If gradients were never computed, the numbers about them are NaN.
 
     Attributes:
-        smallest_cosine: of the angles between the direction and the nonzero gradients. Below 0,
-            a step along it makes some objective worse; 0 where the direction is 0.
-        kkt_residual: how far the solver's own small problem is from solved, relative; 0 for
-            closed formulas.
+        smallest_cosine: the smallest cosine between the direction and a nonzero gradient. If it is
+            below 0, a step along the direction makes some objective worse; 0 if the direction is 0.
+        kkt_residual: the relative KKT residual of the solver's own small program; 0 for closed
+            formulas.
         stationarity_gap: length of the shortest convex combination of the gradients, relative to
             their mean length, in [0, 1]; 0 at a Pareto stationary point.
-        rank: numerical rank of the jacobian; -1 where gradients were never computed.
-        branch: which of its ways the solver took; a tuple with one entry per ray if batched.
+        rank: numerical rank of the jacobian; -1 if gradients were never computed.
+        branch: the branch of the method that was used; a tuple with one entry per ray if batched.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Certificate:
         branch: str | Callable[[], tuple[str, ...]] = "closed form",
         vector: Float[Tensor, "r n"] | None = None,
     ) -> None:
-        """Keep what is needed to answer later: weights, or the vector if there are none."""
+        """Keep what is needed to compute the numbers: weights, or the vector if there are none."""
         self._problem = problem
         self._weights = weights
         self._residual = residual
@@ -68,7 +68,7 @@ class Certificate:
 
     @cached_property
     def kkt_residual(self) -> Float[Tensor, "*r"]:
-        """Relative violation of the optimality conditions of the solver's own problem."""
+        """Relative violation of the optimality conditions of the solver's own program."""
         if self._residual is None:
             return self._problem.shaped(np.zeros(self._problem.r))
         return self._problem.shaped(self._residual())
@@ -91,19 +91,19 @@ class Certificate:
         gram = self._problem.gram
         lit = (gram.norms > 0).astype(np.float64)
         eigenvalues = np.linalg.eigvalsh(gram.cosines * lit[:, :, None] * lit[:, None, :])
-        # Products carry rounding of eps, so directions below sqrt(eps) cannot be told apart.
+        # Products have a rounding error of eps, so lengths below sqrt(eps) are not resolved.
         noise = 4 * self._problem.m * float(np.finfo(np.float64).eps)
         return self._problem.shaped((eigenvalues > noise * eigenvalues[:, -1:]).sum(-1))
 
     @cached_property
     def branch(self) -> str | tuple[str, ...]:
-        """Which of its ways the solver took."""
+        """The branch of the method that was used."""
         count = self._problem.r
         taken = (self._branch,) * count if isinstance(self._branch, str) else self._branch()
         return taken if self._problem.batched else taken[0]
 
     def __repr__(self) -> str:
-        """Show every number; reading them here works them out."""
+        """Show every number; this computes them."""
         return (
             f"Certificate(smallest_cosine={self.smallest_cosine.tolist()}, "
             f"kkt_residual={self.kkt_residual.tolist()}, "

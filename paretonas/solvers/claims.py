@@ -1,9 +1,9 @@
-"""What each solver of this package promises, in one table; the tests hold every solver to it.
+"""One table of the promises of each solver of this package; the tests check every promise.
 
     python -m paretonas.solvers.claims    # prints the table that stands in docs/solvers.md
 
-A promise is tested over generated jacobians of all ranks and scales; where there is a "no", the
-tests find a jacobian that shows it.
+A promise is tested on generated jacobians of all ranks and scales. For each "no" the tests find a
+jacobian that breaks the property.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ Build = Callable[[int], Solver]
 
 
 def seeded(m: int) -> torch.Generator:
-    """A generator that starts from m."""
+    """A generator with seed m."""
     return torch.Generator().manual_seed(m)
 
 
 def equal(m: int) -> torch.Tensor:
-    """The preference that prefers nothing."""
+    """The preference with equal entries."""
     return torch.full((m,), 1 / m, dtype=torch.float64)
 
 
 YES, NO = True, False
-CLAIMS: dict[str, tuple[Build, Claims]] = {  # makes it for m objectives
+CLAIMS: dict[str, tuple[Build, Claims]] = {  # Build makes the solver for m objectives
     # equivariant, linear, invariant, strongly stationary, deterministic
     "LinearScalarization": (lambda m: LinearScalarization(), Claims(YES, YES, NO, YES)),
     "RandomWeights": (lambda m: RandomWeights(seeded(m)), Claims(NO, YES, NO, YES, NO)),
@@ -116,7 +116,7 @@ def table() -> str:
 
 
 def promised(name: str, promise: str) -> bool:
-    """Whether the solver of this name promises it; not to conflict is said by the solver itself."""
+    """Whether the solver of this name makes this promise (``non_conflicting`` is its attribute)."""
     build, claims = CLAIMS[name]
     holder = build(2) if promise == "non_conflicting" else claims
     return bool(getattr(holder, promise, False))

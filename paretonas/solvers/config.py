@@ -1,4 +1,4 @@
-"""ConFIG: the conflict-free direction, as long as the gradients along it."""
+"""ConFIG: the direction at equal angles to all gradients, with the sum of their projections."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ from paretonas.solvers.problem import GradientProblem, PerRay, check_preference
 
 @dataclass(frozen=True, eq=False)
 class ConFIG(WeightingSolver):
-    """Follow the direction at the same angle to every gradient, for the sum of their projections.
+    """Follow the direction at the same angle to every gradient; its length sums the projections.
 
     With the unit vector u of that direction, the answer is (sum_i g_i . u) u. If the gradients are
     linearly independent, all cosines with u are equal and positive, so it does not conflict. If
-    they depend on each other, u is the least-squares solution, and some cosine may be negative;
-    the sum of the objectives still never gets worse. The direction is that of IMTLG, but for a
-    length that grows with each gradient in proportion. A zero gradient is left out, with weight 0.
-    The direction is 0 where the gradients pull with no preference for any: their unit vectors, or
-    their projections on u, sum to 0.
+    they are dependent, u is the least-squares solution, and some cosine may be negative; the sum of
+    the objectives still never gets worse. The direction is that of IMTLG with another length, which
+    grows in proportion to each gradient. A zero gradient is left out, with weight 0. The direction
+    is 0 if the unit gradients, or their projections on u, sum to 0.
 
-    Solved from angles and lengths alone; the published code factorizes the m x n matrix.
+    This solver needs only angles and lengths; the published code factorizes the m x n matrix.
 
     Attributes:
-        preference: positive, summing to 1, (m,) or (r, m): the cosines come out in these
-            proportions; None makes them equal. Note that ``Weighted(ray, ConFIG())`` is another
-            thing: it changes the length only.
+        preference: positive, summing to 1, (m,) or (r, m): the proportions of the cosines; None
+            makes them equal. ``Weighted(ray, ConFIG())`` is different: it changes only the length.
 
     Raises:
         ValueError: the preference is not positive, or does not sum to 1.
@@ -51,11 +49,11 @@ class ConFIG(WeightingSolver):
         check_preference(self.preference)
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the sum of the lengths, of which the projections on the direction are parts."""
+        """Return the sum of the lengths: a projection is never longer than its gradient."""
         return np.asarray(problem.gram.norms.sum(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Solve on unit gradients, and put the lengths back."""
+        """Solve on unit gradients, then restore the lengths."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         wanted = problem.spread(self.preference)
         if (few := _few(problem, wanted)) is not None:
@@ -72,7 +70,7 @@ class ConFIG(WeightingSolver):
 
 
 def _few(problem: GradientProblem, wanted: np.ndarray) -> np.ndarray | None:
-    # The usual case of one small matrix, in plain numbers.
+    # Fast path for one small matrix, the usual case, in plain Python numbers.
     if (alone := plain(problem.gram)) is None:
         return None
     (cosines, norms), products = alone, wanted[0].tolist()

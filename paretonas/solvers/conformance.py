@@ -1,4 +1,4 @@
-"""What every solver promises, as a check that other people's solvers can run too."""
+"""`check_solver`: checks what every solver promises; it works for your own solvers too."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = ["Claims", "check_solver"]
 
 Rows = Float[Tensor, "m n"]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-NEARLY_STATIONARY = 1e-5  # gap below which a direction may be nothing but rounding
+NEARLY_STATIONARY = 1e-5  # below this gap a direction may be rounding only
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What one solver promises beyond what all must keep, for equal preferences on a first call.
+    """Optional promises of a solver, for equal preferences on a first call.
 
-    That no gradient has an angle above 90 degrees with the direction is said by the solver itself,
-    by ``non_conflicting``.
+    One more promise is an attribute of the solver, ``non_conflicting``: no gradient has an angle
+    above 90 degrees with the direction.
 
     Attributes:
-        equivariant: permuting the objectives leaves the direction as it is.
-        linear: linear in the positive factors by which the gradients are multiplied.
-        invariant: these factors leave the direction as it is, up to its length.
-        strongly_stationary: the direction is 0 only where a strictly positive combination of all
+        equivariant: permuting the objectives does not change the direction.
+        linear: the direction is linear in positive factors of the gradients.
+        invariant: positive factors of the gradients change only the length of the direction.
+        strongly_stationary: the direction is 0 only if a strictly positive combination of all
             gradients is 0.
         deterministic: the same input gives the same output.
     """
@@ -52,21 +52,22 @@ def check_solver(
 ) -> None:
     """Check that a solver keeps its promises, on jacobians of many ranks and scales.
 
-    Directions are finite, in the shape and dtype of the gradients, and what their weights and
-    certificate say they are. Inputs stay as they were, a state survives a checkpoint, each ray of
-    a batch is solved as if it were alone, and all forms of a jacobian give one answer. What is not
-    finite or does not fit is refused. A lone objective is followed. What the solver claims holds:
-    ``non_conflicting``, if it says so itself, and ``claims``.
+    Every solver must keep these rules. A direction is finite, has the shape and dtype of the
+    gradients, and agrees with its weights and its certificate. Inputs are not changed. A state can
+    be saved and loaded. Each ray of a batch gets the same answer as when it is solved alone. All
+    forms of a jacobian give the same answer. Input that is not finite or does not fit is refused. A
+    single objective is followed. The solver's own claims hold too: its attribute
+    ``non_conflicting``, and ``claims``.
 
-    The solver is copied before each call, so that a generator in it is not moved on.
+    The solver is copied before each call, so that its generator does not advance.
 
     Args:
         solver: an object, such as ``MGDA()``.
-        claims: what it promises beyond; None is ``Claims()``.
-        objectives: the numbers of objectives that it takes.
+        claims: its optional promises; None is ``Claims()``.
+        objectives: the numbers of objectives to check.
 
     Raises:
-        AssertionError: a promise is broken; the message says which, and on which jacobian.
+        AssertionError: a promise is broken; the message names it and the jacobian.
 
     >>> from paretonas.solvers import UPGrad
     >>> check_solver(UPGrad(), Claims(equivariant=True, linear=True, strongly_stationary=True))
@@ -122,7 +123,7 @@ class _Check:
             fits = weights.shape == (self.m,)
             self.demand(fits, label, f"weights must have shape ({self.m},), got {weights.shape}")
             terms = weights[:, None] * rows
-            # A direction whose terms cancel to the last digits is returned as 0.
+            # Solvers return 0 if the terms of a direction cancel to the last digits.
             apart = (terms.sum(0) - vector).norm() <= 1e-7 * terms.norm(dim=-1).sum()
             self.demand(bool(apart), label, "vector is not weights @ jacobian")
         self.certifies(label, rows, direction)
@@ -159,7 +160,7 @@ class _Check:
             if direction.weights is not None:
                 wide, got = torch.promote_types(dtype, torch.float32), direction.weights.dtype
                 self.demand(got == wide, label, f"weights must be in {wide}, got {got}")
-            if self.claims.deterministic:  # else other numbers are drawn in another dtype
+            if self.claims.deterministic:  # else each dtype draws other random numbers
                 exact = self.call(label, rows.double(), values.double()).vector
                 near = (direction.vector.double() - exact).abs().max() <= 8 * torch.finfo(
                     dtype
@@ -282,7 +283,7 @@ class _Check:
 def fresh_call(
     solver: Solver, jacobian: Jacobian, values: Tensor, state: object = None
 ) -> Direction:
-    """Call a copy, so that what draws, from its own or torch's generator, draws the same again."""
+    """Call a copy of the solver, so that its own and torch's random numbers are the same again."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return copy.deepcopy(solver)(jacobian, values, state)
@@ -296,7 +297,7 @@ def _reloaded(state: object) -> object:
     return loaded
 
 
-# --- how far a claim is broken on one jacobian, 0 where it holds --------------------------------
+# --- violation of a claim on one jacobian, 0 where it holds -------------------------------------
 
 
 def conflict(solver: Solver, rows: Rows, seed: int) -> float:
@@ -305,7 +306,7 @@ def conflict(solver: Solver, rows: Rows, seed: int) -> float:
 
 
 def conflict_of(rows: Rows, vector: Float[Tensor, " n"]) -> float:
-    """Do so for a direction that is known."""
+    """The same for a known direction."""
     return max(0.0, -(units(rows) @ unit(vector)).min().item())
 
 
@@ -318,7 +319,7 @@ def equivariance(solver: Solver, rows: Rows, seed: int) -> float:
 
 
 def linearity(solver: Solver, rows: Rows, seed: int) -> float:
-    """Relative difference between the sum for two sets of factors and that for their sum."""
+    """Relative difference between the sum of two answers and the answer for the summed factors."""
     one, two = _factors(2, len(rows), 1, seed=seed)
     parts = _vector(solver, one * rows), _vector(solver, two * rows)
     return _apart(parts[0] + parts[1], _vector(solver, (one + two) * rows), *parts)
@@ -344,7 +345,7 @@ MEASURES: dict[str, tuple[Callable[[Solver, Rows, int], float], float]] = {
     "invariant": (invariance, 1e-6),
     "deterministic": (repetition, 1e-12),
 }
-"""For each claim, how far it is broken, and up to where this is rounding."""
+"""For each claim, a function that measures its violation, and the tolerance for rounding."""
 
 
 def equal_values(m: int) -> Float[Tensor, " m"]:
@@ -358,7 +359,7 @@ def stationarity_gap(rows: Rows) -> float:
 
 
 def unit(vector: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Divide by the length, in float64 and past overflow; 0 stays 0."""
+    """Divide by the length, in float64 and without overflow; 0 stays 0."""
     scaled: Tensor = vector.double() / vector.double().abs().max().clamp_min(1e-300)
     length: Tensor = scaled.norm().clamp_min(1e-300)
     return scaled / length
@@ -385,7 +386,7 @@ KINDS = ("random", "conflicting", "low rank", "apart", "duplicates", "agreeing",
 
 
 def full_digits(kind: str, m: int, n: int, seed: int) -> Rows:
-    """A jacobian of one of ``KINDS`` with full digits; the direction may still be rounding."""
+    """A jacobian of one of ``KINDS`` with full digits; its direction may still be rounding only."""
     generator = _seeded(seed)
     rows = torch.randn(m, n, dtype=torch.float64, generator=generator)
     if kind == "conflicting":
@@ -405,10 +406,10 @@ def full_digits(kind: str, m: int, n: int, seed: int) -> Rows:
 
 
 def not_strongly_stationary(m: int, n: int, seed: int) -> Rows:
-    """Rows of which no strictly positive combination is 0, though a convex one may be.
+    """Rows without a strictly positive combination that is 0; a convex combination may be 0.
 
-    The first row is orthogonal to all others, so its weight in a vanishing combination is 0; of
-    the others, the second is minus a positive combination of the rest.
+    The first row is orthogonal to all others, so its weight in a combination that is 0 must be 0.
+    The second row is minus a positive combination of the rest.
     """
     rows = _normal(m, n, seed)
     axis = unit(rows[0])
@@ -419,7 +420,7 @@ def not_strongly_stationary(m: int, n: int, seed: int) -> Rows:
 
 
 def jacobians(m: int) -> Iterator[tuple[str, Rows]]:
-    """Jacobians of all scales and ranks, in float64, with a name each; the same on every run."""
+    """Jacobians of all scales and ranks, in float64, each with a name; the same on every run."""
     for n in (1, 4, 40):
         for index, (kind, make) in enumerate(EXTREMES.items()):
             rows = _normal(m, n, seed=100 * index + n)

@@ -1,4 +1,4 @@
-"""UPGrad and DualProj: project gradients onto the cone of directions that conflict with none."""
+"""UPGrad and DualProj: project onto the dual cone of non-conflicting directions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from paretonas.solvers.problem import GradientProblem, PerRay, check_preference
 class UPGrad(WeightingSolver):
     """Project each gradient until it conflicts with no other, then take the mean.
 
-    Never conflicts; linear in the length of each gradient, so that an objective twice as steep
-    counts twice; is 0 only where no objective can improve without harm to another. Permuting the
-    objectives permutes the weights. For two objectives it is half of PCGrad. A zero row asks for
-    nothing and forbids nothing.
+    It never conflicts. It is linear in the length of each gradient, so an objective with a gradient
+    twice as long counts twice. It is 0 only where no objective can improve without harm to another.
+    Permuting the objectives permutes the weights. For two objectives it is half of PCGrad. A zero
+    row has no effect.
 
     References:
         Quinton and Rey, Jacobian Descent for Multi-Objective Optimization (2024),
@@ -42,11 +42,11 @@ class UPGrad(WeightingSolver):
     non_conflicting: ClassVar[bool] = True
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the mean length: no projection is longer than its gradient."""
+        """Return the mean length: a projection is never longer than its gradient."""
         return np.asarray(problem.gram.norms.mean(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Project all rows in one call; lengths come back afterwards."""
+        """Project all unit rows in one call, then restore the lengths."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         m = norms.shape[-1]
         pushes: np.ndarray | list[list[float]]
@@ -73,9 +73,9 @@ class UPGrad(WeightingSolver):
 class DualProj(WeightingSolver):
     """Project the mean gradient until it conflicts with no gradient.
 
-    Never conflicts; is 0 only where no objective can improve without harm to another. Permuting
-    the objectives permutes the weights. With a preference, the weighted sum of gradients takes
-    the place of the mean. A zero row asks for nothing and forbids nothing.
+    It never conflicts. It is 0 only where no objective can improve without harm to another.
+    Permuting the objectives permutes the weights. With a preference, the weighted sum of gradients
+    replaces the mean. A zero row has no effect.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each.
@@ -93,11 +93,11 @@ class DualProj(WeightingSolver):
     non_conflicting: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse a preference that is none."""
+        """Check the preference."""
         check_preference(self.preference)
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the weighted mean of the lengths: a projection is no longer."""
+        """Return the weighted mean of the lengths: a projection is never longer."""
         wanted = problem.spread(self.preference)
         return np.asarray((wanted * problem.gram.norms).sum(-1))
 
@@ -107,7 +107,7 @@ class DualProj(WeightingSolver):
 
 
 def project(gram: Gram, weights: Float[np.ndarray, "r m"], state: object, first: int = 0) -> Answer:
-    """Project a weighted sum of rows to where it conflicts with no row from ``first`` on."""
+    """Project a weighted sum of rows so that it conflicts with no row from ``first`` on."""
     if first == 0 and (alone := plain(gram)) is not None:
         return _project_few(gram, *alone, weights, state)
     norms = gram.norms
@@ -133,7 +133,7 @@ def _project_few(
     weights: Float[np.ndarray, "1 m"],
     state: object,
 ) -> Answer:
-    # The same for one small matrix, in plain numbers.
+    # Fast path for one small matrix, in plain Python numbers.
     given = weights[0].tolist()
     terms = [w * n for w, n in zip(given, norms, strict=True)]
     size = max(map(abs, terms)) or 1.0
@@ -152,7 +152,7 @@ def _project_few(
 
 
 def _few_pushes(cosines: list[list[float]]) -> list[list[float]]:
-    # What must be added to each gradient, in plain numbers.
+    # The correction of each gradient, in plain Python numbers.
     pushes = []
     for i, row in enumerate(cosines):
         matrix = [other[:i] + other[i + 1 :] for other in cosines[:i] + cosines[i + 1 :]]
@@ -163,7 +163,7 @@ def _few_pushes(cosines: list[list[float]]) -> list[list[float]]:
 
 
 def _added(shares: Float[np.ndarray, "r m"], rows: Float[np.ndarray, "r m k"]) -> np.ndarray:
-    # For few rows in their order, as plain numbers are added.
+    # Adds few rows in their order, as the fast path does.
     if rows.shape[1] > ELIMINATE:
         total: np.ndarray = (shares[:, None] @ rows)[:, 0]
     else:
@@ -172,8 +172,8 @@ def _added(shares: Float[np.ndarray, "r m"], rows: Float[np.ndarray, "r m k"]) -
 
 
 def _pushes(cosines: Float[np.ndarray, "r m m"]) -> Float[np.ndarray, "r m m"]:
-    # Row i is what must be added to gradient i. Of itself it needs nothing, which leaves m - 1
-    # variables: worth the copy where a variable doubles the work.
+    # Row i is the correction of gradient i. It contains nothing of gradient i itself, so m - 1
+    # variables are left. The copy pays where each variable doubles the work.
     r, m, _ = cosines.shape
     if m == 1 or m > ELIMINATE:
         return nonnegative_qp(cosines, -cosines)

@@ -1,4 +1,4 @@
-"""Dynamic weight average: more weight for the losses that fall slower."""
+"""Dynamic weight average (DWA): more weight for the losses that fall more slowly."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from paretonas.solvers.problem import GradientProblem
 
 MEANS = ("running", "last", "before_last")
 STATE: dict[str, Kind] = {"calls": "count", **dict.fromkeys(MEANS, "sizes or None")}
-STEEPEST = 1e3  # ratio of two means, from 0 to more, that counts for infinite
+STEEPEST = 1e3  # largest ratio of two means; it stands for infinity if a loss rises from 0
 
 
 @dataclass(frozen=True, eq=False)
 class DynamicWeightAverage(WeightingSolver):
     """Weigh each loss by how little it fell from one epoch to the next.
 
-    Weights are m softmax(ratio / temperature), where ratio_i is the mean of loss i in the last
-    epoch over that in the one before; 1 each in the first two epochs. Looks at values only; may
-    conflict; a factor on a loss changes nothing.
+    Weights are m softmax(ratio / temperature). Here ratio_i is the mean of loss i in the last epoch
+    divided by its mean in the epoch before. In the first two epochs all weights are 1. This solver
+    uses values only. It may conflict. A factor on a loss changes nothing.
 
-    Values must not be negative: a ratio of changing signs says nothing about progress. A loss that
-    was 0 and still is counts as unchanged (ratio 1); one that rises from 0 as risen a thousandfold,
-    which is also where ratios end.
+    Values must not be negative, since a ratio of numbers with different signs does not measure
+    progress. A loss that stays 0 counts as unchanged (ratio 1). A loss that rises from 0 has the
+    ratio 1000, which is also the largest ratio.
 
     Attributes:
-        steps_per_epoch: calls whose values are averaged. 1 is right where values are
-            deterministic, as of objectives on alpha; with minibatches, give the epoch's length.
-        temperature: higher is nearer to equal weights.
+        steps_per_epoch: the number of calls whose values are averaged. Use 1 if the values are
+            deterministic, as for objectives on alpha; with minibatches use the epoch's length.
+        temperature: a higher temperature makes the weights more equal.
 
     The state is the running mean and the means of the last two epochs.
 
@@ -54,7 +54,7 @@ class DynamicWeightAverage(WeightingSolver):
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuse settings that are none."""
+        """Check the settings."""
         if not isinstance(self.steps_per_epoch, int) or self.steps_per_epoch < 1:
             raise ValueError(
                 f"steps_per_epoch must be a whole number of at least 1, got {self.steps_per_epoch}"
@@ -62,17 +62,17 @@ class DynamicWeightAverage(WeightingSolver):
         positive("temperature", self.temperature)
 
     def total_weight(self, m: int) -> float:
-        """Return m: weights are positive and sum to it."""
+        """Return m: the weights are positive and sum to m."""
         return float(m)
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Weigh by the two epochs before this one, and add the values to this one's mean."""
+        """Weigh by the two previous epochs, and add the values to the mean of this epoch."""
         values = problem.values
         refuse(problem, values < 0, "DynamicWeightAverage needs values of at least 0")
         known = recalled(state, STATE, (problem.r, problem.m)) or dict.fromkeys(STATE)
         last, before_last = known["last"], known["before_last"]
         if last is None and before_last is not None:
-            raise ValueError("state['last'] must be there where state['before_last'] is, got None")
+            raise ValueError("state['last'] must be there if state['before_last'] is, got None")
         if before_last is None:
             weights = np.ones_like(values)
         else:
@@ -83,7 +83,7 @@ class DynamicWeightAverage(WeightingSolver):
         if known["running"] is None:
             calls = 1
         else:
-            assert isinstance(calls, int)  # as checked by ``recalled``
+            assert isinstance(calls, int)  # checked by ``recalled``
             calls += 1
             before = array(known["running"])
             running = before + (values - before) / calls
@@ -96,7 +96,7 @@ class DynamicWeightAverage(WeightingSolver):
 
 
 def _ratio(last: np.ndarray, before: np.ndarray) -> np.ndarray:
-    # Both over the larger one, so that nothing overflows.
+    # Both are divided by the larger one, so that nothing overflows.
     larger = np.maximum(last, before)
     safe = np.where(larger > 0, larger, 1.0)
     above, below = last / safe, before / safe

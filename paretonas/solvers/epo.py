@@ -1,4 +1,4 @@
-"""EPO: reach the point of the front where the preferred balance between the objectives holds."""
+"""EPO, Exact Pareto Optimal search: reach the point of the front on a preference vector."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from paretonas.solvers.problem import GradientProblem, check_preference
 class EPO(WeightingSolver):
     """Search for the exact Pareto point where preference_i * value_i is the same for all i.
 
-    While the products differ, it balances: it lowers the largest and may let others rise. Once
-    they agree, it descends without harm to any objective. Each step is one tiny linear program
-    over convex weights, solved exactly. Deterministic; permuting the objectives permutes the
-    weights, where the program has only one solution. Values must be positive: 0 is the ideal.
+    While the products differ, it balances them: it lowers the largest, and others may rise. When
+    they agree, it descends without harm to any objective. Each step solves one small linear program
+    over convex weights exactly. It is deterministic. Permuting the objectives permutes the weights,
+    if the program has only one solution. Values must be positive: 0 is the ideal.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each. The larger its
             entry, the smaller that objective becomes, as in ``Tchebycheff``.
-        tolerance: how uneven the products may be before it balances: their Kullback-Leibler
-            divergence from uniform.
+        tolerance: it balances if the Kullback-Leibler divergence of the products from uniform is
+            above this number.
 
-    The certificate's branch says "balance", "descent", or "relaxed descent": at descent the
-    program may also ask not to unbalance, which can be impossible; then that wish is dropped
-    (public code falls back to fixed weights there). Zero gradients may get weight and contribute
-    nothing. Off the ray it goes on balancing at a Pareto stationary point too; on the ray the
-    direction is 0 where a positive combination of all gradients is.
+    The certificate's branch is "balance", "descent" or "relaxed descent". In descent the program
+    also keeps the balance. If that is impossible, this condition is dropped: "relaxed descent"
+    (public code uses fixed weights then). Zero gradients may get weight and contribute nothing. Off
+    the ray it continues to balance even at a Pareto stationary point. On the ray the direction is 0
+    if a positive combination of all gradients is 0.
 
     Raises:
         ValueError: the preference does not fit, the tolerance is negative, or a value is not
@@ -52,7 +52,7 @@ class EPO(WeightingSolver):
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a preference or a tolerance."""
+        """Check the preference and the tolerance."""
         check_preference(self.preference)
         if not 0 <= self.tolerance < float("inf"):
             raise ValueError(f"tolerance must be non-negative and finite, got {self.tolerance}")
@@ -73,7 +73,7 @@ class EPO(WeightingSolver):
         logs = np.log(shares * problem.m)
         unevenness = (shares * logs).sum(-1, keepdims=True)
         pull = logs - unevenness
-        # Products that agree to the last digits pull nowhere.
+        # Products that agree to the last digits count as equal.
         anchor = preference * np.where(np.abs(pull) < 1e-12, 0.0, pull)  # "a" of the paper
         balances = unevenness > self.tolerance
         program = _program(problem, anchor, balances, worst)
@@ -107,12 +107,12 @@ def _program(
     gram = problem.gram
     top = gram.norms.max(-1, keepdims=True)
     lengths = gram.norms / np.where(top > 0, top, 1.0)
-    # What convex weights do to each objective, per unit of its own gradient, and what the anchor
-    # would do: only signs and ratios matter, so no product of two small lengths is formed.
+    # The effect of convex weights on each objective, per unit of its own gradient, and the effect
+    # of the anchor. Only signs and ratios matter, so no product of two small lengths is formed.
     effects = gram.cosines * lengths[:, None, :]
     pull = (effects @ anchor[..., None])[..., 0]
     helped = pull > 0
-    # Balance: no objective that the anchor harms is harmed more, and the worst is not harmed.
+    # Balance: the step harms no objective more than the anchor does, and does not harm the worst.
     floor = np.where(worst | ~balances | ~helped.any(-1, keepdims=True), 0.0, np.minimum(pull, 0.0))
     free = balances & helped & ~worst
     toward = lengths * pull  # G a

@@ -1,4 +1,4 @@
-"""Solve every k steps only, and reuse the weights in between."""
+"""Solve only every k steps, and reuse the weights in between."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ STATE: dict[str, Kind] = {
 
 @dataclass(frozen=True, eq=False)
 class EveryKSteps(Wrapper):
-    """Ask a solver on every k-th call and reuse its weights on the others (PSMGD).
+    """Call a solver on every k-th call and reuse its weights on the other calls (PSMGD).
 
-    Weights change little from step to step, and without new ones a step costs one backward pass
-    instead of m: ``due`` tells whether the next call needs gradients. On a call in between, the
-    inner solver's guarantees about angles do not hold, and it does not see the values.
+    Weights change little from step to step. A step with reused weights costs one backward pass
+    instead of m; ``due`` says whether the next call needs gradients. On calls with reused weights,
+    the inner solver's guarantees about angles do not hold, and it does not get the values.
 
-    What it says about length does hold, on the gradients at hand: those of `NashMTL` and `FairGrad`
-    go by the inverse of the gradients' lengths, those of `UPGrad` by their ratios, and kept as they
-    are such weights would make an endless direction where a short gradient grows. So a direction
-    in between is shortened to the longest that the method could give on these gradients
-    (``longest``), or brought to the length that its equation asks for (`FairGrad`). After one
-    backward pass only the sum of the gradients is known: where the limit depends on each length,
-    it is then that of the last solved call. Convex weights, as of `MGDA`, are kept as they are.
+    Its guarantees about length do hold. The weights of `NashMTL` and `FairGrad` depend on the
+    inverse lengths of the gradients, those of `UPGrad` on their ratios. Reused without a change,
+    such weights would give a huge direction when a short gradient grows. So the direction is
+    shortened to the longest one that the method allows for the current gradients (``longest``), or
+    scaled to the length that the method's equation gives (`FairGrad`). After one backward pass only
+    the sum of the gradients is known. If the limit depends on each length, the limit of the last
+    solved call is then used. Convex weights, such as those of `MGDA`, are not changed.
 
     Attributes:
-        inner: the solver to ask.
-        k: calls that one answer serves; 1 is the inner solver.
+        inner: the inner solver.
+        k: the number of calls that use one answer; with 1 this is the inner solver.
 
-    The state is the weights, the longest direction where they were found, how many calls they have
-    served, and the inner state.
+    The state holds the weights, the length of the longest direction on the gradients they were
+    found on, the number of calls that used them, and the inner state.
 
     Raises:
         TypeError: inner does not weigh rows.
@@ -65,26 +65,26 @@ class EveryKSteps(Wrapper):
     k: int = 4
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be asked."""
+        """Check the settings."""
         check_inner(self.inner)
         if not isinstance(self.k, int) or self.k < 1:
             raise ValueError(f"k must be a whole number of at least 1, got {self.k}")
 
     def due(self, state: object) -> bool:
-        """Say whether the next call, with this state, asks the inner solver for gradients."""
+        """Whether the next call, with this state, needs gradients for the inner solver."""
         known = recalled(state, STATE, None)
         asks = known is None or _age(known["age"]) >= self.k
         return asks and self.inner.due(inner_state(known))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Ask, or reuse."""
+        """Call the inner solver, or reuse its weights."""
         known = recalled(state, STATE, (problem.r, problem.m))
         if known is None or _age(known["age"]) >= self.k:
             answer = self.inner.weigh(problem, inner_state(known))
             kept = torch.from_numpy(answer.weights.copy())
             limit = limit_of(self.inner, problem, answer)
             after = {"inner": answer.state, "weights": kept, "limit": None, "age": 1}
-            if limit is not None:  # as wide as the weights, as every entry of a state is
+            if limit is not None:  # (r, m) like the weights and every other entry of a state
                 wide = np.broadcast_to(limit[:, None], kept.shape)
                 after["limit"] = torch.from_numpy(wide.copy())
             return answer._replace(state=after)
@@ -97,5 +97,5 @@ class EveryKSteps(Wrapper):
 
 
 def _age(entry: object) -> int:
-    assert isinstance(entry, int)  # as checked by ``recalled``
+    assert isinstance(entry, int)  # checked by ``recalled``
     return entry

@@ -1,4 +1,4 @@
-"""FairGrad: share the improvement among the objectives as fairly as asked."""
+"""FairGrad: alpha-fair sharing of the improvement among the objectives."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 @dataclass(frozen=True, eq=False)
 class FairGrad(WeightingSolver):
-    """Follow the direction whose improvements are shared fairly, to the degree ``alpha``.
+    """Follow the direction whose improvements are alpha-fair.
 
-    The direction d = sum_i x_i g_i has x_i = (g_i . d)^-alpha > 0: the less an objective gains,
-    the more it weighs. A small alpha approaches the plain sum of the gradients, 1 is Nash-MTL, and
-    a large one cares more and more for the objective that gains least. Never conflicts; permuting
-    the objectives permutes the weights.
+    The direction d = sum_i x_i g_i has x_i = (g_i . d)^-alpha > 0: the less an objective improves,
+    the larger its weight. A small alpha approaches the plain sum of the gradients, 1 is Nash-MTL,
+    and a large alpha favors the objective that improves least. It never conflicts. Permuting the
+    objectives permutes the weights.
 
-    Where all gradients grow by a factor s, the direction grows by s^((1 - alpha) / (1 + alpha)),
-    so by s^(-1/3) for the default: mind it when choosing a learning rate, or clip the length, as
-    the published code does. The weights go by s^(-2 alpha / (1 + alpha)) and may leave the range
-    of float32 where the direction does not.
+    If all gradients grow by a factor s, the direction grows by s^((1 - alpha) / (1 + alpha)), so by
+    s^(-1/3) for the default. Consider this when you choose a learning rate, or clip the length, as
+    the published code does. The weights change by s^(-2 alpha / (1 + alpha)) and may leave the
+    range of float32 while the direction does not.
 
-    Where the convex hull of the gradients contains 0 (to 3e-8 of their lengths), no such weights
-    exist, the direction is 0 and the branch "stationary". A zero gradient is left out, with weight
-    0. With alpha far from 1, or nearly dependent gradients 1e6 apart in length, the weights can
-    differ by more than float64 resolves; the certificate's KKT residual then says so.
+    If the convex hull of the gradients contains 0 (to 3e-8 of their lengths), such weights do not
+    exist; the direction is then 0 and the branch is "stationary". A zero gradient is left out, with
+    weight 0. If alpha is far from 1, or nearly dependent gradients differ in length by 1e6, the
+    weights can differ by more than float64 resolves; the certificate's KKT residual shows this.
 
-    Where a wrapper uses weights again on other gradients, it keeps their proportions, and the
-    length is the one that the equation gives to these on the gradients at hand, for alpha >= 1 at
-    most that of the solution; and at most that of the last solution.
+    A wrapper that reuses weights on other gradients keeps their proportions. The length then
+    follows from the equation on the current gradients. It is at most that of the last solution,
+    and for alpha >= 1 at most that of the solution for the current gradients.
 
     The weights are the optimum of a strictly convex program, found by Newton's method on unit
-    gradients; the published code hands the equation to a least-squares solver.
+    gradients; the published code uses a least-squares solver for the equation.
 
     Attributes:
         alpha: degree of fairness, positive; the paper's experiments use 1, 2, 5 and 10.
@@ -59,7 +59,7 @@ class FairGrad(WeightingSolver):
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check the degree."""
+        """Check alpha."""
         if not 0.0 < self.alpha < math.inf:
             raise ValueError(
                 f"alpha must be positive and finite (0 would be LinearScalarization), "
@@ -67,7 +67,7 @@ class FairGrad(WeightingSolver):
             )
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the solution's length; up to alpha = 1 a bound that needs no solution.
+        """Return the length of the solution, or for alpha <= 1 a bound that needs no solution.
 
         |d|^2 = sum_i x_i g_i . d = sum_i (g_i . d)^(1 - alpha), and g_i . d <= |g_i| |d|.
         """
@@ -78,12 +78,12 @@ class FairGrad(WeightingSolver):
         return np.asarray((lit * powers).sum(-1) ** (1.0 / (1.0 + self.alpha)))
 
     def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
-        """Give weights x in fixed proportions the length that the equation asks for.
+        """Scale weights x, with fixed proportions, to the length that the equation gives.
 
-        It is where 1/2 |sum_i x_i g_i|^2 - sum_i integral of x_i^(-1/alpha), whose minimum the
-        solution is, is least along x: |d|^2 = sum_i x_i^(1 - 1/alpha). For alpha > 1 that minimum
-        is where |d| is largest, so no proportions give a longer direction than the solution's;
-        where the sum of the gradients cancels, ``limit`` still ends its growth.
+        The solution minimizes 1/2 |sum_i x_i g_i|^2 - sum_i integral of x_i^(-1/alpha). Along x the
+        minimum is where |d|^2 = sum_i x_i^(1 - 1/alpha). For alpha > 1 the overall minimum has the
+        largest |d|, so no proportions give a longer direction than the solution. Where the sum of
+        the gradients cancels, ``limit`` still bounds the length.
         """
         length = problem.length(weights)
         if isinstance(problem, GradientProblem):
@@ -94,7 +94,7 @@ class FairGrad(WeightingSolver):
         else:
             moves = length > 0
         length = np.where(moves, length, 1.0)
-        top = np.maximum(weights.max(-1), 1e-300)  # taken out, so that no power overflows
+        top = np.maximum(weights.max(-1), 1e-300)  # factored out, so that no power overflows
         shares = weights / top[:, None]
         held = shares > 0
         powers = held * np.where(held, shares, 1.0) ** (1.0 - 1.0 / self.alpha)
@@ -103,7 +103,7 @@ class FairGrad(WeightingSolver):
         return np.where(moves, np.minimum(factors, limit / length), 0.0)
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Balance unit gradients, then put their lengths back.
+        """Solve for unit gradients, then restore the lengths.
 
         With x_i = z_i |g_i|^-(1 + e) and scales t_i = |g_i|^-e, where e = (alpha - 1)/(alpha + 1),
         the equation G x = x^(-1/alpha) reads sum_j C_ij (t_j / t_i) z_j = z_i^(-1/alpha).

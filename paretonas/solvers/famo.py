@@ -1,4 +1,4 @@
-"""FAMO: all losses fall at the same relative rate, without a gradient for each."""
+"""FAMO: all losses fall at the same relative rate, with one backward pass for all."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem, check_point
 
 STATE: dict[str, Kind] = LEARNED | {"before": "sizes or None"}
-CLEAR = 1e-8  # added to the distance from the minimum, whose logarithm counts
+CLEAR = 1e-8  # added to the distance from the minimum before taking its logarithm
 
 
 @dataclass(frozen=True, eq=False)
 class FAMO(WeightingSolver):
-    """Learn weights so that the loss that falls slowest, relative to its size, falls faster.
+    """Learn weights that help the loss that falls most slowly relative to its size.
 
-    With z = softmax of logits learned by Adam and D_i = L_i - minimum_i + 1e-8, weights are
-    z_i / D_i, scaled to sum 1. After the step, what each log D_i fell by is the gradient that the
-    logits learn from. Looks at values only, so one backward pass does; may conflict.
+    Let z be the softmax of logits, which Adam learns, and D_i = L_i - minimum_i + 1e-8. The weights
+    are z_i / D_i, scaled to sum to 1. After the step, the decrease of each log D_i gives the
+    gradient for the logits. It uses values only, so one backward pass is enough. It may conflict.
 
     The change must be measured on the *same* batch before and after the step:
 
@@ -33,21 +33,22 @@ class FAMO(WeightingSolver):
         ...  # take the step
         state = solver.observe(direction.state, values_after_the_step)
 
-    Without ``observe``, the values of the next call stand in for it. That is exact where values
-    are deterministic, as of objectives on alpha; with minibatches it measures noise as well. The
-    published code also clips the gradient to norm 1: do that in the training loop.
+    Without ``observe``, the values of the next call are used instead. That is exact if the values
+    are deterministic, as for objectives on alpha; with minibatches it also measures noise. The
+    published code also clips the gradient to norm 1; do that in the training loop.
 
     Attributes:
-        min_losses: (m,) lower bounds of the losses; None is 0 each. A value below is refused.
-        lr: of the logits' own Adam.
-        weight_decay: of the logits, toward equal weights (the paper's gamma; the published code
-            has 0.01 and 1e-5 in two places, and 0 for its toy).
+        min_losses: (m,) lower bounds of the losses; None is 0 each. A smaller value is refused.
+        lr: learning rate of the logits' own Adam.
+        weight_decay: decay of the logits toward equal weights (the paper's gamma; the published
+            code has 0.01 and 1e-5 in two places, and 0 for its toy problem).
 
-    The state is the logits, Adam's moments, and the values waiting to be compared, if any.
+    The state holds the logits, Adam's moments, and the values before the last step, if they are not
+    compared yet.
 
     Raises:
-        ValueError: lr is not positive, weight_decay negative, a minimum not finite; on a call, a
-            value is below its minimum.
+        ValueError: lr is not positive, weight_decay is negative, or a minimum is not finite; on a
+            call, a value is below its minimum.
 
     References:
         Liu et al., FAMO: Fast Adaptive Multitask Optimization (2023), arXiv 2306.03792.
@@ -63,7 +64,7 @@ class FAMO(WeightingSolver):
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        """Refuse settings that are none."""
+        """Check the settings."""
         positive("lr", self.lr)
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
@@ -74,7 +75,7 @@ class FAMO(WeightingSolver):
         return 1.0
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Learn from the last step, if nobody has yet, and weigh."""
+        """Learn from the last step, unless ``observe`` already did, and weigh."""
         now = self._above(problem)
         learned, before = self._recalled(problem, state)
         if before is not None:
@@ -84,22 +85,21 @@ class FAMO(WeightingSolver):
         return Answer(weights, state={**learned.plain(), "before": torch.from_numpy(now)})
 
     def observe(self, state: object, values: Float[Tensor, "*r m"]) -> dict[str, object]:
-        """Learn from the values after the step, on the batch that the step was made from.
+        """Learn from the values after the step, on the same batch as the step.
 
         Args:
-            state: what the call before the step returned.
-            values: (m,) or (r, m).
+            state: the state that the call before the step returned.
+            values: (m,) or (r, m), the values after the step.
 
         Raises:
-            TypeError: the state is not this solver's, or values are no floating point tensor.
-            ValueError: nothing is waiting, a shape does not fit, or a value is below its minimum.
+            TypeError: the state is not from this solver, or values are not a floating point tensor.
+            ValueError: the state was observed already, a shape does not fit, or a value is below
+                its minimum.
         """
         problem = GradientProblem.of_values(values)
         learned, before = self._recalled(problem, state)
         if before is None:
-            raise ValueError(
-                "observe needs the state of a call, once: nothing waits to be compared"
-            )
+            raise ValueError("observe needs the state that a call returned, and takes it only once")
         after = self._learned(learned, before, self._above(problem))
         return {**after.plain(), "before": None}
 

@@ -1,4 +1,4 @@
-"""GradDrop: coordinate by coordinate, keep only the gradients of one sign, drawn at random."""
+"""GradDrop: in each coordinate, keep only the gradient entries of one randomly drawn sign."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ from paretonas.solvers.base import Direction, Out, Values
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import GradientProblem
 
-CHUNK = 2**15  # columns worked on at once, so that all sums of theirs stay in the cache
+CHUNK = 2**15  # columns per chunk, so that their sums stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class GradDrop:
-    """In each coordinate, sum the positive entries or the negative ones; a coin decides which.
+    """In each coordinate, sum either the positive or the negative entries; the sign is random.
 
-    The coin falls on positive with probability P = positive sum / sum of absolute values, so the
-    expected direction is, per coordinate, (positive^2 - negative^2) / (positive + negative), with
-    the sums' absolute values. Where all gradients agree in sign, the direction is their sum.
+    The sign is positive with probability P = positive sum / sum of absolute values. So the expected
+    direction is, per coordinate, (positive^2 - negative^2) / (positive + negative), with absolute
+    values of the sums. Where all gradients agree in sign, the direction is their sum.
 
-    Random; permuting the objectives changes nothing in law. A common scale passes through; the
-    scales of single objectives move the odds. It may conflict with an objective, and it is no
-    weighting of the rows: ``weights`` is None. A coordinate that is 0 in every row stays 0, and a
-    lone row comes back as it is. Both sums come from one pass over the jacobian.
+    It is random. Permuting the objectives does not change the distribution. A common factor of all
+    gradients multiplies the direction; factors of single objectives change the probabilities. It
+    may conflict with an objective. It does not weigh rows: ``weights`` is None. A coordinate that
+    is 0 in every row stays 0, and a single row is returned unchanged. Both sums come from one pass
+    over the jacobian.
 
-    On the gradients of parameters this is what most libraries call by this name. The paper drops in
-    the gradient with respect to the shared *representation*, for which it reads the representation
-    too: `on` is that form.
+    Most libraries use this name for the form on the gradients of parameters. The paper drops
+    entries of the gradient with respect to the shared *representation*, and also reads the
+    representation itself; `on` is that form.
 
     Attributes:
         leak: (m,), in [0, 1]: the share of each objective's gradient that is never dropped. None
             is 0 for all, the paper's default; with 1 for all the direction is the sum.
-        generator: draws the coins, one per coordinate and ray; None is torch's global one. Draws
-            are made on the generator's device.
+        generator: draws the signs, one per coordinate and ray, on its own device; None is torch's
+            global generator.
 
     Raises:
-        TypeError: the leak is no floating point tensor, or the generator is none.
+        TypeError: the leak is not a floating point tensor, or the generator has another type.
         ValueError: the leak is not in [0, 1], or does not fit the jacobian.
 
     References:
@@ -64,7 +65,7 @@ class GradDrop:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a leak that is no share, and a generator that is none."""
+        """Check the leak and the generator."""
         check_generator(self.generator)
         if self.leak is None:
             return
@@ -77,7 +78,7 @@ class GradDrop:
     def __call__(
         self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
-        """Draw the signs and sum; see ``Solver``. The state is handed through."""
+        """Draw the signs and sum; see ``Solver``. The state is returned unchanged."""
         problem = GradientProblem(jacobian, values)
         check_leak_fits(self.leak, problem.m)
         rows = problem.rows
@@ -94,25 +95,26 @@ class GradDrop:
     def on(self, representation: Tensor | Sequence[Tensor]) -> GradDropOn:
         """Return the form of the paper, for the gradients of a shared representation.
 
-        With x the representation and g_i the gradient of loss i with respect to it, both
-        (batch, features), the pull of task i on a feature is the sum over the batch of
-        sign(x) * g_i: above 0 where larger activations would raise the loss. One coin per feature
-        picks a sign, with the odds above, and the tasks whose pull has the other sign lose their
-        gradient in this feature, that of all examples. Everything after the first dimension counts
-        as features. The returned solver is for this step only:
+        Let x be the representation and g_i the gradient of loss i with respect to it, both
+        (batch, features). The pull of task i on a feature is the sum over the batch of
+        sign(x) * g_i: it is above 0 if larger activations would raise the loss. One sign is drawn
+        per feature, with the probabilities above. Tasks whose pull has the other sign lose their
+        gradient in this feature, for all examples. All dimensions after the first count as
+        features. The returned solver is for this step only:
 
             backward_through(losses, features, solver=GradDrop().on(features))
 
-        Where no task has a pull (activations that are all 0, say), the paper's odds are 0/0, and
-        nothing is dropped.
+        If no task has a pull (for example if all activations are 0), the paper's probability is
+        0/0; then nothing is dropped.
 
         Args:
             representation: (batch, ...), or several such tensors, in the order of the columns of
                 the jacobian.
 
         Raises:
-            TypeError: there is something else than floating point tensors.
-            ValueError: there is none, or one without a batch; on a call, the jacobian does not fit.
+            TypeError: something is not a floating point tensor.
+            ValueError: there is no tensor, or a tensor has no batch dimension; on a call, the
+                jacobian does not fit.
 
         >>> import torch
         >>> x = torch.tensor([[1.0], [-2.0]])  # two examples, one feature
@@ -127,7 +129,7 @@ class GradDrop:
         positive = np.add.reduce(np.maximum(host, 0.0), -2, dtype=np.float64)
         negative = np.add.reduce(np.minimum(host, 0.0), -2, dtype=np.float64)
         size = positive - negative
-        # What is not finite never leaves a sum of absolute values.
+        # A sum of absolute values is not finite if any entry is not finite.
         if not math.isfinite(np.add.reduce(size, None)):
             rows.check_finite()
         up = coins(self.generator, size.shape, rows.dtype).cpu().numpy() * size < positive
@@ -141,7 +143,7 @@ class GradDrop:
     def _in_chunks(self, rows: Rows, target: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
         wide = torch.promote_types(rows.dtype, torch.float32)
         width = CHUNK if rows.device.type == "cpu" else rows.n
-        together = max(1, width // rows.n)  # rays; coins are drawn for one ray after the other
+        together = max(1, width // rows.n)  # rays per chunk; signs are drawn ray after ray
         total = 0.0
         for first in range(0, rows.r, together):
             start = 0
@@ -155,7 +157,7 @@ class GradDrop:
         return target
 
     def _drop(self, cut: Float[Tensor, "k m b"], goal: Float[Tensor, "k b"]) -> float:
-        # In place and row by row: of what is not in the rows, nothing leaves the cache.
+        # In place and row by row, so that all intermediate results stay in the cache.
         positive, negative = cut[:, 0].clamp_min(0.0), cut[:, 0].clamp_max(0.0)
         scratch = torch.empty_like(positive)
         for row in cut.unbind(1)[1:]:
@@ -163,7 +165,7 @@ class GradDrop:
             negative += torch.clamp_max(row, 0.0, out=scratch)
         torch.sub(positive, negative, out=scratch)
         total = scratch.sum().item()
-        # 0 and 1 rather than a condition, which costs a processor ten times as much to follow.
+        # Multiply by 0 and 1: on a processor a condition takes ten times as long.
         scratch.mul_(coins(self.generator, scratch.shape, scratch.dtype).to(cut.device))
         up = torch.lt(scratch, positive, out=torch.empty_like(positive))
         down = 1.0 - up

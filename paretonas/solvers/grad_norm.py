@@ -1,4 +1,4 @@
-"""GradNorm: weighted gradients of one length, longer where a task lags behind."""
+"""GradNorm: weighted gradients of equal length, longer for tasks that learn more slowly."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem
 
 STATE: dict[str, Kind] = LEARNED | {"first": "sizes", "unit": "sizes"}
-SMALLEST = 1e-3  # weight that a task keeps, where the mean is 1
+SMALLEST = 1e-3  # smallest weight of a task; the mean weight is 1
 
 
 @dataclass(frozen=True, eq=False)
 class GradNorm(WeightingSolver):
-    """Learn weights that bring all weighted gradients to one length, and lagging tasks above it.
+    """Learn weights that make all weighted gradients equally long, but longer for slow tasks.
 
-    With weights w, lengths d of the gradients, and r_i the loss over its first value relative to
-    the mean of these over the tasks, w learns by Adam to lower the sum over i of
-    |w_i d_i - mean(w d) r_i^alpha|, where mean(w d) r_i^alpha is held fixed. Weights start at 1,
-    stay positive and sum to m. Needs values and gradients (those at the shared parameters; the
-    paper takes their last layer only). May conflict.
+    Let w be the weights and d the lengths of the gradients. Divide each loss by its first value,
+    and let r_i be this ratio relative to its mean over the tasks. Adam changes w to lower the sum
+    over i of |w_i d_i - mean(w d) r_i^alpha|, where mean(w d) r_i^alpha is held fixed. Weights
+    start at 1, stay positive and sum to m. It needs values and gradients (at the shared parameters;
+    the paper takes only their last layer). It may conflict.
 
     Values must not be negative. A loss that starts at 0 has r_i = 1 until its first positive value,
-    which then counts as its first; where all losses are 0, r is 1.
+    which then counts as its first value. If all losses are 0, r is 1.
 
-    Departures: weights are bounded below by 0.001 before they are scaled to sum m (the paper's can
-    turn negative), and lengths are measured in units of their mean on the first call, so that a
-    factor on all gradients changes nothing (Adam's small constant would see it).
+    Departures from the paper: the weights are at least 0.001 before they are scaled to sum to m (in
+    the paper they can become negative). Lengths are measured in units of their mean on the first
+    call, so that a common factor of all gradients changes nothing (it would otherwise interact with
+    Adam's epsilon).
 
     Attributes:
-        alpha: how strongly lagging tasks are pulled along; 0 makes all lengths equal.
-        lr: of the weights' own Adam.
+        alpha: how strongly slow tasks are favored; 0 makes all lengths equal.
+        lr: learning rate of the weights' own Adam.
 
-    The state is the weights, Adam's moments, the first losses and the unit of length; weights are
-    those before the call's own step.
+    The state holds the weights, Adam's moments, the first losses and the unit of length. A call
+    returns the weights before its own update.
 
     Raises:
-        ValueError: alpha is negative, or lr not positive; on a call, a value is negative.
+        ValueError: alpha is negative, or lr is not positive; on a call, a value is negative.
 
     References:
         Chen et al., GradNorm: Gradient Normalization for Adaptive Loss Balancing (2018),
@@ -58,17 +59,17 @@ class GradNorm(WeightingSolver):
     lr: float = 0.025
 
     def __post_init__(self) -> None:
-        """Refuse settings that are none."""
+        """Check the settings."""
         if not 0 <= self.alpha < float("inf"):
             raise ValueError(f"alpha must be at least 0 and finite, got {self.alpha}")
         positive("lr", self.lr)
 
     def total_weight(self, m: int) -> float:
-        """Return m: weights are positive and sum to it."""
+        """Return m: the weights are positive and sum to m."""
         return float(m)
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Weigh by the weights so far, then learn from lengths and values."""
+        """Use the current weights, then update them from lengths and values."""
         values, norms = problem.values, problem.gram.norms
         refuse(problem, values < 0, "GradNorm needs values of at least 0")
         known = recalled(state, STATE, (problem.r, problem.m))
@@ -79,7 +80,7 @@ class GradNorm(WeightingSolver):
             first = array(known["first"])
             first = np.where(first > 0, first, values)
             unit = np.where(unit > 0, unit, _mean(norms))
-        weights = learned.value.copy()  # the caller's state stays his
+        weights = learned.value.copy()  # the caller's state must not change
         lengths = norms / np.where(unit > 0, unit, 1.0)
         weighted = weights * lengths
         target = _mean(weighted) * _relative(values, first) ** self.alpha
@@ -93,7 +94,7 @@ class GradNorm(WeightingSolver):
 
 
 def _mean(per_task: np.ndarray) -> np.ndarray:
-    # As wide as the tasks, so that every entry of the state has the shape (r, m).
+    # One entry per task, so that every entry of the state has the shape (r, m).
     return np.broadcast_to(per_task.mean(-1, keepdims=True), per_task.shape).copy()
 
 

@@ -1,4 +1,4 @@
-"""GradVac: bring each pair of gradients up to the agreement that it usually shows."""
+"""GradVac, Gradient Vaccine: raise the cosine of each pair of gradients to its moving average."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.problem import GradientProblem, PerRay
 
 Array = np.ndarray
-CEILING = 1.0 - 1e-6  # highest cosine that is aimed at: a cosine of 1 takes an infinite correction
+CEILING = 1.0 - 1e-6  # highest target cosine: a cosine of 1 would need an infinite correction
 
 
 @dataclass(frozen=True, eq=False)
 class GradVac(WeightingSolver):
-    """Turn each gradient towards those with which it agrees less than it usually does; sum them.
+    """Turn each gradient toward those whose cosine with it is below a target; sum the results.
 
-    Gradient i meets the others j in turn. If their cosine is below the target of the pair, a
-    multiple of gradient j is added to gradient i that makes it equal. The target is the moving
-    average of the cosines that were met, and starts at 0, where the first call does what PCGrad
-    does. It moves on every call, also where nothing had to be corrected.
+    Gradient i is compared with each other gradient j in turn. If their cosine is below the target
+    of the pair, a multiple of gradient j is added to gradient i, so that the cosine equals the
+    target. The target is the moving average of the observed cosines. It starts at 0, so the first
+    call gives the answer of PCGrad. It is updated on every call, also without a correction.
 
     Each weight is at least 1, so the direction is 0 only if some positive combination of the
-    gradients is. Linear in the length of each gradient. May conflict, from two objectives on once
-    a target is below 0, from three on always. The turns depend on the order of the rows, as
-    published at random, if there are three or more.
+    gradients is 0. It is linear in the length of each gradient. It may conflict: with two
+    objectives once a target is below 0, with three or more on any call. With three or more
+    gradients the result depends on the order of the comparisons, which is random in the paper.
 
-    A zero gradient, and one that the corrections have brought to 0, has no cosine: it is left as it
-    is, and so is the target.
+    A zero gradient, or one that the corrections have made 0, has no cosine; it and its target do
+    not change.
 
     Attributes:
-        beta: share of the newest cosine in the moving average, in (0, 1].
-        generator: draws for each gradient the order in which it meets the others, for all rays at
-            once; None is the order of the rows.
+        beta: weight of the newest cosine in the moving average, in (0, 1].
+        generator: draws the order of the comparisons of each gradient, for all rays at once; None
+            is the order of the rows.
 
-    State: the targets, a tensor (m, m) or (r, m, m) in float64 on the host, not symmetric, since
-    gradient i is met as corrected and gradient j as given.
+    The state holds the targets, a tensor (m, m) or (r, m, m) in float64 on the host. It is not
+    symmetric, since the cosine is between the corrected gradient i and the original gradient j.
 
     Raises:
         ValueError: beta is out of range, or the state does not fit the jacobian.
-        TypeError: the state is no floating point tensor, or the generator is none.
+        TypeError: the state is not a floating point tensor, or the generator has another type.
 
     References:
         Wang et al., Gradient Vaccine: Investigating and Improving Multi-task Optimization in
@@ -71,11 +71,11 @@ class GradVac(WeightingSolver):
             raise ValueError(f"beta must be in (0, 1], got {self.beta}")
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the sum of the lengths, which is beyond reach where no target is above 0."""
+        """Return the sum of the lengths."""
         return np.asarray(problem.gram.norms.sum(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Correct in the space of weights: only angles between rows are needed."""
+        """Correct the weights; only angles between rows are needed."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         r, m = norms.shape
         orders = self._orders(r, m)
@@ -85,7 +85,7 @@ class GradVac(WeightingSolver):
             return Answer(weights, branch="corrected", state=problem.shaped(targets))
         rays, own = np.arange(r)[:, None, None], np.arange(m)[None, :, None]
         targets = _targets(problem, state)
-        target = targets[rays, own, orders]  # (r, m, turns), as all that is per turn
+        target = targets[rays, own, orders]  # (r, m, turns), like everything per turn
         aim = np.clip(target, -CEILING, CEILING)
         slope = aim / np.sqrt((1.0 - aim) * (1.0 + aim))
         lit = norms > 0
@@ -101,7 +101,7 @@ class GradVac(WeightingSolver):
         else:
             keys = torch.rand(r, m, m - 1, generator=self.generator, device=self.generator.device)
             order = keys.argsort(-1).cpu().numpy()
-        # A number counts the others only: from gradient i on, it means the next one.
+        # A number counts only the other gradients, so from i on it means the next gradient.
         return order + (order >= np.arange(m)[None, :, None])
 
 
@@ -112,7 +112,7 @@ def _turn(
     aim: Float[Array, "r m turns"],
     slope: Float[Array, "r m turns"],
 ) -> tuple[Float[Array, "r m m"], Bool[Array, "r m turns"], Float[Array, "r m turns"]]:
-    # How each unit gradient ends up, as a sum of unit gradients, and the cosines it met.
+    # Each corrected unit gradient, as a sum of unit gradients, and its observed cosines.
     r, m, turns = pair.shape
     met = cosines[np.arange(r)[:, None, None], orders]  # (r, m, turns, m)
     terms = np.eye(m) + np.zeros((r, 1, 1))
@@ -125,7 +125,7 @@ def _turn(
         cosine = np.minimum(np.maximum(inner / np.maximum(size, 1e-300), -1.0), 1.0)
         exists = pair[..., turn] & (size > RESOLUTION * total)
         seen[..., turn], found[..., turn] = exists, cosine
-        # What stands across gradient j stays, what points along it grows until the angle is right.
+        # The part orthogonal to gradient j stays; the part along it grows until the angle is right.
         across = size * np.sqrt((1.0 - cosine) * (1.0 + cosine))
         low = exists & (cosine < aim[..., turn])
         missing = np.where(low, across * slope[..., turn] - inner, 0.0)
@@ -142,7 +142,7 @@ def _one_corrected(
     targets: Float[Array, "m m"],
     beta: float,
 ) -> Float[Array, "1 m"]:
-    # The same for one small matrix, in plain numbers; moves the targets.
+    # Fast path for one small matrix, in plain Python numbers; updates the targets.
     corrected = []
     for i, order in enumerate(orders):
         terms = [0.0] * len(norms)
@@ -177,7 +177,7 @@ def _targets(problem: GradientProblem, state: object) -> Float[Array, "r m m"]:
         letters = "(r, m, m)" if problem.batched else "(m, m)"
         raise ValueError(
             f"state must fit the jacobian: it must have shape {letters} = {expected}, "
-            f"got {tuple(state.shape)}; start anew with None where objectives change"
+            f"got {tuple(state.shape)}; start again with None if objectives change"
         )
     wide = state.detach().to("cpu", torch.float64).numpy().reshape(r, m, m)
     wrong = ~(np.abs(wide) <= 1.0)

@@ -1,4 +1,4 @@
-"""IMTL-G: the direction that makes the same angle with every gradient, at a sure sign."""
+"""IMTL-G: the direction at equal angles to all gradients, always with the right sign."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ class IMTLG(WeightingSolver):
     """Follow the direction whose projections on all gradients are equal, and positive.
 
     If the gradients are linearly independent, the direction makes the same acute angle with each
-    of them, so it does not conflict. If they depend on each other, no such direction may exist; it
-    is then the one whose cosines are equal in the sense of least squares: some may be negative,
-    but their sum is not. It is 0 only where the unit gradients sum to 0. Weights may be negative.
-    Permuting the objectives permutes the weights; multiplying one gradient by a positive factor
-    changes only the length. A zero gradient is left out, with weight 0.
+    of them, so it does not conflict. If they are dependent, such a direction may not exist. Then
+    the cosines are equal in the least-squares sense: some may be negative, but their sum is not. It
+    is 0 only if the unit gradients sum to 0. Weights may be negative. Permuting the objectives
+    permutes the weights. Multiplying one gradient by a positive factor changes only the length. A
+    zero gradient is left out, with weight 0.
 
-    Departure from the paper: there the weights are divided by their sum, which turns the answer
-    into an ascent direction for every objective wherever that sum is negative (7 % of random
-    jacobians with 3 objectives, 13 % with 8), and into an endless one where it is 0. Here they are
-    divided by the sum of their absolute values: the same where no weight is negative; elsewhere
-    the same direction, or its opposite where the paper ascends, with a length of at most that of
-    the longest gradient.
+    Departure from the paper: there the weights are divided by their sum. If that sum is negative
+    (7 % of random jacobians with 3 objectives, 13 % with 8), every objective ascends; if it is 0,
+    the direction is infinite. Here the weights are divided by the sum of their absolute values. If
+    no weight is negative, this is the same. Otherwise it is the same direction, or the opposite one
+    where the paper ascends, and never longer than the longest gradient.
 
     References:
         Liu et al., Towards Impartial Multi-task Learning (ICLR 2021),
@@ -40,11 +39,11 @@ class IMTLG(WeightingSolver):
     """
 
     def total_weight(self, m: int) -> float:
-        """Return 1: the absolute weights sum to it."""
+        """Return 1: the absolute weights sum to 1."""
         return 1.0
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Solve on unit gradients, whose lengths do not turn the direction."""
+        """Solve on unit gradients: the lengths do not change the direction."""
         if (few := _few(problem)) is not None:
             return Answer(few, branch="equal", state=state)
         cosines, norms = problem.gram.cosines, problem.gram.norms
@@ -63,7 +62,7 @@ class IMTLG(WeightingSolver):
 
 
 def _few(problem: GradientProblem) -> np.ndarray | None:
-    # The usual case of one small matrix, in plain numbers.
+    # Fast path for one small matrix, the usual case, in plain Python numbers.
     if (alone := plain(problem.gram)) is None:
         return None
     cosines, norms = alone

@@ -1,4 +1,4 @@
-"""IMTL-L: losses brought to one scale by learned factors."""
+"""IMTL-L: learned factors bring all losses to one scale."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ class IMTLL(LossBalancing):
     """Multiply each loss by a learned factor, so that all scaled losses tend to 1.
 
     Minimizes sum_i exp(s_i) L_i - s_i over the gradients' parameters and s together. Weights are
-    exp(s_i); s starts at 0 and tends to -log L_i. Looks at values only; may conflict. The same
-    path as ``UncertaintyWeighting`` with s = -log variance and twice its weights, under other
-    premises: no distribution of the loss is assumed.
+    exp(s_i); s starts at 0 and approaches -log L_i. It uses values only. It may conflict. With
+    s = -log variance it follows ``UncertaintyWeighting``, with twice its weights, but it assumes
+    no distribution of the loss.
 
-    Values must not be negative, where the formula has no minimum; s is kept within [-50, 50], so
-    that a loss of 0 does no harm.
+    Values must not be negative, because the formula then has no minimum. s is kept within
+    [-50, 50], so that a loss of 0 does no harm.
 
     Attributes:
-        lr: of the factors' own Adam.
+        lr: learning rate of the factors' own Adam.
 
-    The state is the log factors and Adam's moments; weights are those before the call's own step.
+    The state holds the log factors and Adam's moments. A call returns the weights before its own
+    update.
 
     Raises:
         ValueError: lr is not positive; on a call, a value is negative.

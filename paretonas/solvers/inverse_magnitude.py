@@ -1,4 +1,4 @@
-"""Inverse gradient magnitude: every objective pulls equally hard."""
+"""Inverse gradient magnitude: the sum of the unit gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem, PerRay
 
-SHORTEST = 1e-300  # length whose inverse is still far from overflow
+SHORTEST = 1e-300  # the inverse of this length is still far from overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,10 +17,10 @@ class InverseMagnitude(WeightingSolver):
     """Sum the gradients, each divided by its length.
 
     Multiplying an objective by a positive number changes nothing. With two objectives it never
-    conflicts (up to rounding), with more it may. A zero gradient gets weight 0.
+    conflicts (up to rounding); with more it may. A zero gradient gets weight 0.
 
     References:
-        The sum of unit gradients is, up to length, the equalizing branch of SAM-GS: Borsani et
+        Up to length, the sum of unit gradients is the equalizing branch of SAM-GS: Borsani et
         al., Gradient Similarity Surgery in Multi-Task Deep Learning (2025), arXiv 2506.06130.
 
     >>> import torch

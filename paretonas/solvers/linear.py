@@ -18,7 +18,7 @@ from paretonas.solvers.problem import GradientProblem, check_preference
 class LinearScalarization(WeightingSolver):
     """Sum the gradients by fixed weights; without a preference, take their mean.
 
-    Hard to beat when the weights are tuned, but it reaches only the convex part of a front.
+    It is hard to beat if the weights are tuned, but it reaches only the convex part of a front.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each.
@@ -39,28 +39,28 @@ class LinearScalarization(WeightingSolver):
     preference: Float[Tensor, "*r m"] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a preference that is none."""
+        """Check the preference."""
         check_preference(self.preference)
 
     def total_weight(self, m: int) -> float:
-        """Return 1: weights are convex."""
+        """Return 1: the weights are convex."""
         return 1.0
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Take the preference as it is."""
+        """Use the preference as weights."""
         return Answer(problem.spread(self.preference), state=state)
 
 
 @dataclass(frozen=True, eq=False)
 class RandomWeights(WeightingSolver):
-    """Sum the gradients by weights drawn anew on each call: softmax of normal numbers.
+    """Sum the gradients by random weights, drawn on each call: softmax of normal numbers.
 
     Attributes:
-        generator: where the numbers come from; None is torch's global generator. Its state is
-            what a checkpoint has to keep.
+        generator: draws the numbers; None is torch's global generator. A checkpoint must store the
+            state of this generator.
 
     Raises:
-        TypeError: the generator is none.
+        TypeError: the generator has another type.
 
     References:
         Lin et al., Reasonable Effectiveness of Random Weighting (2022), arXiv 2111.10603.
@@ -75,15 +75,15 @@ class RandomWeights(WeightingSolver):
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a generator that is none."""
+        """Check the generator."""
         check_generator(self.generator)
 
     def total_weight(self, m: int) -> float:
-        """Return 1: weights are convex."""
+        """Return 1: the weights are convex."""
         return 1.0
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Draw on the generator's device and bring the weights to the host."""
+        """Draw on the generator's device and copy the weights to the host."""
         if self.generator is None:
             drawn = torch.randn(problem.r, problem.m, dtype=torch.float64, device="cpu")
         else:

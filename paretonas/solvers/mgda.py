@@ -14,13 +14,14 @@ from paretonas.solvers.problem import GradientProblem
 class MGDA(WeightingSolver):
     """Follow the shortest convex combination of the gradients; it improves every objective.
 
-    Never conflicts; permuting the objectives permutes the weights. Its length goes to 0 at a
+    It never conflicts. Permuting the objectives permutes the weights. Its length goes to 0 at a
     Pareto stationary point, and one zero gradient makes it 0. The objective with the smallest
-    gradient dominates: ``Normalized(MGDA(), ...)`` divides the gradients by their lengths (l2), by
-    the values (loss) or by both (loss+) first, as the published code does, and ``Weighted`` aims.
+    gradient dominates. ``Normalized(MGDA(), ...)`` first divides the gradients by their lengths
+    (l2), by the values (loss) or by both (loss+), as the published code does. ``Weighted`` adds a
+    preference.
 
-    Solved exactly, where the usual implementations run Frank-Wolfe steps or clip the weights away
-    from the vertices.
+    It is solved exactly. Other implementations run Frank-Wolfe steps or clip the weights away from
+    the vertices.
 
     References:
         Desideri, Multiple-gradient descent algorithm (2012), doi 10.1016/j.crma.2012.03.014.
@@ -35,7 +36,7 @@ class MGDA(WeightingSolver):
     non_conflicting: ClassVar[bool] = True
 
     def total_weight(self, m: int) -> float:
-        """Return 1: weights are convex."""
+        """Return 1: the weights are convex."""
         return 1.0
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:

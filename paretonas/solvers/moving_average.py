@@ -18,23 +18,23 @@ STATE: dict[str, Kind] = {"inner": "inner", "weights": "numbers"}
 class MovingAverage(Wrapper):
     """Average the weights that a solver finds from call to call (CR-MOGM).
 
-    Weights found on one minibatch depend on its noise, and so does the product of both: the
-    expected direction is biased, and the inner solver may not converge. Averaged weights are nearly
-    independent of the batch. Convex weights stay convex; what the inner solver guarantees for each
-    single call about angles, non-conflict among it, no longer holds.
+    Weights and gradients of one minibatch depend on the same noise, so the expected direction is
+    biased, and the inner solver may not converge. Averaged weights are nearly independent of the
+    batch. Convex weights stay convex. The inner solver's guarantees about angles, such as
+    non-conflict, do not hold for averaged weights.
 
-    What it says about length does: weights that go by the lengths of gradients, as those of
-    `NashMTL` or `UPGrad`, are first fitted to the gradients at hand (``rescale``), and then
-    averaged with the new ones. No call can so outweigh the others because its gradients were short,
-    and the direction is no longer than the longest that the method could give on these gradients.
+    Its guarantees about length do hold. Weights that depend on the lengths of gradients, such as
+    those of `NashMTL` or `UPGrad`, are first adapted to the current gradients (``rescale``), and
+    then averaged with the new weights. So a call with short gradients does not outweigh the others,
+    and the direction is never longer than the method allows on the current gradients.
 
     Attributes:
         inner: the solver whose weights are averaged.
-        momentum: in [0, 1), the share that the average keeps; 0 is the inner solver.
+        momentum: in [0, 1), the weight of the old average; 0 is the inner solver.
 
-    The first call takes the inner weights as they are. The certificate is about the averaged
-    weights; its KKT residual and its branch are those of the inner solver on this call. The state
-    is the average and the inner state.
+    The first call uses the inner weights. The certificate is about the averaged weights; its KKT
+    residual and its branch are those of the inner solver on this call. The state holds the average
+    and the inner state.
 
     Raises:
         TypeError: inner does not weigh rows.
@@ -56,17 +56,17 @@ class MovingAverage(Wrapper):
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be averaged."""
+        """Check the settings."""
         check_inner(self.inner)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 
     def due(self, state: object) -> bool:
-        """Say whether the next call of the inner solver looks at gradients."""
+        """Whether the next call of the inner solver needs gradients."""
         return self.inner.due(inner_state(recalled(state, STATE, None)))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Average what the inner solver finds."""
+        """Average the weights of the inner solver."""
         known = recalled(state, STATE, (problem.r, problem.m))
         answer = self.inner.weigh(problem, inner_state(known))
         weights = answer.weights

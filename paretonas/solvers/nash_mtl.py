@@ -1,4 +1,4 @@
-"""Nash-MTL: the direction on which the objectives would agree in a bargain."""
+"""Nash-MTL: the direction of the Nash bargaining solution among the objectives."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from paretonas.solvers.problem import GradientProblem, PerRay
 class NashMTL(WeightingSolver):
     """Follow the direction that maximizes the product of the improvements of all objectives.
 
-    The weights a > 0 are those with G a = 1 / a, where G holds the products of the gradients: what
-    an objective weighs times what it gains is the same for all. Never conflicts; permuting the
-    objectives permutes the weights; the length of a gradient does not matter at all, only its
-    angles: multiplying one by any factor changes nothing.
+    The weights a > 0 satisfy G a = 1 / a, where G is the Gram matrix: the product of weight and
+    improvement is the same for all objectives. It never conflicts. Permuting the objectives
+    permutes the weights. Only the angles between gradients matter, not their lengths: multiplying
+    one gradient by a positive factor changes nothing.
 
-    So the direction has a length of its own: sqrt(m), and 1 once clipped as published. Near a
-    Pareto stationary point it does not shrink; where the convex hull of the gradients contains 0
-    (to 3e-8 of their lengths), no such weights exist, the direction is 0 and the branch
-    "stationary". A zero gradient is left out of the bargain, with weight 0. Where a wrapper uses
-    the weights again on other gradients, the direction is clipped on these, as published.
+    So the length of the direction is fixed: sqrt(m), or 1 if clipped as published. It does not
+    shrink near a Pareto stationary point. If the convex hull of the gradients contains 0 (to 3e-8
+    of their lengths), such weights do not exist; the direction is then 0 and the branch is
+    "stationary". A zero gradient is left out, with weight 0. If a wrapper reuses the weights on
+    other gradients, the direction on these is clipped, as published.
 
-    The bargain is the optimum of 1/2 |sum_i a_i g_i|^2 - sum_i log a_i, which Newton's method
-    finds exactly (for two objectives there is a formula), where the published code takes 20 steps
-    of a convex-concave procedure and keeps the weights of the batch before if they fail.
+    The weights minimize 1/2 |sum_i a_i g_i|^2 - sum_i log a_i. Newton's method finds them exactly
+    (for two objectives there is a formula). The published code takes 20 steps of a convex-concave
+    procedure and keeps the weights of the previous batch if they fail.
 
     Attributes:
-        max_norm: longest the direction may be; 1 as published; None leaves it at sqrt(m).
+        max_norm: the largest length of the direction; 1 as published; None leaves it at sqrt(m).
 
     Raises:
         ValueError: max_norm is not positive.
@@ -52,17 +52,17 @@ class NashMTL(WeightingSolver):
     max_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        """Check the length."""
+        """Check max_norm."""
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"max_norm must be positive or None, got {self.max_norm}")
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return max_norm, or the sqrt(m) that it would clip; the gradients do not matter."""
+        """Return the smaller of max_norm and sqrt(m); the gradients do not matter."""
         own = math.sqrt(problem.m)
         return np.full(problem.r, own if self.max_norm is None else min(own, self.max_norm))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Bargain over unit gradients, whose lengths do not matter."""
+        """Solve on unit gradients: lengths do not matter."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         lit = norms > 0
         z, stationary = _two(cosines, lit) if problem.m == 2 else _more(cosines, lit)
@@ -82,7 +82,7 @@ class NashMTL(WeightingSolver):
 
 
 def _two(cosines: np.ndarray, lit: np.ndarray) -> Balance:
-    # Both weigh the same: z (1 + cosine) = 1 / z.
+    # Both weights are equal: z (1 + cosine) = 1 / z.
     over = 1.0 + cosines[:, :, 1 - np.arange(2)].diagonal(axis1=-2, axis2=-1)
     stationary = (0.5 * over[:, 0] <= RESOLUTION**2) & lit.all(-1)
     return Balance(1.0 / np.sqrt(np.maximum(over, RESOLUTION**2)), stationary)

@@ -1,4 +1,4 @@
-"""Gradients brought to one scale before a solver sees them."""
+"""Bring gradients to one scale before a solver gets them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from paretonas.solvers._wrapper import Wrapper, check_inner, referred_back
 from paretonas.solvers.base import Answer, WeightingSolver, shortened
 from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
-SHORTEST = 1e-300  # length whose inverse is still far from overflow
+SHORTEST = 1e-300  # the inverse of this length is still far from overflow
 
 
 @dataclass(frozen=True, eq=False)
 class Normalized(Wrapper):
-    """Divide each gradient by its length, its loss, or both, and let a solver do the rest.
+    """Divide each gradient by its length, its loss, or both, and pass them to a solver.
 
-    A solver such as MGDA follows the smallest gradient; so a loss in other units, or one nearly
-    solved, would take over. Divisors are those of Sener and Koltun's code: ``l2``, the length
+    A solver such as MGDA follows the smallest gradient. So a loss in other units, or one that is
+    nearly 0, would dominate. The divisors are those of Sener and Koltun's code: ``l2``, the length
     |g_i|; ``loss``, the value L_i; ``loss+``, their product. With ``l2`` a factor on an objective
-    no longer turns the direction; with ``loss`` it changes nothing, for any inner solver; with
-    ``loss+`` it multiplies that objective's share by its inverse, since both divisors see it.
+    does not turn the direction. With ``loss`` it changes nothing, for any inner solver. With
+    ``loss+`` it multiplies that objective's share by its inverse, since both divisors contain it.
 
-    Positive factors keep the sign of every angle: a non-conflicting solver stays so. A zero
-    gradient stays zero.
+    Positive factors keep the sign of every cosine, so a non-conflicting solver stays
+    non-conflicting. A zero gradient stays zero.
 
     Attributes:
-        inner: the solver to normalize for. It sees the values as given.
+        inner: the inner solver. It gets the original values.
         by: "l2", "loss" or "loss+".
 
-    The weights returned refer to the gradients as given, and so does the certificate.
+    The returned weights and the certificate are about the original gradients.
 
     Raises:
         TypeError: inner does not weigh rows.
-        ValueError: ``by`` is none of the three; on a call, a value that divides is not positive.
+        ValueError: ``by`` is not one of the three; on a call, a value in a divisor is not positive.
 
     References:
         Sener and Koltun, Multi-Task Learning as Multi-Objective Optimization (2018),
@@ -53,19 +53,19 @@ class Normalized(Wrapper):
     by: Literal["l2", "loss", "loss+"] = "l2"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be normalized for or by."""
+        """Check the settings."""
         check_inner(self.inner)
         if self.by not in ("l2", "loss", "loss+"):
             raise ValueError(f'by must be "l2", "loss" or "loss+", got {self.by!r}')
 
     @property
     def non_conflicting(self) -> bool:  # type: ignore[override]
-        """Whether the inner solver is."""
+        """Whether the inner solver is non-conflicting."""
         return self.inner.non_conflicting
 
     @property
     def needs_gradients(self) -> bool:  # type: ignore[override]
-        """Whether lengths or the inner solver ask for them."""
+        """Whether the lengths or the inner solver need gradients."""
         return self.by != "loss" or self.inner.needs_gradients
 
     def total_weight(self, m: int) -> float:
@@ -73,11 +73,11 @@ class Normalized(Wrapper):
         return math.inf
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return that of the inner solver on the divided rows."""
+        """Return the longest direction of the inner solver on the divided rows."""
         return self.inner.longest(problem.scaled(self._factors(problem)))
 
     def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
-        """Let the inner solver fit them to the divided rows; shorten where these are unknown."""
+        """Let the inner solver rescale on the divided rows; if they are unknown, only shorten."""
         if isinstance(problem, Sum):
             return shortened(problem.length(weights), limit)
         factors = self._factors(problem)

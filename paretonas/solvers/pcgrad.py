@@ -1,4 +1,4 @@
-"""PCGrad: remove from each gradient, one after the other, what conflicts."""
+"""PCGrad: remove from each gradient its conflicting parts, one after the other."""
 
 from __future__ import annotations
 
@@ -17,51 +17,50 @@ from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem, PerRay
 
 Array = np.ndarray
-ALL_ORDERS = 5  # objectives up to which every order is averaged: 5 x 24 chains of 4 projections
+ALL_ORDERS = 5  # up to 5 objectives all orders are averaged: 5 x 24 chains of 4 projections
 
 
 def project_conflicting(
     cosines: Float[Array, "r m m"], orders: Int[Array, "r_or_1 m p turns"]
 ) -> Float[Array, "r m p m"]:
-    """Run Algorithm 1 of Yu et al. up to its last line, the sum.
+    """Algorithm 1 of Yu et al. without its last line, the sum.
 
-    Gradients are weighted sums of unit rows, so that the cosines are all that it takes. What comes
-    back is g_i^PC of each ray, for each of the p orders in which gradient i meets the others.
+    Gradients are weighted sums of unit rows, so the cosines are enough. The result is g_i^PC of
+    each ray, for each of the p orders in which gradient i is projected.
     """
     (r, m, _), p = cosines.shape, orders.shape[2]
     met = cosines[np.arange(r)[:, None, None, None], orders]
     g_pc = np.zeros((r, m, p, m)) + np.eye(m)[:, None]  # g_i^PC = g_i
     entries, share = g_pc.reshape(-1), _places(g_pc, orders)
-    for turn in range(m - 1):  # i meets j = orders[:, i, :, turn]
-        inner = np.vecdot(met[..., turn, :], g_pc)  # of g_i^PC with the unit row j
-        entries[share[..., turn]] = np.maximum(-inner, 0.0)  # if it is negative, off with it
+    for turn in range(m - 1):  # project i off j = orders[:, i, :, turn]
+        inner = np.vecdot(met[..., turn, :], g_pc)  # inner product of g_i^PC with the unit row j
+        entries[share[..., turn]] = np.maximum(-inner, 0.0)  # remove it if it is negative
     return g_pc
 
 
 @dataclass(frozen=True, eq=False)
 class PCGrad(WeightingSolver):
-    """Project each gradient off those it conflicts with, in turn, and sum the results.
+    """Project each gradient off the gradients it conflicts with, in turn, and sum the results.
 
     The result depends on the order of the projections. With a generator each gradient draws its
-    own, as published. Without one nothing is random, and permuting the objectives permutes the
-    weights: up to 5 objectives the result is the average over all orders, the expectation of the
-    published method; beyond that each gradient meets the others from the most conflicting to the
-    least, which is one of the orders that could be drawn (gradients with equal angles meet in the
-    order of the rows).
+    own order, as published. Without one nothing is random, and permuting the objectives permutes
+    the weights. Up to 5 objectives the result is then the average over all orders, the expectation
+    of the published method. With more objectives the order goes from the most conflicting gradient
+    to the least, which is one of the possible orders (equal angles keep the order of the rows).
 
-    Sure not to conflict only for two objectives, where it is twice UPGrad. Each weight is at least
-    1, so the direction is 0 only if some positive combination of the gradients is. Linear in the
-    length of each gradient. A zero gradient is in no conflict.
+    It is non-conflicting only for two objectives, where it is twice UPGrad. Each weight is at least
+    1, so the direction is 0 only if some positive combination of the gradients is 0. It is linear
+    in the length of each gradient. A zero gradient conflicts with none.
 
     Attributes:
         generator: draws the orders, for all rays at once; None for the deterministic rule.
 
     Raises:
-        TypeError: the generator is none.
+        TypeError: the generator has another type.
 
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), arXiv 2001.06782. Each gradient
-        skips itself, and is projected off the others as they were given; the results are summed.
+        skips itself, and is projected off the original other gradients; the results are summed.
 
     >>> import torch
     >>> PCGrad()(torch.tensor([[1.0, 0.0], [-1.0, 1.0]])).vector
@@ -71,7 +70,7 @@ class PCGrad(WeightingSolver):
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a generator that is none."""
+        """Check the generator."""
         check_generator(self.generator)
 
     def longest(self, problem: GradientProblem) -> PerRay:
@@ -79,7 +78,7 @@ class PCGrad(WeightingSolver):
         return np.asarray(problem.gram.norms.sum(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Project in the space of weights, and sum."""
+        """Project the weights, and sum."""
         cosines, norms = problem.gram.cosines, problem.gram.norms
         r, m = norms.shape
         if m == 2:
@@ -92,21 +91,21 @@ class PCGrad(WeightingSolver):
         else:
             orders, branch = _by(cosines), "most conflicting first"
         g_pc = project_conflicting(cosines, orders)
-        # Each gradient has p orders, of which it takes the average.
+        # Each gradient has p orders; take the average over them.
         shares = np.repeat(norms / orders.shape[2], orders.shape[2], -1)
         weights = np.vecmat(shares, g_pc.reshape(r, -1, m)) / _safe(norms)
         return Answer(np.where(norms > 0, weights, 1.0), branch=branch, state=state)
 
 
 def _places(g_pc: Float[Array, "r m p m"], orders: Int[Array, "r_or_1 m p turns"]) -> Array:
-    # Where the share of row j in g_i^PC stands: one flat index is faster than four.
+    # The position of the weight of row j in g_i^PC: one flat index is faster than four.
     r, m, p, _ = g_pc.shape
     places: Array = np.arange(0, g_pc.size, m).reshape(r, m, p, 1) + orders
     return places
 
 
 def _two_need_no_order(gram: Gram) -> Float[Array, "r 2"]:
-    # The same in closed form, in a little more than half the time: each meets the other, once.
+    # Closed form for two gradients, each projected once: it takes about half the time.
     if (alone := plain(gram)) is not None:
         ((_, cosine), _), (first, second) = alone
         conflict = max(-cosine, 0.0)
@@ -121,7 +120,7 @@ def _safe(norms: Array) -> Array:
 
 
 def _by(keys: Float[Array, "r m m"]) -> Int[Array, "r m 1 turns"]:
-    # Gradient i meets the others j by increasing keys[i, j]; itself would be the last.
+    # The order for gradient i: the others j by increasing keys[i, j]; i itself would be the last.
     itself = np.eye(keys.shape[-1], dtype=bool)
     return np.where(itself, np.inf, keys).argsort(-1, kind="stable")[:, :, None, :-1]
 

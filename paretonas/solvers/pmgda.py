@@ -1,4 +1,4 @@
-"""PMGDA: back to the ray while off it, down along it while on it."""
+"""PMGDA: move toward the ray while off it, descend like MGDA while on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paretonas.solvers.kernels.lp import Program, Solution, lp_residual, maximiz
 from paretonas.solvers.kernels.min_norm import min_norm_residual
 from paretonas.solvers.problem import GradientProblem, PerRay, check_preference
 
-LIT = 1e-150  # length of a gradient, relative to the longest, below which it counts as 0
+LIT = 1e-150  # a shorter gradient, relative to the longest, counts as 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,35 +24,37 @@ class PMGDA(WeightingSolver):
     """Go to the Pareto point where preference_i * value_i is the same for all i, by MGDA.
 
     On the ray, within ``tolerance``, the direction is that of ``MGDA``: every objective improves.
-    Off the ray it corrects: the distance to the ray falls at the rate of ``sigma`` at least,
-    relative to the fastest way, and under that condition the objective that fares worst fares as
-    well as possible; all fall, if all can. One linear program in m + 2 variables, solved exactly.
-    Deterministic; permuting the objectives permutes the weights, where the program has only one
-    solution. May make objectives worse while it corrects. Values must be at least 0, the ideal.
+    Off the ray it corrects: the distance to the ray decreases at a rate of at least ``sigma``,
+    relative to the fastest rate. Under that condition it helps the worst objective as much as
+    possible; all objectives improve if they can. It solves one linear program in m + 2 variables
+    exactly. It is deterministic. Permuting the objectives permutes the weights, if the program has
+    only one solution. Objectives may get worse during a correction. Values must be at least 0, the
+    ideal.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each. The larger its
             entry, the smaller that objective becomes, as in ``Tchebycheff``.
         tolerance: sine of the angle between the values and the ray, in (0, 1), up to which the
             point counts as on the ray.
-        sigma: in (0, 1]; near 1 it goes straight back to the ray, near 0 it heeds the objectives.
+        sigma: in (0, 1]; near 1 it returns to the ray as fast as possible, near 0 it gives more
+            weight to the objectives.
 
-    The certificate's branch says "descent" or "correction". All values 0 count as on the ray. A
-    zero gradient is left out of the correction, and stops the descent as it stops MGDA; where the
-    distance cannot be changed, the correction lets the objectives fall alone. At a Pareto
-    stationary point off the ray it goes on, along the front; on the ray it ends.
+    The certificate's branch is "descent" or "correction". If all values are 0, this counts as on
+    the ray. A zero gradient is left out of a correction, and stops the descent, as it stops MGDA.
+    If the distance cannot change, a correction only improves the objectives. At a Pareto stationary
+    point off the ray it continues along the front; on the ray it ends.
 
-    Departures from the paper: the tolerance is an angle, not a distance in the unit of the
-    objectives; what fares worst is judged by cosines, so that the scale of an objective does not
-    matter there; and a correction, in the paper of a length of up to 1 whatever the gradients, is
+    Departures from the paper: (1) The tolerance is an angle, not a distance in the unit of the
+    objectives. (2) Cosines decide which objective is worst, so the scale of an objective does not
+    matter. (3) In the paper a correction has a length of up to 1 for all gradients. Here it is
     multiplied by their mean length, so that it scales with the jacobian, and by the sine of the
-    angle to the ray plus the worst cosine, if positive, so that it fades out at its end. On the
-    ray the paper keeps to it to first order; like the authors' code we descend freely there and
-    correct afterwards.
+    angle to the ray plus the worst cosine, if positive, so that it becomes small near the ray.
+    (4) On the ray the paper stays on it to first order. Here, as in the authors' code, the descent
+    is free and a correction follows.
 
     Raises:
-        ValueError: the preference does not fit, tolerance or sigma are out of range, or a value
-            is negative.
+        ValueError: the preference does not fit, tolerance or sigma is out of range, or a value is
+            negative.
 
     References:
         Zhang, Lin and Zhang, PMGDA: A Preference-based Multiple Gradient Descent Algorithm (2024),
@@ -68,7 +70,7 @@ class PMGDA(WeightingSolver):
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Check the settings."""
         check_preference(self.preference)
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must be in (0, 1), got {self.tolerance}")
@@ -76,11 +78,11 @@ class PMGDA(WeightingSolver):
             raise ValueError(f"sigma must be in (0, 1], got {self.sigma}")
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the mean length: a correction is no longer, nor is a shortest vector."""
+        """Return the mean length: neither a correction nor a shortest vector is longer."""
         return np.asarray(problem.gram.norms.mean(-1))
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Descend where the ray is met, correct where it is not."""
+        """Descend on the ray, correct off the ray."""
         ray = aim(problem.spread(self.preference))
         here = place(problem, "PMGDA")
         away = here - (here * ray).sum(-1, keepdims=True) * ray
@@ -115,10 +117,10 @@ class PMGDA(WeightingSolver):
 
 @dataclass(frozen=True, eq=False)
 class _Correction:
-    """Weights of directions of the mean length of the gradients, and the program behind them."""
+    """Weights of corrections with the mean length of the gradients, and their linear program."""
 
     weights: Float[np.ndarray, "b m"]
-    least: Float[np.ndarray, "b 1"]  # cosine with the objective that fares worst
+    least: Float[np.ndarray, "b 1"]  # smallest cosine with a gradient
     program: Program
     solution: Solution
 
@@ -132,8 +134,8 @@ class _Correction:
 
 
 def _correct(gram: Gram, away: Float[np.ndarray, "b m"], sigma: float) -> _Correction:
-    # The distance h to the ray has the gradient "away" with respect to the values, so the sum of
-    # away_i g_i with respect to the parameters: one more unit vector beside those of the rows.
+    # The distance h to the ray has the gradient "away" with respect to the values, and so the sum
+    # of away_i g_i with respect to the parameters: one more unit vector besides the unit rows.
     norms, cosines = gram.norms, gram.cosines
     count, m = norms.shape
     top = norms.max(-1, keepdims=True)
@@ -142,7 +144,7 @@ def _correct(gram: Gram, away: Float[np.ndarray, "b m"], sigma: float) -> _Corre
     terms = away * lengths
     inner = (cosines @ terms[..., None])[..., 0]
     size = np.sqrt(np.maximum((terms * inner).sum(-1, keepdims=True), 0.0))
-    turns = size > RESOLUTION * np.abs(terms).sum(-1, keepdims=True)  # else it is rounding
+    turns = size > RESOLUTION * np.abs(terms).sum(-1, keepdims=True)  # else it is only rounding
     safe = np.where(turns, size, 1.0)
     toward = np.where(turns, inner / safe, 0.0)
     # Maximize t = min_i cos_i over convex weights of the m + 1 unit vectors, where t may be
@@ -152,7 +154,7 @@ def _correct(gram: Gram, away: Float[np.ndarray, "b m"], sigma: float) -> _Corre
     matrix[:, :m, :m] = -1.0 - cosines
     matrix[:, :m, m] = -1.0 - toward
     matrix[:, :m, m + 1] = 1.0
-    matrix[:, :m] *= lit[..., None]  # a zero row has nothing to lose
+    matrix[:, :m] *= lit[..., None]  # a zero row has no constraint
     matrix[:, m, :m] = sigma - toward
     matrix[:, m, m] = sigma - 1.0
     matrix[:, m] *= turns

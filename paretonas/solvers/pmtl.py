@@ -1,4 +1,4 @@
-"""PMTL: descend within a cone around the ray, so that many rays give many trade-offs."""
+"""PMTL, Pareto multi-task learning: descend within a cone around each ray."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from paretonas.solvers.kernels.hull import Candidates, shortest
 from paretonas.solvers.kernels.min_norm import min_norm_residual
 from paretonas.solvers.problem import GradientProblem, check_preference
 
-SAME = 1e-12  # half the squared distance of axes that count as one
+SAME = 1e-12  # axes count as equal if half their squared distance is below this
 
 
 @dataclass(frozen=True, eq=False)
 class PMTL(WeightingSolver):
-    """Reach the front near the ray: nearer to it than to any other ray of a set.
+    """Reach the front in the cone of a ray: nearer to this ray than to any other ray of a set.
 
-    Rays cut the space of objectives into cones; a point is in the cone of the ray to which its
-    angle is smallest. Outside of its cone the direction leads into it, whatever that does to the
-    objectives: the shortest vector in the hull of the gradients of the violated borders. Inside it
-    is that of ``MGDA``, with the borders that are near taken for further objectives: every
-    objective improves, and no near border is crossed. For any number of objectives; exact also
-    among hundreds of rays. Deterministic; permuting the objectives permutes the weights. Weights
-    may be negative outside of the cone. Values must be at least 0, the ideal.
+    Rays divide the objective space into cones. A point is in the cone of the ray with the smallest
+    angle to it. Outside its cone the direction leads into the cone, even if objectives get worse:
+    it is the shortest vector in the hull of the gradients of the violated borders. Inside the cone
+    it is the direction of ``MGDA`` with the near borders as additional objectives: every objective
+    improves, and no near border is crossed. It works for any number of objectives, and is exact
+    even for hundreds of rays. It is deterministic. Permuting the objectives permutes the weights.
+    Weights may be negative outside the cone. Values must be at least 0, the ideal.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each. The larger its
             entry, the smaller that objective becomes, as in ``Tchebycheff``: the axis of the cone
             is where preference_i * value_i is the same for all i.
-        others: (K, m), the preferences whose cones border on it; its own may be among them. None
-            means the rays of ``preference``, or, if that is only one, the axes: the cone is then
-            what is nearer to the ray than to the ray of any objective alone.
-        tolerance: in [0, 1), which part of the way from the axis to a border counts as near it.
+        others: (K, m), the preferences of the neighboring cones; this ray may be among them. None
+            means the rays of ``preference``. If that is a single ray, None means the axes: the cone
+            then holds the points that are nearer to the ray than to the axis of any objective.
+        tolerance: in [0, 1), the part of the distance from axis to border that counts as near.
 
-    The certificate's branch says "descent" or "entry". All values 0 count as inside. Where no
-    direction leads towards the cone, it descends. A zero gradient stops the descent, as it stops
+    The certificate's branch is "descent" or "entry". If all values are 0, this counts as inside. If
+    no direction leads toward the cone, it descends. A zero gradient stops the descent, as it stops
     MGDA. A Pareto stationary point ends the descent, not the entry.
 
-    Departures from the paper: cones for any m, where public code has weights for two; a step
-    outside of the cone is always one of entry, where the paper enters first and then descends for
-    good, so that it may rest at a stationary point outside; the differences of the axes have
-    length 1, so that many rays do not make short borders that rule the direction; a border counts
-    as near relative to its distance.
+    Departures from the paper: (1) Cones work for any m; public code has weights for two objectives.
+    (2) A step outside the cone is always an entry. The paper enters first and then only descends,
+    so it may stop at a stationary point outside. (3) The differences of the axes have length 1, so
+    that the short borders of many rays do not dominate the direction. (4) Whether a border is near
+    is relative to its distance.
 
     Raises:
         ValueError: preference or others do not fit, the tolerance is out of range, or a value is
@@ -71,7 +71,7 @@ class PMTL(WeightingSolver):
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be rays."""
+        """Check the settings."""
         check_preference(self.preference)
         check_preference(self.others, "others")
         if self.others is not None and self.others.ndim != 2:
@@ -80,11 +80,11 @@ class PMTL(WeightingSolver):
             raise ValueError(f"tolerance must be in [0, 1), got {self.tolerance}")
 
     def total_weight(self, m: int) -> float:
-        """Return 2 sqrt(m): rows and borders weigh 1 together, and a border is at most 2 long."""
+        """Return 2 sqrt(m): all weights sum to 1, and the length of a border is at most 2."""
         return 2.0 * math.sqrt(m)
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Find the borders in play, then the shortest vector."""
+        """Find the violated or near borders, then the shortest vector."""
         axes = aim(problem.spread(self.preference))
         others = self._others(problem.m)
         here = place(problem, "PMTL")
@@ -111,11 +111,11 @@ class PMTL(WeightingSolver):
             gaps=np.sqrt(2.0 * np.where(distinct, apart, 1.0))[busy],
             members=np.concatenate([rows, active[busy]], axis=1),
         )
-        # Begin with the rows, if they are in, and with the border that is worst.
+        # Start with the rows, if they are members, and with the worst border.
         worst = problem.m + np.where(active, beyond, -np.inf).argmax(-1)[busy][:, None]
         each = np.arange(problem.m + 1)
         found = shortest(candidates, np.where(enter[:, None] | (each == problem.m), worst, each))
-        # Where no direction leads towards the cone, it descends.
+        # If no direction leads toward the cone, descend.
         lost = enter & (found.length <= RESOLUTION)
         enters[busy] = enter & ~lost
         both = weights.copy()

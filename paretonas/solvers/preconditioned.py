@@ -1,4 +1,4 @@
-"""Solve in the metric in which the optimizer steps, so that its step keeps the guarantee."""
+"""Solve in the metric of the optimizer's step, so that this step keeps the guarantee."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights
 
 @dataclass(frozen=True, eq=False)
 class Preconditioned(Wrapper):
-    """Let a solver resolve the conflict as the optimizer will see it.
+    """Let a solver resolve the conflict in the metric of the optimizer (a preconditioner).
 
-    An optimizer such as Adam divides the vector entry by entry, by P = sqrt(v) + eps, and so turns
-    it: J vector >= 0 says nothing about J P^-1 vector, the change that the step makes. This wrapper
-    shows the inner solver the inner products J P^-1 J' of the metric, and returns weights @ J;
-    divided by P by the optimizer, that is the step the inner solver meant.
+    An optimizer such as Adam divides each entry of the vector by P = sqrt(v) + eps, and so turns
+    it: J vector >= 0 does not imply J P^-1 vector >= 0, the change that the step makes. This
+    wrapper gives the inner solver the inner products J P^-1 J' of the metric, and returns
+    weights @ J. The optimizer divides that by P, which gives the step that the inner solver found.
 
-    What holds: a step -lr P^-1 vector conflicts with no objective, to first order, if the inner
-    solver is non-conflicting. For Adam that is its step if P is what it divides by *and* it has no
-    momentum (betas[0] = 0). P as read before the step lacks the share (1 - betas[1]) of the new
-    gradient's own square, so the guarantee is exact only in the limit of slow change, and void in
-    the first steps, where Adam follows signs. With momentum, old directions are part of the step.
-    ``experiments/conflict/adam_and_surgery.py`` measures all of it. Weight decay is a force of its
-    own.
+    Guarantee: a step -lr P^-1 vector conflicts with no objective, to first order, if the inner
+    solver is non-conflicting. This is the step of Adam if P is Adam's divisor *and* Adam has no
+    momentum (betas[0] = 0). The P that is read before the step lacks the part (1 - betas[1]) of the
+    new gradient's own square. So the guarantee is exact only in the limit of slow change, and does
+    not hold in the first steps, where Adam follows signs. With momentum, old directions are part of
+    the step. ``experiments/conflict/adam_and_surgery.py`` measures all of this. Weight decay is not
+    covered.
 
     Attributes:
-        inner: the solver.
+        inner: the inner solver.
         divisor: P, (n,) and positive, in the order of the jacobian's columns; or a function that
-            gives the current one, such as ``lambda: divisor_of(optimizer, parameters)``.
+            returns the current P, such as ``lambda: divisor_of(optimizer, parameters)``.
 
-    The certificate refers to the metric: its cosines, a' P^-1 b / (|a| |b|) with lengths in the
-    metric too, have the signs of the changes that the step makes. Where one is 0 up to rounding,
-    the plain cosine between gradient and step can be larger by up to sqrt(max P / min P). What the
-    inner solver says about length, it says about the length in the metric. Needs the gradients
+    The certificate is about the metric. Its cosines are a' P^-1 b / (|a| |b|), with lengths in the
+    metric too; they have the signs of the changes that the step makes. If one is 0 up to rounding,
+    the plain cosine between gradient and step can be larger by up to sqrt(max P / min P). The inner
+    solver's guarantees about length are about the length in the metric. It needs the gradients
     themselves, not only their Gram matrix.
 
     Raises:
-        TypeError: inner does not weigh rows, or the divisor is neither tensor nor function.
+        TypeError: inner does not weigh rows, or the divisor is neither a tensor nor a function.
         ValueError: on a call, the divisor does not have n positive, finite entries.
 
     >>> import torch
@@ -63,31 +63,31 @@ class Preconditioned(Wrapper):
     divisor: Float[Tensor, " n"] | Callable[[], Float[Tensor, " n"]]
 
     def __post_init__(self) -> None:
-        """Refuse what has no metric."""
+        """Check the settings."""
         check_inner(self.inner)
         if not callable(self.divisor):
             check_kind("divisor", self.divisor)
 
     @property
     def non_conflicting(self) -> bool:  # type: ignore[override]
-        """Whether the inner solver is; here, in the metric."""
+        """Whether the inner solver is non-conflicting; here this holds in the metric."""
         return self.inner.non_conflicting
 
     @property
     def needs_gradients(self) -> bool:  # type: ignore[override]
-        """Whether the inner solver does: without, there is no angle to measure."""
+        """Whether the inner solver needs gradients; else the metric has no effect."""
         return self.inner.needs_gradients
 
     def due(self, state: object) -> bool:
-        """Say whether the next call of the inner solver looks at gradients."""
+        """Whether the next call of the inner solver needs gradients."""
         return self.inner.due(state)
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return that of the inner solver, in the metric."""
+        """Return the longest direction of the inner solver, in the metric."""
         return self.inner.longest(problem.with_metric(self._metric(problem.n)))
 
     def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
-        """Let the inner solver fit them in the metric."""
+        """Let the inner solver rescale in the metric."""
         if self.inner.needs_gradients:
             problem = problem.with_metric(self._metric(problem.n))
         return self.inner.rescale(problem, weights, limit)
@@ -112,19 +112,19 @@ class Preconditioned(Wrapper):
 
 
 def divisor_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Float[Tensor, " n"]:
-    """Read what an optimizer would divide a gradient by, entry by entry.
+    """The divisor of each gradient entry in an optimizer's step.
 
     Args:
         optimizer: Adam, AdamW (amsgrad or not), RMSprop (centered or not), or SGD, which divides
             by 1.
-        parameters: those that the jacobian is about, in the order of its columns.
+        parameters: the parameters of the jacobian, in the order of its columns.
 
-    Parameters without a state yet (no step, or never a gradient) take the mean over the others; if
-    none has a state, all are 1, which is the plain metric.
+    Parameters without a state (before a step, or without a gradient) get the mean over the others;
+    if no parameter has a state, all entries are 1, which is the plain metric.
 
     Raises:
-        TypeError: another kind of optimizer, of which it is not known what it divides by.
-        ValueError: a parameter that the optimizer does not have.
+        TypeError: the optimizer is of another kind, whose divisor is not known.
+        ValueError: the optimizer does not have one of the parameters.
 
     References:
         Kingma and Ba, Adam (2015), arXiv 1412.6980.

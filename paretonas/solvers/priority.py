@@ -1,4 +1,4 @@
-"""PriorityProjection: the first objective leads, the others must not suffer."""
+"""PriorityProjection: improve the first objective without harm to the others."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from paretonas.solvers.problem import GradientProblem, PerRay
 class PriorityProjection(WeightingSolver):
     """Follow the first gradient as closely as the others allow.
 
-    The direction is the nearest to the first gradient that makes none of the other objectives
-    worse: min |d - g_1|^2 such that g_j . d >= 0 for j > 1. For two objectives this is the
-    classical one-sided projection. It never conflicts with the first objective either, since
-    g_1 . d = |d|^2. Linear in the length of the first gradient; the lengths of the others do not
-    matter, and their order neither. If the first gradient is 0, so is the direction.
+    The direction is the one nearest to the first gradient that makes no other objective worse:
+    min |d - g_1|^2 such that g_j . d >= 0 for j > 1. For two objectives this is the classical
+    one-sided projection. It never conflicts with the first objective either, since g_1 . d = |d|^2.
+    It is linear in the length of the first gradient. The lengths and the order of the others do not
+    matter. If the first gradient is 0, the direction is 0.
 
     References:
         Yu et al., Gradient Surgery for Multi-Task Learning (2020), arXiv 2001.06782, for the
-        projection of one gradient off one other.
+        projection of one gradient off another.
         Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical
-        Multi-Objective Optimization (2026), arXiv 2606.29521, for the cone of several. There each
-        constraint asks for a share tau of what the own gradient would give, and the direction is
-        stretched to |g_1|; here tau is 0, and the length shrinks with what is left to gain.
+        Multi-Objective Optimization (2026), arXiv 2606.29521, for the cone of several gradients.
+        There each constraint requires a share tau of the improvement along the own gradient, and
+        the direction is scaled to |g_1|. Here tau is 0, and the direction is not scaled.
 
     >>> import torch
     >>> PriorityProjection()(torch.tensor([[1.0, 1.0], [-2.0, 0.0]])).vector
@@ -38,11 +38,11 @@ class PriorityProjection(WeightingSolver):
     non_conflicting: ClassVar[bool] = True
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return the length of the first gradient, which is projected."""
+        """Return the length of the first gradient: a projection is never longer."""
         return problem.gram.norms[:, 0]
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Project the first row alone."""
+        """Project the first row."""
         weights = np.zeros(problem.gram.norms.shape)
         weights[:, 0] = 1.0
         if problem.m == 1:

@@ -1,4 +1,4 @@
-"""What a solver is given, checked once: gradients of r rays, their values, their Gram matrix."""
+"""The checked input of a solver: gradients of r rays, their values and their Gram matrix."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ Weights = Float[np.ndarray, "r m"]
 PerRay = Float[np.ndarray, " r"]
 """A number for each ray."""
 
-LIFT = 1e-12  # share of a dimension of its own that a row gets where its angles are impossible
+LIFT = 1e-12  # the part of an extra dimension that each row gets if the angles are impossible
 
 
 class GradientProblem:
-    """The gradients of m objectives for each of r rays; a lone jacobian counts as one ray.
+    """The gradients of m objectives for each of r rays; a single jacobian counts as one ray.
 
-    Arrays are numpy, float64, on the host: the programs that solvers solve are too small for a
-    device, and one (m, m) copy costs less than the launches.
+    Arrays are numpy, float64, on the host: the programs of the solvers are too small for an
+    accelerator, and copying one (m, m) matrix costs less than the kernel launches.
 
     Attributes:
-        r: rays.
-        m: objectives.
+        r: the number of rays.
+        m: the number of objectives.
         batched: whether the caller gave a leading dimension of r.
         gram: cosines (r, m, m) and norms (r, m) of the rows; computed when first read.
         shortest: weights (r, m) of the shortest convex combination; computed when first read.
     """
 
-    _unscaled: tuple[GradientProblem, np.ndarray] | None = None  # what this is a scaled view of
-    _lifted = False  # whether rows were turned away from each other
+    _unscaled: tuple[GradientProblem, np.ndarray] | None = None  # the original of a scaled view
+    _lifted = False  # whether ``lifted`` made this problem
 
     def __init__(self, jacobian: Jacobian, values: Tensor | None = None) -> None:
-        """Check both.
+        """Check the jacobian and the values.
 
         Raises:
-            TypeError: the jacobian or the values are no floating point tensors.
+            TypeError: the jacobian or the values are not floating point tensors.
             ValueError: a shape does not fit, or a value is not finite.
         """
         self._rows: Rows | Callable[[], Rows] = Rows(jacobian)
@@ -56,11 +56,11 @@ class GradientProblem:
 
     @classmethod
     def of_gram(cls, gram: Tensor, values: Tensor | None = None) -> GradientProblem:
-        """Take the products of the gradients, (m, m) or (r, m, m), instead of them.
+        """A problem from the Gram matrix of the gradients, (m, m) or (r, m, m).
 
         Raises:
-            TypeError: not floating point tensors.
-            ValueError: a shape does not fit, or the matrix is no Gram matrix.
+            TypeError: the arguments are not floating point tensors.
+            ValueError: a shape does not fit, or the matrix is not a Gram matrix.
         """
         check_kind("gram", gram)
         if gram.ndim not in (2, 3) or gram.shape[-1] != gram.shape[-2] or 0 in gram.shape:
@@ -81,10 +81,10 @@ class GradientProblem:
 
     @classmethod
     def of_values(cls, values: Tensor) -> GradientProblem:
-        """Take the values alone, (m,) or (r, m), for a solver that needs no gradients.
+        """A problem from the values alone, (m,) or (r, m), for a solver that needs no gradients.
 
         Raises:
-            TypeError: no floating point tensor.
+            TypeError: the values are not a floating point tensor.
             ValueError: a shape does not fit, or a value is not finite.
         """
         check_kind("values", values)
@@ -99,21 +99,21 @@ class GradientProblem:
 
     @property
     def known(self) -> bool:
-        """Whether the gradients are, or only the values."""
+        """Whether the gradients are known, or only the values."""
         return self._gram_of is not _no_gram
 
     @property
     def rows(self) -> Rows:
-        """The gradients themselves, for a solver to which angles and lengths are not enough.
+        """The gradients themselves, for a solver that needs more than angles and lengths.
 
         Raises:
-            ValueError: the caller gave only what can be computed from them.
+            ValueError: the caller gave only the Gram matrix or the values.
         """
         return self._rows if isinstance(self._rows, Rows) else self._rows()
 
     @property
     def looked_at(self) -> bool:
-        """Whether the Gram matrix was computed, and so every entry found finite."""
+        """Whether the Gram matrix was computed; then every entry is known to be finite."""
         return "gram" in self.__dict__
 
     @cached_property
@@ -150,14 +150,14 @@ class GradientProblem:
         """The values of the objectives.
 
         Raises:
-            ValueError: the caller gave none.
+            ValueError: the caller gave no values.
         """
         if self._values is None:
             raise ValueError("this solver needs the values of the objectives: pass values, (m,)")
         return self._values
 
     def spread(self, preference: Tensor | None) -> Float[np.ndarray, "r m"]:
-        """Give each ray its preference; None is 1/m for each objective.
+        """The preference of each ray; None is 1/m for each objective.
 
         Raises:
             ValueError: the preference does not fit the jacobian.
@@ -183,11 +183,11 @@ class GradientProblem:
         factors: Float[np.ndarray, "r m"],
         values: Float[np.ndarray, "r m"] | None = None,
     ) -> GradientProblem:
-        """Multiply each row by a positive factor; the rows themselves are not touched.
+        """Multiply each row by a positive factor; the original rows do not change.
 
         Args:
             factors: positive, one per ray and objective.
-            values: in place of the values; None keeps them.
+            values: new values; None keeps the old values.
         """
 
         def rows() -> Rows:
@@ -209,7 +209,7 @@ class GradientProblem:
         Raises:
             ValueError: the metric does not have n positive, finite entries.
         """
-        if self._unscaled is not None:  # scaled rows would be rounded once more
+        if self._unscaled is not None:  # use the original: scaled rows would be rounded twice
             before, factors = self._unscaled
             return before.with_metric(metric).scaled(factors, self._values)
         given = self.rows
@@ -229,7 +229,7 @@ class GradientProblem:
         return problem.lifted() if self._lifted else problem
 
     def lifted(self) -> GradientProblem:
-        """Turn all rows away from each other by a little more than rounding turns them."""
+        """Turn all rows away from each other by a little more than the rounding error."""
         m = self.m
 
         def gram() -> Gram:
@@ -273,10 +273,10 @@ class GradientProblem:
 
 
 class Sum:
-    """Gradients of which only the weighted sum is known, as it comes from one backward pass.
+    """Gradients of which only the weighted sum is known, as after one backward pass.
 
     Attributes:
-        n: parameters.
+        n: the number of parameters.
     """
 
     def __init__(self, vector: Float[Tensor, "r n"]) -> None:
@@ -285,7 +285,7 @@ class Sum:
         self.n = vector.shape[-1]
 
     def length(self, weights: Weights) -> PerRay:
-        """Length of the sum, which was made by these weights."""
+        """Length of the sum; these weights made it."""
         sizes: Tensor = torch.linalg.vector_norm(self._vector, dim=-1, dtype=torch.float64)
         lengths: np.ndarray = sizes.numpy(force=True)
         return lengths
@@ -296,7 +296,7 @@ class Sum:
 
 
 def _possible(products: np.ndarray, slack: float) -> Gram:
-    # What rounding has made impossible by up to ``slack``, relative to the lengths, is mended.
+    # Repairs products that rounding made impossible by up to ``slack``, relative to the lengths.
     squares = products.diagonal(axis1=-2, axis2=-1)
     top = squares.max(-1, keepdims=True)
     if (squares < -slack * top).any() or (top < 0).any():
@@ -322,8 +322,8 @@ def check_preference(preference: Tensor | None, name: str = "preference") -> Non
     """Accept None, (m,) or (r, m), positive and summing to 1.
 
     Raises:
-        TypeError: it is no floating point tensor.
-        ValueError: its shape, its signs or its sum are wrong.
+        TypeError: it is not a floating point tensor.
+        ValueError: its shape, its signs or its sum is wrong.
     """
     if preference is None:
         return
@@ -334,7 +334,7 @@ def check_preference(preference: Tensor | None, name: str = "preference") -> Non
     if not (wide.isfinite() & (wide > 0)).all():
         raise ValueError(f"{name} must be positive and finite, got {preference.tolist()}")
     total = wide.sum(-1)
-    # The sum of m rounded numbers is off by their rounding, which is coarse in half precision.
+    # The sum of m rounded numbers has their rounding error, which is large in half precision.
     slack = max(1e-6, preference.shape[-1] * torch.finfo(preference.dtype).eps)
     if ((total - 1.0).abs() > slack).any():
         raise ValueError(f"{name} must sum to 1 over the objectives, got {total.tolist()}")
@@ -344,8 +344,8 @@ def check_point(name: str, point: Tensor | None) -> None:
     """Accept None, or (m,) finite numbers, one for each objective.
 
     Raises:
-        TypeError: it is no tensor.
-        ValueError: its shape is another, or a number is not finite.
+        TypeError: it is not a tensor.
+        ValueError: its shape is wrong, or a number is not finite.
     """
     if point is None:
         return

@@ -1,4 +1,4 @@
-"""SAM-GS: balance gradients of unequal length; where lengths agree, use their momentum."""
+"""SAM-GS: equalize gradients of different lengths; if lengths agree, use their momentum."""
 
 from __future__ import annotations
 
@@ -17,65 +17,66 @@ from paretonas.solvers.base import Direction, Out, Values
 from paretonas.solvers.certificate import Certificate
 from paretonas.solvers.problem import GradientProblem
 
-CHUNK = 2**15  # columns worked on at once, so that what is between rows and sum stays in the cache
+CHUNK = 2**15  # columns per chunk, so that intermediate results stay in the cache
 STATE = {"steps", "momenta", "imbalance"}
-EPSILON = 1e-8  # of the published code: keeps the trace of imbalance above 0
+EPSILON = 1e-8  # from the published code: keeps the imbalance above 0
 
 
 @dataclass(frozen=True, eq=False)
 class SAMGS:
-    """Equalize gradients whose lengths differ; let them gather speed where lengths agree.
+    """Equalize gradients if their lengths differ; use momentum if their lengths agree.
 
     The similarity of two lengths is psi = 2ab / (a^2 + b^2), in [0, 1]; Psi averages it over the
-    pairs. On each step, with momenta m_k <- beta1 m_k + (1 - beta1) g_k and the trace of imbalance
-    h <- beta2 h + (1 - beta2) (1 - Psi)^2 + 1e-8, hats being what corrects their start from 0:
+    pairs. On each step the momenta are m_k <- beta1 m_k + (1 - beta1) g_k, and the imbalance is
+    h <- beta2 h + (1 - beta2) (1 - Psi)^2 + 1e-8; hats mean the bias correction, as in Adam:
 
     - ``"equalized"``, where Psi < gamma: the sum of the unit gradients times their mean length;
-    - ``"momentum"``, elsewhere: the sum of g_k * |mhat_k| / sqrt(hhat), entry by entry.
+    - ``"momentum"``, otherwise: the sum of g_k * |mhat_k| / sqrt(hhat), entry by entry.
 
-    Either is multiplied by ``task_scale`` and then shortened to ``max_norm``. Follow it with Adam,
-    as published.
+    Both are multiplied by ``task_scale`` and then shortened to ``max_norm``. Use Adam as the
+    optimizer after it, as published.
 
-    Permuting the objectives together with the state changes nothing. The equalized branch keeps
-    its direction when single rows are scaled, and is a weighting of the rows. The momentum branch
-    is none, and its length grows as the square of the gradients': it depends on the scale of the
-    losses, save for ``max_norm`` and what an optimizer does later, and the step from one branch to
-    the other is a jump. No branch is sure not to conflict, and opposite gradients of one length
-    cancel in both (at a saddle between two minima, say).
+    Permuting the objectives together with the state changes nothing. The equalized branch weighs
+    rows, and its direction does not change when single rows are scaled. The momentum branch does
+    not weigh rows. Its length grows as the square of the gradients' lengths, so it depends on the
+    scale of the losses, except for ``max_norm`` and the optimizer. The change from one branch to
+    the other is a jump. Both branches may conflict, and opposite gradients of equal length cancel
+    in both (for example at a saddle between two minima).
 
-    What the published code leaves open: a zero row has no unit gradient, so it adds nothing, and
-    counts in the mean length; two zero rows are alike (psi = 1), one is unlike any other (psi = 0).
-    A lone objective (``"lone"``) is followed as it is, shortened to ``max_norm``. On the first step
-    mhat = g. Products are formed of scaled numbers, so that ``max_norm`` holds from 1e-30 to 1e30;
-    a momentum direction shorter than the dtype can hold is 0, which in float32 means gradients of
-    about 1e-19 and below.
+    The published code does not define these cases: a zero row has no unit gradient, so it adds
+    nothing, but it counts in the mean length; two zero rows have psi = 1, a zero row and another
+    have psi = 0. A single objective (``"lone"``) is followed, shortened to ``max_norm``. On the
+    first step mhat = g. Products are formed of scaled numbers, so that ``max_norm`` holds from
+    1e-30 to 1e30. A momentum direction that is too short for the dtype is 0; in float32 this means
+    gradients of about 1e-19 and below.
 
     Attributes:
-        gamma: the similarity below which gradients are equalized; 0 never does, above 1 always.
-        beta1: of the momenta, in [0, 1).
-        beta2: of the trace of imbalance, in [0, 1).
-        psi: how similarities are put together. ``"pairs"``: mean over i < j, as in the published
-            code. ``"all"``: mean over all K^2 entries, the diagonal too, as in the paper's
-            algorithm; for the same branches take gamma_all = 1/K + (1 - 1/K) gamma_pairs (with
+        gamma: gradients are equalized if the similarity is below this; 0 never, above 1 always.
+        beta1: decay of the momenta, in [0, 1).
+        beta2: decay of the imbalance, in [0, 1).
+        psi: how similarities are combined. ``"pairs"``: mean over i < j, as in the published
+            code. ``"all"``: mean over all K^2 entries, with the diagonal, as in the paper's
+            algorithm. It gives the same branches with gamma_all = 1/K + (1 - 1/K) gamma_pairs (with
             the paper's 0.1 and two objectives it never equalizes); its 1 - Psi is smaller by the
             factor 1 - 1/K, and the momentum direction longer by the inverse. ``"min"``: equalize
             if any pair is below gamma, with the mean over pairs in h.
-        max_norm: the greatest length of the direction; None to leave it.
+        max_norm: the largest length of the direction; None for no limit.
         task_scale: factor of the direction before that; None is K, the number of objectives.
 
-    Settings of the paper: code and Algorithm 1, the defaults; image benchmarks gamma 0.9 in the
-    text, 0.7 in the code, beta2 0.9 or 0.99; toy with one minimum gamma 0.1, beta2 0.99, with two
-    minima 0.1, 0.9; reinforcement learning ``SAMGS(0.9, psi="min", max_norm=None, task_scale=1)``.
+    Settings in the paper: code and Algorithm 1 use the defaults. Image benchmarks use gamma 0.9 in
+    the text, 0.7 in the code, and beta2 0.9 or 0.99. The toy problem uses gamma 0.1 with beta2 0.99
+    for one minimum, and gamma 0.1 with beta2 0.9 for two minima. Reinforcement learning uses
+    ``SAMGS(0.9, psi="min", max_norm=None, task_scale=1)``.
 
     State: ``{"steps": int, "momenta": (m, n) or (r, m, n), "imbalance": () or (r,)}``; the momenta,
     on the jacobian's device and at least in float32, take as much memory as the jacobian. Each ray
     has its own.
 
-    ``weights`` is None as soon as one ray is in the momentum branch.
+    ``weights`` is None if one ray or more are in the momentum branch.
 
     Raises:
-        ValueError: a setting out of range, or a state that does not fit the jacobian.
-        TypeError: a state of another kind.
+        ValueError: a setting is out of range, or the state does not fit the jacobian.
+        TypeError: the state is of another kind.
 
     References:
         Borsani et al., Gradient Similarity Surgery in Multi-Task Deep Learning (2025),
@@ -98,7 +99,7 @@ class SAMGS:
     task_scale: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
+        """Check the settings."""
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
             if not 0 <= beta < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {beta}")
@@ -116,7 +117,8 @@ class SAMGS:
         """Take the branch of each ray; see ``Solver``.
 
         Raises:
-            ValueError: also if without ``max_norm`` the direction leaves the range of its dtype.
+            ValueError: as above; also if there is no ``max_norm`` and the direction is too long for
+                its dtype.
         """
         problem = GradientProblem(jacobian, values)
         rows, norms, m = problem.rows, problem.gram.norms, problem.m
@@ -128,7 +130,7 @@ class SAMGS:
         imbalance = self.beta2 * imbalance + (1 - self.beta2) * (1 - similarity) ** 2 + EPSILON
         equalize = level < self.gamma if m > 1 else np.ones(rows.r, dtype=bool)
 
-        # Sum the rows in units of their lengths, or for the momentum in those of the greatest.
+        # Sum the rows in units of their lengths; for the momentum in units of the largest length.
         units = np.where(equalize[:, None] & (norms > 0), norms, top)
         terms = (rows, units, equalize, momenta, self.beta1)
         summed, momenta = _summed_few(*terms) if rows.few else _summed(*terms, out)
@@ -154,7 +156,7 @@ class SAMGS:
         )
 
     def _similarities(self, norms: Float[np.ndarray, "r m"]) -> tuple[np.ndarray, np.ndarray]:
-        # What is compared with gamma, and what enters the trace of imbalance.
+        # The similarity to compare with gamma, and the similarity for the imbalance.
         r, m = norms.shape
         squares = norms * norms
         sums = squares[:, :, None] + squares[:, None, :]
@@ -170,7 +172,7 @@ class SAMGS:
     def _shortened(
         self, factors: Float[np.ndarray, " r"], summed: Float[Tensor, "r n"], dtype: torch.dtype
     ) -> Float[np.ndarray, " r"]:
-        # Never forms the product of factor and length, which may leave the range of the dtype.
+        # Never computes the product of factor and length, which may leave the range of the dtype.
         lengths = torch.linalg.vector_norm(summed, dim=-1, dtype=torch.float64).cpu().numpy()
         if self.max_norm is not None:
             safe = np.where(lengths > 0, lengths, 1.0)
@@ -191,7 +193,7 @@ def _summed(
     beta: float,
     out: Tensor | None,
 ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r m n"]]:
-    """Sum the rows in their units, times |momenta| where not equalized; and the new momenta."""
+    """The sum of the rows in their units, times |momenta| if not equalized; and the new momenta."""
     given, later = rows.dense(), torch.empty_like(momenta, memory_format=torch.contiguous_format)
     fits = rows.dtype == momenta.dtype
     summed = rows.buffer(out) if fits else torch.empty_like(momenta[:, 0])
@@ -218,7 +220,7 @@ def _summed_few(
     momenta: Float[Tensor, "r m n"],
     beta: float,
 ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r m n"]]:
-    """Do the same on the host, where few numbers take less time."""
+    """The same on the host, which is faster for few numbers."""
     before = momenta.cpu().numpy()
     given = rows.host().reshape(before.shape).astype(before.dtype, copy=False)
     later = before + (1 - beta) * (given - before)
@@ -230,7 +232,7 @@ def _summed_few(
 
 
 def _opened(state: object, rows: Rows) -> tuple[int, Tensor, np.ndarray]:
-    # Half precision would lose the small changes of an average.
+    # Half precision would lose small changes of an average.
     dtype = torch.promote_types(rows.dtype, torch.float32)
     shape = (rows.r, rows.m, rows.n)
     if state is None:

@@ -1,4 +1,4 @@
-"""Tchebycheff scalarizations: work on whichever objective is worst along the ray."""
+"""Tchebycheff scalarizations: improve the objective that is worst along the ray."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch import Tensor
 from paretonas.solvers.base import Answer, WeightingSolver
 from paretonas.solvers.problem import GradientProblem, check_point, check_preference
 
-GONE = 700.0  # exp(-700) is the last of float64 that is no subnormal number
+GONE = 700.0  # exp(-700) is about the smallest normal number of float64
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothTchebycheff(WeightingSolver):
-    """Descend a smooth maximum of the weighted objectives; reaches every point of a front.
+    """Descend a smooth maximum of the weighted objectives; it can reach every point of a front.
 
-    The direction is the gradient of mu * log(sum_i exp(preference_i * (value_i - ideal_i) / mu)),
-    whose minimum is Pareto optimal for each preference, also where the front is not convex.
-    It descends one scalar, so it may make single objectives worse on the way. The weights depend
-    on the values alone, so that one backward pass, of the weighted sum, is enough. They do not
-    vanish at a Pareto stationary point; the direction does where the weighted gradients cancel.
+    The direction is the gradient of mu * log(sum_i exp(preference_i * (value_i - ideal_i) / mu)).
+    Its minimum is Pareto optimal for each preference, even if the front is not convex. It descends
+    one scalar, so single objectives may get worse on the way. The weights depend only on the
+    values, so one backward pass, of the weighted sum, is enough. The weights do not become 0 at a
+    Pareto stationary point; the direction is 0 where the weighted gradients cancel.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each. The larger its
             entry, the smaller that objective becomes.
-        mu: softness, in the unit of preference * value; towards 0 it becomes ``Tchebycheff``.
+        mu: smoothness, in the unit of preference * value; near 0 it becomes ``Tchebycheff``.
             With values normalized to about [0, 1], 0.01 to 0.1 is a good start.
-        ideal: (m,), a value for each objective that is not reached, in its unit; None is 0.
+        ideal: (m,), a lower bound of each objective, in its unit; None is 0.
 
     Raises:
         ValueError: mu is not positive, or the preference or the ideal does not fit.
@@ -52,14 +52,14 @@ class SmoothTchebycheff(WeightingSolver):
     ideal: Float[Tensor, " m"] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a preference, a softness or an ideal."""
+        """Check the settings."""
         check_preference(self.preference)
         check_point("ideal", self.ideal)
         if not 0 < self.mu < float("inf"):
             raise ValueError(f"mu must be positive and finite, got {self.mu}")
 
     def total_weight(self, m: int) -> float:
-        """Return 1: weights are shares of the preference."""
+        """Return 1: each weight is at most its preference."""
         return 1.0
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
@@ -73,15 +73,15 @@ class SmoothTchebycheff(WeightingSolver):
 
 @dataclass(frozen=True, eq=False)
 class Tchebycheff(WeightingSolver):
-    """Descend the worst objective along the ray, and only that one.
+    """Descend only the worst objective along the ray.
 
-    The limit of ``SmoothTchebycheff`` for mu to 0: the gradient of max_i preference_i *
-    (value_i - ideal_i). Objectives that tie exactly share the weight. The weights depend on the
-    values alone. Since it jumps from one objective to another, it needs steps that shrink.
+    This is the limit of ``SmoothTchebycheff`` for mu to 0: the gradient of max_i preference_i *
+    (value_i - ideal_i). Exact ties share the weight. The weights depend only on the values. Since
+    the direction jumps from one objective to another, the step size must decrease.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1; None is 1/m each.
-        ideal: (m,), a value for each objective that is not reached, in its unit; None is 0.
+        ideal: (m,), a lower bound of each objective, in its unit; None is 0.
 
     Raises:
         ValueError: the preference or the ideal does not fit.
@@ -96,16 +96,16 @@ class Tchebycheff(WeightingSolver):
     ideal: Float[Tensor, " m"] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a preference or an ideal."""
+        """Check the settings."""
         check_preference(self.preference)
         check_point("ideal", self.ideal)
 
     def total_weight(self, m: int) -> float:
-        """Return 1: weights are shares of the preference."""
+        """Return 1: each weight is at most its preference."""
         return 1.0
 
     def weigh(self, problem: GradientProblem, state: object) -> Answer:
-        """Share the weight among the worst."""
+        """Share the weight among the worst objectives."""
         preference = problem.spread(self.preference)
         excess = preference * _above(problem, self.ideal)
         worst = excess == excess.max(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Uncertainty weighting: losses divided by their learned variances."""
+"""Uncertainty weighting: divide each loss by its learned variance."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from paretonas.solvers._learned import LossBalancing
 
 @dataclass(frozen=True, eq=False)
 class UncertaintyWeighting(LossBalancing):
-    """Weigh each loss by the inverse of its noise, learned on the way.
+    """Weigh each loss by the inverse of its noise, which is learned during the training.
 
     Minimizes sum_i exp(-s_i) L_i / 2 + s_i / 2 over the gradients' parameters and the log variances
-    s together. Weights are exp(-s_i) / 2, s starts at 0 and tends to log L_i, so in the end each
-    loss is divided by about its own size. Looks at values only; may conflict.
+    s together. The weights are exp(-s_i) / 2. s starts at 0 and approaches log L_i, so in the end
+    each loss is divided by about its own size. It uses values only. It may conflict.
 
-    Values must not be negative: there the formula has no minimum (s falls without end, and the
-    weights overflow). At a value of 0 neither, but a loss that is solved to the last digit is no
-    error, so s is kept within [-50, 50].
+    Values must not be negative, because the formula then has no minimum (s decreases forever, and
+    the weights overflow). There is no minimum at a value of 0 either, but a loss of exactly 0 is
+    not an error, so s is kept within [-50, 50].
 
     Attributes:
-        lr: of the log variances' own Adam.
+        lr: learning rate of the log variances' own Adam.
 
-    The state is the log variances and Adam's moments; weights are those before the call's own step.
+    The state holds the log variances and Adam's moments. A call returns the weights before its own
+    update.
 
     Raises:
         ValueError: lr is not positive; on a call, a value is negative.

@@ -1,4 +1,4 @@
-"""Aim any solver at a ray."""
+"""Give any solver a preference vector (a ray)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from paretonas.solvers.problem import GradientProblem, PerRay, Sum, Weights, che
 
 @dataclass(frozen=True, eq=False)
 class Weighted(WeightingSolver):
-    """Give a solver without a preference one: it sees each objective times its preference.
+    """Add a preference to a solver that has none: each objective is multiplied by its preference.
 
-    Both its gradient and its value. Scaling turns no angle, so a non-conflicting solver stays so.
+    This multiplies both the gradient and the value. Scaling changes no angle, so a non-conflicting
+    solver stays non-conflicting.
 
     Attributes:
         preference: (m,) or (r, m), positive and summing to 1.
-        inner: the solver to aim. One that weighs rows costs no copy of them; any other (SAM-GS,
-            GradDrop) is called with the scaled rows.
+        inner: the inner solver. If it weighs rows, the rows are not copied; any other solver
+            (SAM-GS, GradDrop) is called with scaled rows.
 
-    The weights returned, and the certificate, refer to the rows as given: vector == weights @
-    jacobian. For a solver that weighs no rows the certificate is about the scaled ones.
+    The returned weights and the certificate are about the original rows: vector == weights @
+    jacobian. For a solver that does not weigh rows, the certificate is about the scaled rows.
 
     Raises:
-        TypeError: the preference is no floating point tensor.
+        TypeError: the preference is not a floating point tensor.
         ValueError: the preference is not positive or does not sum to 1.
 
     >>> import torch
@@ -45,23 +46,23 @@ class Weighted(WeightingSolver):
     inner: Solver
 
     def __post_init__(self) -> None:
-        """Refuse a preference that is none."""
+        """Check the preference."""
         check_preference(self.preference)
 
     @property
     def non_conflicting(self) -> bool:  # type: ignore[override]
-        """Whether the inner solver is."""
+        """Whether the inner solver is non-conflicting."""
         return getattr(self.inner, "non_conflicting", False)
 
     @property
     def needs_gradients(self) -> bool:  # type: ignore[override]
-        """Whether the inner solver does."""
+        """Whether the inner solver needs gradients."""
         return getattr(self.inner, "needs_gradients", True)
 
     def __call__(
         self, jacobian: Jacobian, values: Values = None, state: object = None, *, out: Out = None
     ) -> Direction:
-        """Scale, solve, and refer the weights back; see ``WeightingSolver``."""
+        """Scale, solve, and convert the weights to the original rows; see ``WeightingSolver``."""
         if self.weighs_rows:
             return super().__call__(jacobian, values, state, out=out)
         problem = GradientProblem(jacobian, values)
@@ -80,23 +81,23 @@ class Weighted(WeightingSolver):
 
     @property
     def weighs_rows(self) -> bool:  # type: ignore[override]
-        """Whether the inner solver does."""
+        """Whether the inner solver weighs rows."""
         return isinstance(self.inner, WeightingSolver) and self.inner.weighs_rows
 
     def due(self, state: object) -> bool:
-        """Say whether the next call of the inner solver looks at gradients."""
+        """Whether the next call of the inner solver needs gradients."""
         return self.inner.due(state) if isinstance(self.inner, WeightingSolver) else True
 
     def total_weight(self, m: int) -> float:
-        """Return that of the inner solver: no entry of the preference is above 1."""
+        """Return the total weight of the inner solver: no preference is above 1."""
         return self.inner.total_weight(m) if isinstance(self.inner, WeightingSolver) else math.inf
 
     def longest(self, problem: GradientProblem) -> PerRay:
-        """Return that of the inner solver on the scaled rows."""
+        """Return the longest direction of the inner solver on the scaled rows."""
         return self._weighing().longest(self._seen(problem))
 
     def rescale(self, problem: GradientProblem | Sum, weights: Weights, limit: PerRay) -> PerRay:
-        """Let the inner solver fit them to the scaled rows."""
+        """Let the inner solver rescale on the scaled rows."""
         preference = self.preference.detach().to("cpu", torch.float64).numpy()
         spread = np.broadcast_to(preference, weights.shape)
         seen = self._seen(problem) if isinstance(problem, GradientProblem) else problem

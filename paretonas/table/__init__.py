@@ -1,4 +1,4 @@
-"""Tables of architectures whose objectives are known."""
+"""Tables of architectures with known objectives, such as tabular benchmarks."""
 
 from .table import Column, Table
 

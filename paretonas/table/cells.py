@@ -1,4 +1,4 @@
-"""What the cells of a column say: picks, truth, or numbers; refused by row where they do not."""
+"""Read the cells of a column: picks, true and false, or numbers; errors name the row."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def choice(column: pd.Series[Any], name: str) -> tuple[Choice, list[str]]:
     """The choice that a column holds, and the pick in each row.
 
     Raises:
-        ValueError: a row without a pick, the same pick in all rows, or truth told both in words and
-            as 1 and 0, which may be one option or two.
+        ValueError: a row has no pick, all rows have the same pick, or the column has both true and
+            false and 1 and 0, which may be the same options or different ones.
     """
     options, codes = groups(column, name)
     meant = {meaning(option): option for option in options}
@@ -50,7 +50,7 @@ def truth(column: pd.Series[Any], name: str) -> NDArray[np.bool_]:
     """Which rows are true.
 
     Raises:
-        ValueError: a row that is neither true nor false.
+        ValueError: a row is neither true nor false.
     """
     values, codes = groups(column, name)
     for code, value in enumerate(values):
@@ -63,10 +63,10 @@ def truth(column: pd.Series[Any], name: str) -> NDArray[np.bool_]:
 
 
 def numbers(column: pd.Series[Any], name: str, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The numbers of a column; NaN where a row that is not allowed holds none.
+    """The numbers of a column; NaN if a row that is not allowed has none.
 
     Raises:
-        ValueError: an allowed row whose cell is text, empty, NaN or infinite.
+        ValueError: the cell of an allowed row is text, empty, NaN or infinite.
     """
     cells = column.astype(object).to_numpy()
     values = np.array([number(cell) for cell in cells])
@@ -82,12 +82,13 @@ def numbers(column: pd.Series[Any], name: str, allowed: NDArray[np.bool_]) -> ND
 
 
 def groups(column: pd.Series[Any], name: str) -> tuple[list[str], NDArray[np.intp]]:
-    """The distinct values of a column as text, and which of them each row has.
+    """The distinct values of a column as text, and the index of each row's value.
 
-    Spellings of one value, such as 8, "8.0" and "8 ", are one; the shortest of them is its name.
+    Different spellings of a value, such as 8, "8.0" and "8 ", count as one; the shortest spelling
+    is its name.
 
     Raises:
-        ValueError: a row without a value, or a list where one value belongs.
+        ValueError: a row has no value, or a list instead of one value.
     """
     cells = column.astype(object)
     try:
@@ -96,7 +97,7 @@ def groups(column: pd.Series[Any], name: str) -> tuple[list[str], NDArray[np.int
         raise ValueError(f"column {name!r} must hold one value per row: {error}") from error
     tidied: dict[tuple[type, object], str] = {}
     for cell in cells:
-        if (type(cell), cell) not in tidied:  # True is not 1 in here
+        if (type(cell), cell) not in tidied:  # here True differs from 1
             tidied[type(cell), cell] = tidy(str(cell))
     texts = [tidied[type(cell), cell] for cell in cells]
     missing = cells.isna().to_numpy() | np.array([text == "" for text in texts], dtype=bool)
@@ -112,12 +113,12 @@ def groups(column: pd.Series[Any], name: str) -> tuple[list[str], NDArray[np.int
 
 
 def number(cell: object) -> float:
-    """The number that a cell holds or spells; NaN if there is none."""
+    """The number in a cell, also if it is text; NaN if there is none."""
     if isinstance(cell, bool | np.bool_):
         return math.nan
     if isinstance(cell, str):
         cell = tidy(cell)
-        if "_" in cell:  # Python reads 1_000; no other program does
+        if "_" in cell:  # only Python reads 1_000 as a number
             return math.nan
     try:
         return float(cell)  # type: ignore[arg-type]

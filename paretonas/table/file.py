@@ -1,4 +1,4 @@
-"""CSV and parquet files as frames."""
+"""Read CSV and parquet files as data frames."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """All columns of a file; a CSV file's hold text, whatever it looks like.
+    """All columns of a file; columns of a CSV file hold text, even if it reads as numbers.
 
     Raises:
-        ValueError: another suffix, no such file, or one that cannot be read.
-        ModuleNotFoundError: parquet without pyarrow.
+        ValueError: the suffix is another one, there is no such file, or it cannot be read.
+        ModuleNotFoundError: the file is parquet and pyarrow is missing.
     """
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     suffix = path.suffix.lower()
@@ -29,7 +29,7 @@ def read_frame(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    try:  # every cell stays text: "None" and "NA" are options like others
+    try:  # every cell stays text: "None" and "NA" are options like any other
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, skipinitialspace=True, strict=True)
             header, *rows = [line for line in lines if line] or [[]]
@@ -54,7 +54,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         ) from error
     try:
         frame = pd.read_parquet(path, engine="pyarrow")
-        # What pandas kept as the names of rows are columns like others.
+        # The row index of pandas becomes ordinary columns.
         named = [name for name in frame.index.names if name is not None]
         return frame.reset_index(level=named) if named else frame
     except (OSError, ValueError, pyarrow.ArrowException) as error:

@@ -1,4 +1,4 @@
-"""Which columns play which part, and rows that belong together."""
+"""The roles of columns, and rows that belong together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paretonas.space import Architecture, nearest
 
 from .spelling import tidy
 
-MINUS = "minus_"  # before the name of what is to be maximized
+MINUS = "minus_"  # prefix for the cost of a column that is to be maximized
 
 
 def check_names(
@@ -21,18 +21,18 @@ def check_names(
     maximize: Sequence[str],
     others: Sequence[str | None],
 ) -> None:
-    """Refuse columns that are missing or stand for two things.
+    """Refuse columns that are missing or have two roles.
 
     Args:
-        columns: as the file spells them.
-        choices: names, tidy as all that follow.
-        minimize: names of costs.
-        maximize: names of gains.
+        columns: the names in the file.
+        choices: the names of choices; these and the following names are tidy.
+        minimize: the names of costs.
+        maximize: the names of gains.
         others: further names.
 
     Raises:
-        ValueError: a column that is missing, there twice, or named twice, too few of them, or one
-            whose name points or costs have already.
+        ValueError: a column is missing, occurs twice or is named twice; there are too few columns;
+            or points or costs already use the name.
     """
     parts = {"choices": choices, "minimize": minimize, "maximize": maximize}
     role: dict[str, str] = {}
@@ -48,9 +48,9 @@ def check_names(
         raise ValueError(f"a table needs at least two objectives, got {got}")
     for name in maximize:
         if MINUS + name in role:
-            raise ValueError(f"column {MINUS + name!r} is called as the cost of {name!r} would be")
+            raise ValueError(f"column {MINUS + name!r} has the name of the cost of {name!r}")
     if "id" in role:
-        raise ValueError("'id' can be no choice and no objective: points have ids of their own")
+        raise ValueError("'id' cannot be a choice or an objective: points have their own ids")
     known = [tidy(column) for column in columns]
     for name in (*role, *(other for other in others if other is not None)):
         if name not in known:
@@ -65,10 +65,10 @@ def check_names(
 
 
 def tidy_names(part: str, names: Sequence[str]) -> list[str]:
-    """The names without blanks that nobody sees.
+    """The names without invisible blanks.
 
     Raises:
-        TypeError: something other than a sequence of names.
+        TypeError: it is not a sequence of names.
     """
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{part} must be a sequence of column names, got {names!r}")
@@ -78,12 +78,12 @@ def tidy_names(part: str, names: Sequence[str]) -> list[str]:
 def average_groups(
     values: NDArray[np.float64], group: NDArray[np.intp], allowed: NDArray[np.bool_]
 ) -> None:
-    """Give the allowed rows of each group their mean, in place."""
+    """Replace the values of the allowed rows of each group by their mean, in place."""
     rows = group[allowed]
     counts = np.maximum(np.bincount(rows), 1)
     for index in range(values.shape[1]):
         column = values[allowed, index]
-        # Counted from a value of the group, so that the mean of equal ones is exactly theirs.
+        # Differences to one value of the group: the mean of equal values is exactly that value.
         base = np.zeros(len(counts))
         base[rows] = column
         means = base + np.bincount(rows, weights=column - base[rows]) / counts
@@ -100,14 +100,14 @@ def distinct(
     """The first row of each architecture.
 
     Args:
-        architectures: of each row.
-        columns: the objectives.
-        values: (rows, m), what they are.
-        allowed: (rows,), which count.
-        cells: a column per choice, as the file spells the picks.
+        architectures: the architecture of each row.
+        columns: the names of the objectives.
+        values: (rows, m), the values of the objectives.
+        allowed: (rows,), which rows are allowed.
+        cells: a column per choice, with the picks as spelled in the file.
 
     Raises:
-        ValueError: two rows of one architecture that disagree.
+        ValueError: two rows of one architecture disagree.
     """
     rows: dict[Architecture, int] = {}
     for row, architecture in enumerate(architectures):

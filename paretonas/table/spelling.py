@@ -1,4 +1,4 @@
-"""Which spellings mean the same: blanks that nobody sees, numbers that are equal, true and TRUE."""
+"""Spellings that mean the same: invisible blanks, equal numbers, true and TRUE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_JOINERS = re.compile("[\u034f\ufe00-\ufe0f]")  # further signs that nobody sees
+_JOINERS = re.compile("[\u034f\ufe00-\ufe0f]")  # further invisible characters
 
 
 def tidy(text: str) -> str:
@@ -19,14 +19,14 @@ def tidy(text: str) -> str:
     """
     if not (text.isascii() and text.isprintable()):
         seen = (" " if sign.isspace() else sign for sign in _JOINERS.sub("", text))
-        # Signs of control (Cc) and of format (Cf), such as joiners, are there and not seen.
+        # Control characters (Cc) and format characters (Cf), such as joiners, are invisible.
         kept = (sign for sign in seen if unicodedata.category(sign) not in ("Cc", "Cf"))
         text = unicodedata.normalize("NFC", "".join(kept))
     return " ".join(text.split())
 
 
 def meaning(text: str) -> str | Decimal:
-    """What tidy text stands for: a number exactly, true and false in small letters, or itself.
+    """The meaning of tidy text: an exact number, true or false in lower case, or the text itself.
 
     >>> meaning("8") == meaning("08") == meaning("8e0"), meaning("0.1") == meaning("0.10000000001")
     (True, False)
@@ -35,7 +35,7 @@ def meaning(text: str) -> str | Decimal:
     """
     if _NUMBER.fullmatch(text):
         try:
-            return Decimal(text)  # exact, where equal floats may be two numbers
+            return Decimal(text)  # exact: two different numbers may be equal floats
         except InvalidOperation:  # an exponent of twenty digits
             return text
     folded = text.casefold()
@@ -43,7 +43,7 @@ def meaning(text: str) -> str | Decimal:
 
 
 def name_of(spellings: Iterable[str]) -> str:
-    """The spelling that stands for all: the shortest, the first in alphabetical order of those.
+    """The spelling that names all: the shortest, and the first in alphabetical order among ties.
 
     >>> name_of(["8.0", "8", "08"])
     '8'

@@ -1,4 +1,4 @@
-"""A table of architectures whose objectives are known: a search space with exact objectives."""
+"""A table of architectures with known objectives: a search space with exact objectives."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class Table:
     """Architectures and their costs, read from any CSV or parquet file; a search space.
 
-    A row is an architecture: a column per choice holds its picks, a column per objective what it
-    costs. A row may be known and yet not allowed, such as a network that computes nothing: it can
-    be asked for, and there is no cost to find.
+    A row is an architecture: there is a column per choice with its picks, and a column per
+    objective with its costs. A row may exist and not be allowed, such as a network that computes
+    nothing. A method may evaluate it, but the evaluation fails.
 
     >>> import pandas as pd
     >>> rows = {"op": ["a", "b", "c"], "width": [8, 8, 16], "ms": [1, 2, 3], "accuracy": [7, 9, 9]}
@@ -42,16 +42,16 @@ class Table:
     [2.0, -9.0]
 
     Attributes:
-        name: what files and other tables call it.
-        choices: a choice per column of picks. Options are text, in alphabetical order, or by value
-            where all are numbers.
-        columns: the costs; what is to be maximized, such as ``accuracy``, is the cost
-            ``minus_accuracy``, its sign turned here and nowhere else.
+        name: the name of the table in files and other tables.
+        choices: a choice per column of picks. Options are text, in alphabetical order, or in
+            numerical order if all are numbers.
+        columns: the names of the costs. A column that is to be maximized, such as ``accuracy``,
+            becomes the cost ``minus_accuracy``; only this class changes the sign.
         architectures: one per row, each once.
-        costs: (k, m), a row per architecture; perhaps NaN where a row is not allowed.
-        allowed: (k,), which rows count.
-        structure: how the choices are wired, where their names tell.
-        gains: which columns were to be maximized, by the user's names.
+        costs: (k, m), a row per architecture; may be NaN if a row is not allowed.
+        allowed: (k,), which rows are allowed.
+        structure: the wiring of the choices, if their names show it.
+        gains: the columns that are to be maximized, with the user's names.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Table:
         name: str | None = None,
         average: str | None = None,
     ) -> Table:
-        """Read a .csv or .parquet file; columns that are not named here are left alone.
+        """Read a .csv or .parquet file; columns that are not named here are ignored.
 
         Args:
             path: the file.
@@ -92,15 +92,16 @@ class Table:
             minimize: the columns of costs.
             maximize: the columns of gains.
             where: a column of true and false, or 1 and 0; only rows where it is true are allowed.
-            name: of the table; the file's name without its suffix unless given.
-            average: a column; allowed rows that share its value get the mean of their objectives.
-                For cells that compute the same function, whose measurements differ by chance.
+            name: the name of the table; by default the name of the file without its suffix.
+            average: a column; allowed rows with the same value in it get the mean of their
+                objectives. Use it for cells that compute the same function, whose measurements
+                differ by chance.
 
         Raises:
-            ValueError: no such file, one that cannot be read, or columns that do not fit: see
+            ValueError: there is no such file, it cannot be read, or its columns do not fit: see
                 `from_pandas`.
-            TypeError: one name where a sequence of names belongs.
-            ModuleNotFoundError: parquet without pyarrow.
+            TypeError: an argument is one name instead of a sequence of names.
+            ModuleNotFoundError: the file is parquet and pyarrow is missing.
         """
         path = Path(path)
         frame = read_frame(path)
@@ -122,19 +123,19 @@ class Table:
         name: str = "table",
         average: str | None = None,
     ) -> Table:
-        """Take a table from memory; the arguments are those of `read`.
+        """Make a table from a data frame; the arguments are those of `read`.
 
-        Spellings that mean the same are one option, whose name is the shortest of them: numbers
-        that are equal (8, "8.0", "08"), truth ("True", "true"), and words that differ only in
-        blanks or in how their accents are encoded. The same holds for names of columns.
+        Different spellings with the same meaning are one option, named by the shortest spelling:
+        equal numbers (8, "8.0", "08"), true and false ("True", "true"), and words that differ only
+        in blanks or in the encoding of accents. The same holds for names of columns.
 
         Raises:
-            ValueError: a column that is missing, there twice, named twice, or called ``id``; fewer
-                than two objectives; a choice with one option, or without a pick somewhere, or with
-                both "True" and "1" (one option or two?); text,
-                NaN or infinity as an objective of an allowed row; rows of one architecture that
-                disagree; no row that is allowed. Rows are counted from 1, the header not included.
-            TypeError: one name where a sequence of names belongs.
+            ValueError: a column is missing, occurs twice, is named twice, or is called ``id``;
+                there are fewer than two objectives; a choice has one option, or a row without a
+                pick, or both "True" and "1" (one option or two?); an objective of an allowed row is
+                text, NaN or infinite; rows of one architecture disagree; no row is allowed. Rows
+                are counted from 1, without the header.
+            TypeError: an argument is one name instead of a sequence of names.
         """
         choices = tidy_names("choices", choices)
         minimize, maximize = tidy_names("minimize", minimize), tidy_names("maximize", maximize)
@@ -170,19 +171,19 @@ class Table:
 
     @property
     def objectives(self) -> tuple[Column, ...]:
-        """The costs one by one, as samplers want them."""
+        """The objectives of the table, one per column of costs."""
         return tuple(Column(self, index) for index in range(len(self.columns)))
 
     @property
     def complete(self) -> bool:
-        """Whether every architecture that the choices make has a row."""
+        """Whether every combination of options has a row."""
         return len(self.architectures) == size(self.choices)
 
     def row(self, architecture: Mapping[str, str]) -> int:
-        """Which row of `costs` is this architecture's.
+        """The index of this architecture's row in `costs`.
 
         Raises:
-            ValueError: it has none, or is no architecture of these choices.
+            ValueError: there is no such row, or it is not an architecture of these choices.
         """
         if not isinstance(architecture, Architecture):
             architecture = Architecture(architecture)
@@ -199,11 +200,11 @@ class Table:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Column:
-    """One cost of a table, looked up.
+    """One objective of a table; its cost is looked up.
 
     Attributes:
-        table: where.
-        index: its place among the table's columns.
+        table: the table.
+        index: the index of its column among the table's `columns`.
     """
 
     table: Table
@@ -219,17 +220,17 @@ class Column:
 
     @property
     def gain(self) -> str | None:
-        """What this is the negative of, where the user maximizes it; None for a cost."""
+        """The name of the column that the user maximizes, if this is its negative; else None."""
         name = self.column.removeprefix(MINUS)
         return name if name != self.column and name in self.table.gains else None
 
     def exact(self, architecture: Mapping[str, str]) -> float:
-        """What the table says of one architecture.
+        """The cost of one architecture in the table.
 
         Raises:
-            ValueError: it has no row, or one that is not allowed.
+            ValueError: the architecture has no row, or its row is not allowed.
         """
         row = self.table.row(architecture)
         if not self.table.allowed[row]:
-            raise ValueError(f"the row of {self.table.architectures[row]} is not an allowed one")
+            raise ValueError(f"the row of {self.table.architectures[row]} is not allowed")
         return float(self.table.costs[row, self.index])

@@ -1,4 +1,4 @@
-"""Training and scoring a plain network, and running any network without a trace."""
+"""Training and evaluating a plain network, and running any network without side effects."""
 
 from .loop import (
     Recipe,

@@ -1,4 +1,4 @@
-"""A network runs without a trace: inputs, modes and generators stay as they were."""
+"""Run a network without side effects on inputs, modes and random generators."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _SIMPLE = (type(None), bool, int, float, str)
-_KNOWN = ("torch", "numpy", "builtins", __name__.partition(".")[0])  # hold none for a network
+_KNOWN = ("torch", "numpy", "builtins", __name__.partition(".")[0])  # hold no networks' generators
 
 
 def handed(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Inputs as a network is given them: a copy, which it may overwrite, in its floating type.
+    """A copy of inputs for a network, which may overwrite it, in the network's floating type.
 
-    The type is that of the network's first floating parameter, or buffer where it has no parameter.
+    The type is that of the network's first floating parameter, or buffer if it has no parameter.
     """
     held = chain(network.parameters(), network.buffers())
     dtype = next((t.dtype for t in held if t.is_floating_point()), inputs.dtype)
@@ -33,9 +33,9 @@ def handed(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
-    """A deep copy, with the results of earlier forward passes that a network keeps detached.
+    """A deep copy of a network; tensors of earlier forward passes that it keeps are detached.
 
-    Python's own refuses these: activations that are looked at later, weights under a weight norm.
+    Python's own deep copy refuses such tensors: kept activations, or weights under a weight norm.
     """
     memo = {} if memo is None else memo
     for module in network.modules():
@@ -47,7 +47,7 @@ def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """The evaluation mode; every module gets its own mode back afterwards."""
+    """Evaluation mode; afterwards every module gets its own mode back."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -61,22 +61,22 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def seeded(
     seed: int, *networks: nn.Module, held: Sequence[Generator] | None = None
 ) -> Iterator[None]:
-    """All generators start from a seed, and are as they were afterwards.
+    """Seed all random generators, and restore their states afterwards.
 
-    They are the global ones, of torch on the CPU and on CUDA devices in use, of `random` and of
-    numpy, and those that networks hold (`held_generators`), which take a moment to find: whoever
-    comes here at every step gives those `held`. Threads share them: only one at a time may be in
-    here.
+    These are the global generators, of torch on the CPU and on the CUDA devices in use, of `random`
+    and of numpy, and the generators of networks (`held_generators`). Finding the latter takes some
+    time, so a caller at every step passes them as `held`. Threads share the generators, so only one
+    thread at a time may use this.
     """
     before = Generators.now(*networks, held=held)
-    # Not torch.manual_seed, which also decides what CUDA will draw once it is in use.
+    # Not torch.manual_seed, which also seeds CUDA if it is used later.
     torch.default_generator.manual_seed(seed % 2**63)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed % 2**63)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     for index, (generator, _) in enumerate(before.held):
-        # Each from a seed of its own: layers that drop out the same are not meant.
+        # A different seed for each, so that no two dropout layers draw the same mask.
         _seed(generator, random.Random(f"{seed} {index}").getrandbits(62))
     try:
         yield
@@ -86,7 +86,7 @@ def seeded(
 
 @dataclass(frozen=True, eq=False)
 class Generators:
-    """The states at one time of the global generators, and of those that networks hold."""
+    """The states of the global generators, and of the generators of networks, at one time."""
 
     cpu: Tensor
     cuda: list[Tensor]
@@ -96,7 +96,7 @@ class Generators:
 
     @classmethod
     def now(cls, *networks: nn.Module, held: Sequence[Generator] | None = None) -> Generators:
-        """The present states."""
+        """The current states."""
         own = held_generators(*networks) if held is None else held
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         state = np.random.get_state(legacy=False)
@@ -105,7 +105,7 @@ class Generators:
         return cls(torch.get_rng_state(), cuda, random.getstate(), state, states)
 
     def put_back(self) -> None:
-        """Let the generators go on from here."""
+        """Restore these states."""
         for generator, state in self.held:
             _set_state(generator, state)
         torch.set_rng_state(self.cpu)
@@ -115,7 +115,7 @@ class Generators:
         np.random.set_state(self.numpy)
 
     def moved(self) -> bool:
-        """Whether anything was drawn since."""
+        """Whether a generator has been used since."""
         now = Generators.now()
         return not (
             torch.equal(self.cpu, now.cpu)
@@ -128,10 +128,10 @@ class Generators:
 
 
 def held_generators(*networks: nn.Module) -> list[Generator]:
-    """The generators that networks draw from and that are not global, each once.
+    """The generators of networks that are not global, each once.
 
-    They are attributes of modules, or what the functions that a forward pass goes through use of
-    globals, closures and defaults; one by one, or in a list, a tuple or a dict.
+    They are attributes of modules, or globals, closure variables and default arguments of the
+    functions of a forward pass; alone, or in a list, a tuple or a dict.
     """
     modules = [module for network in networks for module in network.modules()]
     values = _one_by_one(chain.from_iterable(vars(module).values() for module in modules))
@@ -155,12 +155,12 @@ def held_generators(*networks: nn.Module) -> list[Generator]:
 def _can_be_seeded(value: object) -> TypeGuard[Generator]:
     if isinstance(value, np.random.RandomState):
         state = value.get_state(legacy=False)
-        return isinstance(state, dict) and "MT19937" in state.values()  # others have no seed
+        return isinstance(state, dict) and "MT19937" in state.values()  # others cannot be seeded
     return isinstance(value, Generator) and not isinstance(value, random.SystemRandom)
 
 
 def _one_by_one(values: Iterable[object]) -> list[object]:
-    """Values, those inside of lists, tuples and dicts among them, but no numbers and the like."""
+    """Values, and those inside lists, tuples and dicts; numbers, text and the like are left out."""
     found: list[object] = []
     for value in values:
         if type(value) in _SIMPLE:
@@ -175,7 +175,7 @@ def _one_by_one(values: Iterable[object]) -> list[object]:
 
 
 def _foreign(part: type | FunctionType) -> bool:
-    """Whether a class or a function is neither of this package nor of torch and the like."""
+    """Whether a class or function belongs neither to this package nor to torch and the like."""
     return part.__module__ is None or part.__module__.partition(".")[0] not in _KNOWN
 
 
@@ -185,7 +185,7 @@ def _function(value: object) -> FunctionType | None:
 
 
 def _used(function: FunctionType) -> Iterator[object]:
-    """Globals that a function names, what it has closed over, and defaults of its arguments."""
+    """The globals, closure variables and default arguments that a function uses."""
     codes = [function.__code__]
     for code in codes:
         codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]

@@ -1,4 +1,4 @@
-"""Training and scoring a plain network: what every finalist goes through."""
+"""Training and evaluating a plain network, such as a finalist of a search."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: examples a step.
-        learning_rate: the peak.
+        batch_size: examples per step.
+        learning_rate: the largest learning rate.
         weight_decay: decoupled (Loshchilov and Hutter 2019, arXiv 1711.05101).
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number is out of its range.
     """
 
     epochs: int = 12
@@ -41,17 +41,17 @@ class Recipe:
             raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
 
     def steps(self, examples: int) -> int:
-        """How many steps a training on so many examples takes."""
+        """The number of steps of a training on this number of examples."""
         return self.epochs * math.ceil(examples / self.batch_size)
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a network does on a split.
+    """The loss and error of a network on a split.
 
     Attributes:
         loss: mean cross-entropy, in nats.
-        error_percent: wrong answers of 100.
+        error_percent: wrong answers in percent.
     """
 
     loss: float
@@ -59,10 +59,10 @@ class Score:
 
 
 def train(network: nn.Module, split: Split, recipe: Recipe, *, seed: int = 0) -> Iterator[float]:
-    """Train in place, yielding the mean loss of each epoch; the same seed gives the same bits.
+    """Train in place and yield the mean loss of each epoch; the same seed gives the same bits.
 
-    That holds whatever the network draws in its forward pass, and no global state changes. Parts
-    that are in evaluation mode, while the network is in training mode, stay in it.
+    This holds even if the forward pass uses random numbers, and no global state changes. If the
+    network is in training mode, parts that are in evaluation mode stay in evaluation mode.
 
     Raises:
         FloatingPointError: the loss is NaN or infinite.
@@ -75,7 +75,7 @@ def train(network: nn.Module, split: Split, recipe: Recipe, *, seed: int = 0) ->
 
 
 def epochs(network: nn.Module, split: Split, recipe: Recipe, *, seed: int) -> Iterator[float]:
-    """As `train`, but what the network draws comes from the global generators as they are."""
+    """Like `train`, but the network draws from the global generators in their current state."""
     steps = math.ceil(len(split) / recipe.batch_size) * recipe.epochs
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -102,17 +102,17 @@ def epochs(network: nn.Module, split: Split, recipe: Recipe, *, seed: int) -> It
 def batches(
     split: Split, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over the examples in a fresh order."""
+    """One pass over the examples in a new random order."""
     order = torch.randperm(len(split), generator=generator).to(split.labels.device)
     for rows in order.split(batch_size):
-        if len(rows) > 1 or len(split) == 1:  # batch norm needs two
+        if len(rows) > 1 or len(split) == 1:  # batch norm needs two examples
             yield split.inputs[rows], split.labels[rows]
 
 
 def warmup_cosine(
     optimizer: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Schedule that multiplies the learning rate by `warmup_cosine_factor`."""
+    """A schedule that multiplies the learning rate by `warmup_cosine_factor`."""
     return torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: warmup_cosine_factor(step, steps)
     )
@@ -127,9 +127,9 @@ def warmup_cosine_factor(step: int, steps: int) -> float:
 
 
 def evaluate(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
-    """Score a network in its evaluation mode; its mode is put back afterwards.
+    """Evaluate a network in evaluation mode; its mode is restored afterwards.
 
-    The score is always the same, whatever the network draws, and no global state changes.
+    The score is deterministic, even if the network uses random numbers. No global state changes.
     """
     with seeded(0, network):
         return score(network, split, batch_size)
@@ -137,7 +137,7 @@ def evaluate(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
 
 @torch.no_grad()
 def score(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
-    """As `evaluate`, but what the network draws comes from the global generators as they are."""
+    """Like `evaluate`, but the network draws from the global generators in their current state."""
     loss = torch.zeros((), device=split.inputs.device)
     wrong = torch.zeros((), device=split.inputs.device)
     parts = (split.inputs.split(batch_size), split.labels.split(batch_size))

@@ -290,7 +290,7 @@ def test_names_may_be_given_one_by_one_and_gains_by_their_own_name(here, csv, tm
     front = pd.read_csv(tmp_path / "out" / "front-random.csv")
     assert {"latency_ms", "minus_accuracy"} <= {*front.columns}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Known without an evaluation to every method that can use it: latency (ms)." in page
+    assert "Known without an evaluation, to every method that can use it: latency (ms)." in page
 
 
 def test_a_name_with_a_comma_stands_in_quotes(here, csv, frame, tmp_path):

@@ -255,7 +255,7 @@ class TestFailure:
         assert difference(masked, masked, "file") == 0
         assert difference(masked[:, 1:], masked[:, 1:], "file") == 0
         assert difference(masked, masked + torch.tensor([1e-6, 0, 0]), "file") > 0
-        with pytest.raises(RuntimeError, match="differ by 1, rounding explains 0.0001"):
+        with pytest.raises(RuntimeError, match="differ by 1, rounding explains only 0.0001"):
             difference(masked, masked + torch.tensor([1.0, 0, 0]), "file")
         for other in (-masked, torch.ones(1, 3), torch.tensor([[1.0, torch.nan, torch.inf]])):
             with pytest.raises(RuntimeError, match="where the network gives -inf"):

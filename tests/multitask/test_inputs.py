@@ -214,7 +214,7 @@ WEIGHTS = torch.tensor([0.3, 0.7])
 )
 def test_entries_of_a_stack_are_called_that_and_work_with_heads(forked, entries):
     network, x = forked
-    message = r"come out of one tensor, such as a stack.*a parameter of shape.*pass heads, the par"
+    message = r"come from one tensor, such as a stack.*a parameter of shape.*pass heads, the par"
     with pytest.raises(ValueError, match=message):
         backward(entries(network(x)), network.trunk, solver=UPGrad())
     assert all(p.grad is None for p in network.parameters())
@@ -235,7 +235,7 @@ def test_parts_of_a_joint_tensor_are_no_reason_to_share_or_to_freeze(forked, par
     """It cannot be seen that they are none of each other's, so the message must allow for both."""
     network, x = forked
     losses = [part.sum() for part in parts(torch.stack(network(x)))]
-    with pytest.raises(ValueError, match="if both depend on it; if they only come out of one ten"):
+    with pytest.raises(ValueError, match="if both depend on it; if they are only parts of one jo"):
         backward(losses, network.trunk, solver=UPGrad())
     backward(losses, network.trunk, solver=UPGrad(), heads=network.heads)
     assert all(p.grad is not None for p in network.parameters())

@@ -340,7 +340,7 @@ def test_famo_observes_once(jacobian):
     solver, values = FAMO(), torch.ones(3, dtype=torch.float64)
     seen = solver.observe(solver(jacobian, values).state, values)
     for state in (seen, None):
-        with pytest.raises(ValueError, match="nothing waits to be compared"):
+        with pytest.raises(ValueError, match="takes it only once"):
             solver.observe(state, values)
 
 
@@ -443,7 +443,7 @@ def test_a_state_that_does_not_fit_is_refused(kind, jacobian):
     with pytest.raises(ValueError, match=r"state must fit .* shape \(1, 2\), got \(1, 3\)"):
         kind()(jacobian[:2], torch.ones(2), state)
     for wrong in ([1, 2], {"other": 1}):
-        with pytest.raises(TypeError, match="state must be what the call before returned"):
+        with pytest.raises(TypeError, match="state must be what the previous call returned"):
             kind()(jacobian, torch.ones(3), wrong)
 
 

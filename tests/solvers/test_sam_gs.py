@@ -327,7 +327,7 @@ def test_long_rows_in_pieces_and_a_buffer_give_the_same():
 
 def test_a_state_that_does_not_fit_is_refused():
     state = SAMGS()(torch.ones(2, 3)).state
-    with pytest.raises(ValueError, match=r"'momenta'.* \(2, 4\), got \(2, 3\).*start anew"):
+    with pytest.raises(ValueError, match=r"'momenta'.* \(2, 4\), got \(2, 3\).*start again"):
         SAMGS()(torch.ones(2, 4), state=state)
     with pytest.raises(ValueError, match="state must fit the jacobian"):
         SAMGS()(torch.ones(1, 2, 3), state=state)

@@ -1,1 +1,1 @@
-"""The small exact programs that solvers solve: one file a program, each with its KKT residual."""
+"""The small programs of the solvers, solved exactly: one per file, each with its KKT residual."""

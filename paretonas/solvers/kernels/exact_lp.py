@@ -1,8 +1,8 @@
-"""One tiny linear program over the simplex in integers: slow, and right whatever the data.
+"""A small linear program over the simplex in exact integers: slow, and correct for all data.
 
-Nearly parallel gradients make bases of a condition beyond 1e9, through which the simplex method in
-float64 loses its way. In integers there is no rounding: a pivot divides without remainder (Edmonds
-1967), and Bland's rule (1977) ends.
+With nearly parallel gradients the condition number of a basis exceeds 1e9, and the simplex method
+fails in float64. Integers have no rounding: a pivot divides without remainder (Edmonds 1967), and
+Bland's rule (1977) guarantees the end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-BITS = 90  # data becomes multiples of 2^-90; float64 entries of about 1 have 53
+BITS = 90  # data are rounded to multiples of 2^-90; float64 entries of about 1 have 53 bits
 
 
 def exact(
@@ -21,7 +21,8 @@ def exact(
     """Maximize c'x such that Ax <= b, sum x = 1, x >= 0, where b >= 0.
 
     Returns:
-        x, as far towards sum 1 as it goes; whether it is feasible; prices, sum x = 1 last.
+        x, with sum 1 if that is possible, else the largest sum; whether it is feasible; the prices
+        of the constraints, the price of sum x = 1 last.
     """
     k, m = matrix.shape
     table = [
@@ -32,7 +33,7 @@ def exact(
     ]
     table.append([*_integers(objective), *[0] * (k + 2)])
     basis = list(range(m, m + k + 1))
-    last = m + k  # the slack of the sum: while it is in, the sum is what grows
+    last = m + k  # the slack of the sum: while it is in the basis, the sum is maximized
     scale = 1
     while True:
         row = table[k] if basis[k] == last else table[k + 1]
@@ -58,8 +59,8 @@ def exact(
 
 
 def _leaving(table: list[list[int]], basis: list[int], entering: int, last: int) -> int:
-    # The smallest ratio of level and step, by products; of equals the slack of the sum, else the
-    # one that Bland's rule names.
+    # The smallest ratio of level and step, compared by products. Among ties the slack of the sum
+    # leaves; otherwise Bland's rule decides.
     best = -1
     for i, j in enumerate(basis):
         step, level = table[i][entering], table[i][-1]

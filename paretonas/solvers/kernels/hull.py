@@ -1,9 +1,9 @@
-"""The shortest vector in a hull of few gradients and very many borders between rays, exactly.
+"""The exact shortest vector in the hull of few gradients and many borders between rays.
 
-A border's gradient is a combination of the m gradients, so the answer needs no more than m + 1
-vectors of the hull. About that many are held, the shortest vector of their hull is found, and the
-member that it violates most takes the place of one without weight (Wolfe 1976, "Finding the
-nearest point in a polytope"). No array is larger than rays times borders.
+The gradient of a border is a combination of the m gradients, so the answer needs at most m + 1
+vectors of the hull. The method keeps about that many, finds the shortest vector in their hull, and
+replaces a vector without weight by the most violated one (Wolfe 1976, "Finding the nearest point
+in a polytope"). No array is larger than rays times borders.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from jaxtyping import Bool, Float, Int
 from paretonas.gradients.gram import Gram
 from paretonas.solvers.kernels.min_norm import min_norm
 
-ACCURACY = 1e-12  # violation at which it stops, relative to the terms that cancel
+ACCURACY = 1e-12  # it stops at this violation, relative to the terms that cancel
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What may be in the hull: m gradients, and the normals of K borders of an axis each.
+    """The possible members of the hull: m gradients, and the normals of K borders of an axis.
 
     Attributes:
-        products: of the gradients, the longest of length 1.
-        axes: what the borders separate from the points.
+        products: the Gram matrix, scaled so that the longest gradient has length 1.
+        axes: the axes; a border separates an axis from a point.
         points: candidate m + j is the unit vector from the axis to point j, times the gradients.
-        gaps: from the axes to the points.
+        gaps: the distances from the axes to the points.
         members: which candidates are in the hull; at least one.
     """
 
@@ -48,10 +48,10 @@ class Shortest:
     """The shortest vector of each hull.
 
     Attributes:
-        weights: of the gradients.
-        gap: how much shorter the vector is along another member than along itself, relative: its
-            KKT residual, as it is in the hull.
-        length: of the vector, relative to the terms that it sums.
+        weights: the weights of the gradients.
+        gap: the KKT residual: how much smaller the product of the vector with another member is
+            than its product with itself, relative.
+        length: the length of the vector, relative to its terms.
     """
 
     weights: Float[np.ndarray, "b m"]
@@ -60,7 +60,7 @@ class Shortest:
 
 
 def shortest(candidates: Candidates, first: Int[np.ndarray, "b s"]) -> Shortest:
-    """Solve b problems in step, beginning with the hulls of the m + 1 members ``first``."""
+    """Solve b problems at once, starting with the hulls of the members ``first``."""
     count, m = candidates.axes.shape
     weights, gap, length = np.empty((count, m)), np.empty(count), np.empty(count)
     terms, held, at = _terms(candidates), first, np.arange(count)
@@ -93,8 +93,8 @@ def _with(
     shares: Float[np.ndarray, "b s"],
     going: Bool[np.ndarray, " b"],
 ) -> Int[np.ndarray, "b t"]:
-    # In the place of one without weight, or of one that is there twice; else beside the others,
-    # as dependent vectors may all have some.
+    # Replace a vector without weight or a duplicate. If there is none (dependent vectors may all
+    # have weight), add the new one.
     twice = (held[:, :, None] == held[:, None, :]) & np.tri(held.shape[1], k=-1, dtype=bool)
     spare = np.where(twice.any(-1), 0.0, shares)
     if (spare.min(-1) > 0)[going].any():
@@ -134,7 +134,7 @@ def _against(candidates: Candidates, weights: Float[np.ndarray, "b m"]) -> Float
 
 
 def _terms(candidates: Candidates) -> Float[np.ndarray, "b q"]:
-    # The length of each candidate, if nothing in it cancelled.
+    # The length that each candidate would have if no terms canceled.
     lengths = np.sqrt(candidates.products.diagonal(axis1=-2, axis2=-1))
     total = np.zeros_like(candidates.gaps)
     for axis, point, part in zip(candidates.axes.T, candidates.points.T, lengths.T, strict=True):

@@ -1,4 +1,4 @@
-"""Given inner products with unit rows: the shortest weights that reach them, or come nearest."""
+"""The shortest weights of unit rows that give wanted inner products, or the nearest ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paretonas.gradients.gram import FEW, dot
 from paretonas.solvers.certificate import RESOLUTION
 
 Array = np.ndarray
-STEEP = 1e6  # entry of the inverse up to which it is as good as the spectrum
+STEEP = 1e6  # the inverse is as accurate as the spectrum if its entries are below this
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -20,11 +20,11 @@ class LeastNorm(NamedTuple):
     """A combination sum_i z_i u_i of unit rows u_i.
 
     Attributes:
-        z: weights of the unit rows; 0 for rows that are not lit, and all 0 if no combination has
-            inner products anything like those wanted.
+        z: weights of the unit rows; 0 for rows that are not lit (zero rows), and all 0 if no
+            combination has inner products close to the wanted ones.
         inner: its inner products with the rows.
         square: its squared length.
-        full: whether the rows are linearly independent, so that the wanted products are met.
+        full: whether the rows are linearly independent; then the inner products are as wanted.
     """
 
     z: Float[Array, "r m"]
@@ -36,7 +36,7 @@ class LeastNorm(NamedTuple):
 def least_norm(
     cosines: Float[Array, "r m m"], wanted: Float[Array, "r m"], lit: Bool[Array, "r m"]
 ) -> LeastNorm:
-    """Solve C z = wanted by least squares, with the shortest z where there is a choice.
+    """Solve C z = wanted by least squares; if there are several solutions, take the shortest z.
 
     Rows that are not lit must be orthogonal to all others, and are left out.
     """
@@ -51,7 +51,7 @@ def least_norm(
     products = np.matvec(cosines, z)
     inner = np.where(steep[:, None], products, inner)
     square = np.where(steep, np.vecdot(z, products), square)
-    # Noise: a sum of terms that cancel, or products that have nothing to do with those wanted.
+    # Noise: a sum of terms that cancel, or products that are unrelated to the wanted ones.
     least = RESOLUTION * np.abs(z).sum(-1)
     nothing = (square <= least * least) | (
         np.vecdot(wanted, inner) <= RESOLUTION**2 * np.vecdot(wanted, wanted)
@@ -63,9 +63,9 @@ def least_norm(
 def one_least_norm(
     cosines: list[list[float]], wanted: list[float]
 ) -> tuple[list[float], float] | None:
-    """Solve one small problem in plain numbers, for z and its squared length.
+    """Solve one small problem in plain Python numbers; return z and the squared length.
 
-    None where rows nearly depend on each other, or no combination has such inner products.
+    Return None if rows are nearly dependent, or if no combination has such inner products.
     """
     if len(wanted) == 2:
         cosine, (first, second) = cosines[0][1], wanted
@@ -82,7 +82,7 @@ def one_least_norm(
 
 
 def _eliminated(c: Any, w: Any, larger: Callable[..., Any]) -> tuple[list[Any], list[Any]]:
-    # Solve C z = w for numbers or for arrays of them, from the last variable on; with the pivots.
+    # Solve C z = w for numbers or arrays by elimination, last variable first; also return pivots.
     *rest, end = w
     *across, pivot = c[-1]
     pivot = larger(pivot, EPS)
@@ -114,7 +114,7 @@ def _two(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
     if full.all():
         z = (wanted - cosine * turned) / square
     else:
-        # The pseudo-inverse of a matrix of ones and minus ones is a quarter of it.
+        # The pseudo-inverse of this matrix of ones and minus ones is a quarter of the matrix.
         apart = (wanted - cosine * turned) / np.where(full, square, 1.0)
         z = np.where(full, apart, 0.25 * (wanted + np.sign(cosine) * turned))
     return z, square[:, 0] * STEEP <= 1.0, full[:, 0]
@@ -128,7 +128,7 @@ def _more(cosines: Array, wanted: Array) -> tuple[Array, Array, Array]:
 
 
 def _by_spectrum(cosines: Array, wanted: Array, z: Array, steep: Array) -> Array:
-    # Where it is steep, write a better z; and say where the rows are independent.
+    # Improve z where the inverse is steep, and return where the rows are independent.
     full = np.ones(len(z), dtype=bool)
     if steep.any():
         values, vectors = np.linalg.eigh(cosines[steep])
@@ -143,7 +143,7 @@ def _inverse(cosines: Array) -> Array:
     try:
         return np.linalg.inv(cosines)
     except np.linalg.LinAlgError:
-        # One singular matrix refuses the whole batch; it gets an inverse that is seen as steep.
+        # One singular matrix makes the whole batch fail; it gets an inverse that counts as steep.
         steep = np.linalg.eigvalsh(cosines)[:, :1, None] < 1e-9
         inverse: Array = np.linalg.inv(np.where(steep, np.eye(cosines.shape[-1]), cosines))
         return np.where(steep, 2 * STEEP, inverse)

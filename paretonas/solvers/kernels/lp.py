@@ -1,8 +1,8 @@
-"""Tiny linear programs over the simplex, exact, all problems of a batch in step.
+"""Small linear programs over the simplex, solved exactly, all problems of a batch at once.
 
 Maximize c'x such that Ax <= b, sum x = 1 and x >= 0, where b >= 0. The simplex method starts at
-x = 0 and first lets sum x grow to 1; from there it maximizes c'x. An answer that rounding has
-spoiled, as nearly parallel gradients can, is found again in exact arithmetic.
+x = 0 and first increases sum x to 1; from there it maximizes c'x. If rounding has made an answer
+wrong, which nearly parallel gradients can cause, the program is solved again in exact arithmetic.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from jaxtyping import Bool, Float, Int
 
 from paretonas.solvers.kernels.exact_lp import exact
 
-TOLERANCE = 1e-13  # reduced cost that counts as none, relative to the prices that it sums
-PIVOT = 1e-10  # entry of a column that counts as 0, relative to the largest
-SLACK = 1e-13  # violation of a constraint that a pivot may cause
-SPOILED = 1e-11  # residual from which on the arithmetic is made exact
+TOLERANCE = 1e-13  # a reduced cost below this, relative to the prices in its sum, is 0
+PIVOT = 1e-10  # an entry of a column below this, relative to the largest, is 0
+SLACK = 1e-13  # largest violation of a constraint that a pivot may cause
+SPOILED = 1e-11  # above this residual the program is solved in exact arithmetic
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """The data of b programs, each row and the objective scaled to largest entry 1."""
+    """The data of b programs; each row and the objective are scaled to largest entry 1."""
 
     objective: Float[np.ndarray, "b m"]
     matrix: Float[np.ndarray, "b k m"]
@@ -34,7 +34,7 @@ class Program:
         matrix: Float[np.ndarray, "b k m"],
         bound: Float[np.ndarray, "b k"],
     ) -> Program:
-        """Scale; the answer stays the same."""
+        """Scale the data; the answer stays the same."""
         peaks = np.abs(matrix).max(-1)
         peaks[peaks == 0] = 1.0
         top = np.abs(objective).max(-1, keepdims=True)
@@ -44,7 +44,7 @@ class Program:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The best x of each program, and what proves it: prices of the constraints, sum x = 1 last."""
+    """The optimal x of each program, and its proof: prices of the constraints, sum x = 1 last."""
 
     x: Float[np.ndarray, "b m"]
     feasible: Bool[np.ndarray, " b"]
@@ -52,7 +52,7 @@ class Solution:
 
 
 def maximize(program: Program) -> Solution:
-    """Solve all programs; where one has no feasible point, x is what comes nearest to sum 1."""
+    """Solve all programs; if one has no feasible point, x is the one with the sum nearest to 1."""
     full, right, cost = _standard(program)
     count, q, width = full.shape
     m = width - q
@@ -61,8 +61,8 @@ def maximize(program: Program) -> Solution:
     table[:, -1, :-1], table[:, -1, -1] = cost, 0.0
     basis = np.broadcast_to(np.arange(m, width), (count, q)).copy()
     _pivot(table, basis)
-    # What the slacks have become is the inverse of the basis; a step back to the data with it
-    # removes the rounding of the pivots.
+    # The columns of the slacks now hold the inverse of the basis. One correction step with it on
+    # the original data removes the rounding of the pivots.
     columns = np.take_along_axis(full, basis[:, None, :], 2)
     inverse = table[:, :-1, m:-1]
     level = table[:, :-1, -1:]
@@ -86,10 +86,10 @@ def maximize(program: Program) -> Solution:
 
 
 def lp_residual(program: Program, solution: Solution) -> Float[np.ndarray, " b"]:
-    """Largest violation among the constraints of a program, those of its dual, and their gap.
+    """Largest violation of the constraints of a program and of its dual, and of their gap.
 
-    What concerns the prices is relative to them, as they carry its rounding: constraints that
-    nearly contradict each other have huge ones.
+    Violations of the dual and the gap are relative to the prices, since prices determine their
+    rounding: constraints that nearly contradict each other have huge prices.
     """
     prices, x = solution.prices, solution.x
     rows, total = prices[:, :-1], prices[:, -1:]
@@ -104,19 +104,19 @@ def lp_residual(program: Program, solution: Solution) -> Float[np.ndarray, " b"]
 
 
 def _pivot(table: Float[np.ndarray, "b rows columns"], basis: Int[np.ndarray, "b q"]) -> None:
-    # In place. The last row of a table holds the reduced costs, its last column the levels.
+    # Works in place. The last row of a table holds the reduced costs, the last column the levels.
     q, width = basis.shape[1], table.shape[2] - 1
-    last = width - 1  # the slack of "sum x", which leaves once and for all
+    last = width - 1  # the slack of "sum x", which never returns after it leaves
     at = np.arange(len(table))
     for turn in range(6 * width):
         now, held = table[at], basis[at]
         each = np.arange(len(at))
-        # As long as that slack is in, in the row where it began, the sum is what grows.
+        # While that slack is in the basis, in its first row, the sum is maximized.
         row = np.where(held[:, -1] == last, q - 1, q)
         reduced = now[each, row, :width]
-        size = 1.0 + np.abs(reduced[:, width - q :]).sum(-1, keepdims=True)  # of the prices
+        size = 1.0 + np.abs(reduced[:, width - q :]).sum(-1, keepdims=True)  # size of the prices
         gains = np.where(reduced[:, :last] > TOLERANCE * size, reduced[:, :last], 0.0)
-        # Bland's rule (1977) cannot go round in circles; the other takes fewer, larger pivots.
+        # Bland's rule (1977) never cycles; the other rule takes fewer and larger pivots.
         careful = turn >= 3 * width
         entering = (gains > 0).argmax(-1) if careful else gains.argmax(-1)
         column = now[each, :, entering]
@@ -129,8 +129,8 @@ def _pivot(table: Float[np.ndarray, "b rows columns"], basis: Int[np.ndarray, "b
             falls, entering, each = falls[going], entering[going], each[: len(at)]
         steps = np.where(falls, column[:, :-1], 1.0)
         level = np.maximum(now[:, :-1, -1], 0.0)
-        # Rows that block within SLACK count as tied, and the largest pivot of these is the most
-        # accurate (Harris 1973); the slack of the sum goes before any other.
+        # Rows that block within SLACK count as tied. Among these the largest pivot is the most
+        # accurate (Harris 1973); the slack of the sum leaves before any other.
         most = np.where(falls, (level + SLACK) / steps, np.inf).min(-1, keepdims=True)
         rank = np.where(held == last, np.inf, -held if careful else steps)
         rank = np.where(falls & (level <= most * steps), rank, -np.inf)

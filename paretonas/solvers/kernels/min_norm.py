@@ -1,4 +1,4 @@
-"""The shortest vector in the convex hull of the gradients, exactly."""
+"""The exact shortest vector in the convex hull of the gradients (min-norm problem)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Array = np.ndarray
 def min_norm(gram: Gram) -> Float[Array, "r m"]:
     """Return the convex weights of the shortest combination of the rows.
 
-    The simplex is left to a non-negative program: with c = 1 / norms, the x >= 0 that minimizes
-    1/2 x'(C + cc')x - c'x is a multiple of the answer (any positive factor before cc' will do).
-    A zero row is itself the shortest vector; several share the weight.
+    The simplex constraint is replaced by a non-negative program: with c = 1 / norms, the x >= 0
+    that minimizes 1/2 x'(C + cc')x - c'x is a multiple of the answer (for any positive factor of
+    cc'). A zero row is itself the shortest vector; several zero rows share the weight.
     """
     if (alone := plain(gram)) is not None:
         return np.array([_of_few(*alone)])
@@ -35,11 +35,11 @@ def min_norm(gram: Gram) -> Float[Array, "r m"]:
 
 
 def min_norm_residual(gram: Gram, weights: Float[Array, "r m"]) -> Float[Array, " r"]:
-    """KKT residual of convex weights, relative, on the cosine matrix.
+    """Relative KKT residual of convex weights, on the cosine matrix.
 
-    The weights tell the x of the program but for its length, which the squared length of the
-    combination would give if it did not drown in rounding where long rows cancel. So the condition
-    of each row says what length it wants, and the best of these counts.
+    The weights determine the x of the program except for its length. The squared length of the
+    combination would give that length, but where long rows cancel only rounding is left of it. So
+    the condition of each row gives one length, and the length with the smallest residual is used.
     """
     zero = gram.norms == 0.0
     c = _relative(np.where(zero, 1.0, gram.norms))
@@ -62,13 +62,13 @@ def _of_nonzero(cosines: Array, norms: Array) -> Array:
 
 
 def _of_two(cosine: Float[Array, " r"], norms: Float[Array, "r 2"]) -> Array:
-    # With the ratio q of the lengths and the cosine c, written so that nothing cancels for
-    # near-equal rows, the longer row weighs q (q - c) / ((q - c)^2 + 1 - c^2), at least 0.
+    # With the ratio q of the lengths and the cosine c, the longer row has the weight
+    # q (q - c) / ((q - c)^2 + 1 - c^2), at least 0. In this form nothing cancels for equal rows.
     longest = norms.max(-1)
     ratio = norms.min(-1) / longest
     over = np.maximum(ratio - cosine, 0.0)
     below = over * over + (1.0 - cosine) * (1.0 + cosine)
-    twice = (below == 0.0) & (ratio == 1.0)  # one row, twice
+    twice = (below == 0.0) & (ratio == 1.0)  # two equal rows
     longer = np.minimum((ratio * over + 0.5 * twice) / (below + (below == 0.0)), 0.5)
     weights = np.empty_like(norms)
     first = norms[:, 0] == longest
@@ -78,7 +78,7 @@ def _of_two(cosine: Float[Array, " r"], norms: Float[Array, "r 2"]) -> Array:
 
 
 def _of_few(cosines: list[list[float]], norms: list[float]) -> list[float]:
-    # The same for one small matrix, in plain numbers.
+    # Fast path for one small matrix, in plain Python numbers.
     shortest, longest = min(norms), max(norms)
     if len(norms) == 2:
         ratio, cosine = shortest / longest, cosines[0][1]

@@ -1,12 +1,12 @@
-"""Damped Newton for the convex programs behind Nash-MTL and FairGrad, many at a time.
+"""Damped Newton method for the convex programs of Nash-MTL and FairGrad, many at once.
 
-With unit rows of cosines C, positive scales t and a power p, find z > 0 such that
+With unit rows that have the cosines C, positive scales t and a power p, find z > 0 such that
 
     sum_j C_ij (t_j / t_i) z_j = z_i^-p,
 
 the optimum of 1/2 |sum_i t_i z_i g_i|^2 - sum_i t_i^2 integral of z_i^-p, which is strictly convex.
 It has no minimum if and only if the convex hull of the rows contains 0. Newton's steps do not
-depend on the scale of the variables, so neither does the answer.
+depend on the scale of the variables, so the answer does not either.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from paretonas.solvers.certificate import RESOLUTION
 Array = np.ndarray
 EPS = float(np.finfo(np.float64).eps)
 NOISE = 8 * EPS
-SMALL = 0.01  # weight relative to the largest below which a row is no part of a hull around 0
-ITERATIONS = 100  # 5 to 8 are usual, 30 where lengths are 1e6 apart
-CALM = 0.5  # relative change up to which the full step is taken without a search
-SETTLED = 1e-8  # relative change whose square is below rounding: convergence is quadratic
-FLOOR = 1e-12 - 1.0  # largest relative fall in one step
-REACH = 4.0 ** np.arange(-6.0, 11.0)  # candidates of the search, in units of the Newton step
+SMALL = 0.01  # a row with less weight, relative to the largest, is no part of a hull around 0
+ITERATIONS = 100  # 5 to 8 are usual, 30 if lengths differ by 1e6
+CALM = 0.5  # up to this relative change the full step is taken without a line search
+SETTLED = 1e-8  # converged: the square of this relative change is below rounding (quadratic)
+FLOOR = 1e-12 - 1.0  # largest relative decrease of a variable in one step
+REACH = 4.0 ** np.arange(-6.0, 11.0)  # step lengths of the line search, in Newton steps
 
 
 class Balance(NamedTuple):
-    """What Newton found.
+    """The result of Newton's method.
 
     Attributes:
-        z: positive; where the hull contains 0, the point at which that was noticed.
-        stationary: whether the convex hull of the rows contains 0, as far as float64 can tell.
+        z: positive; if the hull contains 0, the point at which this was detected.
+        stationary: whether the convex hull of the rows contains 0, at the precision of float64.
     """
 
     z: Float[Array, "r m"]
     stationary: Bool[Array, " r"]
 
 
-@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # on the way to a hull with 0
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # if the hull contains 0
 def balance(
     cosines: Float[Array, "r m m"],
     scales: Float[Array, "r m"],
@@ -50,7 +50,7 @@ def balance(
 ) -> Balance:
     """Solve r programs; rows that are not lit must be orthogonal to all others, and are left out.
 
-    A program that has settled is put aside, so that no other changes its answer.
+    A program that has converged is removed from the batch, so its answer does not depend on others.
     """
     matrix, sizes = _scaled(cosines, scales)
     t = scales * lit
@@ -66,8 +66,8 @@ def balance(
     live, calm = np.arange(len(z)), np.zeros(len(z), dtype=bool)
     for _ in range(ITERATIONS):
         inner, target = np.matvec(matrix, z), z**-power
-        # Any weights give a point of the hull. Where it contains 0, those of the rows that make
-        # it so outgrow the others, which would hide it, and are left out here.
+        # Any weights give a point of the hull. If the hull contains 0, the weights of the rows
+        # around 0 grow far beyond the others. The others would hide this and are left out here.
         parts = t * z
         large = np.where(parts >= SMALL * parts.max(-1, keepdims=True), z, 0.0)
         square, total = _dot(t_squares * large, np.matvec(matrix, large)), _dot(t, large)
@@ -75,7 +75,7 @@ def balance(
         gap = target - inner
         right = np.abs(gap) <= NOISE * (np.matvec(sizes, z) + target)
         over = unbounded | right.all(-1)
-        # At the end, rows that are right make no demand: Newton would amplify their rounding.
+        # At the end, gaps within rounding are set to 0: Newton would amplify them.
         gap[right & calm[:, None]] = 0.0
         if over.any():
             answer[live[over]], stationary[live[over]] = z[over], unbounded[over]
@@ -118,7 +118,7 @@ def balance_residual(
     z: Float[Array, "r m"],
     power: float,
 ) -> Float[Array, " r"]:
-    """How far z is from balance, relative to the size of the terms that must cancel."""
+    """The residual of z, relative to the size of the terms that must cancel."""
     matrix, sizes = _scaled(cosines, scales)
     target = z**-power
     gap = np.abs(target - np.matvec(matrix, z))
@@ -137,8 +137,8 @@ def _dot(a: Array, b: Array) -> Array:
 
 
 def _search(change: Array, terms: Array, slope: Array, curve: Array, power: float) -> Array:
-    # The lowest of a row of steps, none of which makes a variable negative: the longer ones run
-    # up to the boundary. Where the hull nearly contains 0, the best step is a very long one.
+    # The best of several step lengths. No step makes a variable negative: longer ones stop at the
+    # boundary. If the hull nearly contains 0, the best step is a very long one.
     down = np.maximum(-change, 0.0).max(-1, keepdims=True)
     lengths = REACH / (1.0 + REACH * down)
     growth = np.log1p(np.maximum(lengths[:, :, None] * change[:, None, :], FLOOR))

@@ -1,11 +1,11 @@
-"""Non-negative quadratic programs, solved exactly and many at a time.
+"""Non-negative quadratic programs, solved exactly and many at once.
 
 Find x >= 0 that minimizes 1/2 x'Qx - c'x for a positive semi-definite Q whose diagonal is near 1.
-Up to four variables, both fates of each, zero or free, are tried by elimination. Beyond that whole
-blocks of variables change sides (Kim and Park, Fast nonnegative matrix factorization: an
-active-set-like method and comparisons, 2011), and what does not settle is left to an active set
-that grows and shrinks (Lawson and Hanson, Solving least squares problems, 1974). No problem of a
-batch touches another.
+With up to four variables, elimination tries for each variable whether it is zero or free. With more
+variables, whole blocks join and leave the support (Kim and Park, Fast nonnegative matrix
+factorization: an active-set-like method and comparisons, 2011). If that does not end, an active-set
+method solves the problem (Lawson and Hanson, Solving least squares problems, 1974). The problems of
+a batch do not influence each other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 Array = np.ndarray
-FEW = 4  # problems up to which plain numbers are faster than arrays
-ELIMINATE = 4  # variables up to which all fates are tried: 2^(m - 1) programs of one variable
-RIDGE = 2e-14  # on the diagonal: dependent rows get an answer, and signs can be trusted
-ACCURACY = 4e-15  # slope that counts as 0, relative to the terms that it is a sum of
-EXCHANGES = 8  # of whole blocks, before the active set takes over: 3 to 5 are usual
+FEW = 4  # up to this number of problems plain Python numbers are faster than arrays
+ELIMINATE = 4  # largest m for elimination, which solves 2^(m - 1) programs of one variable
+RIDGE = 2e-14  # added to the diagonal: dependent rows get an answer, and signs are reliable
+ACCURACY = 4e-15  # a slope below this, relative to its terms, is 0
+EXCHANGES = 8  # block exchanges before the active-set method starts: 3 to 5 are usual
 
 
 def nonnegative_qp(
@@ -33,7 +33,7 @@ def nonnegative_qp(
     if m > ELIMINATE:
         return _by_exchange(matrix, linear)
     if b * k > FEW:
-        # Variables first, problems last: each step is one long vector operation.
+        # Variables come first and problems last, so each step is one long vector operation.
         x = _by_elimination(matrix.transpose(1, 2, 0)[..., None], linear.transpose(2, 0, 1))
         return np.ascontiguousarray(x.transpose(1, 2, 0))
     pairs = zip(matrix.tolist(), linear.tolist(), strict=True)
@@ -41,7 +41,7 @@ def nonnegative_qp(
 
 
 def one_nonnegative_qp(matrix: list[list[float]], linear: list[float]) -> list[float]:
-    """Solve one problem of at most ``ELIMINATE`` variables: the same in plain numbers."""
+    """Solve one problem of at most ``ELIMINATE`` variables in plain Python numbers."""
     if len(linear) > 1:
         for i, row in enumerate(matrix):
             row[i] += RIDGE
@@ -51,9 +51,9 @@ def one_nonnegative_qp(matrix: list[list[float]], linear: list[float]) -> list[f
 def kkt_residual(
     matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"], x: Float[Array, "b k m"]
 ) -> Float[Array, "b k"]:
-    """How far x is from optimal: the largest entry of |min(x, Qx - c)|, 0 at the optimum.
+    """The KKT residual of x: the largest entry of |min(x, Qx - c)|, 0 at the optimum.
 
-    Relative to the size of the terms that must cancel, for programs scaled to terms of about 1.
+    It is relative to the terms that must cancel, for programs scaled to terms of about 1.
     """
     residual: Array = np.abs(np.minimum(x, x @ matrix - linear)).max(-1)
     relative: Array = residual / (1.0 + np.abs(x).sum(-1))
@@ -66,9 +66,9 @@ def _ridge(m: int) -> Float[Array, "m m"]:
 
 
 def _one_by_elimination(q: list[list[float]], c: list[float]) -> list[float]:
-    # Let the last variable be free, and solve for the others: where it comes out non-negative,
-    # that is the answer, and elsewhere it is 0. No sign is decided on a difference that rounding
-    # could turn: whichever fate is taken meets the conditions.
+    # Let the last variable be free and solve for the others. If it is then non-negative, that is
+    # the answer; otherwise it is 0. If rounding could change a sign, both cases satisfy the
+    # conditions.
     *rest, end = c
     if not rest:
         return [max(end, 0.0) / q[0][0]]
@@ -80,7 +80,7 @@ def _one_by_elimination(q: list[list[float]], c: list[float]) -> list[float]:
         free = max(rest[0] - only * end / last, 0.0) / (side - only * only / last)
         value = (end - only * free) / last
         return [free, value] if value >= 0.0 else [max(rest[0], 0.0) / side, 0.0]
-    # (ab / last, and not a (b / last): the remainder stays symmetric, and so positive.)
+    # (ab / last, not a (b / last): the remaining matrix stays symmetric, and so positive.)
     remainder = [
         [v - a * b / last for v, b in zip(row, across, strict=True)]
         for row, a in zip(others, across, strict=True)
@@ -96,7 +96,7 @@ def _one_by_elimination(q: list[list[float]], c: list[float]) -> list[float]:
 
 
 def _by_elimination(q: Float[Array, "m m *b 1"], c: Float[Array, "m *b k"]) -> Array:
-    # The same with both fates worked out, operation for operation.
+    # The same operations in the same order; both cases are computed.
     if len(c) == 1:
         only: Array = np.maximum(c, 0.0) / q[0]
         return only
@@ -123,8 +123,8 @@ def _by_elimination(q: Float[Array, "m m *b 1"], c: Float[Array, "m *b k"]) -> A
 
 
 def _by_exchange(matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"]) -> Array:
-    # Variables of the wrong sign leave the support and slopes of the wrong sign join it, all at
-    # once. That nearly always ends; it does not have to.
+    # All variables with the wrong sign leave the support, and all with a slope of the wrong sign
+    # join it, at once. This nearly always ends, but there is no guarantee.
     x = np.zeros(linear.shape)
     support = linear > 0.0
     at = np.nonzero(support.any(-1))
@@ -141,19 +141,19 @@ def _by_exchange(matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"]) -
 
 
 def _by_active_set(matrix: Float[Array, "p m m"], linear: Float[Array, "p m"]) -> Array:
-    # One variable joins at a time, the one that gains most, and whatever then comes out negative
-    # leaves: the value falls with every step, so no support returns. It starts from 0, not from
-    # the blocks: a support that was grown is independent, which those may not be.
+    # One variable joins at a time, the one with the largest gain, and variables that become
+    # negative leave. The value decreases with every step, so no support returns. It starts from 0,
+    # not from the last blocks: a support that grows from 0 is independent, and blocks may not be.
     p, m = linear.shape
     x = np.zeros((p, m))
     support = np.zeros((p, m), bool)
     joined = np.zeros((p, m), bool)
-    refused = np.zeros((p, m), bool)  # joined and left at once: its gain was rounding
+    refused = np.zeros((p, m), bool)  # joined and left at once: its gain was only rounding
     for _ in range(6 * m + 6):
         target = _solve_on(matrix, linear, support)
         blocked = support & (target <= 0.0)
         back = blocked.any(-1, keepdims=True)
-        # Blocked: walk towards the target until the first variable reaches 0; that one goes.
+        # Blocked: move toward the target until the first variable reaches 0; it leaves.
         reach = np.where(blocked, 0.0, np.inf)
         np.divide(x, x - target, out=reach, where=blocked & (x > 0.0))
         step = np.minimum(reach.min(-1, keepdims=True), 1.0)
@@ -163,7 +163,7 @@ def _by_active_set(matrix: Float[Array, "p m m"], linear: Float[Array, "p m"]) -
         x = np.where(back, np.where(leaving, 0.0, x + step * (target - x)), target)
         np.maximum(x, 0.0, out=x)
         support &= ~leaving
-        # Free: the next one joins, until none gains.
+        # Free: the next variable joins, until none gains.
         slope = linear - np.vecmat(x, matrix)
         may = _gains(matrix, linear[:, None], x[:, None])[:, 0] & ~(support | refused | back)
         joined = (np.where(may, slope, -np.inf).argmax(-1)[:, None] == np.arange(m)) & may
@@ -176,7 +176,7 @@ def _by_active_set(matrix: Float[Array, "p m m"], linear: Float[Array, "p m"]) -
 def _gains(
     matrix: Float[Array, "b m m"], linear: Float[Array, "b k m"], x: Float[Array, "b k m"]
 ) -> Bool[Array, "b k m"]:
-    # Whether the value falls by more than rounding if a variable grows.
+    # Whether the value decreases by more than rounding if a variable grows.
     noise = ACCURACY * (1.0 + np.abs(x).sum(-1, keepdims=True))
     gains: Array = linear - x @ matrix > noise
     return gains

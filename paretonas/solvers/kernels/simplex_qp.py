@@ -1,15 +1,15 @@
-"""CAGrad's program, exactly: how far a floor under all inner products can be raised.
+"""CAGrad's program, solved exactly: raise the floor, the smallest inner product, within a radius.
 
-With unit rows of cosines C and lengths n, a start d_0 = sum_i start_i u_i and a radius k, find the
-v >= 0 for which d = d_0 + sum_i v_i u_i maximizes the floor h = min_i n_i u_i . d within
-|d - d_0| <= k. Its dual is the usual form, min over w in the simplex of g_w . g_0 + k |g_w|, and
-w ~ v / n.
+With unit rows that have the cosines C and lengths n, a start d_0 = sum_i start_i u_i and a radius
+k, find the v >= 0 for which d = d_0 + sum_i v_i u_i maximizes the floor h = min_i n_i u_i . d
+within |d - d_0| <= k. Its dual is the usual form, min over w in the simplex of g_w . g_0 + k |g_w|,
+and w ~ v / n.
 
-For a given floor this is the projection of d_0 onto {d : u_i . d >= h / n_i}, whose v is piecewise
-linear in h: a row joins when its inner product meets the floor, and leaves when its v meets 0. So
-the floor is raised from one such event to the next until the radius is reached; no tolerance, no
-iterates. Where the convex hull of the rows contains 0 the floor cannot pass 0; the answer is then
-the projection of d_0 onto the cone of directions that do not conflict.
+For a given floor this is the projection of d_0 onto {d : u_i . d >= h / n_i}. Its v is piecewise
+linear in h: a row joins when its inner product equals the floor, and leaves when its v is 0. The
+floor is raised from one such event to the next until the radius is reached. There is no tolerance
+and no iteration. If the convex hull of the rows contains 0, the floor cannot exceed 0. The answer
+is then the projection of d_0 onto the cone of directions that do not conflict.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from paretonas.solvers.certificate import RESOLUTION
 from paretonas.solvers.kernels.nnqp import nonnegative_qp
 
 Array = np.ndarray
-DEPENDENT = 2 * RESOLUTION  # length of a sum of unit rows, relative to its weights, that is 0
-RIDGE = 1e-14  # added to the diagonal: dependent rows get an answer, and signs can be trusted
-FALLING = 1e-12  # relative rate that is told from 0
+DEPENDENT = 2 * RESOLUTION  # a shorter sum of unit rows, relative to its weights, counts as 0
+RIDGE = 1e-14  # added to the diagonal: dependent rows get an answer, and signs are reliable
+FALLING = 1e-12  # smaller relative rates count as 0
 
 
 class Raised(NamedTuple):
     """The highest floor.
 
     Attributes:
-        v: what to add along each unit row.
+        v: the amount to add along each unit row.
         blocked: whether the floor stopped at 0 before the radius was reached.
     """
 
@@ -46,9 +46,9 @@ def raise_floor(
     start: Float[Array, "r m"],
     radius: Float[Array, " r"],
 ) -> Raised:
-    """Solve r programs; rows of length 0 must be orthogonal to all others, and bar a floor above 0.
+    """Solve r programs. Rows of length 0 must be orthogonal to all others, and keep the floor at 0.
 
-    A program that is solved is put aside, so that no other changes its answer.
+    A solved program is removed from the batch, so its answer does not depend on the others.
     """
     r, m = lengths.shape
     answer, stopped = np.zeros((r, m)), np.zeros(r, dtype=bool)
@@ -58,7 +58,7 @@ def raise_floor(
     v, products = np.zeros((r, m)), np.matvec(cosines, start)
     floor = np.where(lit, products * lengths, np.inf).min(-1)
     on = lit & (products * lengths <= floor[:, None])
-    on &= on.cumsum(-1) == 1  # the first of equals; the others join at once
+    on &= on.cumsum(-1) == 1  # the first among ties; the others join at once
     state = [cosines, cost, lit, products, radius, v, floor, on, np.zeros_like(on)]
     state = [part[live] for part in state]
     for _ in range(10 * m + 20):
@@ -70,7 +70,7 @@ def raise_floor(
         rate = _rate(c, cost, on)
         lift = np.matvec(c, rate)
         square = np.maximum(np.vecdot(rate, lift), 0.0)
-        # Dependent rows: v moves at great cost while floor and direction stand still.
+        # Dependent rows: v changes a lot while the floor and the direction do not.
         weight = np.abs(rate).sum(-1)
         still = square <= (DEPENDENT * weight) ** 2
         if still.any():
@@ -82,7 +82,7 @@ def raise_floor(
         slack = np.maximum(products - floor[:, None] * cost, 0.0)
         meets = lit & ~on & ~refused & (gain < -FALLING * cost)
         joining = np.where(meets, slack / np.where(meets, -gain, 1.0), np.inf)
-        # ... until one on the support has nothing left to give, ...
+        # ... until the v of a row on the support reaches 0, ...
         fading = on & (rate < 0)
         leaving = np.where(fading, v / np.where(fading, -rate, 1.0), np.inf)
         # ... or until the radius is reached: |v + step rate|_C = k.
@@ -93,7 +93,7 @@ def raise_floor(
         height = np.where(lit.all(-1), np.inf, np.maximum(-floor, 0.0))
         height = np.where(still, np.inf, height)
         step = np.minimum(np.minimum(reach, height), np.minimum(joining.min(-1), leaving.min(-1)))
-        # Standing still for ever means that the hull of the support contains 0.
+        # If the floor can never rise again, the hull of the support contains 0.
         trapped = still & ~fading.any(-1)
         step = np.where(trapped, 0.0, step)
         blocked = trapped | (step >= height)
@@ -114,7 +114,7 @@ def raise_floor(
     if len(live):
         answer[live] = state[5]
     if stopped.any():
-        # On the way to 0 the support was nearly dependent: solve once more, with the floor at 0.
+        # Near 0 the support was nearly dependent: solve once more, with the floor at 0.
         wanted = -np.matvec(cosines[stopped], start[stopped])
         answer[stopped] = nonnegative_qp(cosines[stopped], wanted[:, None])[:, 0]
     return Raised(np.maximum(answer, 0.0), stopped)
@@ -127,7 +127,7 @@ def raised_residual(
     radius: Float[Array, " r"],
     raised: Raised,
 ) -> Float[Array, " r"]:
-    """How far v is from optimal, relative to the size of the terms that must cancel."""
+    """The KKT residual of v, relative to the size of the terms that must cancel."""
     v = raised.v
     lit = lengths > 0
     cost = np.where(lit, 1.0 / np.where(lit, lengths, 1.0), 0.0)
@@ -149,7 +149,7 @@ def raised_residual(
 
 
 def _rate(cosines: Array, cost: Array, on: Array) -> Array:
-    # How v grows per unit of floor, so that the rows of the support keep to it.
+    # The rate of v per unit of floor that keeps the rows of the support at the floor.
     m = on.shape[-1]
     pair = on[:, :, None] & on[:, None, :]
     system = np.where(pair, cosines, 0.0) + np.eye(m) * np.where(on, RIDGE, 1.0)[:, :, None]
