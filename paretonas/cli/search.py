@@ -12,8 +12,8 @@ from paretonas.cli.display import clock, console, front_table, watch
 from paretonas.cli.find import Consent
 from paretonas.constraint import Constraint
 from paretonas.devices import find_device
-from paretonas.gradient_search.costs import Asked, column_of, costs_of, understood
 from paretonas.gradient_search.guessing import Guessing
+from paretonas.gradient_search.objectives import Wanted, column_of, objectives_of, understood
 from paretonas.gradient_search.plan import Budget
 from paretonas.gradient_search.search import search
 from paretonas.names import (
@@ -142,7 +142,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         arguments["objectives"] = objectives
         columns = ("error_percent", *map(column_of, objectives))
     elif "costs" in settings:
-        arguments["objectives"] = costs_of(settings["costs"], space)
+        arguments["objectives"] = objectives_of(settings["costs"], space)
     if "constraint" in settings:
         arguments["constraint"] = Constraint.parse(",".join(settings["constraint"]), columns)
     if "budget" in settings:
@@ -154,7 +154,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
     return arguments
 
 
-def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -> list[Asked]:
+def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -> list[Wanted]:
     """What is minimized beside the error; those of the package are built when the search begins."""
     names = settings["minimize"]
     if not names:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from ..constraint import Constraint
-from ..finalists import train_finalists
 from ..nn import NetworkSpace
 from ..objectives import DifferentiableObjective, TrainedError
 from ..point import Outcome
 from ..problem import Problem
-from ..solvers import SmoothTchebycheff
 from ..space import Architecture, size
+from .phases import Batch, Phases, all_phases
 from .plan import SUPERNET_SHARE, Plan, looks_of
-from .search import RAYS, Batch, Phases, method
-from .setup import Settings
+from .settings import Settings
 
 __all__ = ["OneShotSearch"]
 
@@ -80,20 +75,8 @@ class OneShotSearch:
         steps = supernet * recipe.steps(len(self._space.data().train))
         plan = Plan(steps, looks_of(steps, size(self._space.choices)), budget - supernet, recipe)
         self._weight_evaluations = supernet
-        self._phases = method(
-            Settings(
-                self._space,
-                objectives=self._costs,
-                solver=SmoothTchebycheff(),
-                constraint=Constraint({}),
-                budget=plan,
-                seed=self._seed,
-                device=torch.device("cpu"),
-                threads=1,
-                rays=RAYS,
-                run=None,
-                trainer=train_finalists,
-            )
+        self._phases = all_phases(
+            Settings.of(self._space, objectives=self._costs, budget=plan, seed=self._seed)
         )
 
     def ask(self) -> list[Architecture]:

@@ -1,68 +1,26 @@
-"""The gradient search on one page: from a space to a front of measured networks.
-
-1. Costs: every option is tried once; latency is tabulated on this device, memory by liveness.
-2. Weights: the supernet is trained on single paths, drawn fairly (weight sharing).
-3. Alpha: architectures get a proxy evaluation, a score with inherited weights; a surrogate is
-   fitted to the scores. A solver optimizes one distribution per ray for all objectives at once,
-   through the surrogate and the cost tables. What alpha leads to is scored next, and so on.
-4. Finalists: the architectures with the largest expected gain of the front are trained from fresh
-   weights and measured. Each result corrects the surrogate, and alpha is optimized again.
-
-What cannot run is set aside by name, an option or an architecture, and the search goes on.
-"""
+"""`paretonas.search`: a search that evaluates its finalists itself."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 
-from .._front_file import USUAL_OBJECTIVES
 from .._lock import held
-from .._threads import threads
+from .._threads import threads as torch_threads
 from ..constraint import Constraint
-from ..devices import find_device
 from ..finalists import train_finalists
-from ..names import solver_of, space_of
 from ..nn import NetworkSpace
 from ..objectives import DifferentiableObjective
 from ..objectives.error import Trainer
-from ..point import Outcome
 from ..runs import Run
-from ..solvers import SmoothTchebycheff, Solver
-from ..space import Architecture
-from .costs import costs_of
-from .model import Model
-from .plan import Budget, Plan, budget_of
-from .results import Results
-from .setup import Settings, Setup, tabulate
+from ..solvers import Solver
+from .phases import all_phases
+from .plan import Budget, Plan
+from .settings import RAYS, Settings
 from .step import Step
-from .weights import WeightTraining
 
 __all__ = ["search"]
-
-ROUNDS = 3  # of proxy evaluations, after the initial design
-RAYS = 28
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Finalists to evaluate; whoever can sends their outcomes, or else the search does it itself.
-
-    Attributes:
-        architectures: what to evaluate.
-        proxy_evaluations: how many there were until now.
-        weight_steps: how many steps of the supernet's weights.
-    """
-
-    architectures: Sequence[Architecture]
-    proxy_evaluations: int
-    weight_steps: int
-
-
-Phases = Generator[Step | Batch, Sequence[Outcome] | None, None]
 
 
 def search(
@@ -124,24 +82,14 @@ def search(
         Smooth Tchebycheff: Lin et al. 2024 (arXiv 2402.19078). Single-path supernet: Guo et al.
         2020 (arXiv 1904.00420). See `CoKriging`, `select_batch` and `fair_paths`.
     """
-    if run is not None and not isinstance(run, Run):
-        raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
-    space = space_of(space)
-    place = find_device(device)
-    costs = (
-        None if objectives is None else costs_of(objectives, space, device=place, threads=threads)
-    )
-    columns: Sequence[str] = USUAL_OBJECTIVES
-    if costs is not None:
-        columns = ("error_percent", *(cost.column for cost in costs))
-    settings = Settings(
+    settings = Settings.of(
         space,
-        objectives=costs,
-        solver=SmoothTchebycheff() if solver is None else solver_of(solver),
-        constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
-        budget=Budget() if budget is None else budget_of(budget),
+        objectives=objectives,
+        solver=solver,
+        constraint=constraint,
+        budget=budget,
         seed=seed,
-        device=place,
+        device=device,
         threads=threads,
         rays=rays,
         run=run,
@@ -155,108 +103,9 @@ def _steps(settings: Settings) -> Iterator[Step]:
     run = settings.run
     with (
         held(run.folder) if run else nullcontext(),
-        threads(1),
-        closing(method(settings)) as phases,
+        torch_threads(1),
+        closing(all_phases(settings)) as phases,
     ):
         for step in phases:
             if isinstance(step, Step):
                 yield step
-
-
-def method(settings: Settings) -> Phases:
-    """The four phases; the result of each feeds the next."""
-    setup = yield from tabulate(settings)
-    training = yield from train_weights(setup)
-    model = yield from score_candidates(setup, training)
-    yield from evaluate_finalists(setup, model)
-
-
-def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
-    """Phase 2: the weights of the supernet, on fairly drawn single paths."""
-    settings, steps = setup.settings, setup.plan.supernet_steps
-    training = WeightTraining(
-        setup.supernet, setup.data.train, settings.space.recipe, steps=steps, seed=settings.seed
-    )
-    if setup.saved:
-        training.resume(setup.saved["weights"])
-    losses: list[float] = []
-    told = len(training.failures)
-    for loss in training.run():
-        losses += [loss] if math.isfinite(loss) else []
-        setup.report.done = training.done
-        for _, failure in training.failures[told:]:
-            yield setup.set_aside("weights", failure)
-        told = len(training.failures)
-        if losses and (training.done % 25 == 0 or training.done == training.steps):
-            mean = sum(losses) / len(losses)
-            losses.clear()
-            yield setup.report.step("weights", message=f"loss on single paths {mean:.3f}")
-        if training.done % 200 == 0:
-            setup.save(training)
-    setup.report.done = training.done
-    return training
-
-
-def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, None, Model]:
-    """Phase 3: proxy evaluations of an initial design, then of what alpha leads to."""
-    model = Model.of(setup, training)
-    known = model.knowledge.inherited
-    before, design = len(known), setup.plan.looks // 2
-    for architecture in setup.feasible.design(design):
-        if model.proxy_evaluations >= design:
-            break
-        if architecture not in known and architecture not in model.failed():
-            yield from model.score(architecture)
-    if not known:  # few proxy evaluations, which all failed: one more, that works
-        works = sorted(model.probe().working(), key=lambda a: not setup.feasible(a))
-        for architecture in works[:1]:
-            yield from model.score(architecture)
-    if not known:
-        first = next(iter(model.knowledge.failed["inherited"].values()), "none was found")
-        raise RuntimeError(f"no architecture could be scored with inherited weights: {first}")
-    if len(known) > before:
-        yield setup.report.step("alpha", message=f"{len(known)} scored with inherited weights")
-    for turn in range(model.turns + 1, ROUNDS + 1):
-        due = design + math.ceil((setup.plan.looks - design) * turn / ROUNDS)
-        if model.proxy_evaluations >= due or setup.settings.late():
-            continue
-        yield from model.optimize_alpha()
-        blamed = -1
-        while blamed < len(setup.blamed):  # again, if an option of what was chosen is to blame
-            blamed = len(setup.blamed)
-            for architecture in model.choose(due - model.proxy_evaluations, "inherited"):
-                yield from model.score(architecture)
-        model.turns = turn
-        step = setup.report.step("alpha", message=f"{len(known)} scored with inherited weights")
-        model.save()
-        yield step
-    return model
-
-
-def evaluate_finalists(setup: Setup, model: Model) -> Phases:
-    """Phase 4: train and measure what promises most, correct the surrogate, and so on."""
-    plan, knowledge, workers = setup.plan, model.knowledge, setup.settings.workers
-    results = Results(setup, model)
-    later = results.resume()
-    batch = workers * max(1, math.ceil(plan.finalists / 6 / workers))
-    # However late it is, one batch is trained: without it there is no front at all.
-    while (due := plan.finalists - results.tried) > 0 and not (
-        results.tried and setup.settings.late()
-    ):
-        yield from model.optimize_alpha()
-        chosen = model.choose(min(batch, due), "trained")
-        if not chosen and not later:
-            break
-        failed = len(knowledge.failed["trained"])
-        for outcome in later:
-            yield results.show(outcome)
-        later.clear()
-        known = knowledge.trained.keys() | model.failed()
-        chosen = [a for a in chosen if a not in known][: plan.finalists - results.tried]
-        if chosen:
-            answer = yield Batch(chosen, model.proxy_evaluations, model.training.done)
-            for outcome in setup.evaluation(chosen) if answer is None else answer:
-                yield results.show(outcome)
-        yield from results.blame([*knowledge.failed["trained"]][failed:])
-        model.save()
-    yield results.end()

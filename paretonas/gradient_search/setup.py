@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,11 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..constraint import Constraint
 from ..data import Data
 from ..evaluation import Evaluation
 from ..front import Front
-from ..nn import NetworkSpace, ShapeError, Supernet
+from ..nn import ShapeError, Supernet
 from ..objectives import (
     DifferentiableObjective,
     Latency,
@@ -25,7 +23,6 @@ from ..objectives import (
     TimedLatency,
     TrainedError,
 )
-from ..objectives.error import Trainer
 from ..point import FAILING, Failure, Outcome, Point
 from ..runs import Run
 from ..solvers import Solver
@@ -35,37 +32,10 @@ from ..surrogates.feasible import Feasible
 from ..training import Recipe
 from ..training.forward import evaluating, handed, seeded
 from .guessing import Guessing
-from .plan import Budget, Plan
+from .plan import Plan
+from .settings import Settings
 from .step import Reporter, Step
 from .weights import WeightTraining, trial
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a search was asked for; see `paretonas.search`."""
-
-    space: NetworkSpace
-    objectives: Sequence[DifferentiableObjective] | None
-    solver: Solver
-    constraint: Constraint
-    budget: Budget | Plan
-    seed: int
-    device: torch.device
-    threads: int
-    rays: int
-    run: Run | None
-    trainer: Trainer
-    start: float = field(default_factory=time.perf_counter)
-
-    @property
-    def workers(self) -> int:
-        """How many finalists are trained at once."""
-        return _cores() if self.device.type == "cpu" else 1
-
-    def late(self) -> bool:
-        """Whether the seconds of the budget are over."""
-        seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
-        return seconds is not None and time.perf_counter() - self.start > seconds
 
 
 @dataclass(eq=False)
@@ -365,7 +335,3 @@ def _seconds_per_step(settings: Settings, data: Data, like: Supernet) -> float:
     # Of ten steps three train the supernet, with proxy evaluations and alpha beside them; seven
     # train finalists, side by side on the cores, with alpha and the measuring between them.
     return step * (0.3 * 1.8 + 0.7 * (1.1 / settings.workers + 0.3))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,6 +31,9 @@ class TrainedError:
         reported: objectives that a point also reports, such as `Parameters`.
         supernet: builds the fresh networks; by default a supernet of the space.
         data: the data of the training; by default the data of the space.
+
+    Attributes:
+        column: what tables call it.
     """
 
     column = "error_percent"

@@ -180,8 +180,8 @@ class LossBalancing(WeightingSolver):
     """
 
     needs_gradients: ClassVar[bool] = False
-    level: ClassVar[float]
-    sign: ClassVar[float]
+    _level: ClassVar[float]
+    _sign: ClassVar[float]
 
     lr: float = 0.025
 
@@ -199,7 +199,7 @@ class LossBalancing(WeightingSolver):
         refuse(problem, values < 0, f"{type(self).__name__} needs values of at least 0")
         known = recalled(state, LEARNED, (problem.r, problem.m))
         learned = Learned.start(problem, 0.0) if known is None else Learned.of(known)
-        weights = self.level * np.exp(self.sign * learned.value)
-        gradient = self.sign * (weights * values - self.level)
+        weights = self._level * np.exp(self._sign * learned.value)
+        gradient = self._sign * (weights * values - self._level)
         after = learned.stepped(gradient, lr=self.lr, within=FARTHEST)
         return Answer(weights, state=after.plain())

@@ -37,5 +37,5 @@ class IMTLL(LossBalancing):
     tensor([1., 1.])
     """
 
-    level: ClassVar[float] = 1.0
-    sign: ClassVar[float] = 1.0
+    _level: ClassVar[float] = 1.0
+    _sign: ClassVar[float] = 1.0

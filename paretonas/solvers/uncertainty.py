@@ -38,5 +38,5 @@ class UncertaintyWeighting(LossBalancing):
     tensor([0.5000, 0.5000])
     """
 
-    level: ClassVar[float] = 0.5
-    sign: ClassVar[float] = -1.0
+    _level: ClassVar[float] = 0.5
+    _sign: ClassVar[float] = -1.0

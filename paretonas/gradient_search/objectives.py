@@ -1,4 +1,4 @@
-"""What is minimized beside the error."""
+"""The objectives that a search minimizes beside the error."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ import torch
 
 from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
-from ..objectives import CostTable, DifferentiableObjective, Latency, Memory, Objective
+from ..objectives import (
+    CostTable,
+    DifferentiableObjective,
+    Latency,
+    Memory,
+    Objective,
+    TrainedError,
+)
 from ..objectives.default import OBJECTIVES
 
-Asked = DifferentiableObjective | str  # one of `OBJECTIVES` by name, to be built
+Wanted = DifferentiableObjective | str  # a name is one of `OBJECTIVES`, which is not built yet
 
 
-def costs_of(
+def objectives_of(
     objectives: object,
     space: NetworkSpace,
     *,
@@ -27,7 +34,7 @@ def costs_of(
     Args:
         objectives: as such, or by name; or the path of a file that ``paretonas profile`` has
             written.
-        space: what they are costs of.
+        space: what they are objectives of.
         device: that latency is measured on.
         threads: that latency is measured with.
 
@@ -38,17 +45,19 @@ def costs_of(
     if isinstance(objectives, str | os.PathLike):
         supernet, example = space.supernet(), space.data().example
         return Latency(CostTable.read(objectives, supernet.choices)), Memory.of(supernet, example)
-    asked = understood(objectives, lambda name: find_objectives(name, space))
-    if not any(isinstance(one, str) for one in asked):
-        return tuple(one for one in asked if not isinstance(one, str))
+    wanted = understood(objectives, lambda name: find_objectives(name, space))
+    if not any(isinstance(one, str) for one in wanted):
+        return tuple(one for one in wanted if not isinstance(one, str))
     supernet, example = space.supernet(), space.data().example.cpu()
     return tuple(
         OBJECTIVES[one].build(supernet, example, device, threads) if isinstance(one, str) else one
-        for one in asked
+        for one in wanted
     )
 
 
-def understood(objectives: object, find: Callable[[str], Sequence[Objective]]) -> tuple[Asked, ...]:
+def understood(
+    objectives: object, find: Callable[[str], Sequence[Objective]]
+) -> tuple[Wanted, ...]:
     """The objectives, a user's own found; nothing is measured yet.
 
     Args:
@@ -60,40 +69,41 @@ def understood(objectives: object, find: Callable[[str], Sequence[Objective]]) -
             one column.
         TypeError: something else was given.
     """
-    given = tuple(objectives) if isinstance(objectives, Iterable) else (objectives,)
-    asked: list[Asked] = []
-    for one in given:
+    wanted: list[Wanted] = []
+    for one in objectives if isinstance(objectives, Iterable) else (objectives,):
+        if isinstance(one, TrainedError):
+            continue  # it is always minimized
         if not isinstance(one, str):
-            asked.append(differentiable(one))
+            wanted.append(differentiable(one))
         elif one in OBJECTIVES:
-            asked.append(one)
+            wanted.append(one)
         else:
-            asked += [differentiable(found, one) for found in find(one)]
-    check_columns(["error_percent", *map(column_of, asked)])
-    return tuple(asked)
+            wanted += [differentiable(found, one) for found in find(one)]
+    check_columns([TrainedError.column, *map(column_of, wanted)])
+    return tuple(wanted)
 
 
-def column_of(asked: Asked) -> str:
+def column_of(wanted: Wanted) -> str:
     """What tables will call an objective."""
-    return OBJECTIVES[asked].column if isinstance(asked, str) else asked.column
+    return OBJECTIVES[wanted].column if isinstance(wanted, str) else wanted.column
 
 
-def differentiable(cost: object, named: str | None = None) -> DifferentiableObjective:
-    """The objective itself, if the search can drive alpha down it.
+def differentiable(objective: object, named: str | None = None) -> DifferentiableObjective:
+    """The objective itself, if it has a gradient with respect to alpha.
 
     Raises:
         ValueError: it was found by its name, and has no gradient.
         TypeError: it was given as such, and is none.
     """
-    if not isinstance(cost, type) and isinstance(cost, DifferentiableObjective):
-        return cost
+    if not isinstance(objective, type) and isinstance(objective, DifferentiableObjective):
+        return objective
     if named is not None:
-        lacks = [part for part in ("name", "unit", "relaxed") if not hasattr(cost, part)]
+        lacks = [part for part in ("name", "unit", "relaxed") if not hasattr(objective, part)]
         raise ValueError(
             f"{named} has no {', '.join(lacks)}: the search needs a gradient, by "
             "relaxed(probabilities); paretonas compare takes an objective without one"
         )
-    what = f"the class {cost.__name__}" if isinstance(cost, type) else repr(cost)
+    what = f"the class {objective.__name__}" if isinstance(objective, type) else repr(objective)
     raise TypeError(
         "objectives must be a list, such as [Latency(...), Memory.of(...)], or "
         f"the path of a cost table, got {what}"

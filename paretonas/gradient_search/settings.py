@@ -1,0 +1,108 @@
+"""What a search was asked for, understood."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .._front_file import USUAL_OBJECTIVES
+from ..constraint import Constraint
+from ..devices import find_device
+from ..finalists import train_finalists
+from ..names import solver_of, space_of
+from ..nn import NetworkSpace
+from ..objectives import DifferentiableObjective, TrainedError
+from ..objectives.error import Trainer
+from ..runs import Run
+from ..solvers import SmoothTchebycheff, Solver
+from .objectives import objectives_of
+from .plan import Budget, Plan, budget_of
+
+RAYS = 28
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `paretonas.search`, each as the object that it stands for.
+
+    Attributes:
+        objectives: beside the error; None where they are to be measured first.
+        start: when the search began, by `time.perf_counter`.
+    """
+
+    space: NetworkSpace
+    objectives: Sequence[DifferentiableObjective] | None
+    solver: Solver
+    constraint: Constraint
+    budget: Budget | Plan
+    seed: int
+    device: torch.device
+    threads: int
+    rays: int
+    run: Run | None
+    trainer: Trainer
+    start: float
+
+    @classmethod
+    def of(
+        cls,
+        space: object,
+        *,
+        objectives: object = None,
+        solver: object = None,
+        constraint: Constraint | str | None = None,
+        budget: object = None,
+        seed: int = 0,
+        device: str = "cpu",
+        threads: int = 1,
+        rays: int = RAYS,
+        run: object = None,
+        trainer: Trainer = train_finalists,
+    ) -> Settings:
+        """Understand the arguments of a search.
+
+        Raises:
+            ValueError: a name or a text that means nothing.
+            TypeError: an argument of another kind.
+        """
+        start = time.perf_counter()
+        if run is not None and not isinstance(run, Run):
+            raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
+        space, place = space_of(space), find_device(device)
+        columns: Sequence[str] = USUAL_OBJECTIVES
+        found = None
+        if objectives is not None:
+            found = objectives_of(objectives, space, device=place, threads=threads)
+            columns = (TrainedError.column, *(objective.column for objective in found))
+        return cls(
+            space,
+            objectives=found,
+            solver=SmoothTchebycheff() if solver is None else solver_of(solver),
+            constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
+            budget=Budget() if budget is None else budget_of(budget),
+            seed=seed,
+            device=place,
+            threads=threads,
+            rays=rays,
+            run=run,
+            trainer=trainer,
+            start=start,
+        )
+
+    @property
+    def workers(self) -> int:
+        """How many finalists are trained at once."""
+        return _cores() if self.device.type == "cpu" else 1
+
+    def late(self) -> bool:
+        """Whether the seconds of the budget are over."""
+        seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
+        return seconds is not None and time.perf_counter() - self.start > seconds
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
