@@ -146,6 +146,12 @@ def test_a_space_of_the_package_is_found_and_nothing_beside_the_folder(
     assert place.exists()
 
 
+def forget_own_code():
+    """Forget the files that were imported, as another process would not know them."""
+    for name in [name for name in sys.modules if name.startswith("own_code_in_")]:
+        del sys.modules[name]
+
+
 @pytest.mark.parametrize("allow", [["--trust"], ["--space", "mine/evil.py:cells"]], ids=" ".join)
 @pytest.mark.parametrize("command", [["compare", "--jobs", "1", "--resume"], ["report"]])
 def test_who_types_the_command_can_allow_it(foreign, mark, tmp_path, capsys, command, allow):
@@ -157,11 +163,11 @@ def test_who_types_the_command_can_allow_it(foreign, mark, tmp_path, capsys, com
     assert run([*begin, "--seeds", "1", "--out", str(out)]) == 0
     os.chdir(tmp_path)
     (tmp_path / "mine has run").unlink()
-    del sys.modules["own_code_in_evil"]  # as in another process
+    forget_own_code()  # as in another process
     assert run([*command, str(out), *allow]) == 0, capsys.readouterr().err
     assert (tmp_path / "mine has run").exists()
     (tmp_path / "mine has run").unlink()
-    del sys.modules["own_code_in_evil"]
+    forget_own_code()
     capsys.readouterr()
     assert "names code" in refused([*command, str(out)], capsys)
     assert not (tmp_path / "mine has run").exists()

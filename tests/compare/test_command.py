@@ -234,7 +234,7 @@ def test_where_all_runs_fail_there_is_nothing_to_show(here, csv, tmp_path, capsy
         ({"table": "cells.txt"}, ".csv or .parquet"),
         ({"out": "full"}, "full is not empty; a comparison needs a new or empty folder"),
         ({"out": "cells.csv"}, "cells.csv is a file"),
-        ({"out": "cells.csv/inside"}, "cannot write"),
+        ({"out": "cells.csv/inside"}, "cannot be written"),
         ({"resume": "full"}, "leave out --table, --choices"),
         ({"jobs": "0"}, "--jobs"),
         ({"space": "toi"}, "no space is called 'toi'; did you mean 'toy'?"),
