@@ -60,7 +60,7 @@ def data(dtype: torch.dtype = torch.float32, labels: torch.dtype = torch.int64) 
 
 
 def quick(space: NetworkSpace) -> None:
-    plan = Plan(supernet_steps=4, looks=4, finalists=2, recipe=space.recipe)
+    plan = Plan(supernet_steps=4, proxy_evaluations=4, finalists=2, recipe=space.recipe)
     for _ in search(space, budget=plan):
         pass
 

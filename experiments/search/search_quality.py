@@ -63,7 +63,7 @@ class Settings:
         spaces: names of `truth.SPACES`.
         seeds: how many.
         supernet_steps: weight steps; 1 leaves the supernet untrained.
-        looks: with inherited weights.
+        proxy_evaluations: with inherited weights.
         finalists: the budgets.
         csv: the folder for the tables.
         figure: the file of the figure.
@@ -72,7 +72,7 @@ class Settings:
     spaces: tuple[str, ...] = tuple(SPACES)
     seeds: int = 5
     supernet_steps: tuple[int, ...] = (400, 1000)
-    looks: int = 250
+    proxy_evaluations: int = 250
     finalists: tuple[int, ...] = (8, 12, 16, 24)
     csv: Path = HERE
     figure: Path = HERE.parents[1] / "docs" / "search_quality.png"
@@ -107,7 +107,7 @@ def compare(
     start = time.process_time()
     trainer = TableTrainer(truth)
     most = max(settings.finalists)
-    plan = Plan(steps, settings.looks, most, truth.space.recipe)
+    plan = Plan(steps, settings.proxy_evaluations, most, truth.space.recipe)
     weights_end = start
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(folder, {}, "cpu", seed)
@@ -120,17 +120,19 @@ def compare(
                 weights_end = time.process_time()
         state = run.resume()
     assert trainer.supernet is not None
-    loss, error, look_seconds = inherited(truth, trainer.supernet)
+    loss, error, seconds_per_proxy = inherited(truth, trainer.supernet)
 
     rows: list[Row] = []
 
-    def report(method: str, count: int, front: Sequence[int], seconds: float, looks: int) -> None:
+    def report(
+        method: str, count: int, front: Sequence[int], seconds: float, proxy_evaluations: int
+    ) -> None:
         rows.append(
             {
                 "method": method,
                 "finalists": count,
                 "cpu_seconds": seconds,
-                "evaluations": looks,
+                "evaluations": proxy_evaluations,
                 "regret": truth.regret(front),
             }
         )
@@ -142,17 +144,19 @@ def compare(
         base = weights_end - start + thinking
         total = base + trained
         front = truth.front(chosen, seed)
-        report(OURS, count, front, total, settings.looks)
-        report("its finalists, chosen by the truth", count, chosen, total, settings.looks)
+        report(OURS, count, front, total, settings.proxy_evaluations)
+        report(
+            "its finalists, chosen by the truth", count, chosen, total, settings.proxy_evaluations
+        )
         report("the best finalists there are", count, truth.best(count), total, 0)
-        looks = max(1, round(thinking / look_seconds))
+        proxy_evaluations = max(1, round(thinking / seconds_per_proxy))
         for kind, seen in (("loss", loss), ("error", error)):
             orders = {
                 "NSGA-II": nsga2_order(truth, seen, seed, by_pick(20)),
                 "random": random_order(truth, seed),
             }
             for method, order in orders.items():
-                known = list(islice(order, looks))
+                known = list(islice(order, proxy_evaluations))
                 points = np.column_stack([seen, truth.costs])[known]
                 chosen = [known[i] for i in spread(points, count)]
                 seconds = base + float(truth.seconds[chosen].sum())

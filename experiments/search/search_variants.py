@@ -64,7 +64,7 @@ class Settings:
         gate_seeds: for the gradients.
         solver_seeds: for the solvers.
         supernet_steps: weight steps.
-        looks: with inherited weights, for the surrogate.
+        proxy_evaluations: with inherited weights, for the surrogate.
         last_looks: with inherited weights, around the decided rays.
         finalists: trained in the end.
         gate_rays: for the gradients through gates, which cost a pass each.
@@ -76,7 +76,7 @@ class Settings:
     gate_seeds: int = 3
     solver_seeds: int = 5
     supernet_steps: int = 400
-    looks: int = 100
+    proxy_evaluations: int = 100
     last_looks: int = 60
     finalists: int = 12
     gate_rays: int = 10
@@ -115,7 +115,7 @@ class Bench:
         for _ in self.training(self.supernet):
             pass
         self.weight_seconds = time.process_time() - start
-        self.losses, _, self.look_seconds = inherited(truth, self.supernet)
+        self.losses, _, self.seconds_per_proxy = inherited(truth, self.supernet)
         self.costs = truth.objectives()
         everything = np.column_stack([self.losses, truth.costs])
         self.scale = Scale.of(torch.from_numpy(everything).float())
@@ -126,12 +126,12 @@ class Bench:
         recipe = self.truth.space.recipe
         return WeightTraining(supernet, self.data.train, recipe, steps=steps, seed=self.seed).run()
 
-    def surrogate(self, looks: int) -> Error:
+    def surrogate(self, proxy_evaluations: int) -> Error:
         """Fitted to the inherited losses of architectures drawn fairly."""
         knowledge = ErrorModel(self.truth.choices, self.costs, 100 / len(self.data.valid))
         for architecture in fair_paths(self.truth.choices, Random(self.seed)):
             knowledge.inherited[architecture] = self.losses[self.truth.row(architecture)]
-            if len(knowledge.inherited) == looks:
+            if len(knowledge.inherited) == proxy_evaluations:
                 break
         knowledge.fit()
         return knowledge.surrogate.relaxed
@@ -180,7 +180,7 @@ class Bench:
         }
 
     def row(self, part: str, method: str, alpha: Tensor, seconds: float) -> dict[str, object]:
-        """A line of the table; the seconds are those of alpha, looks for it included."""
+        """A line of the table; the seconds are those of alpha, with its proxy evaluations."""
         about = {"space": self.truth.space.name, "seed": self.seed, "part": part, "method": method}
         return {**about, "alpha_seconds": seconds, **self.end(alpha)}
 
@@ -188,7 +188,7 @@ class Bench:
 def solver_rows(bench: Bench) -> Iterator[dict[str, object]]:
     """Every solver through the same surrogate."""
     preference = rays(3, bench.settings.rays)
-    error = bench.surrogate(bench.settings.looks)
+    error = bench.surrogate(bench.settings.proxy_evaluations)
     generator = torch.Generator().manual_seed(bench.seed)
     contenders: list[Solver] = [
         solvers.SmoothTchebycheff(),
@@ -212,19 +212,23 @@ def solver_rows(bench: Bench) -> Iterator[dict[str, object]]:
 def gradient_rows(bench: Bench) -> Iterator[dict[str, object]]:
     """The error's gradient through gates, through a surrogate, and through both in turn."""
     settings = bench.settings
-    allowed = settings.looks * bench.look_seconds * 2  # as long again as the looks take
+    allowed = settings.proxy_evaluations * bench.seconds_per_proxy * 2  # as long again as they take
 
-    def through_surrogate(alpha: Tensor, looks: int, warmest: float = 1.0) -> tuple[Tensor, float]:
+    def through_surrogate(
+        alpha: Tensor, proxy_evaluations: int, warmest: float = 1.0
+    ) -> tuple[Tensor, float]:
         start = time.process_time()
         solver = with_preference(SmoothTchebycheff(), rays(3, len(alpha)))
-        alpha = last(bench.drive(alpha, bench.surrogate(looks), solver, DRIVEN, warmest))
-        return alpha, time.process_time() - start + looks * bench.look_seconds
+        alpha = last(
+            bench.drive(alpha, bench.surrogate(proxy_evaluations), solver, DRIVEN, warmest)
+        )
+        return alpha, time.process_time() - start + proxy_evaluations * bench.seconds_per_proxy
 
     def blank(count: int) -> Tensor:
         return torch.zeros(len(rays(3, count)), sum(bench.sizes))
 
     for count in (settings.gate_rays, settings.rays):
-        alpha, seconds = through_surrogate(blank(count), settings.looks)
+        alpha, seconds = through_surrogate(blank(count), settings.proxy_evaluations)
         yield bench.row("gradient", f"surrogate, {len(alpha)} rays", alpha, seconds)
     for gates in GATES:
         alpha, seconds = after(bench, gates, blank(settings.gate_rays), allowed)
@@ -232,7 +236,7 @@ def gradient_rows(bench: Bench) -> Iterator[dict[str, object]]:
         alpha, seconds = beside(bench, gates, blank(settings.gate_rays), allowed)
         yield bench.row("gradient", f"{gates.__name__} beside the weights", alpha, seconds)
 
-    half = settings.looks // 2
+    half = settings.proxy_evaluations // 2
     alpha, first = through_surrogate(blank(settings.gate_rays), half)
     alpha, second = after(bench, relaxation.softmax, alpha, allowed / 2, warmest=0.5)
     yield bench.row("gradient", "surrogate, then softmax", alpha, first + second)

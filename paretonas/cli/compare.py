@@ -53,21 +53,21 @@ def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
     """Compare as the settings say; in a folder where the same was begun before, go on."""
     settings = {**DEFAULTS, **settings}
     space = find_any_space(settings["space"]) if "space" in settings else None
-    asked = _Asked.of(settings, Path.cwd(), space)
+    request = _Request.of(settings, Path.cwd(), space)
     parts = {
         "space": [settings["space"]] if "space" in settings else [],
         "methods": settings["methods"],
-        "minimize": [*asked.own],
+        "minimize": [*request.own],
     }
-    _compare(out or _free_folder(settings), jobs, asked, Consent(parts))
+    _compare(out or _free_folder(settings), jobs, request, Consent(parts))
 
 
 def go_on(folder: Path, jobs: int | None, consent: Consent) -> None:
     """Go on with a comparison as it was begun."""
-    asked = _recorded(folder, consent)
-    consent.check("methods", folder, asked.settings["methods"])
-    consent.check("minimize", folder, asked.own)
-    _compare(folder, jobs, asked, consent)
+    request = _recorded(folder, consent)
+    consent.check("methods", folder, request.settings["methods"])
+    consent.check("minimize", folder, request.own)
+    _compare(folder, jobs, request, consent)
 
 
 def redraw(folder: Path, page: Path, consent: Consent) -> None:
@@ -75,16 +75,16 @@ def redraw(folder: Path, page: Path, consent: Consent) -> None:
 
     So no code of methods and objectives is needed, only their names.
     """
-    asked, about = _recorded(folder, consent), read_about(folder)
-    known = asked.known()
+    request, about = _recorded(folder, consent), read_about(folder)
+    known = request.known()
     columns = about["settings"]["objectives"][len(known) :]
-    problem = asked.problem(known, [_Column(str(column)) for column in columns])
-    methods = {short_name(spec): _runs_nothing for spec in asked.settings["methods"]}
-    comparison = _compared(folder, asked, problem, methods, jobs=0)
-    write_comparison(comparison, page, asked.settings, about["started"])
+    problem = request.problem(known, [_Column(str(column)) for column in columns])
+    methods = {short_name(spec): _runs_nothing for spec in request.settings["methods"]}
+    comparison = _compared(folder, request, problem, methods, jobs=0)
+    write_comparison(comparison, page, request.settings, about["started"])
 
 
-def _recorded(folder: Path, consent: Consent) -> _Asked:
+def _recorded(folder: Path, consent: Consent) -> _Request:
     """What a comparison was asked for."""
     about = read_about(folder)
     settings, home = about["asked"], Path(about["folder"])
@@ -95,11 +95,11 @@ def _recorded(folder: Path, consent: Consent) -> _Asked:
     space = None
     if "space" in settings or consent.named.get("space"):
         space = consent.space(folder, {"space": settings.get("space"), "folder": home})
-    return _Asked.of(settings, home, space)
+    return _Request.of(settings, home, space)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """What a comparison is to be, as far as no code of methods and objectives is needed.
 
     Attributes:
@@ -117,7 +117,7 @@ class _Asked:
     own: tuple[str, ...]
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], home: Path, space: SearchSpace | None) -> _Asked:
+    def of(cls, settings: Mapping[str, Any], home: Path, space: SearchSpace | None) -> _Request:
         """Read the table, and tell objectives of the user's own from columns.
 
         Raises:
@@ -192,24 +192,24 @@ def _runs_nothing(problem: Problem, seed: int) -> Sampler:
     raise ValueError("a report runs no method")
 
 
-def _compare(out: Path, jobs: int | None, asked: _Asked, consent: Consent) -> None:
-    settings, names = asked.settings, asked.settings["methods"]
+def _compare(out: Path, jobs: int | None, request: _Request, consent: Consent) -> None:
+    settings, names = request.settings, request.settings["methods"]
     check_methods(names)
     methods = {}
     for name in names:
-        methods[short_name(name)] = find_method(*consent.place("methods", name, out, asked.home))
-    places = [consent.place("minimize", name, out, asked.home) for name in asked.own]
-    space = asked.table or asked.space
+        methods[short_name(name)] = find_method(*consent.place("methods", name, out, request.home))
+    places = [consent.place("minimize", name, out, request.home) for name in request.own]
+    space = request.table or request.space
     assert space is not None
     own = [one for spec, home in places for one in find_objectives(spec, space, home)]
-    problem = asked.problem(asked.known(), own)
+    problem = request.problem(request.known(), own)
     words = consent.words("space", "methods", "minimize")
     again = f"paretonas compare --resume {out}{words}"
     runs = max(1, len(names) * settings["seeds"])
     try:
         with _Watch(runs) as watch:
             processes = _processes((problem, methods), jobs, runs)
-            comparison = _compared(out, asked, problem, methods, jobs=processes, watch=watch)
+            comparison = _compared(out, request, problem, methods, jobs=processes, watch=watch)
     except KeyboardInterrupt:
         print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
         raise
@@ -225,7 +225,7 @@ def _compare(out: Path, jobs: int | None, asked: _Asked, consent: Consent) -> No
 
 def _compared(
     out: Path,
-    asked: _Asked,
+    request: _Request,
     problem: Problem,
     methods: Mapping[str, Maker],
     *,
@@ -235,11 +235,11 @@ def _compared(
     return compare(
         problem,
         methods,
-        budget=asked.settings["budget"],
-        seeds=asked.settings["seeds"],
+        budget=request.settings["budget"],
+        seeds=request.settings["seeds"],
         jobs=jobs,
         folder=out,
-        settings=asked.settings,
+        settings=request.settings,
         watch=watch,
     )
 

@@ -50,9 +50,9 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 Place = Callable[[str, str], tuple[str, Path]]  # of an option and a part: its name, and its folder
 
 
-def begin(out: Path | None, **given: Any) -> None:
+def begin(out: Path | None, **options: Any) -> None:
     """Search, with the options that were given, into a new folder."""
-    settings = {**_DEFAULTS, **given}
+    settings = {**_DEFAULTS, **options}
     if "costs" in settings:
         settings["costs"] = str(Path(settings["costs"]).resolve())
     here = Path.cwd()

@@ -23,7 +23,7 @@ ABOUT = "compare.json"
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run of one method with one seed: each outcome in order, and the bill."""
+    """A finished run of one method with one seed: each outcome in order, and its ledger."""
 
     method: str
     seed: int
@@ -59,13 +59,13 @@ class RunJournal:
             raise ValueError(f"{self._path} is no record of a run; move it away to run this anew")
         _lines.warn_of(self._path, damaged)
         evaluated = [pair for pair in found if not isinstance(pair, Ledger)]
-        bill = found[-1] if found else None
-        if not isinstance(bill, Ledger) or bill.evaluations != len(evaluated):
+        ledger = found[-1] if found else None
+        if not isinstance(ledger, Ledger) or ledger.evaluations != len(evaluated):
             if self._path.exists() and not damaged:
                 lacking = f"{self._path} lacks a line; what it held is evaluated again"
                 warnings.warn(lacking, _lines.DamagedLineWarning, stacklevel=2)
             return None
-        return Record(self.method, self.seed, tuple(outcome for outcome, _ in evaluated), bill)
+        return Record(self.method, self.seed, tuple(outcome for outcome, _ in evaluated), ledger)
 
     def begun(self) -> dict[Architecture, tuple[Outcome, float]]:
         """What a run has evaluated that has not ended, and how many seconds each took."""

@@ -85,7 +85,7 @@ def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, 
     """Phase 3: proxy evaluations of an initial design, then of what alpha leads to."""
     model = Model.of(setup, training)
     known = model.knowledge.inherited
-    before, design = len(known), setup.plan.looks // 2
+    before, design = len(known), setup.plan.proxy_evaluations // 2
     for architecture in setup.feasible.design(design):
         if model.proxy_evaluations >= design:
             break
@@ -101,7 +101,7 @@ def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, 
     if len(known) > before:
         yield setup.report.step("alpha", message=f"{len(known)} scored with inherited weights")
     for turn in range(model.turns + 1, ROUNDS + 1):
-        due = design + math.ceil((setup.plan.looks - design) * turn / ROUNDS)
+        due = design + math.ceil((setup.plan.proxy_evaluations - design) * turn / ROUNDS)
         if model.proxy_evaluations >= due or setup.settings.late():
             continue
         yield from model.optimize_alpha()

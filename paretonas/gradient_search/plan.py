@@ -1,4 +1,4 @@
-"""How a budget is spent: steps on the supernet, looks with inherited weights, finalists."""
+"""How a budget is divided: weight steps of the supernet, proxy evaluations, finalists."""
 
 from __future__ import annotations
 
@@ -80,21 +80,21 @@ class Plan:
 
     Attributes:
         supernet_steps: weight steps on single paths.
-        looks: architectures to score with inherited weights.
+        proxy_evaluations: architectures to score with inherited weights.
         finalists: architectures to train properly.
         recipe: how; the space's own, with fewer epochs where the budget is small.
 
     Raises:
-        ValueError: nothing to train, to look at or to finish with.
+        ValueError: nothing to train, to score or to finish with.
     """
 
     supernet_steps: int
-    looks: int
+    proxy_evaluations: int
     finalists: int
     recipe: Recipe
 
     def __post_init__(self) -> None:
-        for name, least in (("supernet_steps", 1), ("looks", 2), ("finalists", 1)):
+        for name, least in (("supernet_steps", 1), ("proxy_evaluations", 2), ("finalists", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
 
@@ -106,7 +106,7 @@ class Plan:
             steps: in all.
             recipe: how a finalist should be trained.
             examples: in the training split.
-            architectures: in the space; nothing is looked at twice.
+            architectures: in the space; none is scored twice.
 
         Raises:
             ValueError: not enough for one step of the supernet and one epoch of two finalists.
@@ -124,12 +124,12 @@ class Plan:
         finalists = min(fine // (epochs * epoch), architectures)
         return cls(
             supernet_steps=steps - fine,
-            looks=looks_of(steps - fine, architectures),
+            proxy_evaluations=proxy_evaluations_for(steps - fine, architectures),
             finalists=finalists,
             recipe=replace(recipe, epochs=epochs),
         )
 
 
-def looks_of(steps: int, architectures: int) -> int:
+def proxy_evaluations_for(steps: int, architectures: int) -> int:
     """How many proxy evaluations go with so many weight steps; none is repeated."""
     return min(architectures, max(12, min(160, steps // 6)))

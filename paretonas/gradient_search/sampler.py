@@ -10,7 +10,7 @@ from ..point import Outcome
 from ..problem import Problem
 from ..space import Architecture, size
 from .phases import Batch, Phases, all_phases
-from .plan import SUPERNET_SHARE, Plan, looks_of
+from .plan import SUPERNET_SHARE, Plan, proxy_evaluations_for
 from .settings import Settings
 
 __all__ = ["OneShotSearch"]
@@ -73,7 +73,12 @@ class OneShotSearch:
         recipe = self._error.recipe
         supernet = max(1, round(SUPERNET_SHARE * budget))
         steps = supernet * recipe.steps(len(self._space.data().train))
-        plan = Plan(steps, looks_of(steps, size(self._space.choices)), budget - supernet, recipe)
+        plan = Plan(
+            steps,
+            proxy_evaluations_for(steps, size(self._space.choices)),
+            budget - supernet,
+            recipe,
+        )
         self._weight_evaluations = supernet
         self._phases = all_phases(
             Settings.of(self._space, objectives=self._costs, budget=plan, seed=self._seed)

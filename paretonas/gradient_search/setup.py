@@ -186,8 +186,8 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         blamed=_failures(saved.get("blamed", [])),  # older checkpoints have none
     )
     message = (
-        f"plan: {plan.supernet_steps} weight steps, {plan.looks} looks with "
-        f"inherited weights, {plan.finalists} finalists"
+        f"plan: {plan.supernet_steps} weight steps, {plan.proxy_evaluations} proxy "
+        f"evaluations, {plan.finalists} finalists"
     )
     yield setup.report.step("costs", message=message)
     return setup
@@ -304,7 +304,9 @@ def _check_same(run: Run, space: Mapping[str, Any]) -> None:
 def _plan(settings: Settings, saved: Mapping[str, Any], data: Data, supernet: Supernet) -> Plan:
     """The plan of the checkpoint, or else one for the budget."""
     if saved:
-        plan = saved["plan"]
+        plan = dict(saved["plan"])
+        if "looks" in plan:  # as older checkpoints call them
+            plan["proxy_evaluations"] = plan.pop("looks")
         return Plan(**{**plan, "recipe": Recipe(**plan["recipe"])})
     budget = settings.budget
     if isinstance(budget, Plan):

@@ -76,7 +76,7 @@ def sample(
         sampler: proposes.
         front: gets every point.
         budget: how many architectures may be evaluated, each counted once.
-        ledger: where the bill is written, if it is wanted.
+        ledger: where the evaluations and the seconds are counted, if that is wanted.
         journal: where each new outcome is written, if it is wanted.
         known: outcomes of an earlier, interrupted run. They are billed when the sampler comes to
             ask for them, but not evaluated anew: a sampler with the same seed goes on where that
@@ -107,21 +107,21 @@ def sample(
             f"the budget must be from 1 to the {size(problem.choices)} architectures of the space, "
             f"got {budget}"
         )
-    bill = ledger if ledger is not None else Ledger()
-    evaluation = Evaluation(problem.objectives, journal=journal, ledger=bill)
+    ledger = ledger if ledger is not None else Ledger()
+    evaluation = Evaluation(problem.objectives, journal=journal, ledger=ledger)
     one_shot = sampler if isinstance(sampler, OneShot) else None
     if one_shot is not None:
         one_shot.plan(budget)
     seen: dict[Architecture, Outcome] = {}
     idle = 0
-    while len(seen) + bill.weight_evaluations < budget and idle < PATIENCE:
+    while len(seen) + ledger.weight_evaluations < budget and idle < PATIENCE:
         start = time.perf_counter()
         asked = list(sampler.ask())
-        bill.thinking_seconds += time.perf_counter() - start
+        ledger.thinking_seconds += time.perf_counter() - start
         if one_shot is not None:
-            bill.proxy_evaluations = one_shot.proxy_evaluations
-            bill.weight_steps = one_shot.weight_steps
-            bill.weight_evaluations = one_shot.weight_evaluations
+            ledger.proxy_evaluations = one_shot.proxy_evaluations
+            ledger.weight_steps = one_shot.weight_steps
+            ledger.weight_evaluations = one_shot.weight_evaluations
         if not asked:
             return
         outcomes: list[Outcome] = []
@@ -131,19 +131,19 @@ def sample(
                     f"a sampler asks for Architecture(...), got {type(architecture).__name__}"
                 )
             if architecture in seen:
-                bill.duplicates += 1
+                ledger.duplicates += 1
                 idle += 1
                 outcomes.append(seen[architecture])
                 continue
-            if len(seen) + bill.weight_evaluations >= budget:
+            if len(seen) + ledger.weight_evaluations >= budget:
                 break
             encode(problem.choices, architecture)
             outcome = (known or {}).get(architecture)
             if outcome is None:
                 (outcome,) = evaluation([architecture])
             else:
-                bill.evaluations += 1
-                bill.failures += isinstance(outcome, Failure)
+                ledger.evaluations += 1
+                ledger.failures += isinstance(outcome, Failure)
             seen[architecture] = outcome
             outcomes.append(outcome)
             idle = 0
@@ -152,7 +152,7 @@ def sample(
             yield outcome
         start = time.perf_counter()
         sampler.tell(outcomes)
-        bill.thinking_seconds += time.perf_counter() - start
+        ledger.thinking_seconds += time.perf_counter() - start
 
 
 def evaluate(architecture: Architecture, objectives: Sequence[Objective]) -> Outcome:

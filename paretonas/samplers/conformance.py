@@ -91,12 +91,12 @@ class _Check:
         problem = _problem(LARGE, _smooth, self.objectives)
         with self.naming("told of what it never asked for, and of a part of what it did"):
             sampler = self.make(problem, 0)
-            strangers = [
+            others = [
                 Architecture({choice.name: choice.options[pick] for choice in LARGE})
                 for pick in (0, 1)
             ]
-            sampler.tell([evaluate(strangers[0], problem.objectives)])
-            sampler.tell([Failure(strangers[1], "nobody asked")])
+            sampler.tell([evaluate(others[0], problem.objectives)])
+            sampler.tell([Failure(others[1], "nobody asked")])
             for _ in range(2):
                 asked = list(sampler.ask())
                 outcomes = [evaluate(architecture, problem.objectives) for architecture in asked]
@@ -144,7 +144,7 @@ def _drawn_after(action: Callable[[], None]) -> tuple[float, float, float]:
 
 @dataclass
 class _Asking:
-    """Looks over a sampler's shoulder, and stops one that makes no progress."""
+    """Watches a sampler, and stops one that makes no progress."""
 
     sampler: Sampler
     choices: tuple[Choice, ...]

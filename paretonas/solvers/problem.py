@@ -15,7 +15,7 @@ from paretonas.gradients.kind import check_kind
 from paretonas.gradients.rows import Jacobian, Rows
 from paretonas.solvers.kernels.min_norm import min_norm
 
-__all__ = ["GradientProblem"]
+__all__ = ["GradientProblem", "PerRay", "Weights"]
 
 Weights = Float[np.ndarray, "r m"]
 """A number for each objective of each ray."""

@@ -63,7 +63,7 @@ def test_search_quality_compares_every_method_at_one_price(truth, tmp_path):
             spaces=("signals",),
             seeds=1,
             supernet_steps=(10,),
-            looks=12,
+            proxy_evaluations=12,
             finalists=(2, 4),
             csv=tmp_path,
             figure=tmp_path / "figure.png",

@@ -18,7 +18,7 @@ from paretonas.report import write_report
 from paretonas.runs import Run
 from paretonas.training import Recipe, evaluate
 
-PLAN = Plan(supernet_steps=120, looks=12, finalists=5, recipe=Recipe(3, 20, 0.03))
+PLAN = Plan(supernet_steps=120, proxy_evaluations=12, finalists=5, recipe=Recipe(3, 20, 0.03))
 
 
 def labeled(labels) -> Split:

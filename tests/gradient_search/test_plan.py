@@ -78,7 +78,7 @@ def test_a_plan_never_exceeds_its_steps(steps, recipe, examples, architectures):
     assert plan.supernet_steps + fine <= steps
     assert 1 <= plan.recipe.epochs <= recipe.epochs
     assert plan.finalists <= architectures
-    assert 2 <= plan.looks <= architectures
+    assert 2 <= plan.proxy_evaluations <= architectures
     if plan.finalists < architectures:  # no more than one finalist's worth is left over
         assert steps - plan.supernet_steps - fine < plan.recipe.epochs * epoch
 
@@ -90,7 +90,7 @@ def test_more_budget_buys_no_less(steps, factor):
     assert more.supernet_steps >= one.supernet_steps
     assert more.recipe.epochs >= one.recipe.epochs
     assert more.finalists * more.recipe.epochs >= one.finalists * one.recipe.epochs
-    assert more.looks >= one.looks
+    assert more.proxy_evaluations >= one.proxy_evaluations
 
 
 def test_a_small_budget_shortens_the_training_rather_than_the_front():
@@ -104,9 +104,9 @@ def test_a_small_budget_shortens_the_training_rather_than_the_front():
     assert rich.finalists == 70
 
 
-@pytest.mark.parametrize("name", ["supernet_steps", "looks", "finalists"])
+@pytest.mark.parametrize("name", ["supernet_steps", "proxy_evaluations", "finalists"])
 def test_a_plan_of_ones_own_needs_something_of_each(name):
-    plan = {"supernet_steps": 1, "looks": 2, "finalists": 1, "recipe": Recipe()}
+    plan = {"supernet_steps": 1, "proxy_evaluations": 2, "finalists": 1, "recipe": Recipe()}
     Plan(**plan)
     with pytest.raises(ValueError, match=f"{name} must be .* or more, got 0"):
         Plan(**{**plan, name: 0})

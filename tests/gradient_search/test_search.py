@@ -26,12 +26,12 @@ from paretonas.training import Recipe
 
 PLAN = Plan(
     supernet_steps=220,
-    looks=14,
+    proxy_evaluations=14,
     finalists=7,
     recipe=Recipe(epochs=2, batch_size=20, learning_rate=0.03),
 )
 # The plan of most tests: the least of everything.
-QUICK = Plan(supernet_steps=30, looks=6, finalists=2, recipe=Recipe(1, 20, 0.03))
+QUICK = Plan(supernet_steps=30, proxy_evaluations=6, finalists=2, recipe=Recipe(1, 20, 0.03))
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def test_a_finished_search_has_nothing_left_to_do(whole, space, costs, tmp_path)
 
 @pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
 def test_a_search_whose_pool_runs_dry_resumes_too(tmp_path, space, costs, each):
-    """Fewer affordable architectures than looks: what was tried in vain is not tried again."""
+    """Fewer feasible architectures than proxy evaluations: none is tried in vain twice."""
     settings = {
         "objectives": costs,
         "constraint": Constraint({"latency_ms": 0.5}),

@@ -31,7 +31,7 @@ from paretonas.samplers.base import evaluate
 from paretonas.space import Architecture, every, fair_paths
 from paretonas.training import Recipe
 
-PLAN = Plan(supernet_steps=60, looks=10, finalists=4, recipe=Recipe(1, 20, 0.03))
+PLAN = Plan(supernet_steps=60, proxy_evaluations=10, finalists=4, recipe=Recipe(1, 20, 0.03))
 
 
 class DividesByZero(nn.Module):
@@ -402,7 +402,7 @@ def test_an_interruption_is_not_a_failure():
         next(search(space(lambda: Cells(Interrupted))))
 
 
-# --- looks and finalists --------------------------------------------------------------------------
+# --- proxy evaluations and finalists --------------------------------------------------------------
 
 
 class Picky(nn.Module):
@@ -421,7 +421,7 @@ def test_a_look_that_fails_is_billed_and_not_tried_again(tmp_path):
     state = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["knowledge"]
     failed = {tuple(picks) for picks, _ in state["failed"]["inherited"]}
     assert failed
-    assert len(state["inherited"]) + len(failed) == PLAN.looks
+    assert len(state["inherited"]) + len(failed) == PLAN.proxy_evaluations
     assert all(
         f.architecture not in {p.architecture for p in run.evaluations()} for f in run.failures()
     )
@@ -469,7 +469,7 @@ def test_a_finalist_that_fails_is_billed_and_the_others_are_kept(tmp_path, train
     assert steps[-1].step == steps[-1].steps
 
 
-LONG = Plan(supernet_steps=30, looks=8, finalists=9, recipe=Recipe(1, 20, 0.03))
+LONG = Plan(supernet_steps=30, proxy_evaluations=8, finalists=9, recipe=Recipe(1, 20, 0.03))
 
 
 @pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
@@ -556,7 +556,7 @@ def test_a_finalist_that_cannot_be_measured_is_a_failure(tmp_path, monkeypatch):
     assert len(steps[-1].front)
 
 
-# --- an option that fails in looks or in finalists only -------------------------------------------
+# --- an option that fails in proxy evaluations or finalists only -----------------------------
 
 
 class FailsOnMany(nn.Module):
@@ -581,9 +581,11 @@ UNEVEN = split(torch.randn(200, 4), torch.arange(200) % 3, valid=40, test=41)
 BAD = {f"cells.{i}=bad" for i in (0, 2, 4)}
 
 
-@pytest.mark.parametrize("looks", [2, 10])
-def test_an_option_that_fails_in_looks_only_is_set_aside_by_name(tmp_path, looks):
-    plan = Plan(30, looks, 4, PLAN.recipe)
+@pytest.mark.parametrize("proxy_evaluations", [2, 10])
+def test_an_option_that_fails_in_proxy_evaluations_only_is_set_aside_by_name(
+    tmp_path, proxy_evaluations
+):
+    plan = Plan(30, proxy_evaluations, 4, PLAN.recipe)
     steps, run = searched(lambda: Cells(lambda: FailsOnMany(40)), tmp_path / "run", budget=plan)
     state = torch.load(run.folder / "checkpoint.pt", weights_only=True)["state"]["knowledge"]
     options = {str(f.architecture) for f in run.failures() if len(f.architecture) == 1}
