@@ -20,6 +20,7 @@ from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
 from paretonas.compare.folder import Record, read_about
 from paretonas.compare.summary import disagreement
+from paretonas.evaluation import Ledger
 from paretonas.names import (
     check_columns,
     check_methods,
@@ -347,10 +348,15 @@ class _Watch:
         elif self._bar.disable:
             print(
                 f"{self._done}/{self._runs} {run.method}, seed {run.seed}: "
-                f"{run.ledger.evaluations} evaluations, "
-                f"{run.ledger.thinking_seconds:.1f} s of thinking",
+                f"{run.ledger.evaluations} evaluations{_for_weights(run.ledger)}, "
+                f"{run.ledger.thinking_seconds:.1f} s of method overhead",
                 flush=True,
             )
+
+
+def _for_weights(ledger: Ledger) -> str:
+    """What the training of a supernet counts as, if there was one."""
+    return f" and {ledger.weight_evaluations} for a supernet" if ledger.weight_evaluations else ""
 
 
 def _show(comparison: Comparison, out: Path) -> None:
@@ -360,7 +366,7 @@ def _show(comparison: Comparison, out: Path) -> None:
     share = "hypervolume_fraction"
     half = (budget + 1) // 2
     titles = ["method", f"at {budget}", "quartiles", "worst seed", f"at {half}"]
-    titles += ["to 95 %", "to 99 %", "p (Holm)", "failed", "thinking"]
+    titles += ["to 95 %", "to 99 %", "p (Holm)", "failed", "overhead"]
     rows = []
     for method in comparison.methods:
 
@@ -396,8 +402,8 @@ def _show(comparison: Comparison, out: Path) -> None:
     objectives = ", ".join(f"{objective.name} {objective.sense}" for objective in shown)
     screen.print(
         f"Share of the hypervolume of {whose} in {objectives}: median and quartiles over {seeds}, "
-        "and the worst one; evaluations to reach a share and what failed: median; thinking: per "
-        f"evaluation; p: against {comparison.methods[0]}."
+        "and the worst one; evaluations to reach a share and what failed: median; overhead: of "
+        f"the method itself, per evaluation; p: against {comparison.methods[0]}."
     )
     if doubt := disagreement(comparison):
         screen.print(doubt)

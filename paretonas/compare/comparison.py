@@ -91,15 +91,15 @@ def compare(
     problem = problem_of(problem)
     makers = _makers(methods)
     _check(problem, budget, seeds)
-    if "search" in makers:
-        makers["search"](problem, 0)  # refuses a space without networks
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, problem)
     if jobs != 0:
-        for maker in makers.values():
+        for name, maker in makers.items():
             if isinstance(maker, OwnMethod):
                 maker.check(problem)
+            elif name == "search":
+                maker(problem, 0)  # refuses a space without networks
     job = Job(problem, makers, budget, folder)
     room: AbstractContextManager[None] = nullcontext()
     if folder is not None:

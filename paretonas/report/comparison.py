@@ -161,6 +161,13 @@ def _ledger_note(comparison: Comparison) -> str:
         for b in comparison.broken
     )
     free = comparison.problem.free
+    weights = any(record.ledger.weight_steps for record in comparison.records.values())
+    supernet = (
+        " The steps that train a supernet count as evaluations, before all others: as many steps "
+        "as one training takes count as one. Proxy evaluations are not charged."
+        if weights
+        else ""
+    )
     known = (
         f" Known without an evaluation, to every method that can use it: "
         f"{', '.join(_titles(comparison, free))}."
@@ -171,6 +178,7 @@ def _ledger_note(comparison: Comparison) -> str:
         "Medians over seeds. A run pays for an architecture when it first asks for it. If it asks "
         "again, this is a duplicate and free. A failure, such as a row that is not allowed, costs "
         "an evaluation too. Method overhead is the time that the method itself takes."
+        f"{supernet}"
         f"{known}{broken}"
     )
 
@@ -186,6 +194,14 @@ def _ledger(comparison: Comparison, values: Values) -> str:
         "overhead per evaluation (ms)",
         "evaluations (s)",
     ]
+    supernets = {
+        "supernet (evaluations)": "weight_evaluations",
+        "weight steps": "weight_steps",
+        "proxy evaluations": "proxy_evaluations",
+    }
+    if not any(record.ledger.weight_steps for record in comparison.records.values()):
+        supernets = {}
+    head += supernets
     rows = []
     for method in comparison.methods:
 
@@ -202,6 +218,7 @@ def _ledger(comparison: Comparison, values: Values) -> str:
                 _number(median("thinking_seconds"), ".2f"),
                 "" if each is None else f"{1000 * each:.1f}",
                 _number(median("evaluation_seconds"), ".2f"),
+                *(_number(median(measure), "g") for measure in supernets.values()),
             ]
         )
     return _table(head, rows)

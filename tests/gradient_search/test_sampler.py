@@ -10,6 +10,7 @@ from paretonas.front import Front
 from paretonas.gradient_search.sampler import OneShotSearch
 from paretonas.objectives import TrainedError
 from paretonas.problem import Problem
+from paretonas.report.comparison import write_comparison
 from paretonas.samplers import sample
 from paretonas.samplers.conformance import LARGE
 from paretonas.space import Architecture
@@ -68,6 +69,15 @@ def test_in_a_comparison_its_weights_count_as_evaluations(problem, tmp_path):
     assert list(numbers) == list(range(ledger.weight_evaluations + 1, BUDGET + 1))
     again = compare(problem, ["search", "random"], **settings)
     assert again.records["search", 0] == found.records["search", 0]
+
+    def never(problem, seed):
+        raise AssertionError("nothing runs")
+
+    read = compare(problem, {"search": never, "random": never}, **settings, jobs=0)
+    assert read.records == found.records
+    page = write_comparison(read, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "supernet (evaluations)" in page
+    assert "Proxy evaluations are not charged" in page
 
 
 def test_an_interrupted_run_goes_on_without_evaluating_anew(searched, problem):
