@@ -6,6 +6,7 @@ A name without a colon is one of the package. A part of one's own is ``pkg.mod:a
 
 from .lookup import is_own as is_own
 from .lookup import short_name as short_name
+from .methods import KnownMethod as KnownMethod
 from .methods import OwnMethod as OwnMethod
 from .methods import check_methods as check_methods
 from .methods import find_method as find_method

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -23,6 +22,26 @@ from paretonas.problem import Problem
 from paretonas.samplers.base import Maker, Sampler
 from paretonas.samplers.methods import make, methods
 from paretonas.space import nearest
+
+
+@dataclass(frozen=True)
+class KnownMethod:
+    """A method of the package, by its name."""
+
+    name: str
+
+    def __call__(self, problem: Problem, seed: int) -> Sampler:
+        """The sampler."""
+        return make(self.name, problem, seed)
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that the method cannot search, before anything runs.
+
+        Raises:
+            ValueError: `search` on a space without networks.
+        """
+        if self.name == "search":  # the others search any problem, and some take long to be made
+            self(problem, 0)
 
 
 @dataclass(frozen=True)
@@ -113,7 +132,7 @@ def find_method(spec: str, folder: Path | None = None) -> Maker:
             raise ValueError(
                 f"no method is called {spec!r}{nearest(spec, methods)}; {ONE_OF_YOUR_OWN}"
             )
-        return partial(make, spec)
+        return KnownMethod(spec)
     value = find(spec, folder, "method", _makes_samplers)
     if isinstance(value, Sampler) and not isinstance(value, type):
         raise ValueError(
