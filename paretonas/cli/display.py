@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paretonas.cli.fitted import FittedTable
+from paretonas.constraint import split_unit
 
 if TYPE_CHECKING:
     from paretonas.front import Front
@@ -31,9 +32,17 @@ def watch(steps: Iterable[Step], stream: TextIO | None = None) -> Iterator[Step]
 
 
 def front_table(front: Front) -> FittedTable:
-    """The front: name, errors in percent, latency in ms, memory, parameters, picks."""
-    titles = ("point", "error", "test error", "latency", "memory", "parameters", "picks")
-    rows = [(point.id, *_measurements(point), str(point.architecture)) for point in front]
+    """The front: names, objectives with their units, what is reported, picks."""
+    columns = [*front.objectives]
+    for reported, after in (("test_error_percent", "error_percent"), ("parameters", columns[-1])):
+        if reported not in columns and any(reported in point.reported for point in front):
+            place = columns.index(after) + 1 if after in columns else len(columns)
+            columns.insert(place, reported)
+    titles = ("point", *(split_unit(name)[0].replace("_", " ") for name in columns), "picks")
+    rows = [
+        (point.id, *(_measurement(point, name) for name in columns), str(point.architecture))
+        for point in front
+    ]
     return FittedTable(titles, rows, words=True)
 
 
@@ -143,16 +152,11 @@ def _stem(name: str) -> str:
     return name.rsplit("_", 1)[0]
 
 
-def _measurements(point: Point) -> Iterator[str]:
+def _measurement(point: Point, name: str) -> str:
+    """A cell of the front's table; a measured latency has its spread."""
     known: Mapping[str, float | str] = {**point.reported, **point.objectives}
-
-    def cell(name: str) -> str:
-        value = known.get(name)
-        return "" if value is None else quantity(name, float(value))
-
-    yield cell("error_percent")
-    yield cell("test_error_percent")
-    spread = known.get("latency_spread_ms")
-    yield cell("latency_ms") + ("" if spread is None else f" ± {float(spread):.3f}")
-    yield cell("memory_kib")
-    yield cell("parameters")
+    if name not in known:
+        return ""
+    spread = known.get("latency_spread_ms") if name == "latency_ms" else None
+    shown = quantity(name, float(known[name]))
+    return shown if spread is None else f"{shown} ± {float(spread):.3f}"

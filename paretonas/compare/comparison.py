@@ -27,7 +27,7 @@ from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
 from paretonas.samplers.base import Maker, check_budget
-from paretonas.space import SearchSpace, size
+from paretonas.space import SearchSpace, nearest, size
 from paretonas.table import Table
 
 if TYPE_CHECKING:
@@ -230,7 +230,13 @@ class Comparison:
         return tuple(summarize(self))
 
     def front(self, method: str) -> Front:
-        """The front of all that a method found, with any seed."""
+        """The front of all that a method found, with any seed.
+
+        Raises:
+            ValueError: no method is called so.
+        """
+        if method not in self.methods:
+            raise ValueError(f"no method is called {method!r}{nearest(method, self.methods)}")
         front = Front(self.problem.columns)
         for (name, _), record in self.records.items():
             for outcome in record.outcomes:

@@ -191,7 +191,10 @@ def _bill(comparison: Comparison, method: str) -> Iterator[Row]:
         values = [float(getattr(ledger, measure)) for ledger in ledgers]
         yield Row(method, measure, None, "total", sum(values))
         yield Row(method, measure, None, "median", _middle(values))
-    each = [ledger.thinking_seconds / max(1, ledger.evaluations) for ledger in ledgers]
+    each = [
+        ledger.thinking_seconds / max(1, ledger.evaluations + ledger.weight_evaluations)
+        for ledger in ledgers
+    ]
     yield Row(method, "thinking_seconds_per_evaluation", None, "median", _middle(each))
 
 

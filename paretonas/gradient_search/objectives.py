@@ -112,6 +112,6 @@ def differentiable(objective: object, named: str | None = None) -> Differentiabl
         )
     what = f"the class {objective.__name__}" if isinstance(objective, type) else repr(objective)
     raise TypeError(
-        "objectives must be a list, such as [Latency(...), Memory.of(...)], or "
-        f"the path of a cost table, got {what}"
+        "objectives must be a list, such as [Latency(...), Memory.of(...)], with a name, a unit, "
+        f"exact and relaxed each, or the path of a cost table; got {what}"
     )

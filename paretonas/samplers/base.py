@@ -26,9 +26,9 @@ Maker = Callable[[Problem, int], "Sampler"]
 class Sampler(Protocol):
     """Proposes architectures, is told what they cost, and proposes better ones.
 
-    `ask` and `tell` take turns. `tell` gets the outcome of each architecture that `ask` proposed, in
-    that order, also if it was evaluated before. When the budget ends, the last `tell` may get only
-    the first of them. `tell` may also get architectures that were never proposed.
+    `ask` and `tell` take turns. `tell` gets the outcome of each architecture that `ask` proposed,
+    in that order, also if it was evaluated before. When the budget ends, the last `tell` may get
+    only the first of them. `tell` may also get architectures that were never proposed.
     """
 
     def ask(self) -> Sequence[Architecture]:
@@ -96,6 +96,10 @@ def sample(
     if isinstance(sampler, type):
         raise TypeError(
             f"sampler must be an object, got a class: write {sampler.__name__}(problem, seed=0)"
+        )
+    if not isinstance(sampler, Sampler):
+        raise TypeError(
+            f"sampler must have ask() and tell(outcomes), such as Random(problem), got {sampler!r}"
         )
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem(space, objectives), got {problem!r}")

@@ -170,15 +170,16 @@ def test_the_same_command_goes_on_and_another_is_refused(folder, capsys):
 
 
 def test_a_failed_run_is_told_and_the_code_is_1(here, csv, tmp_path, capsys, monkeypatch):
-    from paretonas import names
 
     def fragile(name, problem, seed):
         if name == "nsga2" and seed:
             raise OSError("no luck")
         return make(name, problem, seed)
 
-    make = names.make
-    monkeypatch.setattr(names, "make", fragile)
+    from paretonas.names import methods
+
+    make = methods.make
+    monkeypatch.setattr(methods, "make", fragile)
     assert run(command(csv, tmp_path / "out")) == 1
     said = capsys.readouterr()
     first, last = said.err.splitlines()
