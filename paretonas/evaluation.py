@@ -31,7 +31,8 @@ class Ledger:
         evaluations: architectures evaluated, failures included, each once.
         duplicates: proposals that were evaluated before; they are free.
         failures: evaluations that ended in a `Failure`.
-        thinking_seconds: the method overhead: its own time, in `ask` and `tell`.
+        thinking_seconds: the method overhead: its own time, in `ask` and `tell`; the training of a
+            supernet is part of it.
         evaluation_seconds: the time of the evaluations.
         proxy_evaluations: architectures scored with inherited weights.
         weight_steps: training steps of a supernet.
@@ -104,8 +105,14 @@ class Evaluation:
             )
         self._trained = trained[0] if trained else None
 
+    def __repr__(self) -> str:
+        columns = ", ".join(objective.column for objective in self.objectives)
+        return f"Evaluation({columns}: {self.ledger.evaluations} done)"
+
     def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Outcome]:
         """Evaluate architectures, in parallel if the objective that trains them can do this.
+
+        The seconds of a training of several count for each in equal parts.
 
         Yields:
             The outcome of each architecture, in order, after it is written to the journal.
@@ -114,9 +121,11 @@ class Evaluation:
         finalists: Sequence[Finalist | Failure | None] = [None] * len(architectures)
         if self._trained is not None:
             finalists = self._trained.train(architectures)
+        trained_seconds = (time.perf_counter() - start) / max(1, len(architectures))
         for architecture, finalist in zip(architectures, finalists, strict=True):
+            start = time.perf_counter()
             outcome = self._outcome(architecture, finalist)
-            seconds, start = time.perf_counter() - start, time.perf_counter()
+            seconds = trained_seconds + time.perf_counter() - start
             if self._journal is not None:
                 network = None
                 if finalist is not None and not isinstance(finalist, Failure):
@@ -126,7 +135,6 @@ class Evaluation:
             self.ledger.failures += isinstance(outcome, Failure)
             self.ledger.evaluation_seconds += seconds
             yield outcome
-            start = time.perf_counter()
 
     def _outcome(self, architecture: Architecture, finalist: Finalist | Failure | None) -> Outcome:
         if isinstance(finalist, Failure):

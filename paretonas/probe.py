@@ -20,7 +20,7 @@ BASES = 5  # an option is blamed if it fails in this many working architectures
 DRAWS = 16  # random architectures, to find some that work
 CLIMBS = 3  # local searches from failing architectures to working ones
 
-Progress = tuple[int, ...]  # how far an architecture got; more is further
+Reach = tuple[int, ...]  # how far an architecture got; more is further
 
 
 class Probe:
@@ -48,7 +48,7 @@ class Probe:
         rng = Random(f"probe {seed}")
         starts = [*recent, *_alike(supernet), *(draw(supernet.choices, rng) for _ in range(DRAWS))]
         self.starts = list(dict.fromkeys(map(supernet.canonical, starts)))
-        self._tried: dict[Architecture, tuple[str | None, Progress]] = {}
+        self._tried: dict[Architecture, tuple[str | None, Reach]] = {}
 
     def working(self) -> Iterator[Architecture]:
         """Different architectures that work; none if everything fails."""
@@ -117,7 +117,7 @@ class Probe:
     def _climb(self, start: Architecture, choices: Sequence[int]) -> Architecture | None:
         """Change picks one at a time, each time to get further, until an architecture works."""
         here, (reason, best) = start, self._try(start)
-        before: Progress | None = None
+        before: Reach | None = None
         while reason is not None and best != before:
             before = best
             for index in choices:
@@ -135,7 +135,7 @@ class Probe:
     def _why(self, architecture: Architecture) -> str | None:
         return self._try(architecture)[0]
 
-    def _try(self, architecture: Architecture) -> tuple[str | None, Progress]:
+    def _try(self, architecture: Architecture) -> tuple[str | None, Reach]:
         same = self.supernet.canonical(architecture)
         if same not in self._tried:
             reason = None

@@ -101,7 +101,7 @@ def _recorded(folder: Path, consent: Consent) -> _Request:
 
 @dataclass(frozen=True)
 class _Request:
-    """What a comparison is to be, as far as no code of methods and objectives is needed.
+    """What the user wants to compare. No code of methods and objectives has run yet.
 
     Attributes:
         settings: the options that were given.

@@ -75,7 +75,7 @@ class Consent:
         )
 
     def check(self, option: str, folder: Path, specs: Sequence[str]) -> None:
-        """See that what was named is there: nothing else is changed where something goes on.
+        """Refuse a part that the folder does not have: a resumed run keeps its settings.
 
         Args:
             option: that the parts belong to, such as ``"methods"``.

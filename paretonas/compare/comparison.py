@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paretonas._atomic import replacing
+from paretonas._whole import whole
 from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.front import Front
-from paretonas.names import OwnMethod, find_methods, problem_of
+from paretonas.names import KnownMethod, OwnMethod, find_methods, problem_of
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
-from paretonas.samplers.base import Maker
+from paretonas.samplers.base import Maker, check_budget
 from paretonas.space import SearchSpace, size
 from paretonas.table import Table
 
@@ -43,7 +44,7 @@ def compare(
     budget: int,
     seeds: int,
     jobs: int | None = None,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Comparison:
@@ -90,16 +91,15 @@ def compare(
     """
     problem = problem_of(problem)
     makers = _makers(methods)
-    _check(problem, budget, seeds)
+    _check(problem, budget, seeds, jobs)
+    folder = None if folder is None else Path(folder)
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, problem)
     if jobs != 0:
-        for name, maker in makers.items():
-            if isinstance(maker, OwnMethod):
+        for maker in makers.values():
+            if isinstance(maker, KnownMethod | OwnMethod):
                 maker.check(problem)
-            elif name == "search":
-                maker(problem, 0)  # refuses a space without networks
     job = Job(problem, makers, budget, folder)
     room: AbstractContextManager[None] = nullcontext()
     if folder is not None:
@@ -317,19 +317,14 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
     return find_methods(names)
 
 
-def _check(problem: Problem, budget: int, seeds: int) -> None:
+def _check(problem: Problem, budget: int, seeds: int, jobs: int | None) -> None:
     if len(problem.columns) < 2:
         raise ValueError(f"a comparison needs at least two objectives, got {problem.columns[0]!r}")
-    for name, value in (("budget", budget), ("seeds", seeds)):
-        if not isinstance(value, Integral):
-            raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if not 1 <= budget <= size(problem.choices):
-        raise ValueError(
-            f"the budget must be from 1 to the {size(problem.choices)} architectures of the space, "
-            f"got {budget}"
-        )
-    if seeds < 1:
+    check_budget(budget, problem)
+    if whole("seeds", seeds, 0) < 1:
         raise ValueError(f"a comparison needs at least one seed, got {seeds}")
+    if jobs is not None:
+        whole("jobs", jobs, 0)
 
 
 def _truth(table: Table, problem: Problem) -> Reference | None:

@@ -1,4 +1,4 @@
-"""Which option failed finalists failed for, without training any more of them."""
+"""Find the option that failed finalists share, without more trainings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def untrained_fault(
     *,
     seed: int,
 ) -> list[Failure]:
-    """The options for which a finalist fails already where fresh networks are evaluated.
+    """The options that make a finalist fail before any training, when it is evaluated.
 
     Args:
         supernet: gives the networks.
@@ -53,10 +53,10 @@ def untrained_fault(
 def shared_fault(
     supernet: Supernet, trained: Collection[Architecture], failed: Mapping[Architecture, str]
 ) -> list[Failure]:
-    """The options that several finalists failed for, all for the same reason.
+    """The options that are to blame if several finalists failed for the same reason.
 
-    Every other option of these finalists is in one that did not fail, and none is in each of them,
-    so that no other option is to blame, nor a pair of options.
+    These finalists share one option. Each of their other options is also in a finalist that did not
+    fail, and no other option is in all of them. So neither another option nor a pair is to blame.
 
     Args:
         supernet: options that it has set aside are not named again.

@@ -34,7 +34,7 @@ class Guessing:
 
     @classmethod
     def told(cls, about: Mapping[str, object]) -> Guessing | None:
-        """What ``run.json`` says of it; None for a run that did not write it down."""
+        """Read it from ``run.json``; None if an older run did not write it."""
         found = about.get("guessing")
         try:
             return cls(**{name: float(value) for name, value in dict(found).items()})  # type: ignore[call-overload]

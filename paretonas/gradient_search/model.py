@@ -14,7 +14,7 @@ from ..point import FAILING, Failure
 from ..probe import Probe
 from ..relaxation import sizes_of
 from ..space import Architecture
-from ..surrogates.alpha import AlphaStep, Scale, optimize_alpha
+from ..surrogates.alpha import LEAST, AlphaStep, Scale, optimize_alpha
 from ..surrogates.candidates import candidates
 from ..surrogates.error_model import ErrorModel, Level
 from .setup import Setup, leave_out
@@ -122,7 +122,7 @@ class Model:
 
         def relaxed(p: Tensor) -> Tensor:
             nonlocal shown
-            costs = [cost.relaxed(p).clamp_min(1e-9).log() for cost in setup.costs]
+            costs = [cost.relaxed(p).clamp_min(LEAST).log() for cost in setup.costs]
             logs = torch.stack([surrogate.relaxed(p), *costs], dim=1)
             shown = logs.detach().exp().mean(dim=0)
             limits = setup.settings.constraint.limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -32,8 +33,8 @@ def objectives_of(
     """The objectives that were given, or latency and memory by a table in a file.
 
     Args:
-        objectives: as such, or by name; or the path of a file that ``paretonas profile`` has
-            written.
+        objectives: as such, or by name, also as one text, "latency,memory"; or the path of a file
+            that ``paretonas profile`` has written.
         space: what they are objectives of.
         device: that latency is measured on.
         threads: that latency is measured with.
@@ -42,6 +43,8 @@ def objectives_of(
         ValueError: a file that is no cost table of this space, or a name that means nothing.
         TypeError: something else was given.
     """
+    if isinstance(objectives, str) and not _is_file(objectives):
+        objectives = [name.strip() for name in objectives.split(",")]
     if isinstance(objectives, str | os.PathLike):
         supernet, example = space.supernet(), space.data().example
         return Latency(CostTable.read(objectives, supernet.choices)), Memory.of(supernet, example)
@@ -53,6 +56,10 @@ def objectives_of(
         OBJECTIVES[one].build(supernet, example, device, threads) if isinstance(one, str) else one
         for one in wanted
     )
+
+
+def _is_file(text: str) -> bool:
+    return text.endswith(".json") or Path(text).exists()
 
 
 def understood(

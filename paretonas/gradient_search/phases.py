@@ -1,5 +1,7 @@
 """The one-shot search on one page: from a space to a front of measured networks.
 
+Phase 1 is in `setup.py`; what each phase is made of is in `model.py` and `results.py`.
+
 1. Costs: every option is tried once; latency is tabulated on this device, memory by liveness.
 2. Weights: the supernet is trained on single paths, drawn fairly (weight sharing).
 3. Alpha: architectures get a proxy evaluation, a score with inherited weights; a surrogate is
@@ -31,7 +33,7 @@ ROUNDS = 3  # of proxy evaluations, after the initial design
 
 @dataclass(frozen=True)
 class Batch:
-    """Finalists to evaluate; whoever can sends their outcomes, or else the search does it itself.
+    """Finalists to evaluate. A caller may send their outcomes; else the search evaluates them.
 
     Attributes:
         architectures: what to evaluate.

@@ -29,7 +29,7 @@ class Results:
 
     def __init__(self, setup: Setup, model: Model) -> None:
         self.points: list[Point] = []
-        self._setup, self._knowledge, self._failed = setup, model.knowledge, model.failed
+        self._setup, self._model, self._knowledge = setup, model, model.knowledge
         self._run = setup.settings.run
 
     @property
@@ -41,7 +41,7 @@ class Results:
         """Take up what the run has recorded.
 
         Returns:
-            What was measured after the checkpoint: it is part of a batch that is chosen once more.
+            What was measured after the checkpoint. The search will choose this batch once more.
         """
         recorded = self._run.outcomes() if self._run else []
         if self._run:  # what a damaged line held is not known any more, and may be trained again
@@ -51,7 +51,7 @@ class Results:
         for outcome in recorded:
             if outcome.architecture in self._knowledge.failed["trained"]:
                 self._setup.report.finalist_done()
-            elif outcome.architecture in self._failed() or len(outcome.architecture) < picks:
+            elif outcome.architecture in self._model.failed() or len(outcome.architecture) < picks:
                 continue  # an option is found to be to blame once more
             elif isinstance(outcome, Point) and outcome.architecture in self._knowledge.trained:
                 self._enter(outcome)
@@ -93,6 +93,14 @@ class Results:
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
+            self._run.tell(
+                ledger={
+                    "evaluations": self.tried,
+                    "failures": len(self._knowledge.failed["trained"]),
+                    "proxy_evaluations": self._model.proxy_evaluations,
+                    "weight_steps": self._model.training.done,
+                }
+            )
         reasons = [*self._knowledge.failed["trained"].values()]
         some = bool(self.points) or not reasons
         trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
@@ -114,6 +122,8 @@ class Results:
             if "latency_table_ms" in point.reported
         ]
         correlation = rank_correlation(*np.array(pairs).T) if len(pairs) > 2 else math.nan
+        if not pairs:
+            return ""  # no objective is timed
         if math.isnan(correlation):
             return "too few finalists to compare table and measured latency"
         return (

@@ -54,6 +54,7 @@ class OneShotSearch:
         self._problem, self._seed = problem, seed
         self._space, self._error, self._costs = problem.space, errors[0], costs
         self._phases: Phases | None = None
+        self._supernet_evaluations = 0  # of the plan
         self._outcomes: Sequence[Outcome] | None = None
 
     def __repr__(self) -> str:
@@ -79,7 +80,7 @@ class OneShotSearch:
             budget - supernet,
             recipe,
         )
-        self._weight_evaluations = supernet
+        self._supernet_evaluations = supernet
         self._phases = all_phases(
             Settings.of(self._space, objectives=self._costs, budget=plan, seed=self._seed)
         )
@@ -96,7 +97,7 @@ class OneShotSearch:
         except StopIteration:
             return []
         self.proxy_evaluations, self.weight_steps = step.proxy_evaluations, step.weight_steps
-        self.weight_evaluations = self._weight_evaluations
+        self.weight_evaluations = self._supernet_evaluations
         return list(step.architectures)
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:

@@ -1,4 +1,4 @@
-"""What a search was asked for, understood."""
+"""The arguments of a search: each name or text becomes the object that it stands for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from .._front_file import USUAL_OBJECTIVES
+from .._whole import whole
 from ..constraint import Constraint
 from ..devices import find_device
 from ..finalists import train_finalists
@@ -72,6 +73,10 @@ class Settings:
         start = time.perf_counter()
         if run is not None and not isinstance(run, Run):
             raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
+        if not callable(trainer):
+            raise TypeError(f"trainer must be a function such as train_finalists, got {trainer!r}")
+        seed, threads = whole("seed", seed, 0), whole("threads", threads, 1)
+        rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
         columns: Sequence[str] = USUAL_OBJECTIVES
         found = None

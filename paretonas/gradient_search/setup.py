@@ -1,4 +1,4 @@
-"""What all phases of a search share, and the first phase, which finds it out."""
+"""Phase 1 of a search, and what it finds out for the phases after it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ..surrogates.feasible import Feasible
 from ..training import Recipe
 from ..training.forward import evaluating, handed, seeded
 from .guessing import Guessing
-from .plan import Plan
+from .plan import SUPERNET_SHARE, Plan
 from .settings import Settings
 from .step import Reporter, Step
 from .weights import WeightTraining, trial
@@ -47,7 +47,7 @@ class Setup:
         data: on the device.
         supernet: on the device; options that do not run are set aside in it.
         costs: the objectives beside the error; they are known by table.
-        solver: aimed at the rays.
+        solver: with the rays as its preferences.
         rays: (r, m) preference vectors.
         feasible: says whether an architecture meets the limits on its costs.
         plan: how the budget is divided.
@@ -91,7 +91,7 @@ class Setup:
         return not self.supernet.aside.keys().isdisjoint(self.supernet.taken(architecture))
 
     def save(self, training: WeightTraining, **state: Any) -> None:
-        """Write a checkpoint of the weights, and of what the later phases say of themselves."""
+        """Write a checkpoint of the weights, and of the state of the later phases."""
         if self.settings.run:
             self.settings.run.save(
                 {
@@ -334,6 +334,7 @@ def _seconds_per_step(settings: Settings, data: Data, like: Supernet) -> float:
     )
     clocks = [time.perf_counter() for _ in training.run()]
     step = (clocks[-1] - clocks[3]) / (len(clocks) - 4)
-    # Of ten steps three train the supernet, with proxy evaluations and alpha beside them; seven
-    # train finalists, side by side on the cores, with alpha and the measuring between them.
-    return step * (0.3 * 1.8 + 0.7 * (1.1 / settings.workers + 0.3))
+    # The steps of the supernet have proxy evaluations and alpha beside them. The other steps train
+    # finalists, side by side on the cores, with alpha and the measuring between them.
+    fine = 1.1 / settings.workers + 0.3
+    return step * (SUPERNET_SHARE * 1.8 + (1 - SUPERNET_SHARE) * fine)

@@ -30,7 +30,7 @@ class WeightTraining:
     """Training of a supernet that can stop after any step and go on bit for bit.
 
     A path that raises, or whose loss or gradients are not finite, changes nothing. If one of its
-    options is to blame, this is never taken again; if none is, the path is not.
+    options is to blame, that option is never taken again. Otherwise the path is never taken again.
 
     Args:
         supernet: trained in place.

@@ -91,7 +91,7 @@ class TrainedError:
         """The error of a trained network, and the reported values."""
         reported: dict[str, Cell] = {"test_error_percent": finalist.test.error_percent}
         for objective in self._reported:
-            reported[objective.column] = int(objective.exact(finalist.architecture))
+            reported[objective.column] = _plain(objective.exact(finalist.architecture))
         return finalist.valid.error_percent, reported
 
     def _networks(self) -> Supernet:
@@ -113,3 +113,8 @@ def _with_finite_loss(trained: Finalist | Failure) -> Finalist | Failure:
     if isinstance(trained, Finalist) and not math.isfinite(trained.valid.loss):
         return Failure(trained.architecture, f"the loss is {trained.valid.loss}")
     return trained
+
+
+def _plain(cost: float) -> int | float:
+    """A whole number as such: a count is written without a point."""
+    return int(cost) if cost == int(cost) else cost

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from paretonas._whole import whole
 from paretonas.evaluation import Evaluation, Journal, Ledger
 from paretonas.front import Front
 from paretonas.objectives.base import Objective
@@ -24,9 +26,9 @@ Maker = Callable[[Problem, int], "Sampler"]
 class Sampler(Protocol):
     """Proposes architectures, is told what they cost, and proposes better ones.
 
-    `ask` and `tell` take turns. A sampler is told the outcome of each architecture that it asked
-    for, in that order, also of one that was evaluated before; the last time, when the budget ends,
-    perhaps only of the first few. It may be told of architectures that it never asked for.
+    `ask` and `tell` take turns. `tell` gets the outcome of each architecture that `ask` proposed, in
+    that order, also if it was evaluated before. When the budget ends, the last `tell` may get only
+    the first of them. `tell` may also get architectures that were never proposed.
     """
 
     def ask(self) -> Sequence[Architecture]:
@@ -102,11 +104,7 @@ def sample(
             f"the front has {', '.join(front.objectives)}, "
             f"the objectives are {', '.join(problem.columns)}"
         )
-    if not 1 <= budget <= size(problem.choices):
-        raise ValueError(
-            f"the budget must be from 1 to the {size(problem.choices)} architectures of the space, "
-            f"got {budget}"
-        )
+    check_budget(budget, problem)
     ledger = ledger if ledger is not None else Ledger()
     evaluation = Evaluation(problem.objectives, journal=journal, ledger=ledger)
     one_shot = sampler if isinstance(sampler, OneShot) else None
@@ -153,6 +151,20 @@ def sample(
         start = time.perf_counter()
         sampler.tell(outcomes)
         ledger.thinking_seconds += time.perf_counter() - start
+
+
+def check_budget(budget: object, problem: Problem) -> None:
+    """Refuse a budget that cannot be spent.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is not positive, or larger than the space.
+    """
+    most = size(problem.choices)
+    if not 1 <= whole("budget", budget, -math.inf) <= most:
+        raise ValueError(
+            f"the budget must be from 1 to the {most} architectures of the space, got {budget}"
+        )
 
 
 def evaluate(architecture: Architecture, objectives: Sequence[Objective]) -> Outcome:

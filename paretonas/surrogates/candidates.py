@@ -19,7 +19,7 @@ from ..relaxation import picks_of, probabilities, sizes_of
 from ..space import Architecture, decode, encode, neighbor_picks
 from .observations import Picks
 
-Score = Callable[[list[Picks]], list[tuple[Picks, float]]]
+Scoring = Callable[[list[Picks]], list[tuple[Picks, float]]]
 
 SAMPLES = 4  # of each ray's distribution
 RANDOM = 20  # drawn uniformly, so that every option can be reached
@@ -69,7 +69,7 @@ def around(centers: Iterable[Picks], sizes: Sequence[int], rng: Random, count: i
     return near + [tuple(map(rng.randrange, sizes)) for _ in range(count)]
 
 
-def local_search(starts: Iterable[Picks], sizes: Sequence[int], score: Score) -> list[Picks]:
+def local_search(starts: Iterable[Picks], sizes: Sequence[int], score: Scoring) -> list[Picks]:
     """The architectures that a beam search over neighbors has scored, best first.
 
     Each round scores all neighbors of the `BEAM` best so far. The search ends after two rounds

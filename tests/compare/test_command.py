@@ -193,7 +193,7 @@ def test_where_all_runs_fail_there_is_nothing_to_show(here, csv, tmp_path, capsy
     def never(name, problem, seed):
         raise OSError("no luck")
 
-    monkeypatch.setattr("paretonas.names.make", never)
+    monkeypatch.setattr("paretonas.names.methods.make", never)
     assert run(command(csv, tmp_path / "out", methods="random")) == 1
     *_, last = capsys.readouterr().err.splitlines()
     assert "all of 2 runs failed; to try these again: paretonas compare --resume" in last

@@ -15,7 +15,8 @@ from paretonas.data import Data, Split
 from paretonas.front import Front
 from paretonas.gradient_search import Budget, Plan
 from paretonas.gradient_search.search import search
-from paretonas.names import _solvers, find_solver
+from paretonas.names import find_solver
+from paretonas.names.solvers import _solvers
 from paretonas.nn import Linear, NetworkSpace, OneOf, Width
 from paretonas.objectives import Latency
 from paretonas.point import Point

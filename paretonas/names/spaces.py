@@ -1,0 +1,154 @@
+"""Search spaces and problems by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import TypeGuard
+
+from paretonas._own_code import is_file
+from paretonas.names.lookup import ONE_OF_YOUR_OWN, attribute_of, find, kind_of, made_when_asked
+from paretonas.nn import NetworkSpace
+from paretonas.objectives import default_objectives
+from paretonas.problem import Problem
+from paretonas.space import SearchSpace, nearest
+
+
+def space_of(value: object) -> NetworkSpace:
+    """A space of networks, given as such or by its name; see `find_space`.
+
+    Raises:
+        ValueError: there is no space of this name, or it has no networks.
+        TypeError: something else was given.
+    """
+    if isinstance(value, str):
+        return find_space(value)
+    return with_networks(any_space_of(value), "what was given")
+
+
+def any_space_of(value: object) -> SearchSpace:
+    """A space of any kind, given as such or by its name; see `find_any_space`.
+
+    Raises:
+        ValueError: there is no space of this name.
+        TypeError: something else was given.
+    """
+    if isinstance(value, str):
+        return find_any_space(value)
+    if _is_space(value):
+        return value
+    raise TypeError(_no_space(value, "what was given"))
+
+
+def problem_of(value: object) -> Problem:
+    """A problem, given as such; of a space, or of its name, with the objectives that it knows.
+
+    Raises:
+        ValueError: there is no space of this name, or it knows no objectives.
+        TypeError: something else was given.
+    """
+    if isinstance(value, Problem):
+        return value
+    space = any_space_of(value)
+    if getattr(space, "objectives", None) is None and isinstance(space, NetworkSpace):
+        return Problem(space, default_objectives(space))
+    return Problem(space)
+
+
+def find_space(spec: str, folder: Path | None = None) -> NetworkSpace:
+    """The space of networks that ``digits``, ``my.mod:it`` or ``dir/my_file.py:it`` names.
+
+    Args:
+        spec: as for `find_any_space`.
+        folder: where files and modules are looked for, besides installed ones; the current folder
+            by default.
+
+    Raises:
+        ValueError: there is no such space; the message says what there is, or what was found.
+    """
+    return with_networks(find_any_space(spec, folder), spec)
+
+
+def with_networks(space: SearchSpace, spec: str) -> NetworkSpace:
+    """The space itself, if it has networks to train.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if isinstance(space, NetworkSpace):
+        return space
+    raise ValueError(
+        f"{spec} is a space without networks to train; paretonas compare can search it"
+    )
+
+
+def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
+    """The space of networks, table or other `SearchSpace` that a name stands for.
+
+    Args:
+        spec: a bare name is a module of ``search_spaces``, also before a colon, as in
+            ``nas_bench_graph:cora``; without an attribute, ``space``. Other code is imported, so
+            never pass what a folder says: that is for `Consent`.
+        folder: where files and modules are looked for, besides installed ones; the current folder
+            by default.
+
+    Raises:
+        ValueError: there is no such space; the message says what there is, or what was found.
+    """
+    place, _, attribute = spec.partition(":")
+    attribute = attribute or "space"
+    own = own_module(spec)
+    if own is None:
+        value = find(spec, folder, "space", _has_networks, "space")
+    else:
+        value = attribute_of(_of_the_house(own), place, attribute, "space", _has_networks)
+    if _is_space(value):
+        return value
+    raise ValueError(_no_space(value, spec))
+
+
+def own_module(spec: str) -> str | None:
+    """The module of ``search_spaces`` that a name stands for; None for anybody else's code.
+
+    >>> own_module("toy"), own_module("nas_bench_graph:cora"), own_module("my_file.py:space")
+    ('toy', 'nas_bench_graph', None)
+    """
+    place = spec.partition(":")[0]
+    if is_file(place):
+        return None
+    name = place.removeprefix("search_spaces.")
+    bare = not (":" in spec or "." in place)
+    return name if bare or name in _names_of_the_house() else None
+
+
+def _names_of_the_house() -> list[str]:
+    spaces = importlib.import_module("search_spaces")
+    return [module.name for module in pkgutil.iter_modules(spaces.__path__)]
+
+
+def _of_the_house(name: str) -> ModuleType:
+    names = _names_of_the_house()
+    if name in names:
+        return importlib.import_module(f"search_spaces.{name}")
+    modules = {known: importlib.import_module(f"search_spaces.{known}") for known in names}
+    have = [known for known, module in modules.items() if hasattr(module, "space")]
+    have += [f"{known}:{name}" for known in names for name in made_when_asked(modules[known])]
+    raise ValueError(f"no space is called {name!r}{nearest(name, have)}; {ONE_OF_YOUR_OWN}")
+
+
+def _has_networks(value: object) -> bool:
+    return isinstance(value, NetworkSpace)
+
+
+def _is_space(value: object) -> TypeGuard[SearchSpace]:
+    # A class may have all that its objects have; to look at a protocol may build a network.
+    return not isinstance(value, type) and isinstance(value, NetworkSpace | SearchSpace)
+
+
+def _no_space(value: object, called: str) -> str:
+    return (
+        f"{called} is {kind_of(value)}, no space: a space also needs a name, data and a recipe, "
+        'as in space = paretonas.NetworkSpace("mine", MyNetwork, load_data)'
+    )
