@@ -9,8 +9,9 @@ Choice(name='op', options=('conv3', 'skip'))
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from paretonas._lazy import lazily
 
 if TYPE_CHECKING:
     from paretonas import conflict as conflict
@@ -61,16 +62,7 @@ _ROOMS = ("conflict", "multitask", "nn", "objectives", "samplers", "schedules", 
 _CALLED = ("compare", "export")  # packages that can be called like their function of this name
 
 __all__ = [*_HOMES, *_ROOMS, *_CALLED]
-
-
-def __getattr__(name: str) -> object:
-    if name in _ROOMS or name in _CALLED:
-        return importlib.import_module(f"paretonas.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'paretonas' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"paretonas.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES, (*_ROOMS, *_CALLED))
 
 
 def __dir__() -> list[str]:

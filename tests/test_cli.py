@@ -384,42 +384,42 @@ def test_profile_writes_a_table_that_search_reads(here, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("command", "message"),
     [
-        (["serch"], "Did you mean 'search'?"),
-        (["search", "--budgt", "3s"], "--budget"),
-        (["search", "--space", "digts"], "no space is called 'digts'; did you mean 'digits'?"),
-        (["search", "--space", "nopkg.mod:x"], "no module is called 'nopkg.mod'"),
-        (["search", "--space", "no/file.py"], "there is no file"),
-        (["search", "--space", "my_file:spce"], "my_file has no 'spce'; did you mean 'space'?"),
-        (["search", "--space", "my_file:network"], "is a network, no space"),
-        (["search", "--space", "my_file:Net"], "is a network, no space"),
-        (["search", "--space", "my_file:SIZE"], "is of type int, no space"),
-        (["search", "--space", "my_file:plain"], "a search space needs a choice"),
-        (["search", "--space", "broken.py"], "broken.py failed: ZeroDivisionError"),
-        (["search", "--solver", "mdga"], "no solver is called 'mdga'; did you mean 'MGDA'?"),
-        (["search", "--budget", "0s"], "budget"),
-        (["search", "--budget", "soon"], "90s"),
-        (["search", "--space", "toy", "--budget", "1steps"], "budget"),
-        (["search", "--constraint", "latency<=-1ms"], "latency_ms is never negative"),
-        (["search", "--constraint", "speed<=1"], "no objective is called 'speed'"),
-        (["search", "--space", "toy", "--out", "full"], "full is not empty"),
-        (["search", "--space", "toy", "--out", "my_file.py"], "my_file.py is a file"),
-        (["search", "--device", "tpu"], "auto, cpu or cuda"),
-        (["search", "--threads", "0"], "--threads"),
-        (["search", "--costs", "nofile"], "nofile"),
-        (["search", "--resume", "nofolder"], "nofolder"),
-        (["search", "--resume", "full"], "full is not the folder of a run"),
-        (["search", "--resume", "full", "--seed", "1"], "leave out --seed"),
-        (["export", "full"], "full is not the folder of a run"),
-        (["report", "full"], "full is not the folder of a run"),
+        ("serch", "Did you mean 'search'?"),
+        ("search --budgt 3s", "--budget"),
+        ("search --space digts", "no space is called 'digts'; did you mean 'digits'?"),
+        ("search --space nopkg.mod:x", "no module is called 'nopkg.mod'"),
+        ("search --space no/file.py", "there is no file"),
+        ("search --space my_file:spce", "my_file has no 'spce'; did you mean 'space'?"),
+        ("search --space my_file:network", "is a network, no space"),
+        ("search --space my_file:Net", "is a network, no space"),
+        ("search --space my_file:SIZE", "is of type int, no space"),
+        ("search --space my_file:plain", "a search space needs a choice"),
+        ("search --space broken.py", "broken.py failed: ZeroDivisionError"),
+        ("search --solver mdga", "no solver is called 'mdga'; did you mean 'MGDA'?"),
+        ("search --budget 0s", "budget"),
+        ("search --budget soon", "90s"),
+        ("search --space toy --budget 1steps", "budget"),
+        ("search --constraint latency<=-1ms", "latency_ms is never negative"),
+        ("search --constraint speed<=1", "no objective is called 'speed'"),
+        ("search --space toy --out full", "full is not empty"),
+        ("search --space toy --out my_file.py", "my_file.py is a file"),
+        ("search --device tpu", "auto, cpu or cuda"),
+        ("search --threads 0", "--threads"),
+        ("search --costs nofile", "nofile"),
+        ("search --resume nofolder", "nofolder"),
+        ("search --resume full", "full is not the folder of a run"),
+        ("search --resume full --seed 1", "leave out --seed"),
+        ("export full", "full is not the folder of a run"),
+        ("report full", "full is not the folder of a run"),
     ],
 )
-def test_bad_input_gets_one_clear_line_and_exit_code_2(here, capsys, arguments, message):
+def test_bad_input_gets_one_clear_line_and_exit_code_2(here, capsys, command, message):
     (here / "full").mkdir()
     (here / "full" / "file").write_text("")
     (here / "broken.py").write_text("1 / 0")
-    code, line = error_of(arguments, capsys)
+    code, line = error_of(command.split(), capsys)
     assert code == 2
     assert message in line
     assert not list(here.glob("paretonas-*")), "a refused search leaves no folder"

@@ -12,26 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paretonas
-from paretonas.conflict import (
-    Layers,
-    Recorded,
-    Recorder,
-    contribution,
-    cosine_similarity,
-    dominance,
-    magnitude_similarity,
-    mean_magnitude_similarity,
-    pair_states,
-)
+from paretonas import conflict
+from paretonas.conflict import Layers, Recorded, Recorder
 from paretonas.solvers import MGDA, LinearScalarization, UPGrad
 
 MEASURES = [
-    cosine_similarity,
-    magnitude_similarity,
-    mean_magnitude_similarity,
-    pair_states,
-    dominance,
-    contribution,
+    conflict.cosine_similarity,
+    conflict.magnitude_similarity,
+    conflict.mean_magnitude_similarity,
+    conflict.pair_states,
+    conflict.dominance,
+    conflict.contribution,
 ]
 SCALES = [1e-30, 1.0, 1e30]
 
@@ -90,15 +81,17 @@ def close(found, expected):
 def test_against_plain_loops_at_every_scale(m, scale):
     rows = rows_of(m, 7, seed=m)
     plain = rows.numpy()
-    close(cosine_similarity(scale * rows), plain_matrix(rows=plain, pair=plain_cosine))
-    close(magnitude_similarity(scale * rows), plain_matrix(rows=plain, pair=plain_likeness))
-    close(mean_magnitude_similarity(scale * rows), plain_mean(rows=plain))
+    close(conflict.cosine_similarity(scale * rows), plain_matrix(rows=plain, pair=plain_cosine))
+    close(
+        conflict.magnitude_similarity(scale * rows), plain_matrix(rows=plain, pair=plain_likeness)
+    )
+    close(conflict.mean_magnitude_similarity(scale * rows), plain_mean(rows=plain))
     norms = np.linalg.norm(plain, axis=1)
-    close(dominance(scale * rows), norms / norms.sum())
-    close(contribution(scale * rows), plain_contribution(rows=plain, weights=np.ones(m)))
+    close(conflict.dominance(scale * rows), norms / norms.sum())
+    close(conflict.contribution(scale * rows), plain_contribution(rows=plain, weights=np.ones(m)))
     weights = torch.linspace(-1, 2, m, dtype=torch.float64)
     expected = plain_contribution(rows=plain, weights=weights.numpy())
-    close(contribution(scale * rows, 1e30 * weights), expected)
+    close(conflict.contribution(scale * rows, 1e30 * weights), expected)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -120,7 +113,7 @@ def test_every_form_of_a_jacobian_gives_the_same(measure):
         torch.testing.assert_close(measure(form), expected)
 
 
-@pytest.mark.parametrize("measure", [cosine_similarity, magnitude_similarity])
+@pytest.mark.parametrize("measure", [conflict.cosine_similarity, conflict.magnitude_similarity])
 def test_symmetric_with_ones_on_the_diagonal(measure):
     found = measure(rows_of(5, 8).half())
     assert torch.equal(found, found.mT)
@@ -129,47 +122,50 @@ def test_symmetric_with_ones_on_the_diagonal(measure):
 
 def test_zero_gradients_are_orthogonal_alike_and_bring_nothing():
     rows = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
-    assert cosine_similarity(rows).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    assert magnitude_similarity(rows).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
-    assert mean_magnitude_similarity(rows).item() == pytest.approx(1 / 3)
-    assert pair_states(rows).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    assert dominance(rows).tolist() == [0, 1, 0]
-    assert contribution(rows).tolist() == [0, 1, 0]
+    assert conflict.cosine_similarity(rows).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert conflict.magnitude_similarity(rows).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    assert conflict.mean_magnitude_similarity(rows).item() == pytest.approx(1 / 3)
+    assert conflict.pair_states(rows).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert conflict.dominance(rows).tolist() == [0, 1, 0]
+    assert conflict.contribution(rows).tolist() == [0, 1, 0]
 
 
 def test_where_all_gradients_are_zero_nobody_dominates():
     rows = torch.zeros(4, 3)
-    assert dominance(rows).tolist() == [0.25] * 4
-    assert contribution(rows).tolist() == [0.0] * 4
-    assert mean_magnitude_similarity(rows) == 1
+    assert conflict.dominance(rows).tolist() == [0.25] * 4
+    assert conflict.contribution(rows).tolist() == [0.0] * 4
+    assert conflict.mean_magnitude_similarity(rows) == 1
 
 
 def test_gradients_that_cancel_have_no_direction_to_bring_something_to():
     rows = torch.tensor([[0.1, 0.3], [-0.1, -0.3]])
-    assert contribution(rows).tolist() == [0, 0]
+    assert conflict.contribution(rows).tolist() == [0, 0]
 
 
 def test_lengths_too_far_apart_to_square():
     rows = torch.tensor([[1e-200, 0.0], [1e200, 0.0]], dtype=torch.float64)
-    assert magnitude_similarity(rows)[0, 1] == 0
-    assert cosine_similarity(rows)[0, 1] == 1
+    assert conflict.magnitude_similarity(rows)[0, 1] == 0
+    assert conflict.cosine_similarity(rows)[0, 1] == 1
 
 
 @given(st.floats(-1, 1), st.floats(0, 0.99))
 def test_a_pair_is_orthogonal_up_to_the_tolerance_included(cosine, tolerance):
     rows = torch.tensor([[1.0, 0.0], [cosine, math.sqrt(1 - cosine**2)]], dtype=torch.float64)
-    found = cosine_similarity(rows)[0, 1].item()
-    state = pair_states(rows, tolerance=tolerance)[0, 1].item()
+    found = conflict.cosine_similarity(rows)[0, 1].item()
+    state = conflict.pair_states(rows, tolerance=tolerance)[0, 1].item()
     assert state == (0 if abs(found) <= tolerance else math.copysign(1, found))
-    assert pair_states(rows, tolerance=abs(found) if abs(found) < 1 else 0.5)[0, 1] in (0, state)
+    assert conflict.pair_states(rows, tolerance=abs(found) if abs(found) < 1 else 0.5)[0, 1] in (
+        0,
+        state,
+    )
 
 
 @given(st.integers(0, 1000), st.integers(1, 6))
 def test_shares_sum_to_one(seed, m):
     rows = rows_of(m, 9, seed=seed)
-    assert dominance(rows).sum().item() == pytest.approx(1)
-    assert dominance(rows).min() >= 0
-    assert contribution(rows).sum().item() == pytest.approx(1)
+    assert conflict.dominance(rows).sum().item() == pytest.approx(1)
+    assert conflict.dominance(rows).min() >= 0
+    assert conflict.contribution(rows).sum().item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -181,16 +177,16 @@ def test_non_finite_rows_are_named(measure):
 @pytest.mark.parametrize("tolerance", [-0.1, 1.0, math.nan])
 def test_a_tolerance_that_is_no_cosine_is_refused(tolerance):
     with pytest.raises(ValueError, match=r"tolerance must be in \[0, 1\)"):
-        pair_states(torch.eye(2), tolerance=tolerance)
+        conflict.pair_states(torch.eye(2), tolerance=tolerance)
     with pytest.raises(ValueError, match=r"tolerance must be in \[0, 1\)"):
         Recorder(tolerance=tolerance)
 
 
 def test_weights_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="weights must be finite with shape"):
-        contribution(torch.eye(2), torch.ones(3))
+        conflict.contribution(torch.eye(2), torch.ones(3))
     with pytest.raises(ValueError, match="weights must be finite with shape"):
-        contribution(torch.eye(2), torch.tensor([1.0, math.nan]))
+        conflict.contribution(torch.eye(2), torch.tensor([1.0, math.nan]))
 
 
 # --- layers ------------------------------------------------------------------------------------
@@ -227,16 +223,16 @@ def test_a_layer_gets_its_own_columns_from_every_form(form):
     parts = layers.split(given_as)
     assert list(parts) == ["a", "b"]
     for name, columns in {"a": [0, 1, 5], "b": [2, 3, 4]}.items():
-        expected = cosine_similarity(grads[:, columns])
-        found = cosine_similarity(parts[name])
+        expected = conflict.cosine_similarity(grads[:, columns])
+        found = conflict.cosine_similarity(parts[name])
         torch.testing.assert_close(found[0] if form == "batched" else found, expected)
 
 
 def test_a_layer_that_nobody_reaches_is_zero():
     layers = Layers(("a", "b"), (2, 3))
     parts = layers.split([[torch.ones(2), None], [torch.ones(2), None]])
-    assert cosine_similarity(parts["b"]).tolist() == [[1, 0], [0, 1]]
-    assert dominance(parts["b"]).tolist() == [0.5, 0.5]
+    assert conflict.cosine_similarity(parts["b"]).tolist() == [[1, 0], [0, 1]]
+    assert conflict.dominance(parts["b"]).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -277,10 +273,12 @@ def test_the_frame_has_a_row_per_step_and_pair_as_measured():
         i, j = "abc".index(row.task), "abc".index(row.other)
         grads = seen[row.step]
         assert i < j and row.pair == f"{row.task} / {row.other}"
-        assert row.cosine == pytest.approx(cosine_similarity(grads)[i, j].item(), rel=1e-12)
-        likeness = magnitude_similarity(grads)[i, j].item()
+        assert row.cosine == pytest.approx(
+            conflict.cosine_similarity(grads)[i, j].item(), rel=1e-12
+        )
+        likeness = conflict.magnitude_similarity(grads)[i, j].item()
         assert row.magnitude_similarity == pytest.approx(likeness, rel=1e-12)
-        assert row.state == words[pair_states(grads, tolerance=0.2)[i, j].item()]
+        assert row.state == words[conflict.pair_states(grads, tolerance=0.2)[i, j].item()]
 
 
 def test_the_task_frame_has_norms_shares_and_the_weights_of_the_solver():
@@ -290,9 +288,11 @@ def test_the_task_frame_has_norms_shares_and_the_weights_of_the_solver():
         direction = solver(grads)
         rows = recorder.task_frame().query(f"step == {len(recorder) - 1}")
         np.testing.assert_allclose(rows["norm"], grads.norm(dim=1))
-        np.testing.assert_allclose(rows["dominance"], dominance(grads))
+        np.testing.assert_allclose(rows["dominance"], conflict.dominance(grads))
         np.testing.assert_allclose(rows["weight"], direction.weights)
-        np.testing.assert_allclose(rows["contribution"], contribution(grads, direction.weights))
+        np.testing.assert_allclose(
+            rows["contribution"], conflict.contribution(grads, direction.weights)
+        )
 
 
 def test_without_weights_the_contribution_is_to_the_sum():
@@ -301,7 +301,7 @@ def test_without_weights_the_contribution_is_to_the_sum():
     recorder.record(grads)
     frame = recorder.task_frame()
     assert frame["weight"].isna().all()
-    np.testing.assert_allclose(frame["contribution"], contribution(grads))
+    np.testing.assert_allclose(frame["contribution"], conflict.contribution(grads))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -315,7 +315,7 @@ def test_layers_are_recorded_one_by_one_and_make_up_the_whole(form, scale):
     lists = [[None if i == 2 and k == 1 else pieces[k][i] for k in range(3)] for i in range(3)]
     recorder.record(grads if form == "tensor" else lists)
     one, other = np.triu_indices(3, 1)
-    whole = cosine_similarity(grads)[one, other]
+    whole = conflict.cosine_similarity(grads)[one, other]
     np.testing.assert_allclose(recorder.frame()["cosine"], whole, atol=1e-12)
     np.testing.assert_allclose(recorder.task_frame()["norm"], grads.norm(dim=1), rtol=1e-12)
     frame = recorder.layer_frame()
@@ -323,8 +323,10 @@ def test_layers_are_recorded_one_by_one_and_make_up_the_whole(form, scale):
     for name, columns in {"stem": [*range(4), 10, 11], "neck": range(4, 10)}.items():
         part = grads[:, list(columns)]
         rows = frame[frame["layer"] == name]
-        np.testing.assert_allclose(rows["cosine"], cosine_similarity(part)[one, other], atol=1e-12)
-        likeness = magnitude_similarity(part)[one, other]
+        np.testing.assert_allclose(
+            rows["cosine"], conflict.cosine_similarity(part)[one, other], atol=1e-12
+        )
+        likeness = conflict.magnitude_similarity(part)[one, other]
         np.testing.assert_allclose(rows["magnitude_similarity"], likeness, atol=1e-12)
 
 
@@ -336,7 +338,7 @@ def test_the_latest_cosines_are_those_of_the_pairs_of_the_last_step_kept():
     for grads in seen:
         recorder.record(grads)
     one, other = np.triu_indices(3, 1)
-    torch.testing.assert_close(recorder.latest(), cosine_similarity(seen[2])[one, other])
+    torch.testing.assert_close(recorder.latest(), conflict.cosine_similarity(seen[2])[one, other])
 
 
 def test_the_latest_cosines_of_rays_are_those_of_all_rays():
@@ -346,11 +348,13 @@ def test_the_latest_cosines_of_rays_are_those_of_all_rays():
     recorder.record(last)
     latest = recorder.latest()
     assert latest.shape == (3, 1)
-    torch.testing.assert_close(latest, cosine_similarity(last)[:, [0], [1]])
+    torch.testing.assert_close(latest, conflict.cosine_similarity(last)[:, [0], [1]])
     recorder.record(first[:1])
-    torch.testing.assert_close(recorder.latest(), cosine_similarity(first[:1])[:, [0], [1]])
+    torch.testing.assert_close(
+        recorder.latest(), conflict.cosine_similarity(first[:1])[:, [0], [1]]
+    )
     recorder.record(first[1])
-    torch.testing.assert_close(recorder.latest(), cosine_similarity(first[1])[[0], [1]])
+    torch.testing.assert_close(recorder.latest(), conflict.cosine_similarity(first[1])[[0], [1]])
 
 
 def test_rays_are_recorded_one_by_one():
@@ -360,7 +364,7 @@ def test_rays_are_recorded_one_by_one():
     frame = recorder.frame()
     assert frame["ray"].tolist() == [0, 1, 2]
     assert frame["step"].tolist() == [7, 7, 7]
-    np.testing.assert_allclose(frame["cosine"], cosine_similarity(grads)[:, 0, 1])
+    np.testing.assert_allclose(frame["cosine"], conflict.cosine_similarity(grads)[:, 0, 1])
     assert recorder.task_frame()["ray"].tolist() == [0, 0, 1, 1, 2, 2]
 
 
@@ -414,9 +418,9 @@ def test_it_watches_a_training_by_backward_layer_by_layer():
         ]  # fmt: skip
         net.zero_grad()
         paretonas.backward(losses, net.parameters(), solver=solver)
-        expected = cosine_similarity(gradients)[0, 1].item()
+        expected = conflict.cosine_similarity(gradients)[0, 1].item()
         assert recorder.frame()["cosine"].iloc[-1] == pytest.approx(expected, abs=1e-6)
-        last = cosine_similarity([g[-10:] for g in gradients])[0, 1].item()
+        last = conflict.cosine_similarity([g[-10:] for g in gradients])[0, 1].item()
         assert recorder.layer_frame()["cosine"].iloc[-1] == pytest.approx(last, abs=1e-6)
     assert recorder.layer_frame()["layer"].unique().tolist() == ["0", "2", "3"]
 
@@ -549,7 +553,7 @@ def test_rays_of_one_step_are_drawn_as_their_mean():
     recorder.record(grads)
     recorder.record(grads)
     np.testing.assert_allclose(
-        recorder.figure().data[0].y, [cosine_similarity(grads)[:, 0, 1].mean()] * 2
+        recorder.figure().data[0].y, [conflict.cosine_similarity(grads)[:, 0, 1].mean()] * 2
     )
 
 

@@ -239,37 +239,37 @@ OWN = "one of your own is pkg.mod:attribute or dir/my_file.py:attribute"
 
 
 @pytest.mark.parametrize(
-    ("option", "spec", "message"),
+    ("option", "message"),
     [
-        ("solver", "mdga", f"no solver is called 'mdga'; did you mean 'MGDA'?; {OWN}"),
-        ("solver", "my_parts:Mini", "my_parts has no 'Mini'; did you mean 'Mine'?"),
-        ("solver", "my_parts", "no solver is called 'my_parts'"),
-        ("solver", "my_parts.py", "my_parts.py does not say which solver"),
-        ("solver", "no/file.py:Mine", "there is no file"),
-        ("solver", "nomodule:Mine", "no module is called 'nomodule'"),
-        ("solver", "broken.py:Mine", "broken.py failed: ZeroDivisionError"),
-        ("solver", "my_parts:Needy", "is a class whose objects need arguments"),
-        ("solver", "my_parts:Raising", "my_parts:Raising() failed: RuntimeError: lost"),
-        ("solver", "my_parts:two", "is the function two(jacobian, values), no solver"),
-        ("solver", "my_parts:Net", "is a network, no solver"),
-        ("solver", "my_parts:space", "is of type NetworkSpace, no solver"),
-        ("solver", "my_parts:watts", "is of type Watts, no solver"),
-        ("minimize", "latncy", f"no objective is called 'latncy'; did you mean 'latency'?; {OWN}"),
-        ("minimize", "latency,my_parts:wats", "has no 'wats'; did you mean 'watts'?"),
-        ("minimize", "my_parts:Joules", "my_parts:Joules has no name, unit, relaxed: the search"),
-        ("minimize", "my_parts:both", "my_parts:both has no name, unit, relaxed: the search"),
-        ("minimize", "my_parts:two_spaces", "it must take the space alone, as in def two_spaces"),
-        ("minimize", "my_parts:torn", "my_parts:torn(space) failed: KeyError: 'meter'"),
-        ("minimize", "my_parts:number", "my_parts:number(space) is of type int, no objective"),
-        ("minimize", "my_parts:Mine", "is of type Mine, no objective: an objective has a column"),
-        ("minimize", "my_parts:Unnamed", "must be a name, got ''"),
-        ("minimize", "my_parts:Error", "two objectives are called 'error_percent'"),
-        ("minimize", "latency,latency", "two objectives are called 'latency_ms'"),
-        ("minimize", "", "--minimize names no objective"),
+        ("--solver=mdga", f"no solver is called 'mdga'; did you mean 'MGDA'?; {OWN}"),
+        ("--solver=my_parts:Mini", "my_parts has no 'Mini'; did you mean 'Mine'?"),
+        ("--solver=my_parts", "no solver is called 'my_parts'"),
+        ("--solver=my_parts.py", "my_parts.py does not say which solver"),
+        ("--solver=no/file.py:Mine", "there is no file"),
+        ("--solver=nomodule:Mine", "no module is called 'nomodule'"),
+        ("--solver=broken.py:Mine", "broken.py failed: ZeroDivisionError"),
+        ("--solver=my_parts:Needy", "is a class whose objects need arguments"),
+        ("--solver=my_parts:Raising", "my_parts:Raising() failed: RuntimeError: lost"),
+        ("--solver=my_parts:two", "is the function two(jacobian, values), no solver"),
+        ("--solver=my_parts:Net", "is a network, no solver"),
+        ("--solver=my_parts:space", "is of type NetworkSpace, no solver"),
+        ("--solver=my_parts:watts", "is of type Watts, no solver"),
+        ("--minimize=latncy", f"no objective is called 'latncy'; did you mean 'latency'?; {OWN}"),
+        ("--minimize=latency,my_parts:wats", "has no 'wats'; did you mean 'watts'?"),
+        ("--minimize=my_parts:Joules", "my_parts:Joules has no name, unit, relaxed: the search"),
+        ("--minimize=my_parts:both", "my_parts:both has no name, unit, relaxed: the search"),
+        ("--minimize=my_parts:two_spaces", "it must take the space alone, as in def two_spaces"),
+        ("--minimize=my_parts:torn", "my_parts:torn(space) failed: KeyError: 'meter'"),
+        ("--minimize=my_parts:number", "my_parts:number(space) is of type int, no objective"),
+        ("--minimize=my_parts:Mine", "is of type Mine, no objective: an objective has a column"),
+        ("--minimize=my_parts:Unnamed", "must be a name, got ''"),
+        ("--minimize=my_parts:Error", "two objectives are called 'error_percent'"),
+        ("--minimize=latency,latency", "two objectives are called 'latency_ms'"),
+        ("--minimize=", "--minimize names no objective"),
     ],
 )
-def test_search_refuses_what_is_no_part_in_one_line(parts, capsys, option, spec, message):
-    line = refused([*SEARCH, f"--{option}", spec], capsys)
+def test_search_refuses_what_is_no_part_in_one_line(parts, capsys, option, message):
+    line = refused([*SEARCH, option], capsys)
     assert message in line
     assert not list(parts.glob("paretonas-*")), "a refused search leaves no folder"
 
@@ -304,26 +304,26 @@ def cells(parts):
 
 
 @pytest.mark.parametrize(
-    ("option", "spec", "message"),
+    ("option", "message"),
     [
-        ("methods", "nsga", "no method is called 'nsga'; did you mean 'nsga"),
-        ("methods", "my_parts:Seedles", "my_parts has no 'Seedles'; did you mean 'Seedless'?"),
-        ("methods", "my_parts:SIZE", "is of type int, no method"),
-        ("methods", "my_parts:Net", "is a network, no method"),
-        ("methods", "my_parts:Seedless", "is the class Seedless, no method"),
-        ("methods", "my_parts:average", "is the function average(jacobian, "),
-        ("methods", "my_parts:nothing", "makes what is of type int, no sampler"),
-        ("methods", "my_parts:Broken", "my_parts:Broken(problem, seed=0) failed: RuntimeError"),
-        ("methods", "random,my_parts:Aging,my_parts:aging", "have one name in tables and files"),
-        ("methods", "my_parts:Aging,my_parts:Aging", "is named 2 times"),
-        ("minimize", "error,mss", "no objective is called 'mss'; did you mean 'ms'?"),
-        ("minimize", "error,my_parts:wats", "has no 'wats'; did you mean 'watts'?"),
-        ("minimize", "error", "at least two objectives"),
-        ("minimize", "error,my_parts:Joules,my_parts:Joules", "two objectives are called"),
+        ("--methods=nsga", "no method is called 'nsga'; did you mean 'nsga"),
+        ("--methods=my_parts:Seedles", "my_parts has no 'Seedles'; did you mean 'Seedless'?"),
+        ("--methods=my_parts:SIZE", "is of type int, no method"),
+        ("--methods=my_parts:Net", "is a network, no method"),
+        ("--methods=my_parts:Seedless", "is the class Seedless, no method"),
+        ("--methods=my_parts:average", "is the function average(jacobian, "),
+        ("--methods=my_parts:nothing", "makes what is of type int, no sampler"),
+        ("--methods=my_parts:Broken", "my_parts:Broken(problem, seed=0) failed: RuntimeError"),
+        ("--methods=random,my_parts:Aging,my_parts:aging", "have one name in tables and files"),
+        ("--methods=my_parts:Aging,my_parts:Aging", "is named 2 times"),
+        ("--minimize=error,mss", "no objective is called 'mss'; did you mean 'ms'?"),
+        ("--minimize=error,my_parts:wats", "has no 'wats'; did you mean 'watts'?"),
+        ("--minimize=error", "at least two objectives"),
+        ("--minimize=error,my_parts:Joules,my_parts:Joules", "two objectives are called"),
     ],
 )
-def test_compare_refuses_what_is_no_part_in_one_line(cells, capsys, option, spec, message):
-    line = refused([*COMPARE, f"--{option}", spec], capsys)
+def test_compare_refuses_what_is_no_part_in_one_line(cells, capsys, option, message):
+    line = refused([*COMPARE, option], capsys)
     assert message in line
     assert not list(cells.glob("compare-*"))
     assert not (cells / "evaluated").exists()

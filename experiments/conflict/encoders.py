@@ -54,19 +54,18 @@ WHOLE = "whole encoder"
 
 def perceptron() -> nn.Module:
     """All pixels at once."""
-    layers = OrderedDict(
+    return chain(
         flat=nn.Flatten(),
         first=nn.Linear(324, 23),
         a=nn.ReLU(),
         last=nn.Linear(23, FEATURES),
         b=nn.ReLU(),
     )
-    return nn.Sequential(layers)
 
 
 def convolutional() -> nn.Module:
     """Neighborhoods, then their places."""
-    layers = OrderedDict(
+    return chain(
         first=nn.Conv2d(1, 8, 5, stride=2),  # 7 x 7
         a=nn.ReLU(),
         second=nn.Conv2d(8, 24, 3, stride=2),  # 3 x 3
@@ -77,7 +76,11 @@ def convolutional() -> nn.Module:
         last=nn.Linear(26, FEATURES),
         d=nn.ReLU(),
     )
-    return nn.Sequential(layers)
+
+
+def chain(**layers: nn.Module) -> nn.Module:
+    """The layers one after the other, under their names."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Recurrent(nn.Module):

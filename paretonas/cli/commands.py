@@ -52,6 +52,17 @@ Threads = Annotated[
 ]
 
 
+def _resumed(what: str) -> Any:
+    """The option that names a folder to go on in."""
+    told = f"Go on with the {what} in this folder, as it was begun."
+    return typer.Option(metavar="DIR", exists=True, file_okay=False, help=told)
+
+
+def _written(default: str) -> Any:
+    """The option that names the file to write."""
+    return typer.Option(metavar="FILE", show_default=default, help="Where to write.")
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"paretonas {version('paretonas')}")
@@ -127,15 +138,7 @@ def search(
             metavar="DIR", show_default="paretonas-SPACE-1, ...", help="A new folder for the run."
         ),
     ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Go on with the run in this folder, as it was begun.",
-        ),
-    ] = None,
+    resume: Annotated[Path | None, _resumed("run")] = None,
     trust: Trust = False,
 ) -> None:
     """Search a space; without options the default one, on real images, in about two minutes."""
@@ -237,15 +240,7 @@ def compare(
             help="A new folder, or that of the same comparison, which then goes on.",
         ),
     ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            file_okay=False,
-            help="Go on with the comparison in this folder, as it was begun.",
-        ),
-    ] = None,
+    resume: Annotated[Path | None, _resumed("comparison")] = None,
     trust: Trust = False,
 ) -> None:
     """Compare search methods on equal budgets, on a table of measurements or on a space."""
@@ -327,10 +322,7 @@ def export(
         str,
         typer.Option(metavar="onnx|torch|json|graphml|safetensors", help="What kind of file."),
     ] = "onnx",
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default="in DIR", help="Where to write."),
-    ] = None,
+    out: Annotated[Path | None, _written("in DIR")] = None,
     space: OwnSpace = None,
     trust: Trust = False,
 ) -> None:
@@ -346,10 +338,7 @@ def profile(
     space: Space = None,
     device: Device = None,
     threads: Threads = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default="costs.json", help="Where to write."),
-    ] = None,
+    out: Annotated[Path | None, _written("costs.json")] = None,
 ) -> None:
     """Measure what each option of a space costs on a device, as a table to search with."""
     from paretonas.cli.profile import write_costs
@@ -362,10 +351,7 @@ def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder of a run or of a comparison.")
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default="DIR/report.html", help="Where to write."),
-    ] = None,
+    out: Annotated[Path | None, _written("DIR/report.html")] = None,
     space: OwnSpace = None,
     trust: Trust = False,
 ) -> None:

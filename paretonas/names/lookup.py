@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +12,19 @@ from torch import nn
 from paretonas._own_code import import_place, is_file
 from paretonas.space import nearest
 
-ONE_OF_YOUR_OWN = "one of your own is pkg.mod:attribute or dir/my_file.py:attribute"
+
+def unknown(kind: str, spec: str, known: Sequence[str]) -> ValueError:
+    """The error for a name that the package does not know.
+
+    Args:
+        kind: what was looked for, in a word.
+        spec: the name.
+        known: the names that there are.
+    """
+    return ValueError(
+        f"no {kind} is called {spec!r}{nearest(spec, known)}; "
+        "one of your own is pkg.mod:attribute or dir/my_file.py:attribute"
+    )
 
 
 def is_own(spec: str) -> bool:

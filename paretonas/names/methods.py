@@ -9,15 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from paretonas._own_code import failed
-from paretonas.names.lookup import (
-    ONE_OF_YOUR_OWN,
-    find,
-    is_class,
-    is_own,
-    kind_of,
-    short_name,
-    takes,
-)
+from paretonas.names.lookup import find, is_class, is_own, kind_of, short_name, takes, unknown
 from paretonas.problem import Problem
 from paretonas.samplers.base import Maker, Sampler
 from paretonas.samplers.methods import make, methods
@@ -129,9 +121,7 @@ def find_method(spec: str, folder: Path | None = None) -> Maker:
     """
     if not is_own(spec):
         if spec not in methods:
-            raise ValueError(
-                f"no method is called {spec!r}{nearest(spec, methods)}; {ONE_OF_YOUR_OWN}"
-            )
+            raise unknown("method", spec, methods)
         return KnownMethod(spec)
     value = find(spec, folder, "method", _makes_samplers)
     if isinstance(value, Sampler) and not isinstance(value, type):

@@ -10,18 +10,10 @@ from typing import TypeGuard
 from torch import nn
 
 from paretonas._own_code import failed
-from paretonas.names.lookup import (
-    ONE_OF_YOUR_OWN,
-    find,
-    is_class,
-    is_own,
-    kind_of,
-    short_name,
-    takes,
-)
+from paretonas.names.lookup import find, is_class, is_own, kind_of, short_name, takes, unknown
 from paretonas.objectives import Objective
 from paretonas.objectives.default import OBJECTIVES
-from paretonas.space import SearchSpace, nearest
+from paretonas.space import SearchSpace
 
 
 def find_objectives(
@@ -41,10 +33,7 @@ def find_objectives(
         ValueError: there is no such objective; the message says what there is, or what was found.
     """
     if not is_own(spec):
-        known = list(OBJECTIVES)
-        raise ValueError(
-            f"no objective is called {spec!r}{nearest(spec, known)}; {ONE_OF_YOUR_OWN}"
-        )
+        raise unknown("objective", spec, list(OBJECTIVES))
     value = find(spec, folder, "objective", _is_or_makes_objectives)
     called = spec
     if not _is_objective(value) and callable(value) and not is_class(value, nn.Module):

@@ -11,9 +11,8 @@ from torch import nn
 
 from paretonas import solvers
 from paretonas._own_code import failed
-from paretonas.names.lookup import ONE_OF_YOUR_OWN, find, is_class, is_own, kind_of, takes
+from paretonas.names.lookup import find, is_class, is_own, kind_of, takes, unknown
 from paretonas.solvers import Solver
-from paretonas.space import nearest
 
 
 def solver_of(value: object) -> Solver:
@@ -49,9 +48,7 @@ def find_solver(spec: str, folder: Path | None = None) -> Solver:
     known = _solvers()
     by_plain_name = {_plain(candidate): candidate for candidate in known}
     if _plain(spec) not in by_plain_name:
-        raise ValueError(
-            f"no solver is called {spec!r}{nearest(spec, list(known))}; {ONE_OF_YOUR_OWN}"
-        )
+        raise unknown("solver", spec, list(known))
     return known[by_plain_name[_plain(spec)]]()
 
 

@@ -9,11 +9,11 @@ from types import ModuleType
 from typing import TypeGuard
 
 from paretonas._own_code import is_file
-from paretonas.names.lookup import ONE_OF_YOUR_OWN, attribute_of, find, kind_of, made_when_asked
+from paretonas.names.lookup import attribute_of, find, kind_of, made_when_asked, unknown
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import default_objectives
 from paretonas.problem import Problem
-from paretonas.space import SearchSpace, nearest
+from paretonas.space import SearchSpace
 
 
 def space_of(value: object) -> NetworkSpace:
@@ -135,7 +135,7 @@ def _of_the_house(name: str) -> ModuleType:
     modules = {known: importlib.import_module(f"search_spaces.{known}") for known in names}
     have = [known for known, module in modules.items() if hasattr(module, "space")]
     have += [f"{known}:{name}" for known in names for name in made_when_asked(modules[known])]
-    raise ValueError(f"no space is called {name!r}{nearest(name, have)}; {ONE_OF_YOUR_OWN}")
+    raise unknown("space", name, have)
 
 
 def _has_networks(value: object) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 from torch.nn import functional
 
+from .._promises import demand, naming
 from ..data import Data
 from ..space import Architecture
 from ..training.forward import evaluating, handed, seeded
@@ -37,8 +35,8 @@ def check_space(space: NetworkSpace) -> None:
     """
     if not isinstance(space, NetworkSpace):
         raise AssertionError(f"must be a NetworkSpace, got {space!r}")
-    _demand(bool(space.name), "the space must have a name")
-    with _naming("the data"):
+    demand(bool(space.name), "the space must have a name")
+    with naming("the data"):
         data = space.data()
     _is_built_alike(space)
     supernet = space.supernet()
@@ -48,7 +46,7 @@ def check_space(space: NetworkSpace) -> None:
         for choice in space.choices
         for option in choice.options
     ):
-        with _naming(str(architecture)):
+        with naming(str(architecture)):
             network = supernet.fresh(architecture, seed=0)
         _learns(network, data, str(architecture))
         _takes_any_batch(network, data, str(architecture))
@@ -56,52 +54,39 @@ def check_space(space: NetworkSpace) -> None:
 
 def _is_built_alike(space: NetworkSpace) -> None:
     before = torch.random.get_rng_state()
-    with _naming("the network"):
+    with naming("the network"):
         one, two = space.supernet(3).state_dict(), space.supernet(3).state_dict()
     kept = torch.equal(before, torch.random.get_rng_state())
-    _demand(kept, "building the network moves the global random generator of torch on")
+    demand(kept, "building the network moves the global random generator of torch on")
     same = one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-    _demand(same, "two supernets of one seed differ: draw weights by torch's own generator")
+    demand(same, "two supernets of one seed differ: draw weights by torch's own generator")
 
 
 def _learns(network: nn.Module, data: Data, label: str) -> None:
     split = data.train
     inputs, labels = split.inputs[:EXAMPLES], split.labels[:EXAMPLES]
-    with _naming(f"{label}, in training"), seeded(0, network):
+    with naming(f"{label}, in training"), seeded(0, network):
         scores = network.train()(handed(network, inputs))
     fits = scores.ndim == 2 and len(scores) == len(inputs) and scores.shape[1] >= data.classes
     expected = f"({len(inputs)}, {data.classes})"
-    _demand(fits, f"{label}: scores must have shape {expected}, got {tuple(scores.shape)}")
-    _demand(bool(scores.isfinite().all()), f"{label}: scores are not finite")
-    with _naming(f"{label}, backward"):
+    demand(fits, f"{label}: scores must have shape {expected}, got {tuple(scores.shape)}")
+    demand(bool(scores.isfinite().all()), f"{label}: scores are not finite")
+    with naming(f"{label}, backward"):
         functional.cross_entropy(scores, labels).backward()
     for name, parameter in network.named_parameters():
         finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
-        _demand(finite, f"{label}: the gradient of {name} is not finite")
+        demand(finite, f"{label}: the gradient of {name} is not finite")
 
 
 def _takes_any_batch(network: nn.Module, data: Data, label: str) -> None:
     for size in (1, 2, 7):
         inputs = data.valid.inputs[:size]
         with (
-            _naming(f"{label}, a batch of {size}"),
+            naming(f"{label}, a batch of {size}"),
             evaluating(network),
             seeded(0, network),
             torch.no_grad(),
         ):
             scores = network(handed(network, inputs))
         fits = len(scores) == len(inputs)
-        _demand(fits, f"{label}: a batch of {len(inputs)} gives {len(scores)} rows")
-
-
-def _demand(kept: bool, otherwise: str) -> None:
-    if not kept:
-        raise AssertionError(otherwise)
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise AssertionError(f"{what}: {error!r}") from error
+        demand(fits, f"{label}: a batch of {len(inputs)} gives {len(scores)} rows")

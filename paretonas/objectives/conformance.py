@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -12,6 +11,7 @@ from random import Random
 import torch
 from torch import Tensor
 
+from paretonas._promises import demand, naming
 from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.space import Architecture, SearchSpace, draw, encode, every, size
 
@@ -77,7 +77,7 @@ class _Check:
     def has_a_column(self) -> None:
         column = self.objective.column
         named = isinstance(column, str) and column == column.strip() and bool(column)
-        self.demand(named, f"column must be a name such as 'latency_ms', got {column!r}")
+        demand(named, f"column must be a name such as 'latency_ms', got {column!r}")
 
     def is_exact(self, tried: list[Architecture]) -> dict[Architecture, float]:
         """The costs of those that have one."""
@@ -90,24 +90,24 @@ class _Check:
             except Exception as error:  # it cannot be evaluated
                 last = f"{type(error).__name__}: {error}"
                 continue
-            self.demand(dict(architecture) == picks, f"exact changes {architecture}")
-            self.demand(math.isfinite(cost), f"exact is {cost} for {architecture}; raise instead")
+            demand(dict(architecture) == picks, f"exact changes {architecture}")
+            demand(math.isfinite(cost), f"exact is {cost} for {architecture}; raise instead")
             costs[architecture] = cost
-        self.demand(bool(costs), f"exact raises for all {len(tried)} architectures, {last}")
+        demand(bool(costs), f"exact raises for all {len(tried)} architectures, {last}")
         for architecture, cost in islice(costs.items(), 8):
-            with self.naming(f"{architecture}, asked again"):
+            with naming(f"{architecture}, asked again"):
                 again = float(self.objective.exact(architecture))
-            self.demand(again == cost, f"exact is {cost}, then {again} for {architecture}")
+            demand(again == cost, f"exact is {cost}, then {again} for {architecture}")
         return costs
 
     def has_a_name_and_a_unit(self) -> None:
         objective = self.objective
         for name in ("name", "unit", "relaxed"):
-            self.demand(hasattr(objective, name), f"has no {name}, which a gradient needs too")
+            demand(hasattr(objective, name), f"has no {name}, which a gradient needs too")
         assert isinstance(objective, DifferentiableObjective)
         column = f"{objective.name}_{objective.unit}" if objective.unit else objective.name
         told = f"column must be name_unit, {column!r}, got {objective.column!r}"
-        self.demand(objective.column == column, told)
+        demand(objective.column == column, told)
 
     def agrees_at_one_hot_rows(
         self, costs: Mapping[Architecture, float], dtype: torch.dtype
@@ -119,7 +119,7 @@ class _Check:
         slack = CLOSE[dtype] * max(1e-12, *map(abs, costs.values()), 0.0)
         for (architecture, cost), value in zip(costs.items(), found, strict=True):
             agrees = abs(value - cost) <= slack
-            self.demand(agrees, f"exact is {cost:g}, relaxed is {value:g} for {architecture}")
+            demand(agrees, f"exact is {cost:g}, relaxed is {value:g} for {architecture}")
 
     def takes_batches_and_has_a_gradient(self, dtype: torch.dtype) -> None:
         sizes = sizes_of(self.space.choices)
@@ -130,38 +130,27 @@ class _Check:
         for one in ((0, 0), (1, 2)):
             alone = self.relaxed(rows[one], f"one distribution (K,) in {dtype}")
             near = torch.isclose(alone, batch[one], rtol=CLOSE[dtype], atol=0.0)
-            self.demand(bool(near), f"relaxed is {alone:g} alone and {batch[one]:g} in a batch")
+            demand(bool(near), f"relaxed is {alone:g} alone and {batch[one]:g} in a batch")
         leaf = rows[0].clone().requires_grad_()
         total = self.relaxed(leaf, f"a batch (3, K) in {dtype}").sum()
         if not total.requires_grad:
             raise AssertionError("relaxed has no gradient: it leaves torch, or detaches")
         (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
         finite = gradient is not None and bool(gradient.isfinite().all())
-        self.demand(finite, f"the gradient of relaxed is not finite: {gradient}")
+        demand(finite, f"the gradient of relaxed is not finite: {gradient}")
 
     def relaxed(self, rows: Tensor, label: str) -> Tensor:
         objective = self.objective
         assert isinstance(objective, DifferentiableObjective)
         before = rows.detach().clone()
-        with self.naming(label):
+        with naming(label):
             found = objective.relaxed(rows)
-        self.demand(torch.equal(rows.detach(), before), f"{label}: relaxed changes its argument")
+        demand(torch.equal(rows.detach(), before), f"{label}: relaxed changes its argument")
         if not isinstance(found, Tensor):
             raise AssertionError(f"{label}: relaxed must give a tensor, got {found!r}")
         shape, expected = tuple(found.shape), tuple(rows.shape[:-1])
-        self.demand(shape == expected, f"{label}: shape must be {expected}, got {shape}")
+        demand(shape == expected, f"{label}: shape must be {expected}, got {shape}")
         kept = found.dtype == rows.dtype
-        self.demand(kept, f"{label}: relaxed must keep {rows.dtype}, got {found.dtype}")
-        self.demand(bool(found.isfinite().all()), f"{label}: relaxed is not finite")
+        demand(kept, f"{label}: relaxed must keep {rows.dtype}, got {found.dtype}")
+        demand(bool(found.isfinite().all()), f"{label}: relaxed is not finite")
         return found
-
-    def demand(self, kept: bool, otherwise: str) -> None:
-        if not kept:
-            raise AssertionError(otherwise)
-
-    @contextmanager
-    def naming(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raise AssertionError(f"{what}: {error!r}") from error

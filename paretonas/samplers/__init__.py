@@ -5,9 +5,9 @@ A sampler is loaded when it is first used, and with it pymoo or Optuna, where it
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from paretonas._lazy import lazily
 from paretonas.evaluation import Ledger as Ledger
 from paretonas.point import Failure as Failure
 from paretonas.point import Outcome as Outcome
@@ -49,14 +49,7 @@ _HOMES = {
 }
 
 __all__ = ["Failure", "Ledger", "Outcome", "Sampler", "sample", *_HOMES]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'paretonas.samplers' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"paretonas.samplers.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
 
+from paretonas._promises import demand, naming
 from paretonas.front import Front
 from paretonas.point import Failure, Outcome
 from paretonas.problem import Problem
@@ -122,15 +123,10 @@ class _Check:
         return outcomes
 
     def demand(self, kept: bool, otherwise: str) -> None:
-        if not kept:
-            raise AssertionError(f"{self.objectives} objectives: {otherwise}")
+        demand(kept, f"{self.objectives} objectives: {otherwise}")
 
-    @contextmanager
-    def naming(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raise AssertionError(f"{self.objectives} objectives, {what}: {error!r}") from error
+    def naming(self, what: str) -> AbstractContextManager[None]:
+        return naming(f"{self.objectives} objectives, {what}")
 
 
 def _drawn_after(action: Callable[[], None]) -> tuple[float, float, float]:

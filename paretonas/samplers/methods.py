@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
+from pkgutil import resolve_name
 
 from paretonas.problem import Problem
 from paretonas.samplers.base import Sampler
 from paretonas.space import nearest
 
 _WHERE = {
-    "surgery": ("samplers.surgery", "Surgery"),
-    "ridge": ("samplers.ridge", "Ridge"),
-    "nsga2": ("samplers.pymoo", "nsga2"),
-    "nsga2-steady": ("samplers.pymoo", "nsga2_steady"),
-    "nsga3": ("samplers.pymoo", "nsga3"),
-    "agemoea2": ("samplers.pymoo", "agemoea2"),
-    "smsemoa": ("samplers.pymoo", "smsemoa"),
-    "tpe": ("samplers.optuna", "tpe"),
-    "optuna-nsga2": ("samplers.optuna", "optuna_nsga2"),
-    "gp": ("samplers.optuna", "gp"),
-    "local": ("samplers.local", "LocalSearch"),
-    "search": ("gradient_search.sampler", "OneShotSearch"),
-    "random": ("samplers.random", "Random"),
+    "surgery": "samplers:Surgery",
+    "ridge": "samplers:Ridge",
+    "nsga2": "samplers:nsga2",
+    "nsga2-steady": "samplers:nsga2_steady",
+    "nsga3": "samplers:nsga3",
+    "agemoea2": "samplers:agemoea2",
+    "smsemoa": "samplers:smsemoa",
+    "tpe": "samplers:tpe",
+    "optuna-nsga2": "samplers:optuna_nsga2",
+    "gp": "samplers:gp",
+    "local": "samplers:LocalSearch",
+    "search": "gradient_search.sampler:OneShotSearch",
+    "random": "samplers:Random",
 }
 
 methods: tuple[str, ...] = tuple(_WHERE)
@@ -37,7 +37,5 @@ def make(name: str, problem: Problem, seed: int = 0) -> Sampler:
     """
     if name not in _WHERE:
         raise ValueError(f"no method is called {name!r}{nearest(name, methods)}")
-    module, attribute = _WHERE[name]
-    sampler: Callable[..., Sampler]
-    sampler = getattr(import_module(f"paretonas.{module}"), attribute)
+    sampler: Callable[..., Sampler] = resolve_name(f"paretonas.{_WHERE[name]}")
     return sampler(problem, seed=seed)

@@ -6,13 +6,14 @@ import copy
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from paretonas._promises import demand, naming
 from paretonas.gradients.rows import Jacobian
 from paretonas.solvers.base import Direction, Solver
 from paretonas.solvers.mgda import MGDA
@@ -269,15 +270,10 @@ class _Check:
                 self.demand(moves, label, "is not strongly_stationary: stops there")
 
     def demand(self, kept: bool, label: str, otherwise: str) -> None:
-        if not kept:
-            raise AssertionError(f"{self.m} objectives, {label}: {otherwise}")
+        demand(kept, f"{self.m} objectives, {label}: {otherwise}")
 
-    @contextmanager
-    def naming(self, label: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raise AssertionError(f"{self.m} objectives, {label}: {error!r}") from error
+    def naming(self, label: str) -> AbstractContextManager[None]:
+        return naming(f"{self.m} objectives, {label}")
 
 
 def fresh_call(

@@ -18,12 +18,10 @@ from paretonas.solvers import MGDA, SmoothTchebycheff
 from paretonas.space import Choice, decode, every
 from paretonas.table import Table
 
-EDGES = ("op_0_1", "op_0_2", "op_1_2", "op_1_3", "op_2_3")
 OPTIONS = ("conv", "none", "pool", "skip")
-CELL = tuple(Choice(name, OPTIONS) for name in EDGES)
+CELL = tuple(Choice(f"op_{edge}", OPTIONS) for edge in ("0_1", "0_2", "1_2", "1_3", "2_3"))
 STRUCTURE = EdgeCell.infer(CELL)
 PLAIN = (Choice("width", ("8", "16", "32")), Choice("act", ("relu", "gelu")), Choice("norm", "abc"))
-ALL = list(itertools.product(range(4), repeat=5))
 
 
 def smooth(picks, noise=0.0):

@@ -10,29 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from paretonas import backward
-from paretonas.solvers import (
-    MGDA,
-    PMGDA,
-    AlignedMTL,
-    CAGrad,
-    ConFIG,
-    DualProj,
-    EveryKSteps,
-    FairGrad,
-    GradVac,
-    InverseMagnitude,
-    LinearScalarization,
-    MovingAverage,
-    NashMTL,
-    Normalized,
-    PCGrad,
-    Preconditioned,
-    PriorityProjection,
-    UncertaintyWeighting,
-    UPGrad,
-    Weighted,
-)
+from paretonas import backward, solvers
 from paretonas.solvers.base import WeightingSolver
 from paretonas.solvers.problem import GradientProblem
 
@@ -56,45 +34,50 @@ def over_values(rows, values):
 
 # How long a direction may be on these rows and values: of each method, said without its code.
 LIMITS = {
-    "NashMTL": (NashMTL, lambda rows, _: 1.0),
-    "NashMTL, .3": (lambda: NashMTL(0.3), lambda rows, _: 0.3),
-    "NashMTL, none": (lambda: NashMTL(None), lambda rows, _: math.sqrt(len(rows))),
-    "FairGrad of 1": (lambda: FairGrad(1.0), lambda rows, _: math.sqrt(len(rows))),
+    "NashMTL": (solvers.NashMTL, lambda rows, _: 1.0),
+    "NashMTL, .3": (lambda: solvers.NashMTL(0.3), lambda rows, _: 0.3),
+    "NashMTL, none": (lambda: solvers.NashMTL(None), lambda rows, _: math.sqrt(len(rows))),
+    "FairGrad of 1": (lambda: solvers.FairGrad(1.0), lambda rows, _: math.sqrt(len(rows))),
     "FairGrad of .5": (
-        lambda: FairGrad(0.5),
+        lambda: solvers.FairGrad(0.5),
         lambda rows, _: lengths(rows).sqrt().sum() ** (1 / 1.5),
     ),
-    "InverseMagnitude": (InverseMagnitude, lambda rows, _: len(rows)),
-    "UPGrad": (UPGrad, lambda rows, _: lengths(rows).mean()),
-    "DualProj": (DualProj, lambda rows, _: lengths(rows).mean()),
-    "PriorityProjection": (PriorityProjection, lambda rows, _: lengths(rows)[0]),
-    "PCGrad": (PCGrad, lambda rows, _: lengths(rows).sum()),
-    "GradVac": (lambda: GradVac(beta=1e-9), lambda rows, _: lengths(rows).sum()),
-    "CAGrad": (lambda: CAGrad(0.5), lambda rows, _: 1.5 * rows.mean(0).norm()),
-    "ConFIG": (ConFIG, lambda rows, _: lengths(rows).sum()),
-    "PMGDA": (PMGDA, lambda rows, _: lengths(rows).mean()),
+    "InverseMagnitude": (solvers.InverseMagnitude, lambda rows, _: len(rows)),
+    "UPGrad": (solvers.UPGrad, lambda rows, _: lengths(rows).mean()),
+    "DualProj": (solvers.DualProj, lambda rows, _: lengths(rows).mean()),
+    "PriorityProjection": (solvers.PriorityProjection, lambda rows, _: lengths(rows)[0]),
+    "PCGrad": (solvers.PCGrad, lambda rows, _: lengths(rows).sum()),
+    "GradVac": (lambda: solvers.GradVac(beta=1e-9), lambda rows, _: lengths(rows).sum()),
+    "CAGrad": (lambda: solvers.CAGrad(0.5), lambda rows, _: 1.5 * rows.mean(0).norm()),
+    "ConFIG": (solvers.ConFIG, lambda rows, _: lengths(rows).sum()),
+    "PMGDA": (solvers.PMGDA, lambda rows, _: lengths(rows).mean()),
     "AlignedMTL": (
-        lambda: AlignedMTL("rmse"),
+        lambda: solvers.AlignedMTL("rmse"),
         lambda rows, _: rows.norm() / math.sqrt(len(rows)),
     ),
-    "MGDA": (MGDA, lambda rows, _: lengths(rows).max()),
-    "unit MGDA": (lambda: Normalized(MGDA()), lambda rows, _: 1.0),
-    "unit UPGrad": (lambda: Normalized(UPGrad()), lambda rows, _: 1.0),
-    "unit NashMTL": (lambda: Normalized(NashMTL()), lambda rows, _: 1.0),
-    "relative MGDA": (lambda: Normalized(MGDA(), "loss"), over_values),
-    "relative mean": (lambda: Normalized(LinearScalarization(), "loss"), over_values),
+    "MGDA": (solvers.MGDA, lambda rows, _: lengths(rows).max()),
+    "unit MGDA": (lambda: solvers.Normalized(solvers.MGDA()), lambda rows, _: 1.0),
+    "unit UPGrad": (lambda: solvers.Normalized(solvers.UPGrad()), lambda rows, _: 1.0),
+    "unit NashMTL": (lambda: solvers.Normalized(solvers.NashMTL()), lambda rows, _: 1.0),
+    "relative MGDA": (lambda: solvers.Normalized(solvers.MGDA(), "loss"), over_values),
+    "relative mean": (
+        lambda: solvers.Normalized(solvers.LinearScalarization(), "loss"),
+        over_values,
+    ),
     "relative unit MGDA": (
-        lambda: Normalized(MGDA(), "loss+"),
+        lambda: solvers.Normalized(solvers.MGDA(), "loss+"),
         lambda rows, values: 1 / values.min(),
     ),
 }
 AROUND = {
-    "EveryKSteps": lambda inner, m: EveryKSteps(inner, 3),
-    "MovingAverage": lambda inner, m: MovingAverage(inner, 0.7),
-    "average, kept": lambda inner, m: EveryKSteps(MovingAverage(inner), 2),
-    "kept, average": lambda inner, m: MovingAverage(EveryKSteps(inner, 2)),
-    "kept twice": lambda inner, m: EveryKSteps(EveryKSteps(inner, 2), 2),
-    "plain metric": lambda inner, m: EveryKSteps(Preconditioned(inner, torch.ones(N)), 3),
+    "EveryKSteps": lambda inner, m: solvers.EveryKSteps(inner, 3),
+    "MovingAverage": lambda inner, m: solvers.MovingAverage(inner, 0.7),
+    "average, kept": lambda inner, m: solvers.EveryKSteps(solvers.MovingAverage(inner), 2),
+    "kept, average": lambda inner, m: solvers.MovingAverage(solvers.EveryKSteps(inner, 2)),
+    "kept twice": lambda inner, m: solvers.EveryKSteps(solvers.EveryKSteps(inner, 2), 2),
+    "plain metric": lambda inner, m: solvers.EveryKSteps(
+        solvers.Preconditioned(inner, torch.ones(N)), 3
+    ),
 }
 
 
@@ -170,9 +153,11 @@ def test_every_solver_is_within_what_it_calls_longest_and_so_is_what_wraps_it(bu
     torch.manual_seed(0)
     for m in (1, 2, 3, 5):
         inner = build(m)
-        if not isinstance(inner, WeightingSolver) or isinstance(inner, FairGrad | GradVac):
+        if not isinstance(inner, WeightingSolver) or isinstance(
+            inner, solvers.FairGrad | solvers.GradVac
+        ):
             continue
-        for solver in (inner, EveryKSteps(inner, 3), MovingAverage(inner)):
+        for solver in (inner, solvers.EveryKSteps(inner, 3), solvers.MovingAverage(inner)):
             steps = torch.randn(12, m, N, dtype=WIDE)
             steps *= 10 ** torch.empty(12, m, 1, dtype=WIDE).uniform_(-6, 6)
             for rows, now, direction in directions(solver, [(rows, values(m)) for rows in steps]):
@@ -187,9 +172,9 @@ def test_fair_weights_kept_are_no_longer_than_fresh_ones(alpha, around):
     @settings(max_examples=settings.default.max_examples // 20, database=None, deadline=None)
     @given(sequences())
     def hold(steps):
-        solver = AROUND[around](FairGrad(alpha), len(steps[0][0]))
+        solver = AROUND[around](solvers.FairGrad(alpha), len(steps[0][0]))
         for rows, _, direction in directions(solver, steps):
-            fresh = FairGrad(alpha)(rows)
+            fresh = solvers.FairGrad(alpha)(rows)
             if fresh.certificate.branch == "exact" and fresh.certificate.stationarity_gap > 1e-6:
                 assert direction.vector.norm() <= (1 + 1e-5) * fresh.vector.norm()
 
@@ -200,7 +185,7 @@ def test_fair_weights_kept_are_no_longer_than_fresh_ones(alpha, around):
 def test_fair_weights_kept_solve_their_own_equation_for_the_length(alpha):
     """|d|^2 = sum_i x_i^(1 - 1/alpha), whatever the gradients have become, up to the limit."""
     torch.manual_seed(0)
-    solver, seen = EveryKSteps(FairGrad(alpha), 2), []
+    solver, seen = solvers.EveryKSteps(solvers.FairGrad(alpha), 2), []
     for _ in range(20):
         rows = torch.rand(3, 5, dtype=WIDE) * 10 ** torch.empty(3, 1, dtype=WIDE).uniform_(
             -0.3, 0.1
@@ -228,11 +213,14 @@ def test_where_gradients_cancel_fair_weights_kept_do_not_grow_without_end(alpha)
     """The equation would ask for (abs(d) / small)^((alpha - 1) / (alpha + 1)) times the length."""
     rows = torch.tensor([[1.0, 0.2], [0.2, 1.0]], dtype=WIDE)
     opposed = torch.tensor([[1.0, 0.0], [-1.0, 1e-6]], dtype=WIDE)
-    for solver in (EveryKSteps(FairGrad(alpha), 2), MovingAverage(EveryKSteps(FairGrad(alpha), 2))):
+    for solver in (
+        solvers.EveryKSteps(solvers.FairGrad(alpha), 2),
+        solvers.MovingAverage(solvers.EveryKSteps(solvers.FairGrad(alpha), 2)),
+    ):
         first = solver(rows)
         again = solver(opposed, state=first.state)
         assert again.vector.norm() <= (1 + 1e-9) * first.vector.norm()
-    through = MovingAverage(FairGrad(alpha))
+    through = solvers.MovingAverage(solvers.FairGrad(alpha))
     first = through(rows)
     stationary = through(torch.tensor([[1.0, 0.0], [-1.0, 1e-9]], dtype=WIDE), state=first.state)
     assert stationary.vector.norm() == 0
@@ -243,17 +231,24 @@ def test_where_gradients_cancel_fair_weights_kept_do_not_grow_without_end(alpha)
 def test_weights_without_lengths_in_them_are_kept_as_they_are():
     """Convex ones: the published method, to the last bit."""
     torch.manual_seed(0)
-    for inner in (MGDA(), LinearScalarization(shared_out(3)), Weighted(shared_out(3), MGDA())):
-        solver = EveryKSteps(inner, 2)
+    for inner in (
+        solvers.MGDA(),
+        solvers.LinearScalarization(shared_out(3)),
+        solvers.Weighted(shared_out(3), solvers.MGDA()),
+    ):
+        solver = solvers.EveryKSteps(inner, 2)
         first = solver(torch.randn(3, 5))
         again = solver(1e6 * torch.randn(3, 5), state=first.state)
         assert torch.equal(first.weights, again.weights)
 
 
-@pytest.mark.parametrize("inner", [NashMTL(), FairGrad(), UPGrad(), Normalized(MGDA())])
+@pytest.mark.parametrize(
+    "inner",
+    [solvers.NashMTL(), solvers.FairGrad(), solvers.UPGrad(), solvers.Normalized(solvers.MGDA())],
+)
 def test_a_wrapper_that_keeps_nothing_is_the_inner_solver_to_the_bit(inner):
     torch.manual_seed(0)
-    for solver in (EveryKSteps(inner, 1), MovingAverage(inner, 0.0)):
+    for solver in (solvers.EveryKSteps(inner, 1), solvers.MovingAverage(inner, 0.0)):
         state = None
         for rows in torch.randn(6, 3, 5):
             direction = solver(rows, state=state)
@@ -265,9 +260,9 @@ def test_in_a_metric_the_limit_holds_in_the_metric():
     torch.manual_seed(0)
     divisor = torch.logspace(-3, 3, 5, dtype=WIDE)
     for solver in (
-        EveryKSteps(Preconditioned(NashMTL(), divisor), 4),
-        Preconditioned(EveryKSteps(NashMTL(), 4), divisor),
-        MovingAverage(Preconditioned(NashMTL(), divisor)),
+        solvers.EveryKSteps(solvers.Preconditioned(solvers.NashMTL(), divisor), 4),
+        solvers.Preconditioned(solvers.EveryKSteps(solvers.NashMTL(), 4), divisor),
+        solvers.MovingAverage(solvers.Preconditioned(solvers.NashMTL(), divisor)),
     ):
         state = None
         for _ in range(12):
@@ -280,7 +275,12 @@ def test_in_a_metric_the_limit_holds_in_the_metric():
 def test_each_ray_has_its_own_limit(around):
     torch.manual_seed(0)
     rays = torch.randn(6, 4, 3, N, dtype=WIDE) * 10 ** torch.randn(6, 4, 3, 1, dtype=WIDE)
-    for inner in (NashMTL(), FairGrad(), UPGrad(), Normalized(MGDA())):
+    for inner in (
+        solvers.NashMTL(),
+        solvers.FairGrad(),
+        solvers.UPGrad(),
+        solvers.Normalized(solvers.MGDA()),
+    ):
         solver, state, alone = AROUND[around](inner, 3), None, [None] * 4
         for rows in rays:
             together = solver(rows, state=state)
@@ -310,16 +310,18 @@ RAY = torch.tensor([0.3, 0.7])
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: EveryKSteps(NashMTL(), 3),
-        lambda: EveryKSteps(FairGrad(), 3),
-        lambda: EveryKSteps(InverseMagnitude(), 3),
-        lambda: EveryKSteps(Normalized(MGDA()), 3),
-        lambda: MovingAverage(EveryKSteps(NashMTL(), 3)),
-        lambda: Weighted(RAY, EveryKSteps(FairGrad(), 3)),
-        lambda: Weighted(RAY, EveryKSteps(NashMTL(), 3)),
-        lambda: Preconditioned(EveryKSteps(FairGrad(), 3), torch.linspace(0.1, 2.0, 6)),
-        lambda: MovingAverage(Normalized(LinearScalarization(), "loss")),
-        lambda: EveryKSteps(Normalized(UncertaintyWeighting(), "loss"), 3),
+        lambda: solvers.EveryKSteps(solvers.NashMTL(), 3),
+        lambda: solvers.EveryKSteps(solvers.FairGrad(), 3),
+        lambda: solvers.EveryKSteps(solvers.InverseMagnitude(), 3),
+        lambda: solvers.EveryKSteps(solvers.Normalized(solvers.MGDA()), 3),
+        lambda: solvers.MovingAverage(solvers.EveryKSteps(solvers.NashMTL(), 3)),
+        lambda: solvers.Weighted(RAY, solvers.EveryKSteps(solvers.FairGrad(), 3)),
+        lambda: solvers.Weighted(RAY, solvers.EveryKSteps(solvers.NashMTL(), 3)),
+        lambda: solvers.Preconditioned(
+            solvers.EveryKSteps(solvers.FairGrad(), 3), torch.linspace(0.1, 2.0, 6)
+        ),
+        lambda: solvers.MovingAverage(solvers.Normalized(solvers.LinearScalarization(), "loss")),
+        lambda: solvers.EveryKSteps(solvers.Normalized(solvers.UncertaintyWeighting(), "loss"), 3),
     ],
 )
 def test_one_pass_gives_the_direction_that_all_rows_give(make):
@@ -339,7 +341,7 @@ def test_one_pass_gives_the_direction_that_all_rows_give(make):
 
 
 def test_where_lengths_are_unknown_the_limit_is_that_of_the_last_solved_call():
-    solver = EveryKSteps(UPGrad(), 2)
+    solver = solvers.EveryKSteps(solvers.UPGrad(), 2)
     rows = torch.tensor([[1.0, 1.0], [-1e-6, 0.0]])  # the short gradient gets a weight of 5e5
     first = solver(rows)
     limit = lengths(rows).mean()
@@ -351,20 +353,20 @@ def test_where_lengths_are_unknown_the_limit_is_that_of_the_last_solved_call():
 
 
 def test_nothing_is_fitted_where_nothing_is_kept():
-    weighting = LinearScalarization().from_values(torch.ones(2))
+    weighting = solvers.LinearScalarization().from_values(torch.ones(2))
     assert weighting.limit is None
-    assert LinearScalarization().length_factor(weighting, torch.tensor([1e9])) == 1
+    assert solvers.LinearScalarization().length_factor(weighting, torch.tensor([1e9])) == 1
 
 
 class Plain(WeightingSolver):
     """A method of somebody else that says nothing about lengths."""
 
     def weigh(self, problem, state):
-        return UPGrad().weigh(problem, state)
+        return solvers.UPGrad().weigh(problem, state)
 
 
 def test_a_method_that_says_nothing_has_no_limit():
-    solver = EveryKSteps(Plain(), 2)
+    solver = solvers.EveryKSteps(Plain(), 2)
     first = solver(torch.eye(2))
     again = solver(1e9 * torch.eye(2), state=first.state)
     assert torch.equal(first.weights, again.weights)
@@ -397,9 +399,9 @@ def trained(solver, steps=300):
     return sum(loss.item() for loss in losses(slice(None))), longest
 
 
-@pytest.mark.parametrize("wrap", [lambda s: EveryKSteps(s, 4), MovingAverage])
+@pytest.mark.parametrize("wrap", [lambda s: solvers.EveryKSteps(s, 4), solvers.MovingAverage])
 def test_training_with_kept_weights_ends_near_the_method_alone(wrap):
-    alone, _ = trained(NashMTL())
-    kept, longest = trained(wrap(NashMTL()))
+    alone, _ = trained(solvers.NashMTL())
+    kept, longest = trained(wrap(solvers.NashMTL()))
     assert longest <= 1 + 1e-5
     assert kept < 2 * alone + 0.02

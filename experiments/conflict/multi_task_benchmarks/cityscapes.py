@@ -12,19 +12,14 @@ and SAM-GS divides by them too.
 
 from __future__ import annotations
 
-from functools import partial
-
 import dense
 from benchmark import Benchmark
 
-KINDS = {"semantic": "label_7", "depth": "depth"}
 CLASSES = 7
 
 CITYSCAPES = Benchmark(
     name="cityscapes",
     tasks=(dense.semantic(CLASSES), dense.depth()),
-    open=partial(dense.open_dense, kinds=KINDS, classes=CLASSES),
-    generate=partial(dense.generate_dense, kinds=KINDS, classes=CLASSES),
     where="cityscapes needs the preprocessed Cityscapes, 128x256, that "
     "https://github.com/lorenmt/mtan links to, as ROOT/{train,val}/{image,label_7,depth}/0.npy, "
     "1.npy, ...",
@@ -37,5 +32,5 @@ CITYSCAPES = Benchmark(
         "depth absolute_error": 0.0125,
         "depth relative_error": 27.77,
     },
-    **dense.PROTOCOL,
+    **dense.protocol({"semantic": "label_7", "depth": "depth"}, CLASSES),
 )

@@ -9,7 +9,9 @@ NYUv2 and Cityscapes share this. Liu, Johns and Davison published the files with
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,15 +66,24 @@ def network(tasks: Sequence[Task], widths: Sequence[int] = WIDTHS) -> nn.Module:
     return make([task.channels for task in tasks], widths)
 
 
-PROTOCOL = {  # of both, as published
-    "network": network,
-    "epochs": 200,
-    "rate": 1e-4,
-    "halve_after": 100,
-    "counted": "last ten",
-    "solver_settings": {"SAMGS": {"gamma": 0.9, "beta2": 0.9}},
-    "look_every": 50,
-}
+def protocol(kinds: Mapping[str, str], classes: int) -> dict[str, Any]:
+    """What is the same in both, as published, and their files.
+
+    Args:
+        kinds: the folder of each kind of answer.
+        classes: of the labels.
+    """
+    return {
+        "open": partial(open_dense, kinds=kinds, classes=classes),
+        "generate": partial(generate_dense, kinds=kinds, classes=classes),
+        "network": network,
+        "epochs": 200,
+        "rate": 1e-4,
+        "halve_after": 100,
+        "counted": "last ten",
+        "solver_settings": {"SAMGS": {"gamma": 0.9, "beta2": 0.9}},
+        "look_every": 50,
+    }
 
 
 class DenseSplit:

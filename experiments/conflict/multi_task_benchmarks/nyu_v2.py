@@ -10,19 +10,14 @@ Single-task numbers come from CAGrad; the code of Nash-MTL, FAMO and SAM-GS divi
 
 from __future__ import annotations
 
-from functools import partial
-
 import dense
 from benchmark import Benchmark
 
-KINDS = {"semantic": "label", "depth": "depth", "normal": "normal"}
 CLASSES = 13
 
 NYU_V2 = Benchmark(
     name="nyu_v2",
     tasks=(dense.semantic(CLASSES), dense.depth(), dense.normal()),
-    open=partial(dense.open_dense, kinds=KINDS, classes=CLASSES),
-    generate=partial(dense.generate_dense, kinds=KINDS, classes=CLASSES),
     where="nyu_v2 needs the preprocessed NYUv2 that https://github.com/lorenmt/mtan links to, as "
     "ROOT/{train,val}/{image,label,depth,normal}/0.npy, 1.npy, ...",
     counts={"train": 795, "test": 654},
@@ -39,5 +34,5 @@ NYU_V2 = Benchmark(
         "normal within_22.5": 0.5720,
         "normal within_30": 0.6915,
     },
-    **dense.PROTOCOL,
+    **dense.protocol({"semantic": "label", "depth": "depth", "normal": "normal"}, CLASSES),
 )
