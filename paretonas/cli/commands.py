@@ -37,12 +37,15 @@ OwnSpace = Annotated[
         "--space",
         metavar="S",
         show_default="that of DIR, if it is paretonas' own",
-        help="The space of DIR, if its code is not paretonas' own.",
+        help="The space of the run. You need it only if the space is your own code.",
     ),
 ]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Run the code that DIR names, whoever wrote DIR."),
+    typer.Option(
+        "--trust",
+        help="Allow the code that DIR names to run. Use it only if you trust the author of DIR.",
+    ),
 ]
 Threads = Annotated[
     int | None,
@@ -54,7 +57,7 @@ Threads = Annotated[
 
 def _resumed(what: str) -> Any:
     """The option that names a folder to go on in."""
-    told = f"Go on with the {what} in this folder, as it was begun."
+    told = f"Continue the {what} in this folder, with its own settings."
     return typer.Option(metavar="DIR", exists=True, file_okay=False, help=told)
 
 
@@ -129,7 +132,7 @@ def search(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="A cost table written by paretonas profile; not measured anew then.",
+            help="Use this cost table, written by paretonas profile; then nothing is measured.",
         ),
     ] = None,
     out: Annotated[
@@ -145,7 +148,7 @@ def search(
     from paretonas.cli.find import Consent
     from paretonas.cli.search import begin, go_on
 
-    asked = {
+    options = {
         "space": space,
         "device": device,
         "threads": threads,
@@ -157,11 +160,11 @@ def search(
         "seed": seed,
         "costs": costs,
     }
-    given = _given(asked, out, resume, trust, "run")
+    settings = _settings(options, out, resume, trust, "run")
     if resume is None:
-        begin(out, **given)
+        begin(out, **settings)
     else:
-        go_on(resume, Consent(_named(given), trust))
+        go_on(resume, Consent(_named(settings), trust))
 
 
 @app.command()
@@ -189,25 +192,25 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="X,Y",
-            help="The columns of costs; without --table, objectives of the space. Or of your own, "
+            help="Columns to minimize; without --table, objectives of the space. Also your own, "
             "my_file:joules.",
         ),
     ] = None,
     maximize: Annotated[
-        list[str] | None, typer.Option(metavar="Z", help="The columns of gains.")
+        list[str] | None, typer.Option(metavar="Z", help="Columns to maximize.")
     ] = None,
     log: Annotated[
         list[str] | None,
-        typer.Option(metavar="X", help="Objectives that count by their ratios."),
+        typer.Option(metavar="X", help="Objectives that are compared on a logarithmic scale."),
     ] = None,
     free: Annotated[
         list[str] | None,
-        typer.Option(metavar="X", help="Objectives that methods may look up at no charge."),
+        typer.Option(metavar="X", help="Objectives that methods may use without an evaluation."),
     ] = None,
     where: Annotated[
         str | None,
         typer.Option(
-            metavar="COL", help="A column of true and false; a row that is false is a failure."
+            metavar="COL", help="A column of true and false; an evaluation of a false row fails."
         ),
     ] = None,
     average: Annotated[
@@ -219,7 +222,8 @@ def compare(
         typer.Option(
             metavar="A,B,...",
             show_default="surgery,nsga2,tpe,random",
-            help="What to compare, the first with each other one; also of your own, my_file:Mine.",
+            help="Methods, each tested against the first: surgery, search (networks only), nsga2, "
+            "tpe, random, ridge, local, gp, and others, or your own, my_file:Mine.",
         ),
     ] = None,
     budget: Annotated[
@@ -230,14 +234,15 @@ def compare(
         int | None, typer.Option(metavar="K", show_default="10", help="Runs of each method.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, show_default="one per core", help="Runs side by side.")
+        int | None,
+        typer.Option(min=1, show_default="one per core", help="Number of runs at the same time."),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             show_default="compare-NAME-1, ...",
-            help="A new folder, or that of the same comparison, which then goes on.",
+            help="A new folder, or the folder of the same comparison, to continue it.",
         ),
     ] = None,
     resume: Annotated[Path | None, _resumed("comparison")] = None,
@@ -247,7 +252,7 @@ def compare(
     from paretonas.cli.compare import begin, go_on
     from paretonas.cli.find import Consent
 
-    asked = {
+    options = {
         "space": space,
         "table": None if table is None else str(table),
         "choices": _names(choices),
@@ -261,42 +266,42 @@ def compare(
         "budget": budget,
         "seeds": seeds,
     }
-    given = _given(asked, out, resume, trust, "comparison")
+    settings = _settings(options, out, resume, trust, "comparison")
     if resume is None:
-        begin(out, jobs, **given)
+        begin(out, jobs, **settings)
     else:
-        go_on(resume, jobs, Consent(_named(given), trust))
+        go_on(resume, jobs, Consent(_named(settings), trust))
 
 
-def _given(
-    asked: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
+def _settings(
+    options: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
 ) -> dict[str, Any]:
-    """The options that were given; only those that name parts may be where something goes on."""
-    given = {name: value for name, value in asked.items() if value is not None}
+    """The options that were typed. With --resume only those that name parts are allowed."""
+    settings = {name: value for name, value in options.items() if value is not None}
     if trust and resume is None:
         raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
-    more = [*(given.keys() - _PARTS), *(["out"] if out else [])]
+    more = [*(settings.keys() - _PARTS), *(["out"] if out else [])]
     if resume is not None and more:
-        also = ", ".join(f"--{name}" for name in [*asked, "out"] if name in more)
+        also = ", ".join(f"--{name}" for name in [*options, "out"] if name in more)
         raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
-    return given
+    return settings
 
 
 _PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code
 
 
-def _named(given: Mapping[str, Any]) -> dict[str, list[str]]:
+def _named(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     """The parts that were named, by option."""
-    named = {name: given[name] for name in given.keys() & _PARTS}
+    named = {name: settings[name] for name in settings.keys() & _PARTS}
     return {name: [it] if isinstance(it, str) else list(it) for name, it in named.items()}
 
 
-def _names(given: list[str] | None) -> list[str] | None:
+def _names(texts: list[str] | None) -> list[str] | None:
     """Names separated by commas, or given one by one; quotes hold a name that has a comma."""
-    if given is None:
+    if texts is None:
         return None
     names = []
-    for text in given:
+    for text in texts:
         try:
             names += next(csv.reader([text], skipinitialspace=True, strict=True), [])
         except csv.Error as error:
