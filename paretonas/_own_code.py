@@ -46,7 +46,7 @@ class OwnFile:
         try:
             code: CodeType = compile(self.content, str(self.path), "exec", dont_inherit=True)
             exec(code, module.__dict__)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[self.module]
             raise failed(f"importing {self.path}", error) from error
         _files[self.module] = self
@@ -85,7 +85,7 @@ def import_place(place: str, folder: Path) -> ModuleType:
     return _from_file(folder / place) if is_file(place) else _from_module(place, folder)
 
 
-def failed(doing: str, error: Exception) -> ValueError:
+def failed(doing: str, error: Exception | SystemExit) -> ValueError:
     """What the user's code raised, as bad input."""
     return ValueError(f"{doing} failed: {type(error).__name__}: {error}")
 
@@ -101,7 +101,7 @@ def _from_module(name: str, folder: Path) -> ModuleType:
                 f"no module is called {name!r}, neither installed nor in {folder}"
             ) from error
         raise failed(f"importing {name}", error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise failed(f"importing {name}", error) from error
 
 
@@ -109,7 +109,7 @@ def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     if (path.parent / "__init__.py").exists():  # its relative imports need the package
-        return _from_module(f"{path.parent.name}.{path.stem}", path.parent.parent)
+        return _from_package(path.resolve())
     path, content = path.resolve(), path.read_bytes()
     name = f"{PREFIX}{path.stem}"
     number = 1
@@ -121,3 +121,19 @@ def _from_file(path: Path) -> ModuleType:
     if _files.get(name) == file and name in sys.modules:
         return sys.modules[name]
     return file.load()
+
+
+def _from_package(path: Path) -> ModuleType:
+    """The module of a file in a package, under its full name."""
+    root, names = path.parent, [path.stem]
+    while (root / "__init__.py").exists():
+        root, names = root.parent, [root.name, *names]
+    name = ".".join(names)
+    module = _from_module(name, root)
+    there = getattr(module, "__file__", None)
+    if there is None or Path(there).resolve() != path:
+        raise ValueError(
+            f"{path} is the module {name!r}, but {there} is imported under that name; give one of "
+            "the packages another name"
+        )
+    return module

@@ -53,7 +53,7 @@ class Ledger:
 class MeasuredObjective(Objective, Protocol):
     """An objective that is measured on the trained network."""
 
-    def measure(self, finalist: Finalist) -> tuple[float, Mapping[str, Cell]]:
+    def measure_network(self, finalist: Finalist) -> tuple[float, Mapping[str, Cell]]:
         """The cost, and further values that a point reports."""
         ...
 
@@ -62,7 +62,7 @@ class MeasuredObjective(Objective, Protocol):
 class TrainedObjective(MeasuredObjective, Protocol):
     """An objective that trains networks; it and other objectives are measured on them."""
 
-    def train(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
+    def train_networks(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
         """A trained network, or a failure, for each architecture, in this order."""
         ...
 
@@ -120,7 +120,7 @@ class Evaluation:
         start = time.perf_counter()
         finalists: Sequence[Finalist | Failure | None] = [None] * len(architectures)
         if self._trained is not None:
-            finalists = self._trained.train(architectures)
+            finalists = self._trained.train_networks(architectures)
         trained_seconds = (time.perf_counter() - start) / max(1, len(architectures))
         for architecture, finalist in zip(architectures, finalists, strict=True):
             start = time.perf_counter()
@@ -144,7 +144,7 @@ class Evaluation:
         for objective in self.objectives:
             try:
                 if finalist is not None and isinstance(objective, MeasuredObjective):
-                    cost, besides = objective.measure(finalist)
+                    cost, besides = objective.measure_network(finalist)
                     reported |= besides
                 else:
                     cost = objective.exact(architecture)

@@ -133,7 +133,9 @@ class Failure:
     def of(cls, architecture: Architecture, error: Exception | SystemExit) -> Failure:
         """The failure that an exception describes, in one line."""
         kind = "" if isinstance(error, EvaluationError) else f"{type(error).__name__}: "
-        return cls(architecture, " ".join(f"{kind}{error}".split()).removesuffix(":"))
+        reason = " ".join(f"{kind}{error}".split()).removesuffix(":")
+        # A file of text cannot hold lone surrogates.
+        return cls(architecture, reason.encode("utf-8", "backslashreplace").decode())
 
     def __str__(self) -> str:
         return f"{self.architecture}: {self.reason}"

@@ -51,11 +51,15 @@ class Problem:
                     "an objective has a column and gives a cost by exact(architecture), "
                     f"got {objective!r}"
                 )
+            if not isinstance(objective.column, str) or not objective.column:
+                raise TypeError(f"the column of {objective!r} must be a name")
         if not self.objectives or len(set(self.columns)) != len(self.columns):
             raise ValueError(
                 f"a problem needs at least one objective, each once, got {list(self.columns)}"
             )
         for column in (*self.log, *self.free):
+            if not isinstance(column, str):
+                raise TypeError(f"log and free hold names of columns, got {column!r}")
             if column not in self.columns:
                 raise ValueError(
                     f"no objective is called {column!r}{nearest(column, self.columns)}"

@@ -46,20 +46,20 @@ class Error:
     def exact(self, architecture):
         raise AssertionError("a network is trained with the others, not alone")
 
-    def train(self, architectures):
+    def train_networks(self, architectures):
         self.batches.append(list(architectures))
         return [
             Failure(a, "no kernel") if a["op"] in self.fails else Trained(a) for a in architectures
         ]
 
-    def measure(self, finalist):
+    def measure_network(self, finalist):
         return 7.0, {"test_error_percent": 8.0, "latency_ms": 1.0}
 
 
 class Timed(Cost):
     """Measured on the trained network where there is one."""
 
-    def measure(self, finalist):
+    def measure_network(self, finalist):
         return 2 * self.exact(finalist.architecture), {"latency_table_ms": 0.5}
 
 
@@ -136,6 +136,23 @@ def test_the_ledger_goes_on_where_it_was():
     list(Evaluation([Cost("x", {"a": math.nan})], ledger=ledger)([A]))
     assert (ledger.evaluations, ledger.failures) == (4, 2)
     assert ledger.evaluation_seconds > 0
+
+
+def test_methods_of_ones_own_are_nobody_elses():
+    """An objective may well train and measure what it likes, in methods of these names."""
+
+    class Own(Cost):
+        def train(self, architecture):
+            return architecture["op"]
+
+        def measure(self, network):
+            return self.values[network]
+
+        def exact(self, architecture):
+            return self.measure(self.train(architecture))
+
+    objectives = [Own("x", {"a": 1.0, "b": 2.0}), Own("y", {"a": 3.0, "b": 4.0})]
+    assert list(Evaluation(objectives)([A])) == [Point(A, {"x": 1.0, "y": 3.0})]
 
 
 def test_two_objectives_that_train_are_refused():

@@ -14,6 +14,7 @@ import paretonas.cli.search as job
 from paretonas.cli import run
 from paretonas.front import Front, Point
 from paretonas.gradient_search.step import Step
+from paretonas.names import find_solver
 from paretonas.runs import Run
 
 ROOT = Path(__file__).parents[1]
@@ -272,6 +273,26 @@ def test_search_refuses_what_is_no_part_in_one_line(parts, capsys, option, messa
     line = refused([*SEARCH, option], capsys)
     assert message in line
     assert not list(parts.glob("paretonas-*")), "a refused search leaves no folder"
+
+
+def test_a_file_that_exits_is_refused(here, capsys):
+    (here / "my_exit.py").write_text("import sys; sys.exit(0)\n")
+    line = refused([*SEARCH, "--solver", "my_exit.py:Mine"], capsys)
+    assert "failed: SystemExit: 0" in line
+    assert not imported("own_code_in_my_exit")
+
+
+def test_files_in_packages_have_their_own_modules(here, capsys):
+    """Relative imports reach all of a package; a second package of one name is not the first."""
+    for place in ("one/my_top/my_sub", "two/my_top/my_sub"):
+        (here / place).mkdir(parents=True)
+        (here / place / "__init__.py").write_text("")
+        (here / place / ".." / "__init__.py").write_text("")
+        (here / place / ".." / "base.py").write_text("from paretonas.solvers import MGDA as Mine\n")
+        (here / place / "part.py").write_text("from ..base import Mine\nmine = Mine()\n")
+    assert find_solver("one/my_top/my_sub/part.py:mine") is not None
+    with pytest.raises(ValueError, match="is imported under that name; give one of the packages"):
+        find_solver("two/my_top/my_sub/part.py:mine")
 
 
 def test_a_limit_is_on_what_is_minimized(parts, capsys):

@@ -300,7 +300,7 @@ def _processes(parts: object, jobs: int | None, runs: int) -> int | None:
     """How many; None, this one alone, where a user's own part cannot be sent to others."""
     try:
         pickle.dumps(parts)
-    except (pickle.PicklingError, AttributeError, TypeError):
+    except Exception:  # whatever the part raises when it is pickled
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(jobs or cores or 1, runs)

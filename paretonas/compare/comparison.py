@@ -92,6 +92,7 @@ def compare(
     problem = problem_of(problem)
     makers = _makers(methods)
     _check(problem, budget, seeds, jobs)
+    budget, seeds = int(budget), int(seeds)  # also numpy's
     folder = None if folder is None else Path(folder)
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
@@ -99,7 +100,7 @@ def compare(
     if jobs != 0:
         for maker in makers.values():
             if isinstance(maker, KnownMethod | OwnMethod):
-                maker.check(problem)
+                maker.check(problem, budget)
     job = Job(problem, makers, budget, folder)
     room: AbstractContextManager[None] = nullcontext()
     if folder is not None:
@@ -319,6 +320,11 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
         for name in names:
             if not re.fullmatch(r"[\w.+-]+", name):
                 raise ValueError(f"the name of a method becomes that of a file, got {name!r}")
+            if not callable(methods[name]):
+                raise TypeError(
+                    f"method {name!r} must be what makes a sampler from a problem and a seed, "
+                    f"got {methods[name]!r}"
+                )
         return dict(methods)
     return find_methods(names)
 

@@ -81,7 +81,8 @@ class Job:
         try:
             return self._run(method, seed, begun)
         except FAILING as error:  # of whatever kind: the other runs go on
-            return Broken(method, seed, f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            return Broken(method, seed, reason.encode("utf-8", "backslashreplace").decode())
 
     def _run(self, method: str, seed: int, begun: Begun) -> Record:
         journal = None if self.folder is None else RunJournal(self.folder, method, seed)

@@ -79,8 +79,8 @@ class Model:
             return
         try:
             loss = inherited_loss(self.setup.supernet, self.setup.data.valid, architecture)
-            self.knowledge.inherited[architecture] = loss
             self._see(architecture)
+            self.knowledge.inherited[architecture] = loss
         except FAILING as error:
             failure = Failure.of(architecture, error)
             self.knowledge.failed["inherited"][architecture] = failure.reason

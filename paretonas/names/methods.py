@@ -11,7 +11,7 @@ from torch import nn
 from paretonas._own_code import failed
 from paretonas.names.lookup import find, is_class, is_own, kind_of, short_name, takes, unknown
 from paretonas.problem import Problem
-from paretonas.samplers.base import Maker, Sampler
+from paretonas.samplers.base import Maker, OneShot, Sampler
 from paretonas.samplers.methods import make, methods
 from paretonas.space import nearest
 
@@ -26,14 +26,16 @@ class KnownMethod:
         """The sampler."""
         return make(self.name, problem, seed)
 
-    def check(self, problem: Problem) -> None:
-        """Refuse a problem that the method cannot search, before anything runs.
+    def check(self, problem: Problem, budget: int) -> None:
+        """Refuse what the method cannot search, before anything runs.
 
         Raises:
-            ValueError: `search` on a space without networks.
+            ValueError: `search` on a space without networks, or with too small a budget.
         """
         if self.name == "search":  # the others search any problem, and some take long to be made
-            self(problem, 0)
+            sampler = self(problem, 0)
+            if isinstance(sampler, OneShot):
+                sampler.plan(budget)
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class OwnMethod:
             "tell(outcomes)"
         )
 
-    def check(self, problem: Problem) -> None:
-        """Make one before anything runs.
+    def check(self, problem: Problem, budget: int) -> None:
+        """Make one before anything runs, for whatever budget.
 
         Raises:
             ValueError: it cannot be made, or is no sampler.

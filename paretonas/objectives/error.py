@@ -63,12 +63,12 @@ class TrainedError:
         Raises:
             EvaluationError: the training failed; the message says why.
         """
-        (trained,) = self.train([Architecture(architecture)])
+        (trained,) = self.train_networks([Architecture(architecture)])
         if isinstance(trained, Failure):
             raise EvaluationError(trained.reason)
-        return self.measure(trained)[0]
+        return self.measure_network(trained)[0]
 
-    def train(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
+    def train_networks(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
         """Train several architectures; one that fails does not stop the others."""
         if not architectures:
             return []
@@ -84,10 +84,16 @@ class TrainedError:
         except FAILING as error:  # the trainer raised because of one of them
             if len(architectures) == 1:
                 return [Failure.of(architectures[0], error)]
-            return [found for each in architectures for found in self.train([each])]
+            return [found for each in architectures for found in self.train_networks([each])]
+        if not isinstance(trained, Sequence) or len(trained) != len(architectures):
+            found = len(trained) if isinstance(trained, Sequence) else repr(trained)
+            raise TypeError(
+                f"the trainer must return a finalist or a failure for each of {len(architectures)} "
+                f"architectures, got {found}"
+            )
         return [_with_finite_loss(each) for each in trained]
 
-    def measure(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+    def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The error of a trained network, and the reported values."""
         reported: dict[str, Cell] = {"test_error_percent": finalist.test.error_percent}
         for objective in self._reported:

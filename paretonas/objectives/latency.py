@@ -85,7 +85,7 @@ class TimedLatency(DifferentiableObjective):
         """The milliseconds of one architecture, from the table."""
         return self.latency.exact(architecture)
 
-    def measure(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+    def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The measured median milliseconds of a trained network; the table's value is reported."""
         measured = measure_latency(
             finalist.network, self.example, threads=self.threads, device=self.device

@@ -9,6 +9,7 @@ from random import Random
 from ..constraint import Constraint
 from ..nn import Supernet
 from ..objectives import DifferentiableObjective
+from ..point import FAILING
 from ..space import Architecture, draw, fair_paths, neighbors
 
 
@@ -37,6 +38,9 @@ class Feasible:
         self._limits = [constraint.limits.get(cost.column, math.inf) for cost in costs]
         self._cheapest = self._descend()
         if not self(self._cheapest):
+            if self._violation(self._cheapest)[0] == math.inf:
+                names = ", ".join(cost.column for cost in self._costs)
+                raise ValueError(f"no architecture was found with a finite cost of {names}")
             offers = ", ".join(f"{c.column} {c.exact(self._cheapest):.4g}" for c in self._costs)
             raise ValueError(f"no architecture meets {constraint}: the cheapest found has {offers}")
 
@@ -60,8 +64,16 @@ class Feasible:
                 break
 
     def _violation(self, architecture: Architecture) -> tuple[float, float]:
-        """The sum of the relative constraint violations, then the product of the costs."""
-        costs = [cost.exact(architecture) for cost in self._costs]
+        """The sum of the relative constraint violations, then the product of the costs.
+
+        Both are infinite where an objective has no finite cost.
+        """
+        try:
+            costs = [float(cost.exact(architecture)) for cost in self._costs]
+        except FAILING:
+            costs = [math.nan]
+        if not all(map(math.isfinite, costs)):
+            return math.inf, math.inf
         over = (
             max(0.0, cost - limit) / max(limit, 1e-9)
             for cost, limit in zip(costs, self._limits, strict=True)

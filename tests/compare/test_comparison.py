@@ -518,6 +518,9 @@ def test_bad_arguments_are_refused_before_anything_runs(table, tmp_path, change,
     [
         ({"methods": [Random]}, "methods must be names such as 'surgery', .* the class Random"),
         ({"methods": Random}, "methods must be names, or makers by name, got"),
+        ({"methods": {"mine": "random"}}, "'mine' must be what makes a sampler .* got 'random'"),
+        ({"jobs": 1.5}, "jobs must be a whole number, got 1.5"),
+        ({"budget": True}, "budget must be a whole number, got True"),
         ({"problem": type("Mine", (), {})}, "what was given is the class Mine, no space"),
         ({"budget": "8"}, "budget must be a whole number, got '8'"),
         ({"seeds": 1.5}, "seeds must be a whole number, got 1.5"),
@@ -541,6 +544,11 @@ def test_names_are_understood_as_on_the_command_line(table):
     ]
     with pytest.raises(ValueError, match="no space is called 'toi'; did you mean 'toy'"):
         compare("toi", **settings)
+
+
+def test_numbers_of_numpy_are_numbers(table, tmp_path):
+    found = compare(table, ["random"], budget=np.int64(4), seeds=np.int64(1), folder=tmp_path)
+    assert len(found.anytime()) == 4
 
 
 def test_one_objective_is_too_few(table):

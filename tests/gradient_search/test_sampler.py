@@ -9,6 +9,7 @@ from paretonas.evaluation import Ledger
 from paretonas.front import Front
 from paretonas.gradient_search.sampler import OneShotSearch
 from paretonas.objectives import TrainedError
+from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.samplers import sample
@@ -85,9 +86,9 @@ def test_an_interrupted_run_goes_on_without_evaluating_anew(searched, problem):
     asked = []
 
     class WatchedError(TrainedError):
-        def train(self, architectures):
+        def train_networks(self, architectures):
             asked.extend(architectures)
-            return super().train(architectures)
+            return super().train_networks(architectures)
 
     error = WatchedError(problem.space)
     watched = Problem(problem.space, [problem.objectives[0], error, problem.objectives[2]])
@@ -125,6 +126,31 @@ def test_a_space_without_networks_is_refused_before_anything_runs(tmp_path):
     problem = Problem(Plain(), [Joules(), type("Other", (Joules,), {"column": "other"})()])
     with pytest.raises(ValueError, match="search trains networks, and 'plain' has none"):
         compare(problem, ["random", "search"], budget=4, seeds=1, folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("cost", [math.nan, math.inf, ValueError("no kernel")])
+def test_what_has_no_finite_cost_is_not_searched(space, costs, cost):
+    """Neither scored nor trained: it is infeasible."""
+
+    class Odd(type(costs[1])):
+        def exact(self, architecture):
+            if architecture["op"] != "relu":
+                return super().exact(architecture)
+            if isinstance(cost, Exception):
+                raise cost
+            return cost
+
+    memory = Odd(costs[1].parameters, costs[1].activations)
+    outcomes, _ = run(Problem(space, [TrainedError(space), costs[0], memory]))
+    assert outcomes
+    assert all(isinstance(outcome, Point) for outcome in outcomes)
+    assert all(outcome.architecture["op"] != "relu" for outcome in outcomes)
+
+
+def test_one_evaluation_is_refused_before_anything_runs(problem, tmp_path):
+    with pytest.raises(ValueError, match="a budget of 2 evaluations or more"):
+        compare(problem, ["random", "search"], budget=1, seeds=1, folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -29,6 +29,13 @@ def test_the_error_is_that_of_the_spaces_own_recipe(space):
     assert pickle.loads(pickle.dumps(error)).exact(architecture) == expected
 
 
+@pytest.mark.parametrize("trained", [None, []])
+def test_a_trainer_that_returns_too_few_is_refused_by_name(space, trained):
+    error = TrainedError(space, trainer=lambda *_, **__: trained)
+    with pytest.raises(TypeError, match="the trainer must return a finalist or a failure for each"):
+        error.exact(next(every(space.choices)))
+
+
 def test_a_space_of_networks_has_three_objectives(space):
     error, latency, memory = default_objectives(space)
     columns = [objective.column for objective in (error, latency, memory)]
