@@ -23,9 +23,9 @@ if sys.dont_write_bytecode:  # each process of a test would compile torch and pa
 import torch  # noqa: E402 (after the lines above, which it reads)
 
 torch.set_num_threads(1)
-# The same cases every time, on machines of any speed; ten times as many in the deep run.
+# The same cases every time, on machines of any speed; three times as many in the deep run.
 settings.register_profile("house", deadline=None, derandomize=True)
-settings.register_profile("deep", settings.get_profile("house"), max_examples=1000)
+settings.register_profile("deep", settings.get_profile("house"), max_examples=300)
 settings.load_profile("house")
 
 

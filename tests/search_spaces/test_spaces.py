@@ -80,7 +80,9 @@ def kept(name):
     [
         (images.digits_8x8, raw_digits),
         (images.mnist_5k, kept("mnist_5k")),
-        pytest.param(images.mnist_5k, raw_mnist, marks=pytest.mark.deep),
+        pytest.param(
+            images.mnist_5k, raw_mnist, marks=[pytest.mark.deep, pytest.mark.timeout(600)]
+        ),
         (images.mnist1d, kept("mnist1d")),
     ],
 )
