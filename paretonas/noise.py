@@ -69,6 +69,10 @@ class Measurements:
                 )
         self._measured: dict[Architecture, list[Point]] = {}
 
+    def __repr__(self) -> str:
+        count, columns = sum(map(len, self._measured.values())), ", ".join(self._objectives)
+        return f"Measurements({columns}: {count} measurements of {len(self)} architectures)"
+
     def __len__(self) -> int:
         """How many architectures were measured."""
         return len(self._measured)

@@ -105,6 +105,10 @@ class ConflictAwareLR(LRScheduler):
         self._plain: list[float] = []  # the rates of inner
         super().__init__(optimizer)
 
+    def __repr__(self) -> str:
+        seen = "no conflict seen" if self.conflict is None else f"conflict {self.conflict:.3g}"
+        return f"ConflictAwareLR(threshold {self.threshold:g}, factor {self.factor:.3g}, {seen})"
+
     def observe(self, cosines: float | Tensor) -> None:
         """Record the cosines between gradients; the next step uses them.
 

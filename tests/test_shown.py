@@ -8,8 +8,12 @@ import torch
 import paretonas
 from paretonas import Budget, Constraint, Front, Point, Run, solvers
 from paretonas.compare import compare
+from paretonas.conflict import Recorder
+from paretonas.evaluation import Evaluation
 from paretonas.gradient_search import Step
+from paretonas.multitask import TaskGradients
 from paretonas.nn import NetworkSpace
+from paretonas.noise import Measurements
 from paretonas.objectives import Memory, Parameters, measured
 from paretonas.problem import Problem
 from paretonas.samplers import (
@@ -21,7 +25,9 @@ from paretonas.samplers import (
     nsga2,
     tpe,
 )
+from paretonas.schedules import ConflictAwareLR
 from paretonas.solvers import MGDA, EveryKSteps, Preconditioned, SmoothTchebycheff, Weighted
+from paretonas.solvers.problem import GradientProblem
 from search_spaces import toy
 
 ROWS = [
@@ -62,6 +68,10 @@ def objects():
     many = torch.ones(28, 3) / 3
     yield from (MGDA(), SmoothTchebycheff(many), Weighted(many, MGDA()), EveryKSteps(MGDA(), 4))
     yield Preconditioned(MGDA(), torch.ones(1000))
+    layer = torch.nn.Linear(1000, 1000)
+    yield from (Measurements(["error", "ms"]), Recorder(["left", "right"]), Recorder())
+    yield from (TaskGradients(layer.parameters()), GradientProblem(torch.eye(1000)))
+    yield from (ConflictAwareLR(torch.optim.SGD(layer.parameters())), Evaluation(TABLE.objectives))
 
 
 def test_what_an_object_looks_like_is_one_short_line():

@@ -91,6 +91,10 @@ def compare(
     """
     problem = problem_of(problem)
     makers = _makers(methods)
+    if settings is not None and not isinstance(settings, Mapping):
+        raise TypeError(f"settings must be plain values by name, got {settings!r}")
+    if watch is not None and not callable(watch):
+        raise TypeError(f"watch must be a function of a run, got {watch!r}")
     _check(problem, budget, seeds, jobs)
     budget, seeds = int(budget), int(seeds)  # also numpy's
     folder = None if folder is None else Path(folder)

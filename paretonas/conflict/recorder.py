@@ -78,6 +78,10 @@ class Recorder:
         self._norms: list[np.ndarray] = []  # (1 + layers, m)
         self._weights: list[np.ndarray] = []  # (m,), NaN where unknown
 
+    def __repr__(self) -> str:
+        named = "any tasks" if self.names is None else ", ".join(self.names)
+        return f"Recorder({named}: {len(set(self._steps))} steps recorded)"
+
     def __len__(self) -> int:
         """The number of recorded steps; each ray counts."""
         return len(self._steps)

@@ -83,6 +83,9 @@ class TaskGradients:
         self._vectorize, self._scaler, self._group = vectorize, scaler, group
         self._clear()
 
+    def __repr__(self) -> str:
+        return f"TaskGradients({sum(p.numel() for p in self._parts.shared)} shared parameters)"
+
     def add(self, losses: Sequence[Float[Tensor, ""]], *, retain_graph: bool = False) -> None:
         """Differentiate m losses and add their gradients to the rows.
 

@@ -54,6 +54,9 @@ class GradientProblem:
         self._gram_of: Callable[[], Gram] | None = None  # from the rows
         self._values = None if values is None else self._checked_values(values)
 
+    def __repr__(self) -> str:
+        return f"GradientProblem({self.r} rays, {self.m} objectives)"
+
     @classmethod
     def of_gram(cls, gram: Tensor, values: Tensor | None = None) -> GradientProblem:
         """A problem from the Gram matrix of the gradients, (m, m) or (r, m, m).
