@@ -45,7 +45,7 @@ def test_every_solver_passes_the_check_at_every_size(promising):
 def test_every_promise_holds(name):
     build, _ = CLAIMS[name]
 
-    @settings(max_examples=settings.default.max_examples // 4, database=None)
+    @settings(max_examples=settings.default.max_examples // 5, database=None)
     @given(
         kind=st.sampled_from(KINDS),
         m=st.integers(1, 7),

@@ -136,7 +136,7 @@ def test_the_method_alone_keeps_its_limit(method):
     """So the law above asks for nothing that the method does not promise itself."""
     build, limit = LIMITS[method]
 
-    @settings(max_examples=settings.default.max_examples // 5, database=None, deadline=None)
+    @settings(max_examples=settings.default.max_examples // 6, database=None, deadline=None)
     @given(sequences())
     def hold(steps):
         for rows, values in steps:
