@@ -63,7 +63,7 @@ def train_finalists(
             valid, test = evaluate(trained, data.valid), evaluate(trained, data.test)
         except FAILING as error:
             return Failure.of(architecture, error)
-        return _judged(Finalist(architecture, trained, valid, test))
+        return with_finite_loss(Finalist(architecture, trained, valid, test))
 
     with threads(1):
         fresh = {a: network(a) for a in architectures if workers > 1}
@@ -97,7 +97,7 @@ def _side_by_side(
             valid, test = score(network, data.valid), score(network, data.test)
         except FAILING as error:
             return Failure.of(architecture, error)
-        return _judged(Finalist(architecture, network, valid, test))
+        return with_finite_loss(Finalist(architecture, network, valid, test))
 
     held = networks.values()
     with seeded(0, *held), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -111,7 +111,10 @@ def _side_by_side(
     return {one.architecture: one for one in found if one is not None}
 
 
-def _judged(finalist: Finalist) -> Finalist | Failure:
+def with_finite_loss(finalist: Finalist | Failure) -> Finalist | Failure:
+    """The finalist itself; a failure if a loss of it is not finite."""
+    if isinstance(finalist, Failure):
+        return finalist
     for split, scored in (("valid", finalist.valid), ("test", finalist.test)):
         if not math.isfinite(scored.loss):
             reason = f"the loss on the {split} split is {scored.loss}"

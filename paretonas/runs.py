@@ -327,6 +327,14 @@ def is_empty(folder: Path, apart_from: Iterable[str] = ()) -> bool:
     return all(path.name in known or is_draft(path) for path in folder.iterdir())
 
 
+def free_folder(name: str) -> Path:
+    """The first of ``NAME-1``, ``NAME-2``, ... that does not exist in the current folder."""
+    number = 1
+    while (folder := Path(f"{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
 def check_inside(folder: Path, path: Path) -> None:
     """See that a file to be written in a folder would lie there.
 

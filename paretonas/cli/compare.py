@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from paretonas._threads import cores
 from paretonas.cli.display import console
 from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
@@ -37,6 +37,7 @@ from paretonas.objectives.default import OBJECTIVES, default_objectives
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.report.objectives import shown_objectives
+from paretonas.runs import free_folder
 from paretonas.samplers.base import Maker, Sampler
 from paretonas.space import SearchSpace, encode, nearest
 from paretonas.table import Table
@@ -60,7 +61,7 @@ def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
         "methods": settings["methods"],
         "minimize": [*request.own],
     }
-    _compare(out or _free_folder(settings), jobs, request, Consent(parts))
+    _compare(out or free_folder(_named_after(settings)), jobs, request, Consent(parts))
 
 
 def go_on(folder: Path, jobs: int | None, consent: Consent) -> None:
@@ -302,17 +303,14 @@ def _processes(parts: object, jobs: int | None, runs: int) -> int | None:
         pickle.dumps(parts)
     except Exception:  # whatever the part raises when it is pickled
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(jobs or cores or 1, runs)
+    return min(jobs or cores(), runs)
 
 
-def _free_folder(settings: Mapping[str, Any]) -> Path:
+def _named_after(settings: Mapping[str, Any]) -> str:
+    """What the folder of a comparison is called, if the user does not name it."""
     what = settings.get("space") or Path(settings.get("table", "")).stem or "compare"
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(what).name)
-    number = 1
-    while (folder := Path(f"compare-{name}-{number}")).exists():
-        number += 1
-    return folder
+    return f"compare-{name}"
 
 
 class _Watch:

@@ -26,7 +26,7 @@ from paretonas.nn import NetworkSpace
 from paretonas.objectives import CostTable, Latency, Objective
 from paretonas.objectives.default import OBJECTIVES
 from paretonas.report import write_report
-from paretonas.runs import ABOUT, Run
+from paretonas.runs import ABOUT, Run, free_folder
 from paretonas.space import encode
 
 _DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
@@ -60,7 +60,7 @@ def begin(out: Path | None, **options: Any) -> None:
     # What cannot be read is refused before a folder is made.
     space = find_space(settings["space"])
     arguments = _arguments(settings, space, lambda _, spec: (spec, here))
-    folder = out or _free_folder(arguments["space"].name)
+    folder = out or free_folder(f"paretonas-{arguments['space'].name}")
     run = Run.create(folder, settings, device=arguments["device"], seed=settings["seed"])
     _search(run, arguments, Consent(_parts(settings)))
 
@@ -142,7 +142,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         arguments["objectives"] = objectives
         columns = ("error_percent", *map(column_of, objectives))
     elif "costs" in settings:
-        arguments["objectives"] = objectives_of(settings["costs"], space)
+        arguments["objectives"] = objectives_of(Path(settings["costs"]), space)
     if "constraint" in settings:
         arguments["constraint"] = Constraint.parse(",".join(settings["constraint"]), columns)
     if "budget" in settings:
@@ -211,10 +211,3 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     pick = "most-accurate" if doubt else "knee"
     take = f"paretonas export {run.folder}{consent.words('space')} --pick {pick}"
     out.print(f"look at {page}, or take one: {take}", soft_wrap=True)
-
-
-def _free_folder(name: str) -> Path:
-    number = 1
-    while (folder := Path(f"paretonas-{name}-{number}")).exists():
-        number += 1
-    return folder

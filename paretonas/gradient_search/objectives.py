@@ -59,7 +59,7 @@ def objectives_of(
 
 
 def _is_file(text: str) -> bool:
-    return text.endswith(".json") or Path(text).exists()
+    return text.endswith(".json") or (text not in OBJECTIVES and Path(text).is_file())
 
 
 def understood(

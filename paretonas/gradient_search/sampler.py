@@ -54,7 +54,7 @@ class OneShotSearch:
         self._problem, self._seed = problem, seed
         self._space, self._error, self._costs = problem.space, errors[0], costs
         self._phases: Phases | None = None
-        self._supernet_evaluations = 0  # of the plan
+        self._budget = 0  # not known yet
         self._outcomes: Sequence[Outcome] | None = None
 
     def __repr__(self) -> str:
@@ -71,24 +71,12 @@ class OneShotSearch:
                 "search needs a budget of 2 evaluations or more, one for the supernet and one for "
                 f"a finalist, got {budget}"
             )
-        recipe = self._error.recipe
-        supernet = max(1, round(SUPERNET_SHARE * budget))
-        steps = supernet * recipe.steps(len(self._space.data().train))
-        plan = Plan(
-            steps,
-            proxy_evaluations_for(steps, size(self._space.choices)),
-            budget - supernet,
-            recipe,
-        )
-        self._supernet_evaluations = supernet
-        self._phases = all_phases(
-            Settings.of(self._space, objectives=self._costs, budget=plan, seed=self._seed)
-        )
+        self._budget = budget
 
     def ask(self) -> list[Architecture]:
         """The next finalists; nothing once the plan is done."""
         if self._phases is None:
-            raise RuntimeError("the search has no budget yet: call plan(budget) first")
+            self._phases = self._begun()
         outcomes, self._outcomes = self._outcomes, None
         try:
             step = self._phases.send(outcomes)
@@ -103,3 +91,22 @@ class OneShotSearch:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What the finalists turned out to be."""
         self._outcomes = list(outcomes)
+
+    def _begun(self) -> Phases:
+        if not self._budget:
+            raise RuntimeError("the search has no budget yet: call plan(budget) first")
+        steps = self._supernet_evaluations * self._error.steps()
+        plan = Plan(
+            steps,
+            proxy_evaluations_for(steps, size(self._space.choices)),
+            self._budget - self._supernet_evaluations,
+            self._error.recipe,
+        )
+        return all_phases(
+            Settings.of(self._space, objectives=self._costs, budget=plan, seed=self._seed)
+        )
+
+    @property
+    def _supernet_evaluations(self) -> int:
+        """How many evaluations the steps of the supernet count as."""
+        return max(1, round(SUPERNET_SHARE * self._budget))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from .._front_file import USUAL_OBJECTIVES
+from .._threads import cores
 from .._whole import whole
 from ..constraint import Constraint
 from ..devices import find_device
@@ -101,13 +101,9 @@ class Settings:
     @property
     def workers(self) -> int:
         """How many finalists are trained at once."""
-        return _cores() if self.device.type == "cpu" else 1
+        return cores() if self.device.type == "cpu" else 1
 
     def late(self) -> bool:
         """Whether the seconds of the budget are over."""
         seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
         return seconds is not None and time.perf_counter() - self.start > seconds
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

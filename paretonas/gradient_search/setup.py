@@ -18,11 +18,11 @@ from ..nn import ShapeError, Supernet
 from ..objectives import (
     DifferentiableObjective,
     Latency,
-    Memory,
     Parameters,
     TimedLatency,
     TrainedError,
 )
+from ..objectives.default import BESIDE_THE_ERROR, OBJECTIVES
 from ..point import FAILING, Failure, Outcome, Point
 from ..runs import Run
 from ..solvers import Solver
@@ -43,7 +43,7 @@ class Setup:
     """What the phases share.
 
     Attributes:
-        settings: what was asked.
+        settings: of the search.
         data: on the device.
         supernet: on the device; options that do not run are set aside in it.
         costs: the objectives beside the error; they are known by table.
@@ -132,10 +132,10 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     example, objectives = data.example.cpu(), settings.objectives
     if objectives is None:
         yield step("measuring what each option costs on this device")
-        latency = Latency.profile(
-            on_host, example, device=settings.device, threads=settings.threads
+        objectives = tuple(
+            OBJECTIVES[name].build(on_host, example, settings.device, settings.threads)
+            for name in BESIDE_THE_ERROR
         )
-        objectives = (latency, Memory.of(on_host, example))
     parameters = Parameters.of(on_host, example)
     for failure in _left_out_by(on_host, supernet):  # what does not run on the example
         leave_out(supernet, [failure])

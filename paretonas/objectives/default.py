@@ -44,10 +44,12 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
 }
 """The objectives of a space of networks by name; its error is not among them."""
+BESIDE_THE_ERROR = ("latency", "memory")
+"""The names of the objectives that are minimized beside the error by default."""
 
 
 def default_objectives(
-    space: NetworkSpace, names: Sequence[str] = ("latency", "memory")
+    space: NetworkSpace, names: Sequence[str] = BESIDE_THE_ERROR
 ) -> tuple[Objective, ...]:
     """The validation error after training with the space's recipe, and named objectives.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..data import Data
-from ..finalists import Finalist, train_finalists
+from ..finalists import Finalist, train_finalists, with_finite_loss
 from ..nn import NetworkSpace, Supernet
 from ..point import FAILING, Cell, EvaluationError, Failure
 from ..space import Architecture
@@ -68,6 +67,10 @@ class TrainedError:
             raise EvaluationError(trained.reason)
         return self.measure_network(trained)[0]
 
+    def steps(self) -> int:
+        """The weight steps of one training; loads the data."""
+        return self.recipe.steps(len(self._examples().train))
+
     def train_networks(self, architectures: Sequence[Architecture]) -> Sequence[Finalist | Failure]:
         """Train several architectures; one that fails does not stop the others."""
         if not architectures:
@@ -91,7 +94,7 @@ class TrainedError:
                 f"the trainer must return a finalist or a failure for each of {len(architectures)} "
                 f"architectures, got {found}"
             )
-        return [_with_finite_loss(each) for each in trained]
+        return [with_finite_loss(each) for each in trained]
 
     def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The error of a trained network, and the reported values."""
@@ -113,12 +116,6 @@ class TrainedError:
     def __getstate__(self) -> dict[str, object]:
         # Another process builds its own supernet and loads its own data.
         return {**self.__dict__, "_supernet": None, "_data": None}
-
-
-def _with_finite_loss(trained: Finalist | Failure) -> Finalist | Failure:
-    if isinstance(trained, Finalist) and not math.isfinite(trained.valid.loss):
-        return Failure(trained.architecture, f"the loss is {trained.valid.loss}")
-    return trained
 
 
 def _plain(cost: float) -> int | float:
