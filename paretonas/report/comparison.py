@@ -194,14 +194,6 @@ def _ledger(comparison: Comparison, values: Values) -> str:
         "overhead per evaluation (ms)",
         "evaluations (s)",
     ]
-    supernets = {
-        "supernet (evaluations)": "weight_evaluations",
-        "weight steps": "weight_steps",
-        "proxy evaluations": "proxy_evaluations",
-    }
-    if not any(record.ledger.weight_steps for record in comparison.records.values()):
-        supernets = {}
-    head += supernets
     rows = []
     for method in comparison.methods:
 
@@ -218,10 +210,24 @@ def _ledger(comparison: Comparison, values: Values) -> str:
                 _number(median("thinking_seconds"), ".2f"),
                 "" if each is None else f"{1000 * each:.1f}",
                 _number(median("evaluation_seconds"), ".2f"),
-                *(_number(median(measure), "g") for measure in supernets.values()),
             ]
         )
-    return _table(head, rows)
+    return _table(head, rows) + _supernets(comparison, values)
+
+
+def _supernets(comparison: Comparison, values: Values) -> str:
+    """What the methods that train a supernet were charged for it; nothing if there is none."""
+    measures = {
+        "supernet (evaluations)": "weight_evaluations",
+        "weight steps": "weight_steps",
+        "proxy evaluations": "proxy_evaluations",
+    }
+    rows = [
+        [method, *(_number(values[method, m, None, "median"], "g") for m in measures.values())]
+        for method in comparison.methods
+        if values.get((method, "weight_steps", None, "total"))
+    ]
+    return _table(["method", *measures], rows) if rows else ""
 
 
 def _fronts_note(comparison: Comparison) -> str:
