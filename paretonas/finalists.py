@@ -13,11 +13,11 @@ from torch import nn
 
 from paretonas._threads import threads
 from paretonas.data import Data
+from paretonas.forward import Generators, copied, evaluating, handed, seeded
 from paretonas.nn import Supernet
 from paretonas.point import FAILING, Failure
 from paretonas.space import Architecture
 from paretonas.training import Recipe, Score, epochs, evaluate, score, train
-from paretonas.training.forward import Generators, copied, evaluating, handed, seeded
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .training.forward import evaluating, handed, seeded
+from .forward import evaluating, handed, seeded
 
 INPUT = 0  # the node that stands for the network's input
 

@@ -20,7 +20,7 @@ from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import Memory, Parameters, profile
 from paretonas.objectives.gated_error import GatedError
 from paretonas.training import evaluate, train
-from paretonas.training.forward import Generators, copied, evaluating, handed, seeded
+from paretonas.forward import Generators, copied, evaluating, handed, seeded
 
 ARCHITECTURE = {"op": "relu", "last": "six"}
 POINT = Point(ARCHITECTURE, {"error_percent": 1.0}, id="a01")

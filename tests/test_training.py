@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from paretonas.data import Split
 from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
-from paretonas.training.forward import Generators
+from paretonas.forward import Generators
 from search_spaces import toy
 
 ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}

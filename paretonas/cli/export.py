@@ -17,12 +17,12 @@ from paretonas.data import Data
 from paretonas.devices import find_device, measure_latency
 from paretonas.export import FORMATS, export
 from paretonas.export.architecture import preparation
+from paretonas.forward import handed
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.names import with_networks
 from paretonas.runs import Run
 from paretonas.space import encode, nearest
-from paretonas.training.forward import handed
 
 if TYPE_CHECKING:
     from paretonas.point import Point

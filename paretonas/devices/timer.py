@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .. import _threads
-from ..training.forward import evaluating, handed, seeded
+from ..forward import evaluating, handed, seeded
 
 WARM_UP_SECONDS = 0.05
 BLOCK_SECONDS = 3e-4  # short, so that other work on the machine interrupts few blocks

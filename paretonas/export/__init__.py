@@ -13,9 +13,9 @@ from paretonas._callable import CallablePackage
 from paretonas.data import Data
 from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
+from paretonas.forward import copied, handed, seeded
 from paretonas.point import Point
 from paretonas.space import nearest
-from paretonas.training.forward import copied, handed, seeded
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data import Data
 from ..evaluation import Evaluation
+from ..forward import evaluating, handed, seeded
 from ..front import Front
 from ..nn import ShapeError, Supernet
 from ..objectives import (
@@ -30,7 +31,6 @@ from ..space import Architecture, size
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
 from ..training import Recipe
-from ..training.forward import evaluating, handed, seeded
 from .guessing import Guessing
 from .plan import SUPERNET_SHARE, Plan
 from .settings import Settings

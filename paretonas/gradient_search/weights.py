@@ -15,12 +15,12 @@ from torch.nn import functional
 from torch.nn.utils import get_total_norm
 
 from ..data import Split
+from ..forward import evaluating, handed, held_generators, seeded
 from ..nn import BatchNorm1d, BatchNorm2d, Supernet
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..space import Architecture, fair_paths
 from ..training import Recipe, warmup_cosine_factor
-from ..training.forward import evaluating, handed, held_generators, seeded
 
 FEW = 8  # examples on which every option is tried before anything else
 RECENT = 8  # paths, in which an option is tried first when it is to be found out what fails

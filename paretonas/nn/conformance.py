@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from .._promises import demand, naming
 from ..data import Data
+from ..forward import evaluating, handed, seeded
 from ..space import Architecture
-from ..training.forward import evaluating, handed, seeded
 from .supernet import NetworkSpace
 
 __all__ = ["check_space"]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..training.forward import copied
+from ..forward import copied
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARTS = ("weight", "bias", "_like", "options", "blocks")  # attributes of this package's modules

@@ -13,9 +13,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..cell import Structure
 from ..data import Data
+from ..forward import copied, seeded
 from ..space import Architecture, Choice, encode
 from ..training import Recipe
-from ..training.forward import copied, seeded
 from .choices import Chooser, Depth, OneOf, Width
 from .extraction import Extracted, Extraction
 from .layers import Elastic

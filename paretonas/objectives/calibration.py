@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..devices.timer import measure_in_turn, repeated
+from ..forward import handed
 from ..nn import Supernet
 from ..space import draw
-from ..training.forward import handed
 from .cost_table import CostTable
 from .parts import observer
 

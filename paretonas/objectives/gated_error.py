@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data import Split
+from ..forward import handed, seeded
 from ..nn import Supernet
 from ..relaxation import Gates, sizes_of, softmax
-from ..training.forward import handed, seeded
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..devices import device_name, find_device
 from ..devices.timer import measure_in_turn, repeated
+from ..forward import handed, seeded
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
-from ..training.forward import handed, seeded
 from .calibration import Calibration, calibrate
 from .cost_table import CostTable, Slot
 from .parts import NetworkTrace, observer, part_paths

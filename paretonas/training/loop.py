@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data import Split
-from .forward import evaluating, handed, seeded
+from ..forward import evaluating, handed, seeded
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .arguments import mapped, moved
+
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _SIMPLE = (type(None), bool, int, float, str)
 _KNOWN = ("torch", "numpy", "builtins", __name__.partition(".")[0])  # hold no networks' generators
 
 
-def handed(network: nn.Module, inputs: Tensor) -> Tensor:
-    """A copy of inputs for a network, which may overwrite it, in the network's floating type.
+def handed(network: nn.Module, inputs: Any) -> Any:
+    """A copy of inputs for a network, which may overwrite it, on the network's device.
 
-    The type is that of the network's first floating parameter, or buffer if it has no parameter.
+    Floating tensors get the network's floating type: that of its first floating parameter, or
+    buffer if it has no parameter. Integers, such as token ids, keep their type.
+
+    Args:
+        network: the network.
+        inputs: a tensor, or any nest of tensors.
     """
-    held = chain(network.parameters(), network.buffers())
-    dtype = next((t.dtype for t in held if t.is_floating_point()), inputs.dtype)
-    return inputs.detach().to(dtype, copy=True)
+    held = [t for t in chain(network.parameters(), network.buffers()) if not t.is_complex()]
+    floating = next((t for t in held if t.is_floating_point()), None)
+    if floating is None:
+        return mapped(lambda t: t.detach().clone(), inputs)
+    dtype, device = floating.dtype, floating.device
+
+    def hand(tensor: Tensor) -> Tensor:
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.detach().to(device, kind, copy=True)
+
+    return mapped(hand, moved(inputs, device))
 
 
 def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
