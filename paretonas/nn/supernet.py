@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..arguments import call
 from ..cell import Structure
 from ..data import Data
 from ..forward import copied, seeded
@@ -95,11 +97,19 @@ class Supernet(nn.Module):
             module.training = False
         return self
 
-    def forward(self, x: Tensor, gates: Mapping[str, str] | Sequence[Tensor]) -> Tensor:
-        """Run one architecture, or a mixture: `gates` is then one tensor (options,) per choice."""
+    def forward(self, inputs: Any, gates: Mapping[str, str] | Sequence[Tensor]) -> Any:
+        """Run one architecture, or a mixture: `gates` is then one tensor (options,) per choice.
+
+        The inputs are a tensor, or a nest of tensors; see `paretonas.tasks.Arguments`.
+        """
+        with self.path(gates) as network:
+            return call(network, inputs)
+
+    @contextmanager
+    def path(self, gates: Mapping[str, str] | Sequence[Tensor]) -> Iterator[nn.Module]:
+        """The network itself, which runs one architecture or a mixture inside this context."""
         with self._set(gates), self._batch_at_hand():
-            y: Tensor = self.network(x)
-        return y
+            yield self.network
 
     @contextmanager
     def _set(self, gates: Mapping[str, str] | Sequence[Tensor]) -> Iterator[None]:

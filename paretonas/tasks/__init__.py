@@ -1,5 +1,6 @@
 """Tasks: what networks are trained for."""
 
+from ..arguments import Arguments
 from .task import SplitName, Task
 
-__all__ = ["SplitName", "Task"]
+__all__ = ["Arguments", "SplitName", "Task"]
