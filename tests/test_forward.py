@@ -13,6 +13,7 @@ from paretonas import NetworkSpace, Point, Recipe, search
 from paretonas.data import Data, Split
 from paretonas.devices import measure_latency
 from paretonas.export import export
+from paretonas.forward import Generators, copied, evaluating, handed, seeded
 from paretonas.gradient_search import Plan
 from paretonas.gradient_search.weights import WeightTraining, inherited_loss
 from paretonas.graph import network_graph
@@ -20,7 +21,6 @@ from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import Memory, Parameters, profile
 from paretonas.objectives.gated_error import GatedError
 from paretonas.training import evaluate, train
-from paretonas.forward import Generators, copied, evaluating, handed, seeded
 
 ARCHITECTURE = {"op": "relu", "last": "six"}
 POINT = Point(ARCHITECTURE, {"error_percent": 1.0}, id="a01")

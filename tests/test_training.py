@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas.data import Split
-from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
 from paretonas.forward import Generators
+from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
 from search_spaces import toy
 
 ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas.finalists import train_finalists
+from paretonas.forward import Generators, seeded
 from paretonas.nn import Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.space import Architecture, decode, every
 from paretonas.training import Recipe, evaluate, train
-from paretonas.forward import Generators, seeded
 
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.03)
 

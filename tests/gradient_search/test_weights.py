@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas.data import Split
+from paretonas.forward import Generators, seeded
 from paretonas.gradient_search.weights import WeightTraining, inherited_loss
 from paretonas.nn import BatchNorm1d, Linear, OneOf, Supernet, Width
 from paretonas.space import Choice, decode, fair_paths
 from paretonas.training import Recipe, evaluate, train
-from paretonas.forward import Generators, seeded
 
 RECIPE = Recipe(batch_size=20, learning_rate=0.03)
 
