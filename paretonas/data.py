@@ -68,6 +68,15 @@ class Preprocessing:
         prepared: NDArray[np.float32] = ((values * self.scale - mean) / std).astype(np.float32)
         return prepared
 
+    def prepare(self, raw: Tensor) -> Tensor:
+        """Prepare a batch of raw inputs, (batch, ...), where it is; the result is float32."""
+        values = raw.to(torch.float32) * self.scale
+
+        def part(numbers: float | tuple[float, ...]) -> Tensor:
+            return torch.tensor(numbers).to(values).reshape(-1, *[1] * (values.ndim - 2))
+
+        return (values - part(self.mean)) / part(self.std)
+
     @property
     def formula(self) -> str:
         """The formula with its numbers.

@@ -7,32 +7,44 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from paretonas._threads import threads
-from paretonas.data import Data
-from paretonas.forward import Generators, copied, evaluating, handed, seeded
+from paretonas.arguments import moved
+from paretonas.forward import Generators, copied, device_of, evaluating, seeded
+from paretonas.metric import Metric
 from paretonas.nn import Supernet
 from paretonas.point import FAILING, Failure
 from paretonas.space import Architecture
-from paretonas.training import Recipe, Score, epochs, evaluate, score, train
+from paretonas.tasks.task import SplitName, Task, metrics_of, sized, value_of
+from paretonas.training import Recipe, epochs, evaluate, score, train
+
+SCORED: tuple[SplitName, SplitName] = ("valid", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Finalist:
-    """An architecture that was trained from fresh weights, and its scores."""
+    """An architecture that was trained from fresh weights, and its scores.
+
+    Attributes:
+        architecture: one pick per choice.
+        network: the trained network.
+        valid: what the task evaluates to on the validation split: the loss and metrics, by name.
+        test: the same on the test split.
+    """
 
     architecture: Architecture
     network: nn.Module
-    valid: Score
-    test: Score
+    valid: Mapping[str, float]
+    test: Mapping[str, float]
 
 
 def train_finalists(
     supernet: Supernet,
-    data: Data,
+    task: Task,
     recipe: Recipe,
     architectures: Sequence[Architecture],
     *,
@@ -58,27 +70,33 @@ def train_finalists(
         if isinstance(trained, Failure):
             return trained
         try:
-            for _ in train(trained, data.train, recipe, seed=seed):
+            for _ in train(trained, task, recipe, seed=seed):
                 pass
-            valid, test = evaluate(trained, data.valid), evaluate(trained, data.test)
+            valid, test = (evaluate(trained, task, split) for split in SCORED)
         except FAILING as error:
             return Failure.of(architecture, error)
-        return with_finite_loss(Finalist(architecture, trained, valid, test))
+        return with_finite_scores(Finalist(architecture, trained, valid, test), metrics_of(task))
 
     with threads(1):
+        task = sized(task, recipe.batch_size)
+        batch = (
+            next(iter(task.batches("train", seed=seed, epoch=0)))
+            if workers > 1 and architectures
+            else None
+        )
         fresh = {a: network(a) for a in architectures if workers > 1}
         quiet = {
             a: n
             for a, n in fresh.items()
-            if isinstance(n, nn.Module) and not _draws(copied(n), data, recipe)
+            if isinstance(n, nn.Module) and not _draws(copied(n), task, batch)
         }
-        found = _side_by_side(quiet, data, recipe, seed=seed, workers=workers)
+        found = _side_by_side(quiet, task, recipe, seed=seed, workers=workers)
         return [found[a] if a in found else alone(a) for a in architectures]
 
 
 def _side_by_side(
     networks: Mapping[Architecture, nn.Module],
-    data: Data,
+    task: Task,
     recipe: Recipe,
     *,
     seed: int,
@@ -91,13 +109,13 @@ def _side_by_side(
         torch.set_num_threads(1)
         network = networks[architecture]
         try:
-            for _ in epochs(network, data.train, recipe, seed=seed):
+            for _ in epochs(network, task, recipe, seed=seed):
                 if stop.is_set():
                     return None
-            valid, test = score(network, data.valid), score(network, data.test)
+            valid, test = (score(network, task, split) for split in SCORED)
         except FAILING as error:
             return Failure.of(architecture, error)
-        return with_finite_loss(Finalist(architecture, network, valid, test))
+        return with_finite_scores(Finalist(architecture, network, valid, test), metrics_of(task))
 
     held = networks.values()
     with seeded(0, *held), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -111,26 +129,30 @@ def _side_by_side(
     return {one.architecture: one for one in found if one is not None}
 
 
-def with_finite_loss(finalist: Finalist | Failure) -> Finalist | Failure:
-    """The finalist itself; a failure if a loss of it is not finite."""
+def with_finite_scores(
+    finalist: Finalist | Failure, metrics: Sequence[Metric]
+) -> Finalist | Failure:
+    """The finalist itself; a failure if its loss or one of these metrics is not finite."""
     if isinstance(finalist, Failure):
         return finalist
-    for split, scored in (("valid", finalist.valid), ("test", finalist.test)):
-        if not math.isfinite(scored.loss):
-            reason = f"the loss on the {split} split is {scored.loss}"
-            return Failure(finalist.architecture, reason)
+    for split, scores in zip(SCORED, (finalist.valid, finalist.test), strict=True):
+        told = {name: scores[name] for name in ("loss",) if name in scores}
+        for name, value in (told | {m.column: value_of(scores, m) for m in metrics}).items():
+            if not math.isfinite(value):
+                reason = f"the {name} on the {split} split is {value}"
+                return Failure(finalist.architecture, reason)
     return finalist
 
 
-def _draws(network: nn.Module, data: Data, recipe: Recipe) -> bool:
-    """Whether a forward pass uses random numbers, in training or in evaluation mode."""
-    inputs = data.train.inputs[: recipe.batch_size]
+def _draws(network: nn.Module, task: Task, batch: Any) -> bool:
+    """Whether a step uses random numbers, with the network in training or in evaluation mode."""
+    device = device_of(network)
     with seeded(0, network), torch.no_grad():
         before = Generators.now(network)
         try:
-            network(handed(network, inputs))
+            task.loss(network, moved(batch, device, copies=True))
             with evaluating(network):
-                network(handed(network, inputs))
+                task.loss(network, moved(batch, device, copies=True))
         except FAILING:  # the training of this network alone will report the error
             return True
         return before.moved()

@@ -47,6 +47,12 @@ def handed(network: nn.Module, inputs: Any) -> Any:
     return mapped(hand, moved(inputs, device))
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """The device of the first parameter or buffer; the CPU if there is none."""
+    held = chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in held), torch.device("cpu"))
+
+
 def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
     """A deep copy of a network; tensors of earlier forward passes that it keeps are detached.
 

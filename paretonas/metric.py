@@ -40,13 +40,15 @@ class Metric:
         name: the name, such as ``"miou"``.
         function: computes the value from the outputs and the targets of a whole split, joined along
             their first dimension and on the CPU. Or an object with ``update(output, target)`` and
-            ``compute()``, which sees batch after batch, or a function without arguments that makes
-            such an object. None if the task computes the value itself.
+            ``compute()``, which sees batch after batch, or its class. None if the task computes
+            the value itself.
         maximize: whether larger values are better.
         unit: the unit, such as ``"percent"``; empty for a plain number.
         worst: the worst value that still counts, the reference of the hypervolume.
         best: the best possible value, if there is one; the search then models the distance to it on
             a logarithmic scale. By default 0 if the metric is minimized.
+        resolution: the smallest difference that counts, such as that of one example; None if it is
+            not known.
 
     Raises:
         ValueError: the name or the unit is not a word, or a number is not finite.
@@ -59,6 +61,7 @@ class Metric:
     unit: str = ""
     worst: float | None = None
     best: float | None = None
+    resolution: float | None = None
 
     def __post_init__(self) -> None:
         for what, word in (("name", self.name), ("unit", self.unit or "none")):
@@ -75,7 +78,7 @@ class Metric:
             )
         if self.best is None and not self.maximize:
             object.__setattr__(self, "best", 0.0)
-        for what in ("worst", "best"):
+        for what in ("worst", "best", "resolution"):
             value = getattr(self, what)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"the {what} value of {self.name} must be finite, got {value}")

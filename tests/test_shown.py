@@ -56,7 +56,7 @@ def comparison():
 
 
 def objects():
-    supernet, data = toy.space.supernet(), toy.space.data()
+    supernet, data = toy.space.supernet(), toy.space.task()
     front = a_front()
     yield from (front, front[0], front[0].architecture, Budget(), Constraint({"latency_ms": 2.0}))
     yield from (toy.space, NetworkSpace("mine", lambda: None, toy.space.data), data, data.train)

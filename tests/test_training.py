@@ -20,7 +20,7 @@ ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}
 
 def trained(seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
     network = toy.space.supernet().extract(ARCHITECTURE)
-    losses = list(train(network, toy.space.data().train, Recipe(epochs=2), seed=seed))
+    losses = list(train(network, toy.space.task().train, Recipe(epochs=2), seed=seed))
     return network.state_dict(), losses
 
 

@@ -65,7 +65,7 @@ def read(journal: Path) -> Rows:
 
 def complete(space: NetworkSpace, seeds: Sequence[int], rows: Rows, journal: Path) -> None:
     """Train what is missing, each result appended to the journal at once."""
-    data, supernet = space.data(), space.supernet()
+    data, supernet = space.task(), space.supernet()
     with journal.open("a") as file:
         for seed in seeds:
             for architecture in every(space.choices):
@@ -95,7 +95,7 @@ def table(space: NetworkSpace, rows: Rows) -> pd.DataFrame:
     Raises:
         ValueError: no seed is complete.
     """
-    supernet, example = space.supernet(), space.data().example
+    supernet, example = space.supernet(), space.load_task().example()
     everyone = list(every(space.choices))
     seeds = sorted({seed for seed, _ in rows})
     seeds = [seed for seed in seeds if all((seed, a) in rows for a in everyone)]

@@ -44,7 +44,6 @@ from paretonas.objectives.calibration import rank_correlation
 from paretonas.relaxation import one_hot, probabilities, sizes_of
 from paretonas.runs import Run
 from paretonas.surrogates.alpha import Scale
-from paretonas.surrogates.error_model import ErrorModel
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -186,7 +185,7 @@ def affordable(order: Iterable[int], seconds: Array, total: float) -> Iterator[i
 @torch.no_grad()
 def inherited(truth: Truth, supernet: Supernet) -> tuple[Array, Array, float]:
     """The loss and the error in percent of all architectures, and CPU seconds for one."""
-    valid = truth.space.data().valid
+    valid = truth.space.task().valid
     scores = []
     start = time.process_time()
     supernet.train()
@@ -212,7 +211,7 @@ def worth(
     by the same surrogate, in parts of each objective's range in logarithms: the mean over rays.
     """
     costs = truth.objectives()
-    data = truth.space.data()
+    data = truth.space.task()
     knowledge = ErrorModel(truth.choices, costs, 100 / len(data.valid))
     knowledge.resume(state["knowledge"])  # type: ignore[arg-type]
     knowledge.fit()

@@ -42,7 +42,6 @@ from paretonas.relaxation import picks_of, sizes_of
 from paretonas.solvers import SmoothTchebycheff, Solver
 from paretonas.space import fair_paths, neighbors
 from paretonas.surrogates.alpha import AlphaStep, Scale, optimize_alpha, rays, with_preference
-from paretonas.surrogates.error_model import ErrorModel
 
 HERE = Path(__file__).parent
 GATES = (
@@ -109,7 +108,7 @@ class Bench:
     def __init__(self, truth: Truth, seed: int, settings: Settings) -> None:
         self.truth, self.seed, self.settings = truth, seed, settings
         self.sizes = sizes_of(truth.choices)
-        self.data = truth.space.data()
+        self.data = truth.space.task()
         start = time.process_time()
         self.supernet = truth.space.supernet(seed)
         for _ in self.training(self.supernet):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from paretonas.arguments import count, first, moved
 from paretonas.cli.display import quantity
 from paretonas.cli.find import Consent
-from paretonas.data import Data
 from paretonas.devices import find_device, measure_latency
 from paretonas.export import FORMATS, export
 from paretonas.export.architecture import preparation
@@ -23,6 +23,7 @@ from paretonas.graph import network_graph
 from paretonas.names import with_networks
 from paretonas.runs import Run
 from paretonas.space import encode, nearest
+from paretonas.tasks.task import Task, few
 
 if TYPE_CHECKING:
     from paretonas.point import Point
@@ -53,35 +54,36 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     network = space.supernet().extract(point.architecture)
     network.load_state_dict(run.weights(point.id))
     network.eval()
-    data = space.data()
+    task = space.load_task()
+    example = moved(task.example(), "cpu")
+    images = first(moved(few(task, "test", 256)[0], "cpu"), 256)
     written = export(
         network,
         point,
-        data.example,
+        example,
         format,
         path,
-        images=data.test.inputs[:256],
-        graph=network_graph(network, data.example) if format == "graphml" else None,
+        images=images,
+        graph=network_graph(network, example) if format == "graphml" else None,
         space=space.name,
-        data=data,
+        task=task,
     )
     print(f"{point} as {format}: {', '.join(str(file) for file in (path, *written.beside))}")
     if written.max_difference is not None:
-        count = min(256, len(data.test))
         print(
-            f"read back and run on {count} test examples: outputs differ from the network's by "
-            f"at most {written.max_difference:.2g}"
+            f"read back and run on {count(images)} test examples: outputs differ from the "
+            f"network's by at most {written.max_difference:.2g}"
         )
-    print(_inputs(data, handed(network, data.example).dtype))
+    print(_inputs(task, handed(network, example).dtype))
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):
         print(doubt)
-    _compare_latency(run, point, network, path, format, handed(network, data.example))
+    _compare_latency(run, point, network, path, format, handed(network, example))
 
 
-def _inputs(data: Data, dtype: torch.dtype) -> str:
+def _inputs(task: Task, dtype: torch.dtype) -> str:
     """One line on how inputs are prepared."""
-    told, seen = data.preprocessing, preparation(data, dtype)["training_inputs"]
+    told, seen = getattr(task, "preprocessing", None), preparation(task, dtype)["training_inputs"]
     if told is None:
         return (
             "the space does not state how raw inputs are prepared; the network was trained on "

@@ -23,7 +23,7 @@ def write_costs(spec: str, device_name: str, threads: int, out: Path | None) -> 
     supernet = space.supernet()
     screen = console()
     table = profile(
-        supernet, space.data().example, device=str(device), threads=threads, cache=False
+        supernet, space.load_task().example(), device=str(device), threads=threads, cache=False
     )
     table.write(path)
     screen.print(f"{space.name}: {len(table.slots)} costs in {path}", soft_wrap=True)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from paretonas._callable import CallablePackage
-from paretonas.data import Data
 from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
 from paretonas.forward import copied, handed, seeded
 from paretonas.point import Point
 from paretonas.space import nearest
+from paretonas.tasks.task import Task
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -38,7 +38,7 @@ def export(
     images: Tensor | None = None,
     graph: nx.DiGraph[str] | None = None,
     space: str = "",
-    data: Data | None = None,
+    task: Task | None = None,
 ) -> Exported:
     """Write a trained network, or its architecture, to one file; a half file is never left.
 
@@ -57,7 +57,7 @@ def export(
         images: real inputs, (batch, ...), for the comparison of outputs; by default the example.
         graph: the graph for ``graphml``; its attributes become plain types.
         space: the search space of the choices, stored with the architecture.
-        data: the data of the training; its preprocessing is stored with the architecture.
+        task: the task of the training; its preprocessing is stored with the architecture.
 
     Raises:
         ValueError: the format is unknown, the path cannot be written, there is a foreign JSON file
@@ -72,7 +72,7 @@ def export(
         raise ValueError(
             f"the example needs a batch of inputs, (batch, ...), got shape {tuple(example.shape)}"
         )
-    prepared = None if data is None else preparation(data, handed(network, example[:1]).dtype)
+    prepared = None if task is None else preparation(task, handed(network, example[:1]).dtype)
     if format == "json":
         return write_architecture(point, path, space, prepared)
     if format == "graphml":

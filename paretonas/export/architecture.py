@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from paretonas._atomic import replacing
-from paretonas.data import Data
 from paretonas.export.exported import Exported
 from paretonas.point import Point
+from paretonas.tasks.task import Task, few
 
 
 def write_architecture(
@@ -34,13 +34,14 @@ def metadata(
     return {"architecture": as_json(point, space, input_shape, prepared), **told}
 
 
-def preparation(data: Data, dtype: torch.dtype) -> dict[str, Any]:
+def preparation(task: Task, dtype: torch.dtype) -> dict[str, Any]:
     """How raw inputs are prepared, and statistics of the prepared training inputs.
 
     The `dtype` is that of the network's inputs, which may differ from that of the data. Without a
     `Preprocessing` only the range, mean and standard deviation are known.
     """
-    inputs = data.train.inputs
+    inputs = few(task, "train", 10_000)[0]
+    stated = getattr(task, "preprocessing", None)
     parts = inputs.split(1024)  # all at once in double precision would need much memory
     mean = sum(float(part.double().sum()) for part in parts) / inputs.numel()
     square = sum(float((part.double() - mean).square().sum()) for part in parts) / inputs.numel()
@@ -52,12 +53,12 @@ def preparation(data: Data, dtype: torch.dtype) -> dict[str, Any]:
         "mean": mean,
         "std": math.sqrt(square),
     }
-    if data.preprocessing is None:
+    if stated is None:
         return {"stated": False, "training_inputs": seen}
     return {
         "stated": True,
         "formula": "(raw * scale - mean) / std",
-        **asdict(data.preprocessing),
+        **asdict(stated),
         "training_inputs": seen,
     }
 

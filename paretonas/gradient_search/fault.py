@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
-from ..data import Data
+from ..finalists import SCORED, Finalist, with_finite_scores
 from ..nn import Supernet
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..space import Architecture
+from ..tasks.task import Task, metrics_of
 from ..training import evaluate
 from .weights import RECENT
 
@@ -19,7 +19,7 @@ ENOUGH = 3  # failed finalists that accuse an option
 
 def untrained_fault(
     supernet: Supernet,
-    data: Data,
+    task: Task,
     architecture: Architecture,
     trained: Collection[Architecture],
     *,
@@ -29,7 +29,7 @@ def untrained_fault(
 
     Args:
         supernet: gives the networks.
-        data: the validation and the test split are tried.
+        task: its validation and its test split are tried.
         architecture: the finalist that failed.
         trained: finalists that did not; none of their options is to blame.
         seed: of the weights.
@@ -37,10 +37,10 @@ def untrained_fault(
 
     def attempt(architecture: Architecture) -> None:
         network = supernet.fresh(architecture, seed=seed)
-        for split in (data.valid, data.test):
-            loss = evaluate(network, split).loss
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss}")
+        scores = [evaluate(network, task, split) for split in SCORED]
+        found = with_finite_scores(Finalist(architecture, network, *scores), metrics_of(task))
+        if isinstance(found, Failure):
+            raise FloatingPointError(found.reason)
 
     try:
         attempt(architecture)

@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from ..data import Split
+from ..constraint import split_unit
 from ..front import Front, Point
+from ..tasks.task import Task
 
 LONGER = "give a larger budget, or the recipe more epochs"
 
 
 @dataclass(frozen=True)
 class Guessing:
-    """The error of always answering the most frequent class.
+    """What a constant answer scores on the validation split, as a task tells it.
 
     Attributes:
-        error_percent: on the validation split.
-        sampling_error_percent: one standard deviation of that error over splits of this size.
+        column: the metric.
+        value: in the metric's own direction and unit.
+        margin: two standard deviations of that value over splits of this size.
+        maximize: whether larger values are better.
+        words: how the answer is made.
     """
 
-    error_percent: float
-    sampling_error_percent: float
+    column: str
+    value: float
+    margin: float
+    maximize: bool = False
+    words: str = "always answering the most frequent class"
 
     @classmethod
-    def on(cls, split: Split) -> Guessing:
-        """What guessing scores on a split."""
-        share = int(torch.bincount(split.labels.cpu()).max()) / len(split)
-        return cls(100 * (1 - share), 100 * math.sqrt(share * (1 - share) / len(split)))
+    def of(cls, task: Task) -> Guessing | None:
+        """What guessing scores; None if the task does not say."""
+        told = getattr(task, "guess", None)
+        guess = told() if callable(told) else None
+        if guess is None:
+            return None
+        metric = task.metric
+        return cls(metric.column, guess.value, guess.margin, metric.maximize, guess.words)
 
     @classmethod
     def told(cls, about: Mapping[str, object]) -> Guessing | None:
-        """Read it from ``run.json``; None if an older run did not write it."""
-        found = about.get("guessing")
-        try:
-            return cls(**{name: float(value) for name, value in dict(found).items()})  # type: ignore[call-overload]
-        except (TypeError, ValueError):
-            return None
+        """Read it from ``run.json``; None if it is not there."""
+        match about.get("guessing"):
+            case {  # of an older run
+                "error_percent": float() | int() as value,
+                "sampling_error_percent": float() | int() as error,
+            }:
+                return cls("error_percent", value, 2 * error)
+            case {
+                "column": str(column),
+                "value": float() | int() as value,
+                "margin": float() | int() as margin,
+                "maximize": bool(maximize),
+                "words": str(words),
+            }:
+                return cls(column, value, margin, maximize, words)
+        return None
 
-    def as_good_as(self, error_percent: float) -> bool:
-        """Whether a network with this error is no better, within two standard deviations."""
-        return error_percent >= self.error_percent - 2 * self.sampling_error_percent
+    def as_good_as(self, value: float) -> bool:
+        """Whether a network with this value is no better, within the margin."""
+        sign = -1 if self.maximize else 1
+        return sign * value >= sign * self.value - self.margin
 
     def remark(self, front: Front) -> str:
         """One line on a front of which the best network, or else the knee, is no better.
@@ -51,27 +70,33 @@ class Guessing:
         Returns:
             Nothing where both are better.
         """
-        if not len(front) or "error_percent" not in front.objectives:
+        if not len(front) or self.column not in front.objectives:
             return ""
-        best = min(point.objectives["error_percent"] for point in front)
+        values = [point.objectives[self.column] for point in front]
+        best = max(values) if self.maximize else min(values)
         if self.as_good_as(best):
-            told = f"the best network errs in {best:.1f} % of the validation examples"
-            return f"no better than guessing: {told}, {self._words}; {LONGER}"
+            told = f"the best network {self._has(best)} on the validation examples"
+            return f"no better than guessing: {told}, {self._told}; {LONGER}"
         knee = self.remark_on(front.knee())
         return f"the knee {knee}; pick another, or {LONGER}" if knee else ""
 
     def remark_on(self, point: Point) -> str:
         """One line on a point that is no better; nothing on one that is."""
-        error = point.objectives.get("error_percent")
-        if error is None or not self.as_good_as(error):
+        value = point.objectives.get(self.column)
+        if value is None or not self.as_good_as(value):
             return ""
-        told = f"it errs in {error:.1f} % of the validation examples"
-        return f"{point.id} is no better than guessing: {told}, {self._words}"
+        told = f"it {self._has(value)} on the validation examples"
+        return f"{point.id} is no better than guessing: {told}, {self._told}"
 
     @property
-    def _words(self) -> str:
-        margin = 2 * self.sampling_error_percent  # of the examples that it is measured on
-        return (
-            "always answering the most frequent class errs in "
-            f"{self.error_percent:.1f} ± {margin:.1f} %"
-        )
+    def _told(self) -> str:
+        return f"{self.words} {self._has(self.value, self.margin)}"
+
+    def _has(self, value: float, margin: float | None = None) -> str:
+        name, unit = split_unit(self.column)
+        number = "{:.1f}" if unit == "percent" else "{:.4g}"
+        text = number.format(value)
+        if margin is not None:
+            text += f" ± {number.format(margin)}"
+        text += " %" if unit == "percent" else f" {unit}" if unit else ""
+        return f"errs in {text}" if name == "error" else f"has {name.replace('_', ' ')} {text}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -16,10 +16,11 @@ from ..relaxation import sizes_of
 from ..space import Architecture
 from ..surrogates.alpha import LEAST, AlphaStep, Scale, optimize_alpha
 from ..surrogates.candidates import candidates
-from ..surrogates.error_model import ErrorModel, Level
+from ..surrogates.quality_model import Level, QualityModel
+from ..tasks.task import metrics_of
 from .setup import Setup, leave_out
 from .step import Step
-from .weights import RECENT, WeightTraining, inherited_loss
+from .weights import RECENT, WeightTraining, inherited_scores
 
 ALPHA_STEPS = 80  # each time alpha is optimized
 NEVER = -1e4  # alpha of an option that was set aside: its probability is 0
@@ -27,19 +28,19 @@ NEVER = -1e4  # alpha of an option that was set aside: its probability is 0
 
 @dataclass(eq=False)
 class Model:
-    """The surrogate of the error, alpha, and the proxy evaluations behind them.
+    """The surrogates of the metrics, alpha, and the proxy evaluations behind them.
 
     Attributes:
         setup: what all phases share.
         training: of the supernet's weights; it has ended.
-        knowledge: what is known of the error, and its surrogate.
+        knowledge: what is known of the metrics, and their surrogates.
         alpha: (r, K) architecture parameters, a row for each ray.
         turns: rounds of proxy evaluations that are done.
     """
 
     setup: Setup
     training: WeightTraining
-    knowledge: ErrorModel
+    knowledge: QualityModel
     alpha: Float[Tensor, "r K"]
     turns: int = 0
 
@@ -47,7 +48,7 @@ class Model:
     def of(cls, setup: Setup, training: WeightTraining) -> Model:
         """A model that knows nothing yet, or what the checkpoint says."""
         choices = setup.supernet.choices
-        knowledge = ErrorModel(choices, setup.costs, resolution=100 / len(setup.data.valid))
+        knowledge = QualityModel(choices, setup.costs, metrics_of(setup.task))
         alpha = torch.zeros(len(setup.rays), sum(sizes_of(choices)))
         model = cls(setup, training, knowledge, alpha)
         leave_out(setup.supernet, setup.blamed)
@@ -78,9 +79,9 @@ class Model:
         if self.setup.left_out(architecture):
             return
         try:
-            loss = inherited_loss(self.setup.supernet, self.setup.data.valid, architecture)
+            scores = self._scored(architecture)
             self._see(architecture)
-            self.knowledge.inherited[architecture] = loss
+            self.knowledge.inherited[architecture] = scores
         except FAILING as error:
             failure = Failure.of(architecture, error)
             self.knowledge.failed["inherited"][architecture] = failure.reason
@@ -91,9 +92,9 @@ class Model:
 
     def probe(self) -> Probe:
         """A probe of options by their scores with inherited weights."""
-        score = partial(inherited_loss, self.setup.supernet, self.setup.data.valid)
         recent = [*self.knowledge.inherited][:RECENT]
-        return Probe(self.setup.supernet, score, recent=recent, seed=self.setup.settings.seed)
+        seed = self.setup.settings.seed
+        return Probe(self.setup.supernet, self._scored, recent=recent, seed=seed)
 
     def choose(self, count: int, level: Level) -> list[Architecture]:
         """Candidates that are expected to add most to the front, at most so many."""
@@ -117,16 +118,21 @@ class Model:
         sizes = sizes_of(setup.supernet.choices)
         for index, pick in setup.supernet.aside:
             self.alpha[:, sum(sizes[:index]) + pick] = NEVER
-        scale, surrogate = Scale.of(knowledge.values()), knowledge.surrogate
+        scale, surrogates = Scale.over(knowledge.coordinates()), knowledge.surrogates
+        bounds = self._bounds()
         shown = torch.zeros(setup.rays.shape[1])  # the objectives, without penalties
 
         def relaxed(p: Tensor) -> Tensor:
             nonlocal shown
+            metrics = [surrogate.relaxed(p) for surrogate in surrogates]
             costs = [cost.relaxed(p).clamp_min(LEAST).log() for cost in setup.costs]
-            logs = torch.stack([surrogate.relaxed(p), *costs], dim=1)
-            shown = logs.detach().exp().mean(dim=0)
-            limits = setup.settings.constraint.limits
-            return scale(logs) + 5 * scale.excess(logs, setup.report.columns, limits)
+            values = [
+                coordinate.value(c.detach())
+                for coordinate, c in zip(knowledge.scales, metrics, strict=True)
+            ]
+            shown = torch.stack([*values, *(c.detach().exp() for c in costs)]).mean(dim=1)
+            logs = torch.stack([*metrics, *costs], dim=1)
+            return scale(logs) + 5 * scale.excess(logs, bounds)
 
         known = len(knowledge.inherited) + len(knowledge.trained)
         seed = setup.settings.seed * 7919 + known
@@ -137,6 +143,23 @@ class Model:
             self.alpha = step.alpha
             if number % (ALPHA_STEPS // 4) == 0:
                 yield self._shown(step, shown)
+
+    def _bounds(self) -> Tensor:
+        """The limits on all objectives, in the coordinates of the surrogates; infinite if none."""
+        limits = self.setup.settings.constraint.limits
+        bounds = [
+            scale(limits[scale.metric.column]) if scale.metric.column in limits else math.inf
+            for scale in self.knowledge.scales
+        ]
+        for cost in self.setup.costs:
+            limit = limits.get(cost.column, math.inf)
+            bounds.append(math.log(max(limit, LEAST)))
+        return torch.tensor(bounds)
+
+    def _scored(self, architecture: Architecture) -> tuple[float, ...]:
+        """The scores of an architecture with inherited weights."""
+        setup = self.setup
+        return self.knowledge.proxy(inherited_scores(setup.supernet, setup.task, architecture))
 
     def _shown(self, step: AlphaStep, shown: Tensor) -> Step:
         return self.setup.report.step(

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import moved
 from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
 from ..objectives import (
     CostTable,
     DifferentiableObjective,
     Latency,
+    MeasuredMetric,
     Memory,
     Objective,
-    TrainedError,
+    TrainedMetric,
 )
 from ..objectives.default import OBJECTIVES
+from ..tasks.task import metrics_of
 
 Wanted = DifferentiableObjective | str  # a name is one of `OBJECTIVES`, which is not built yet
 
@@ -46,12 +49,13 @@ def objectives_of(
     if isinstance(objectives, str) and not _is_file(objectives):
         objectives = [name.strip() for name in objectives.split(",")]
     if isinstance(objectives, str | os.PathLike):
-        supernet, example = space.supernet(), space.data().example
+        supernet, example = space.supernet(), space.load_task().example()
         return Latency(CostTable.read(objectives, supernet.choices)), Memory.of(supernet, example)
-    wanted = understood(objectives, lambda name: find_objectives(name, space))
+    columns = [metric.column for metric in metrics_of(space.load_task())]
+    wanted = understood(objectives, lambda name: find_objectives(name, space), columns)
     if not any(isinstance(one, str) for one in wanted):
         return tuple(one for one in wanted if not isinstance(one, str))
-    supernet, example = space.supernet(), space.data().example.cpu()
+    supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
     return tuple(
         OBJECTIVES[one].build(supernet, example, device, threads) if isinstance(one, str) else one
         for one in wanted
@@ -63,13 +67,14 @@ def _is_file(text: str) -> bool:
 
 
 def understood(
-    objectives: object, find: Callable[[str], Sequence[Objective]]
+    objectives: object, find: Callable[[str], Sequence[Objective]], columns: Sequence[str] = ()
 ) -> tuple[Wanted, ...]:
     """The objectives, a user's own found; nothing is measured yet.
 
     Args:
         objectives: as such, or by name.
         find: gives a user's own by their name.
+        columns: those of the metrics, which no objective may have.
 
     Raises:
         ValueError: a name that means nothing, an objective without a gradient by name, or two of
@@ -78,15 +83,15 @@ def understood(
     """
     wanted: list[Wanted] = []
     for one in objectives if isinstance(objectives, Iterable) else (objectives,):
-        if isinstance(one, TrainedError):
-            continue  # it is always minimized
+        if isinstance(one, TrainedMetric | MeasuredMetric):
+            continue  # it always belongs to the objectives
         if not isinstance(one, str):
             wanted.append(differentiable(one))
         elif one in OBJECTIVES:
             wanted.append(one)
         else:
             wanted += [differentiable(found, one) for found in find(one)]
-    check_columns([TrainedError.column, *map(column_of, wanted)])
+    check_columns([*columns, *map(column_of, wanted)])
     return tuple(wanted)
 
 

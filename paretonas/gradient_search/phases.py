@@ -61,7 +61,7 @@ def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
     """Phase 2: the weights of the supernet, on fairly drawn single paths."""
     settings, steps = setup.settings, setup.plan.supernet_steps
     training = WeightTraining(
-        setup.supernet, setup.data.train, settings.space.recipe, steps=steps, seed=settings.seed
+        setup.supernet, setup.task, settings.space.recipe, steps=steps, seed=settings.seed
     )
     if setup.saved:
         training.resume(setup.saved["weights"])

@@ -99,19 +99,18 @@ class Plan:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
 
     @classmethod
-    def of(cls, steps: int, recipe: Recipe, examples: int, architectures: int) -> Plan:
+    def of(cls, steps: int, recipe: Recipe, epoch: int, architectures: int) -> Plan:
         """Divide weight steps between the supernet and the finalists.
 
         Args:
             steps: in all.
             recipe: how a finalist should be trained.
-            examples: in the training split.
+            epoch: the steps of one epoch.
             architectures: in the space; none is scored twice.
 
         Raises:
             ValueError: not enough for one step of the supernet and one epoch of two finalists.
         """
-        epoch = math.ceil(examples / recipe.batch_size)
         least = 2 * epoch + 1
         if steps < least:
             raise ValueError(

@@ -80,7 +80,7 @@ class Results:
         for architecture in failed:
             if not setup.left_out(architecture):
                 found = untrained_fault(
-                    setup.supernet, setup.data, architecture, trained, seed=setup.settings.seed
+                    setup.supernet, setup.task, architecture, trained, seed=setup.settings.seed
                 )
                 yield from setup.blame("finalists", found)
         if failed:
@@ -104,12 +104,15 @@ class Results:
         reasons = [*self._knowledge.failed["trained"].values()]
         some = bool(self.points) or not reasons
         trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
-        last_words = filter(None, [self._setup.guessing.remark(report.front), trust])
+        guessing = self._setup.guessing
+        doubt = guessing.remark(report.front) if guessing else ""
+        last_words = filter(None, [doubt, trust])
         return report.step("finalists", message="; ".join(last_words))
 
     def _enter(self, point: Point) -> bool:
         self.points.append(point)
-        self._knowledge.trained[point.architecture] = point.objectives["error_percent"]
+        values = tuple(point.objectives[m.column] for m in self._knowledge.metrics)
+        self._knowledge.trained[point.architecture] = values
         self._setup.report.finalist_done()
         meets = self._setup.settings.constraint.satisfied(point.objectives)
         return meets and self._setup.report.front.add(point)

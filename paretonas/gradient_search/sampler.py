@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..nn import NetworkSpace
-from ..objectives import DifferentiableObjective, TrainedError
+from ..objectives import DifferentiableObjective, MeasuredMetric, TrainedMetric
 from ..point import Outcome
 from ..problem import Problem
 from ..space import Architecture, size
@@ -23,7 +23,7 @@ class OneShotSearch:
     the rest of the budget goes into finalists.
 
     Args:
-        problem: on a space of networks; its objectives are `TrainedError` and others that are
+        problem: on a space of networks; its objectives are `TrainedMetric` and others that are
             differentiable.
         seed: of all random numbers.
 
@@ -42,9 +42,10 @@ class OneShotSearch:
                 f"search trains networks, and {problem.space.name!r} has none; other methods work "
                 "on tables and on spaces without networks"
             )
-        errors = [o for o in problem.objectives if isinstance(o, TrainedError)]
+        errors = [o for o in problem.objectives if isinstance(o, TrainedMetric)]
         costs = [o for o in problem.objectives if isinstance(o, DifferentiableObjective)]
-        others = [o.column for o in problem.objectives if o not in [*errors, *costs]]
+        metrics = [o for o in problem.objectives if isinstance(o, MeasuredMetric)]
+        others = [o.column for o in problem.objectives if o not in [*errors, *metrics, *costs]]
         if others or not errors:
             raise ValueError(
                 "search minimizes the error of trained networks, and beside it objectives with a "

@@ -12,7 +12,7 @@ from ..constraint import Constraint
 from ..finalists import train_finalists
 from ..nn import NetworkSpace
 from ..objectives import DifferentiableObjective
-from ..objectives.error import Trainer
+from ..objectives.trained_metric import Trainer
 from ..runs import Run
 from ..solvers import Solver
 from .phases import all_phases

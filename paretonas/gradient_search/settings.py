@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-from .._front_file import USUAL_OBJECTIVES
 from .._threads import cores
 from .._whole import whole
 from ..constraint import Constraint
@@ -16,10 +15,12 @@ from ..devices import find_device
 from ..finalists import train_finalists
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace
-from ..objectives import DifferentiableObjective, TrainedError
-from ..objectives.error import Trainer
+from ..objectives import DifferentiableObjective
+from ..objectives.default import BESIDE_THE_ERROR, OBJECTIVES
+from ..objectives.trained_metric import Trainer
 from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
+from ..tasks.task import metrics_of
 from .objectives import objectives_of
 from .plan import Budget, Plan, budget_of
 
@@ -78,11 +79,13 @@ class Settings:
         seed, threads = whole("seed", seed, 0), whole("threads", threads, 1)
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
-        columns: Sequence[str] = USUAL_OBJECTIVES
+        columns = [metric.column for metric in metrics_of(space.load_task())]
         found = None
         if objectives is not None:
             found = objectives_of(objectives, space, device=place, threads=threads)
-            columns = (TrainedError.column, *(objective.column for objective in found))
+            columns += [objective.column for objective in found]
+        else:
+            columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
         return cls(
             space,
             objectives=found,

@@ -11,17 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data import Data
+from ..arguments import moved
 from ..evaluation import Evaluation
-from ..forward import evaluating, handed, seeded
+from ..forward import device_of, evaluating, seeded
 from ..front import Front
 from ..nn import ShapeError, Supernet
 from ..objectives import (
     DifferentiableObjective,
     Latency,
+    Objective,
     Parameters,
     TimedLatency,
-    TrainedError,
+    TrainedMetric,
 )
 from ..objectives.default import BESIDE_THE_ERROR, OBJECTIVES
 from ..point import FAILING, Failure, Outcome, Point
@@ -30,6 +31,7 @@ from ..solvers import Solver
 from ..space import Architecture, size
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
+from ..tasks.task import OutputError, Task, batch_count, few, metrics_of, on_device, sized
 from ..training import Recipe
 from .guessing import Guessing
 from .plan import SUPERNET_SHARE, Plan
@@ -44,23 +46,23 @@ class Setup:
 
     Attributes:
         settings: of the search.
-        data: on the device.
+        task: with its examples on the device.
         supernet: on the device; options that do not run are set aside in it.
-        costs: the objectives beside the error; they are known by table.
+        costs: the objectives beside the metrics; they are known by table.
         solver: with the rays as its preferences.
         rays: (r, m) preference vectors.
         feasible: says whether an architecture meets the limits on its costs.
         plan: how the budget is divided.
         evaluation: trains finalists and measures them.
         report: makes the steps.
-        guessing: what guessing scores.
+        guessing: what guessing scores; None if the task does not say.
         saved: the last checkpoint; empty if there is none.
         aside: options that were set aside before anything was trained.
         blamed: options that were set aside since, by proxy evaluations and finalists.
     """
 
     settings: Settings
-    data: Data
+    task: Task
     supernet: Supernet
     costs: tuple[DifferentiableObjective, ...]
     solver: Solver
@@ -69,7 +71,7 @@ class Setup:
     plan: Plan
     evaluation: Evaluation
     report: Reporter
-    guessing: Guessing
+    guessing: Guessing | None
     saved: Mapping[str, Any]
     aside: list[Failure]
     blamed: list[Failure] = field(default_factory=list)
@@ -108,28 +110,30 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     """Phase 1: what runs, what each option costs, and with it the plan."""
     space, run = settings.space, settings.run
     saved: Mapping[str, Any] = (run.resume() if run else None) or {}
-    data = space.data().to(settings.device)
-    guessing = Guessing.on(data.valid)
+    task = sized(space.load_task(), space.recipe.batch_size)
+    task = on_device(task, settings.device)
+    guessing = Guessing.of(task)
     supernet = space.supernet(settings.seed).to(settings.device)
     if run:
         about = {"name": space.name, "choices": {c.name: list(c.options) for c in supernet.choices}}
         _check_same(run, about)
         run.tell(space=about)
-    aside = _failures(saved["aside"]) if "aside" in saved else _try_options(settings, data)
+    aside = _failures(saved["aside"]) if "aside" in saved else _try_options(settings, task)
     leave_out(supernet, aside)
     if run:
-        run.tell(guessing=asdict(guessing))
+        run.tell(guessing=None if guessing is None else asdict(guessing))
 
     def step(message: str) -> Step:
         seconds = time.perf_counter() - settings.start
-        return Step("costs", 0, 0, Front(["error_percent"]), seconds, message=message)
+        front = Front([metric.column for metric in metrics_of(task)])
+        return Step("costs", 0, 0, front, seconds, message=message)
 
     on_host = space.supernet(settings.seed)  # on the CPU, where tables are made
     leave_out(on_host, aside)
     for failure in aside:
         _record(run, failure)
         yield step(f"set aside {failure}")
-    example, objectives = data.example.cpu(), settings.objectives
+    example, objectives = moved(task.example(), "cpu"), settings.objectives
     if objectives is None:
         yield step("measuring what each option costs on this device")
         objectives = tuple(
@@ -142,8 +146,8 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         aside.append(failure)
         _record(run, failure)
         yield step(f"set aside {failure}")
-    plan = _plan(settings, saved, data, supernet)
-    error = TrainedError(
+    plan = _plan(settings, saved, task, supernet)
+    trained = TrainedMetric(
         space,
         recipe=plan.recipe,
         seed=settings.seed,
@@ -151,15 +155,16 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         trainer=settings.trainer,
         reported=[parameters],
         supernet=supernet,
-        data=data,
+        task=task,
     )
-    columns = (error.column, *(objective.column for objective in objectives))
+    metrics: list[Objective] = [trained, *trained.others()]
+    columns = tuple(objective.column for objective in (*metrics, *objectives))
     settings.constraint.satisfied(dict.fromkeys(columns, 0.0))  # refuses other names
     preferences = rays(len(columns), settings.rays)
-    steps_each = plan.recipe.steps(len(data.train))
+    steps_each = plan.recipe.steps(batch_count(task))
     setup = Setup(
         settings,
-        data=data,
+        task=task,
         supernet=supernet,
         costs=tuple(objectives),
         solver=with_preference(settings.solver, preferences),
@@ -167,7 +172,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         feasible=Feasible(supernet, objectives, settings.constraint, seed=settings.seed),
         plan=plan,
         evaluation=Evaluation(
-            [error, *(_timed(objective, data, settings) for objective in objectives)],
+            [*metrics, *(_timed(objective, example, settings) for objective in objectives)],
             journal=run or _Numbers(),
             origin="search",
         ),
@@ -175,10 +180,11 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             run,
             start=settings.start,
             columns=columns,
-            names=["error", *(objective.name for objective in objectives)],
+            names=[m.name for m in metrics_of(task)] + [o.name for o in objectives],
             steps=plan.supernet_steps + plan.finalists * steps_each,
             steps_each=steps_each,
-            worst_error=100 * (1 - 1 / data.classes),
+            metrics=metrics_of(task),
+            guess=None if guessing is None else guessing.value,
         ),
         guessing=guessing,
         saved=saved,
@@ -225,10 +231,10 @@ def _failures(saved: Sequence[tuple[Mapping[str, str], str]]) -> list[Failure]:
 
 
 def _timed(
-    objective: DifferentiableObjective, data: Data, settings: Settings
+    objective: DifferentiableObjective, example: Any, settings: Settings
 ) -> DifferentiableObjective:
     if isinstance(objective, Latency):
-        return TimedLatency(objective, data.example, settings.device, settings.threads)
+        return TimedLatency(objective, example, settings.device, settings.threads)
     return objective
 
 
@@ -242,11 +248,11 @@ def _left_out_by(one: Supernet, other: Supernet) -> list[Failure]:
     return found
 
 
-def _try_options(settings: Settings, data: Data) -> list[Failure]:
+def _try_options(settings: Settings, task: Task) -> list[Failure]:
     """What does not run, before anything is trained; a network that cannot run is refused."""
     network = settings.space.supernet(settings.seed).to(settings.device)
-    _check_outputs(network, data)
-    probe = trial(network, data.train, seed=settings.seed)
+    _check_outputs(network, task)
+    probe = trial(network, task, seed=settings.seed)
     works = next(probe.working(), None)
     if works is None:
         first = probe.starts[0]
@@ -258,31 +264,37 @@ def _try_options(settings: Settings, data: Data) -> list[Failure]:
         except Exception as error:
             error.add_note(f"(no architecture runs; this is of {first})")
             raise
-    _check_outputs(network, data, works)
+    _check_outputs(network, task, works)
     return probe.options()
 
 
-def _check_outputs(supernet: Supernet, data: Data, gates: Architecture | None = None) -> None:
+def _check_outputs(supernet: Supernet, task: Task, gates: Architecture | None = None) -> None:
     """Run an architecture or a mixture once: what cannot be searched is refused before training.
 
     Raises:
-        ValueError: outputs that are not one score per class.
+        OutputError: outputs that do not fit the task.
         ShapeError: options of different shapes, in a mixture.
     """
-    x = handed(supernet, data.train.inputs[:2])
-    mixture = [torch.full((len(c.options),), 1 / len(c.options)).to(x) for c in supernet.choices]
+    kind = {p.dtype for p in supernet.parameters() if p.is_floating_point()} or {torch.float32}
+    batch = moved(few(task, "train", 2), device_of(supernet), copies=True)
+    mixture = [
+        torch.full((len(c.options),), 1 / len(c.options), dtype=kind.copy().pop()).to(
+            device_of(supernet)
+        )
+        for c in supernet.choices
+    ]
     try:
-        with evaluating(supernet), seeded(0, supernet), torch.no_grad():
-            y = supernet(x, mixture if gates is None else gates)
-    except ShapeError:
+        with (
+            evaluating(supernet),
+            seeded(0, supernet),
+            torch.no_grad(),
+            supernet.path(mixture if gates is None else gates) as network,
+        ):
+            task.loss(network, batch)
+    except (ShapeError, OutputError):
         raise
     except FAILING:  # one option may be to blame; the probe finds out
         return
-    if y.ndim != 2 or y.shape[1] < data.classes:
-        raise ValueError(
-            f"the network must give a score for each of {data.classes} classes, "
-            f"got shape {tuple(y.shape)} for two examples"
-        )
 
 
 def _check_same(run: Run, space: Mapping[str, Any]) -> None:
@@ -301,7 +313,7 @@ def _check_same(run: Run, space: Mapping[str, Any]) -> None:
     raise ValueError(f"{run.folder} is a run on the space {what}")
 
 
-def _plan(settings: Settings, saved: Mapping[str, Any], data: Data, supernet: Supernet) -> Plan:
+def _plan(settings: Settings, saved: Mapping[str, Any], task: Task, supernet: Supernet) -> Plan:
     """The plan of the checkpoint, or else one for the budget."""
     if saved:
         plan = dict(saved["plan"])
@@ -311,10 +323,10 @@ def _plan(settings: Settings, saved: Mapping[str, Any], data: Data, supernet: Su
     budget = settings.budget
     if isinstance(budget, Plan):
         return budget
-    known = (settings.space.recipe, len(data.train), size(supernet.choices))
+    known = (settings.space.recipe, batch_count(task), size(supernet.choices))
     if budget.steps is not None:
         return Plan.of(budget.steps, *known)
-    seconds, each = budget.seconds or 0.0, _seconds_per_step(settings, data, supernet)
+    seconds, each = budget.seconds or 0.0, _seconds_per_step(settings, task, supernet)
     spent = time.perf_counter() - settings.start
     try:
         return Plan.of(max(0, int((seconds - spent) / each)), *known)
@@ -325,13 +337,11 @@ def _plan(settings: Settings, saved: Mapping[str, Any], data: Data, supernet: Su
         ) from error
 
 
-def _seconds_per_step(settings: Settings, data: Data, like: Supernet) -> float:
+def _seconds_per_step(settings: Settings, task: Task, like: Supernet) -> float:
     """Of wall time a weight step, everything else spread over the weight steps."""
     supernet = settings.space.supernet(settings.seed).to(settings.device)
     leave_out(supernet, _left_out_by(like, supernet))
-    training = WeightTraining(
-        supernet, data.train, settings.space.recipe, steps=24, seed=settings.seed
-    )
+    training = WeightTraining(supernet, task, settings.space.recipe, steps=24, seed=settings.seed)
     clocks = [time.perf_counter() for _ in training.run()]
     step = (clocks[-1] - clocks[3]) / (len(clocks) - 4)
     # The steps of the supernet have proxy evaluations and alpha beside them. The other steps train

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..front import Front
+from ..metric import Metric
 from ..runs import Run
 
 __all__ = ["Step"]
@@ -77,17 +78,19 @@ class Reporter:
         names: Sequence[str],
         steps: int,
         steps_each: int,
-        worst_error: float,
+        metrics: Sequence[Metric],
+        guess: float | None,
     ) -> None:
         self.front, self.done = Front(columns), 0
         self._run, self._start, self.columns = run, start, tuple(columns)
         self._pairs = [f"{a}_{b}" for a, b in _pairs(names)]
         self._steps, self._steps_each = steps, steps_each
-        self._reference = np.array([worst_error, *[0.0] * (len(columns) - 1)])
+        self._metrics, self._guess = tuple(metrics), guess
+        self._highest = np.zeros(len(columns) - len(self._metrics))
 
     def see(self, costs: Sequence[float]) -> None:
-        """Count the hypervolume up to the highest costs, the error left out, that were seen."""
-        self._reference[1:] = np.maximum(self._reference[1:], costs)
+        """Count the hypervolume up to the highest costs that were seen; metrics are left out."""
+        self._highest = np.maximum(self._highest, costs)
 
     def finalist_done(self) -> None:
         """Count the weight steps of a finalist, whether it failed or not."""
@@ -122,9 +125,18 @@ class Reporter:
     def _hypervolume(self) -> float | None:
         if not len(self.front):
             return None
-        box = float(np.prod(self._reference))
+        reference, sides = [], []
+        for metric in self._metrics:
+            values = [metric.cost(point.objectives[metric.column]) for point in self.front]
+            worst = metric.worst if metric.worst is not None else self._guess
+            corner = max(values) if worst is None else metric.cost(worst)
+            ideal = min(values) if metric.best is None else metric.cost(metric.best)
+            reference.append(metric.value(corner))
+            sides.append(corner - ideal)
         # Nothing is below a reference of 0: costs that are all 0.
-        return self.front.hypervolume(self._reference.tolist()) / box if box > 0 else None
+        box = float(np.prod([*sides, *self._highest]))
+        volume = self.front.hypervolume([*reference, *self._highest.tolist()])
+        return volume / box if box > 0 else None
 
 
 def _pairs(items: Sequence[Any]) -> list[tuple[Any, Any]]:

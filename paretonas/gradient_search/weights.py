@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from random import Random
 from traceback import clear_frames
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils import get_total_norm
+from torch.utils._pytree import tree_structure
 
-from ..data import Split
-from ..forward import evaluating, handed, held_generators, seeded
+from ..arguments import moved, tensors
+from ..forward import device_of, evaluating, held_generators, seeded
 from ..nn import BatchNorm1d, BatchNorm2d, Supernet
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..space import Architecture, fair_paths
+from ..tasks.task import Task, batch_count, few, sized
 from ..training import Recipe, warmup_cosine_factor
 
 FEW = 8  # examples on which every option is tried before anything else
@@ -34,7 +36,7 @@ class WeightTraining:
 
     Args:
         supernet: trained in place.
-        split: the training examples.
+        task: what is trained for.
         recipe: batch size, learning rate and weight decay; its epochs do not matter here.
         steps: in all, which the learning rate's decay is fitted to.
         seed: of the paths and of the order of the examples.
@@ -45,15 +47,16 @@ class WeightTraining:
     """
 
     def __init__(
-        self, supernet: Supernet, split: Split, recipe: Recipe, *, steps: int, seed: int
+        self, supernet: Supernet, task: Task, recipe: Recipe, *, steps: int, seed: int
     ) -> None:
-        self.supernet, self.split, self.recipe = supernet, split, recipe
+        self.supernet, self.recipe = supernet, recipe
+        self.task = sized(task, recipe.batch_size)
         self.steps, self.seed, self.done = steps, seed, 0
         self.failures: list[tuple[int, Failure]] = []
         self._optimizer = torch.optim.AdamW(
             supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        self._epoch = math.ceil(len(split) / recipe.batch_size)
+        self._epoch = batch_count(self.task)
         self._held = held_generators(supernet)
 
     def run(self) -> Iterator[float]:
@@ -72,30 +75,31 @@ class WeightTraining:
             recent.append(next(paths))
             self._set_aside(step)
         self.supernet.train()
-        order: torch.Tensor | None = None
-        while self.done < self.steps:
-            # Everything random follows from the seed and the step, so nothing need be saved.
-            epoch, place = divmod(self.done, self._epoch)
-            if order is None or place == 0:
-                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-                order = torch.randperm(len(self.split), generator=generator)
-                order = order.to(self.split.labels.device)
-            size = self.recipe.batch_size
-            first = min(place * size, max(0, len(order) - 2))  # batch norm needs two examples
-            rows = order[first : (place + 1) * size]
+        for batch in self._batches():
             factor = warmup_cosine_factor(self.done, self.steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
             path = next(paths)
-            value = self._step(self.split.inputs[rows], self.split.labels[rows], path, recent)
+            value = self._step(batch, path, recent)
             recent.append(path)
             self._set_aside(self.done)
             self.done += 1
             yield value
 
-    def _step(
-        self, inputs: Tensor, labels: Tensor, path: Architecture, recent: Sequence[Architecture]
-    ) -> float:
+    def _batches(self) -> Iterator[Any]:
+        """The batches of the steps that are left."""
+        # Everything random follows from the seed and the step, so nothing need be saved.
+        while self.done < self.steps:
+            epoch, place = divmod(self.done, self._epoch)
+            batches = self.task.batches("train", seed=self.seed, epoch=epoch)
+            before = self.done
+            yield from islice(batches, place, place + self.steps - self.done)
+            if self.done == before:
+                raise ValueError(
+                    f"the training split ended after {place} batches, its length is {self._epoch}"
+                )
+
+    def _step(self, batch: Any, path: Architecture, recent: Sequence[Architecture]) -> float:
         """Update the weights on a path; where it fails, only note what is to blame."""
         same = self.supernet.canonical(path)
         if any(failure.architecture == same for _, failure in self.failures):
@@ -103,7 +107,7 @@ class WeightTraining:
 
         def attempt(architecture: Architecture) -> float:
             with seeded(self.seed * 1_000_003 + self.done, held=self._held):  # for dropout
-                return differentiate(self.supernet, inputs, labels, architecture)
+                return differentiate(self.supernet, self.task, batch, architecture)
 
         kept = {name: buffer.detach().clone() for name, buffer in self.supernet.named_buffers()}
 
@@ -174,29 +178,26 @@ class WeightTraining:
 
 
 @torch.no_grad()
-def inherited_loss(supernet: Supernet, split: Split, architecture: Architecture) -> float:
-    """The mean cross-entropy of an architecture on a split, with the supernet's weights.
+def inherited_scores(
+    supernet: Supernet, task: Task, architecture: Architecture
+) -> Mapping[str, float]:
+    """What a task evaluates to on the validation split, with the supernet's weights.
 
-    Batch norms use the statistics of the split, in one batch of all its examples; nothing is
-    dropped out. The loss is always the same, whatever the network draws.
-
-    Raises:
-        FloatingPointError: it is NaN or infinite.
+    Batch norms use the statistics of each batch; nothing is dropped out. The scores are always the
+    same, whatever the network draws.
     """
-    with evaluating(supernet), seeded(0, supernet):
-        logits = supernet(handed(supernet, split.inputs), architecture)
-    return _finite(functional.cross_entropy(logits, split.labels))
+    with evaluating(supernet), seeded(0, supernet), supernet.path(architecture) as network:
+        return task.evaluate(network, "valid")
 
 
-def differentiate(
-    supernet: Supernet, inputs: Tensor, labels: Tensor, architecture: Architecture
-) -> float:
-    """The mean cross-entropy of an architecture; its gradients are left in the parameters.
+def differentiate(supernet: Supernet, task: Task, batch: Any, architecture: Architecture) -> float:
+    """The loss of an architecture on a batch; its gradients are left in the parameters.
 
     Raises:
         FloatingPointError: the loss or a gradient is NaN, infinite, or too large to be squared.
     """
-    loss = functional.cross_entropy(supernet(handed(supernet, inputs), architecture), labels)
+    with supernet.path(architecture) as network:
+        loss = task.loss(network, moved(batch, device_of(supernet), copies=True))
     supernet.zero_grad(set_to_none=True)
     value = _finite(loss.detach())
     loss.backward()
@@ -207,31 +208,37 @@ def differentiate(
     return value
 
 
-def trial(supernet: Supernet, split: Split, *, seed: int) -> Probe:
+def trial(supernet: Supernet, task: Task, *, seed: int) -> Probe:
     """A probe that runs each option on a few examples: trained, evaluated and extracted.
 
     The network that comes out must compute what the supernet does.
 
     Args:
         supernet: its weights stay as they are; gradients and buffers do not.
-        split: the training examples.
+        task: what is trained for.
         seed: of what is drawn.
     """
-    few = Split(split.inputs[:FEW], split.labels[:FEW])
+    batch = moved(few(task, "train", FEW), device_of(supernet))
 
     def attempt(architecture: Architecture) -> None:
         supernet.train()
         with seeded(seed, supernet):
-            differentiate(supernet, few.inputs, few.labels, architecture)
-        inherited_loss(supernet, few, architecture)
-        refuse_another_function(supernet, few.inputs, architecture, seed=seed)
+            differentiate(supernet, task, batch, architecture)
+        with (
+            evaluating(supernet),
+            seeded(0, supernet),
+            torch.no_grad(),
+            supernet.path(architecture) as network,
+        ):
+            _finite(task.loss(network, moved(batch, device_of(supernet), copies=True)))
+        refuse_another_function(supernet, task, batch, architecture, seed=seed)
 
     return Probe(supernet, attempt, seed=seed)
 
 
 @torch.no_grad()
 def refuse_another_function(
-    supernet: Supernet, inputs: Tensor, architecture: Architecture, *, seed: int
+    supernet: Supernet, task: Task, batch: Any, architecture: Architecture, *, seed: int
 ) -> None:
     """Make sure that the network that comes out computes what the supernet does, but for rounding.
 
@@ -244,18 +251,26 @@ def refuse_another_function(
     if any(isinstance(m, BatchNorm1d | BatchNorm2d) and not m.training for m in supernet.modules()):
         return
 
-    def run(network: nn.Module, *gates: Architecture) -> Tensor:
-        with seeded(seed, network):
-            output: Tensor = network(handed(network, inputs), *gates)
-        return output
+    def run(network: nn.Module) -> list[Any]:
+        """The outputs of the network, and the loss."""
+        outputs: list[Any] = []
+        hook = network.register_forward_hook(lambda _, __, output: outputs.append(output))
+        try:
+            with seeded(seed, network):
+                outputs.append(task.loss(network, moved(batch, device_of(network), copies=True)))
+        finally:
+            hook.remove()
+        return outputs
 
     network = supernet.extract(architecture)
     if len(held_generators(network)) != len(held_generators(supernet)):
         return  # they would not get the same seeds
     plain = run(network)
-    if _alike(plain, run(supernet, architecture), supernet):
+    with supernet.path(architecture) as whole:
+        found = run(whole)
+    if _alike(plain, found, supernet):
         return
-    if not torch.equal(plain, run(supernet.extract(architecture))):
+    if not _equal(plain, run(supernet.extract(architecture))):
         return
     raise ValueError(
         "the network that comes out computes something else than its path of the supernet: a part "
@@ -265,17 +280,30 @@ def refuse_another_function(
     )
 
 
-def _alike(one: Tensor, other: Tensor, network: nn.Module) -> bool:
+def _alike(one: Any, other: Any, network: nn.Module) -> bool:
     """Whether outputs of a network differ by no more than rounding, at the size of the largest."""
-    if one.shape != other.shape:
+    if tree_structure(one) != tree_structure(other):
         return False
-    types = {t.dtype for t in (one, *network.parameters()) if t.is_floating_point()}
-    coarsest = max(torch.finfo(dtype).eps for dtype in types)
-    if one.is_cuda:
+    pairs = [*zip(tensors(one), tensors(other), strict=True)]
+    if any(a.shape != b.shape for a, b in pairs):
+        return False
+    types = {t.dtype for t in (*tensors(one), *network.parameters()) if t.is_floating_point()}
+    coarsest = max((torch.finfo(dtype).eps for dtype in types), default=0.0)
+    if any(tensor.is_cuda for tensor in tensors(one)):
         coarsest = max(coarsest, 2**-10)  # of TF32, which convolutions may use there
     tolerance = max(1e-3, 16 * coarsest)
-    largest = float(torch.where(other.isfinite(), other, 0).abs().max())
-    return torch.allclose(one, other, rtol=0, atol=tolerance * largest, equal_nan=True)
+
+    def close(a: Tensor, b: Tensor) -> bool:
+        if not a.is_floating_point() or not a.numel():
+            return bool(torch.equal(a, b)) or not a.is_floating_point()
+        largest = float(torch.where(b.isfinite(), b, 0).abs().max())
+        return torch.allclose(a, b, rtol=0, atol=tolerance * largest, equal_nan=True)
+
+    return all(close(a, b) for a, b in pairs)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
 
 
 def _finite(loss: Tensor) -> float:

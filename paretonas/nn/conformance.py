@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
-from torch import nn
-from torch.nn import functional
+from torch import Tensor, nn
 
 from .._promises import demand, naming
-from ..data import Data
-from ..forward import evaluating, handed, seeded
+from ..arguments import call, mapped, moved, tensors
+from ..forward import device_of, evaluating, handed, seeded
 from ..space import Architecture
+from ..tasks.task import Task, few
 from .supernet import NetworkSpace
 
 __all__ = ["check_space"]
@@ -20,9 +23,9 @@ EXAMPLES = 16
 def check_space(space: NetworkSpace) -> None:
     """Check that a space keeps its promises: each option is taken once, run and trained for a step.
 
-    The data loads, and a supernet is the same for the same seed, without a look at the global
-    random generator of torch. Each network gives a finite score for each class, in batches of any
-    size, and has a loss with finite gradients.
+    The task loads, and a supernet is the same for the same seed, without a look at the global
+    random generator of torch. Each network has a finite loss with finite gradients, and takes
+    batches of any size.
 
     Args:
         space: an object, such as ``NetworkSpace("mine", Network, load_data)``.
@@ -36,8 +39,9 @@ def check_space(space: NetworkSpace) -> None:
     if not isinstance(space, NetworkSpace):
         raise AssertionError(f"must be a NetworkSpace, got {space!r}")
     demand(bool(space.name), "the space must have a name")
-    with naming("the data"):
-        data = space.data()
+    with naming("the task"):
+        task = space.load_task()
+        batch = few(task, "train", EXAMPLES)
     _is_built_alike(space)
     supernet = space.supernet()
     first = {choice.name: choice.options[0] for choice in space.choices}
@@ -48,8 +52,8 @@ def check_space(space: NetworkSpace) -> None:
     ):
         with naming(str(architecture)):
             network = supernet.fresh(architecture, seed=0)
-        _learns(network, data, str(architecture))
-        _takes_any_batch(network, data, str(architecture))
+        _learns(network, task, batch, str(architecture))
+        _takes_any_batch(network, task, str(architecture))
 
 
 def _is_built_alike(space: NetworkSpace) -> None:
@@ -62,31 +66,34 @@ def _is_built_alike(space: NetworkSpace) -> None:
     demand(same, "two supernets of one seed differ: draw weights by torch's own generator")
 
 
-def _learns(network: nn.Module, data: Data, label: str) -> None:
-    split = data.train
-    inputs, labels = split.inputs[:EXAMPLES], split.labels[:EXAMPLES]
+def _learns(network: nn.Module, task: Task, batch: Any, label: str) -> None:
     with naming(f"{label}, in training"), seeded(0, network):
-        scores = network.train()(handed(network, inputs))
-    fits = scores.ndim == 2 and len(scores) == len(inputs) and scores.shape[1] >= data.classes
-    expected = f"({len(inputs)}, {data.classes})"
-    demand(fits, f"{label}: scores must have shape {expected}, got {tuple(scores.shape)}")
-    demand(bool(scores.isfinite().all()), f"{label}: scores are not finite")
+        loss = task.loss(network.train(), moved(batch, device_of(network), copies=True))
+    demand(loss.numel() == 1, f"{label}: the loss has shape {tuple(loss.shape)}, not one number")
+    demand(bool(loss.isfinite()), f"{label}: the loss is {float(loss)}")
     with naming(f"{label}, backward"):
-        functional.cross_entropy(scores, labels).backward()
+        loss.backward()
     for name, parameter in network.named_parameters():
         finite = parameter.grad is None or bool(parameter.grad.isfinite().all())
         demand(finite, f"{label}: the gradient of {name} is not finite")
 
 
-def _takes_any_batch(network: nn.Module, data: Data, label: str) -> None:
+def _takes_any_batch(network: nn.Module, task: Task, label: str) -> None:
+    inputs = task.example()
     for size in (1, 2, 7):
-        inputs = data.valid.inputs[:size]
+        several = mapped(partial(_repeated, times=size), inputs)
         with (
             naming(f"{label}, a batch of {size}"),
             evaluating(network),
             seeded(0, network),
             torch.no_grad(),
         ):
-            scores = network(handed(network, inputs))
-        fits = len(scores) == len(inputs)
-        demand(fits, f"{label}: a batch of {len(inputs)} gives {len(scores)} rows")
+            output = call(network, handed(network, several))
+        for tensor in tensors(output)[:1]:
+            fits = tensor.ndim > 0 and len(tensor) == size
+            rows = len(tensor) if tensor.ndim else "no"
+            demand(fits, f"{label}: a batch of {size} gives {rows} rows")
+
+
+def _repeated(tensor: Tensor, times: int) -> Tensor:
+    return tensor.repeat(times, *[1] * (tensor.ndim - 1)) if tensor.ndim else tensor

@@ -17,6 +17,7 @@ from ..cell import Structure
 from ..data import Data
 from ..forward import copied, seeded
 from ..space import Architecture, Choice, encode
+from ..tasks import Classification, Task
 from ..training import Recipe
 from .choices import Chooser, Depth, OneOf, Width
 from .extraction import Extracted, Extraction
@@ -313,26 +314,31 @@ def _needs(
 
 @dataclass(frozen=True, repr=False)
 class NetworkSpace:
-    """A search space made of a network with choices, the data to search on, and a recipe.
+    """A search space made of a network with choices, a task to train it for, and a recipe.
 
     Attributes:
         name: the name of the space in files and tables.
         network: builds the network with the choices. Finalists start from its weights: pretrained
             and frozen weights, or its own initialization.
-        data: loads the examples.
+        task: what the networks are trained for: a `Task`, such as a `Supervised`, or a `Data`, for
+            the classification of its examples; or a function that loads one of these.
         recipe: the full training of an architecture of this space.
         structure: the wiring of the choices, if it is known.
     """
 
     name: str
     network: Callable[[], nn.Module]
-    data: Callable[[], Data]
+    task: Task | Data | Callable[[], Task | Data]
     recipe: Recipe = field(default_factory=Recipe)
     structure: Structure | None = None
 
     def __repr__(self) -> str:  # without building the network
-        network, data = (getattr(f, "__name__", None) or repr(f) for f in (self.network, self.data))
-        return f"NetworkSpace({self.name!r}, {network}, {data}, {self.recipe})"
+        network, task = (getattr(f, "__name__", None) or repr(f) for f in (self.network, self.task))
+        return f"NetworkSpace({self.name!r}, {network}, {task}, {self.recipe})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process builds its own network and loads its own examples.
+        return {k: v for k, v in self.__dict__.items() if k not in ("choices", "_loaded")}
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -342,3 +348,30 @@ class NetworkSpace:
     def supernet(self, seed: int = 0) -> Supernet:
         """A supernet with initial weights, the same for the same seed; no global state changes."""
         return built(self.network, seed)
+
+    def load_task(self) -> Task:
+        """The task; its examples are loaded once.
+
+        Raises:
+            TypeError: what should be a task is none.
+        """
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> Task:
+        task = self.task
+        if callable(task) and not isinstance(task, Task):
+            task = task()
+        if isinstance(task, Data):
+            return Classification.of(task)
+        if isinstance(task, type) or not isinstance(task, Task):
+            lacks = [name for name in _PARTS_OF_A_TASK if not hasattr(task, name)]
+            raise TypeError(
+                f"the task of the space {self.name!r} must be a Task, such as "
+                f"paretonas.tasks.Supervised(...), or a paretonas.Data; got {task!r:.80}"
+                + (f", which has no {', '.join(lacks)}" if len(lacks) < 5 else "")
+            )
+        return task
+
+
+_PARTS_OF_A_TASK = ("metric", "example", "batches", "loss", "evaluate")

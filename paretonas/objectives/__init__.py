@@ -3,23 +3,24 @@
 from .base import DifferentiableObjective, Objective
 from .cost_table import CostTable, Slot
 from .default import default_objectives
-from .error import TrainedError
 from .latency import Latency, TimedLatency
 from .measured import measured
 from .memory import Memory
 from .parameters import Parameters
 from .profile import profile
+from .trained_metric import MeasuredMetric, TrainedMetric
 
 __all__ = [
     "CostTable",
     "DifferentiableObjective",
     "Latency",
+    "MeasuredMetric",
     "Memory",
     "Objective",
     "Parameters",
     "Slot",
     "TimedLatency",
-    "TrainedError",
+    "TrainedMetric",
     "default_objectives",
     "measured",
     "profile",

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import moved
 from ..nn import NetworkSpace, Supernet
 from .base import DifferentiableObjective, Objective
-from .error import TrainedError
 from .latency import Latency
 from .memory import Memory
 from .parameters import Parameters
+from .trained_metric import TrainedMetric
 
 Build = Callable[[Supernet, Tensor, str | torch.device, int], DifferentiableObjective]
 
@@ -60,6 +61,7 @@ def default_objectives(
         space: the space of networks.
         names: names in `OBJECTIVES`; by default latency by table, and memory.
     """
-    supernet, example = space.supernet(), space.data().example
+    supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
     others = (OBJECTIVES[name].build(supernet, example, "cpu", 1) for name in names)
-    return TrainedError(space), *others
+    trained = TrainedMetric(space)
+    return trained, *trained.others(), *others

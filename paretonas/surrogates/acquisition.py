@@ -75,7 +75,7 @@ def hypervolume_improvement(points: Float[Matrix, "k m"], boxes: Boxes) -> Float
 
 
 def select_batch(
-    draws: Float[Matrix, "s k"],
+    draws: Float[Matrix, "s k u"],
     costs: Float[Matrix, "k l"],
     reference: Float[Matrix, " m"],
     count: int,
@@ -83,14 +83,14 @@ def select_batch(
 ) -> list[int]:
     """Select candidates one after the other, each adding the most hypervolume on average.
 
-    The first objective of every architecture is uncertain, also of those that were measured. It is
-    given as joint draws. The other objectives are known. A selected candidate counts as known from
-    then on, so that the next one does not repeat it.
+    The first objectives of every architecture are uncertain, also of those that were measured. They
+    are given as joint draws. The other objectives are known. A selected candidate counts as known
+    from then on, so that the next one does not repeat it.
 
     Args:
-        draws: (s, k) joint draws of the first objective.
+        draws: (s, k, u) joint draws of the first u objectives.
         costs: (k, l) the other objectives.
-        reference: (1 + l,) the worst values that count.
+        reference: (u + l,) the worst values that count.
         count: how many to select.
         known: the first so many architectures are evaluated already.
 

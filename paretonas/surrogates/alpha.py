@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
@@ -187,8 +186,8 @@ class WarmAlpha:
 class Scale:
     """The range of each objective over the evaluated points: it makes ms and KiB comparable.
 
-    Objectives are positive, and their logarithms are compared: halving the latency counts the same
-    from 1 ms as from 10 ms.
+    Costs are positive, and their logarithms are compared: halving the latency counts the same from
+    1 ms as from 10 ms. A metric has a coordinate of its own, which need not be a logarithm.
 
     Attributes:
         low: (m,), the smallest logarithms.
@@ -201,7 +200,11 @@ class Scale:
     @classmethod
     def of(cls, values: Float[Tensor, "k m"]) -> Scale:
         """The range of values of 0 or more; values below `LEAST` count as `LEAST`."""
-        logs = values.clamp_min(LEAST).log()
+        return cls.over(values.clamp_min(LEAST).log())
+
+    @classmethod
+    def over(cls, logs: Float[Tensor, "k m"]) -> Scale:
+        """The range of logarithms."""
         low, high = logs.amin(dim=0), logs.amax(dim=0)
         return cls(low, torch.where(high > low, high, low + 1.0))
 
@@ -214,8 +217,7 @@ class Scale:
         return (scaled * (self.high - self.low) + self.low).exp()
 
     def excess(
-        self, logs: Float[Tensor, "*k m"], columns: Sequence[str], limits: Mapping[str, float]
+        self, logs: Float[Tensor, "*k m"], bounds: Float[Tensor, " m"]
     ) -> Float[Tensor, "*k m"]:
-        """The scaled violation of the limits; 0 for objectives within their limits."""
-        bounds = [math.log(max(limits[c], LEAST)) if c in limits else math.inf for c in columns]
-        return torch.relu(logs - torch.tensor(bounds).to(logs)) / (self.high - self.low)
+        """The scaled violation of upper bounds on logarithms; 0 within them."""
+        return torch.relu(logs - bounds.to(logs)) / (self.high - self.low)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from ..metric import Metric
 
-__all__ = ["SplitName", "Task"]
+__all__ = ["Guess", "OutputError", "SplitName", "Task"]
 
 SplitName = Literal["train", "valid", "test"]
 """The training examples; those that decide in a search; those that are only reported."""
@@ -26,7 +28,10 @@ class Task(Protocol):
         metric: what the search improves, and in which direction.
     """
 
-    metric: Metric
+    @property
+    def metric(self) -> Metric:
+        """The main metric."""
+        ...
 
     def example(self) -> Any:
         """The inputs of one forward pass, with a batch of one: a tensor, or any nest of tensors.
@@ -56,3 +61,70 @@ class Task(Protocol):
         The metric's name, with or without its unit, is the key of its value.
         """
         ...
+
+
+class OutputError(ValueError):
+    """The network's outputs do not fit the task, whatever the architecture."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a constant answer scores on the validation split, in the metric of a task.
+
+    Attributes:
+        value: in the metric's own direction and unit.
+        margin: two standard deviations over splits of this size.
+        words: how that answer is made, such as ``"always answering the mean"``.
+    """
+
+    value: float
+    margin: float
+    words: str
+
+
+def metrics_of(task: Task) -> tuple[Metric, ...]:
+    """The metrics of a task that are objectives, the main one first."""
+    return tuple(getattr(task, "metrics", None) or (task.metric,))
+
+
+def sized(task: Task, batch_size: int) -> Task:
+    """The task with this batch size, if it leaves the batch size to its trainer."""
+    resized = getattr(task, "sized", None)
+    found: Task = resized(batch_size) if callable(resized) else task
+    return found
+
+
+def on_device(task: Task, device: torch.device | str) -> Task:
+    """The task with its examples on a device, if it has examples in memory."""
+    move = getattr(task, "to", None)
+    found: Task = move(device) if callable(move) else task
+    return found
+
+
+def few(task: Task, split: SplitName, examples: int) -> Any:
+    """A small batch of a split: at most so many examples, if the task can cut its batches."""
+    cut = getattr(task, "few", None)
+    return (
+        cut(split, examples) if callable(cut) else next(iter(task.batches(split, seed=0, epoch=0)))
+    )
+
+
+def batch_count(task: Task) -> int:
+    """The number of batches of the training split; without a length one pass counts them."""
+    batches = task.batches("train", seed=0, epoch=0)
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return sum(1 for _ in batches)
+
+
+def value_of(scores: Mapping[str, float], metric: Metric) -> float:
+    """The value of a metric in the result of an evaluation.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    for name in (metric.column, metric.name):
+        if name in scores:
+            return float(scores[name])
+    raise ValueError(f"the task evaluates to {', '.join(scores)}, without its metric {metric.name}")

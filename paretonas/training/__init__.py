@@ -2,8 +2,6 @@
 
 from .loop import (
     Recipe,
-    Score,
-    batches,
     epochs,
     evaluate,
     score,
@@ -14,8 +12,6 @@ from .loop import (
 
 __all__ = [
     "Recipe",
-    "Score",
-    "batches",
     "epochs",
     "evaluate",
     "score",

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from ..data import Split
-from ..forward import evaluating, handed, seeded
+from ..arguments import moved
+from ..forward import device_of, evaluating, seeded
+from ..tasks.task import SplitName, Task, batch_count, sized
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,12 @@ class Recipe:
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
 
-    def steps(self, examples: int) -> int:
-        """The number of steps of a training on this number of examples."""
-        return self.epochs * math.ceil(examples / self.batch_size)
+    def steps(self, batches: int) -> int:
+        """The number of steps of a training with this number of batches in an epoch."""
+        return self.epochs * batches
 
 
-@dataclass(frozen=True)
-class Score:
-    """The loss and error of a network on a split.
-
-    Attributes:
-        loss: mean cross-entropy, in nats.
-        error_percent: wrong answers in percent.
-    """
-
-    loss: float
-    error_percent: float
-
-
-def train(network: nn.Module, split: Split, recipe: Recipe, *, seed: int = 0) -> Iterator[float]:
+def train(network: nn.Module, task: Task, recipe: Recipe, *, seed: int = 0) -> Iterator[float]:
     """Train in place and yield the mean loss of each epoch; the same seed gives the same bits.
 
     This holds even if the forward pass uses random numbers, and no global state changes. If the
@@ -67,46 +54,36 @@ def train(network: nn.Module, split: Split, recipe: Recipe, *, seed: int = 0) ->
     Raises:
         FloatingPointError: the loss is NaN or infinite.
     """
-    losses = epochs(network, split, recipe, seed=seed)
+    losses = epochs(network, task, recipe, seed=seed)
     for epoch in range(recipe.epochs):
         with seeded(seed * 1_000_003 + epoch, network):
             mean = next(losses)
         yield mean
 
 
-def epochs(network: nn.Module, split: Split, recipe: Recipe, *, seed: int) -> Iterator[float]:
+def epochs(network: nn.Module, task: Task, recipe: Recipe, *, seed: int) -> Iterator[float]:
     """Like `train`, but the network draws from the global generators in their current state."""
-    steps = math.ceil(len(split) / recipe.batch_size) * recipe.epochs
+    task, device = sized(task, recipe.batch_size), device_of(network)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    schedule = warmup_cosine(optimizer, steps)
-    generator = torch.Generator().manual_seed(seed)
+    schedule = warmup_cosine(optimizer, recipe.steps(batch_count(task)))
     if not network.training:
         network.train()
-    for _ in range(recipe.epochs):
-        total = torch.zeros((), device=split.inputs.device)
-        for inputs, labels in batches(split, recipe.batch_size, generator):
-            loss = functional.cross_entropy(network(handed(network, inputs)), labels)
+    for epoch in range(recipe.epochs):
+        total, done = torch.zeros((), device=device), 0
+        for batch in task.batches("train", seed=seed, epoch=epoch):
+            loss = task.loss(network, moved(batch, device, copies=True))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += loss.detach() * len(labels)
-        mean = float(total) / len(split)
+            total += loss.detach()
+            done += 1
+        mean = float(total) / max(1, done)
         if not math.isfinite(mean):
             raise FloatingPointError(f"the training loss became {mean}")
         yield mean
-
-
-def batches(
-    split: Split, batch_size: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over the examples in a new random order."""
-    order = torch.randperm(len(split), generator=generator).to(split.labels.device)
-    for rows in order.split(batch_size):
-        if len(rows) > 1 or len(split) == 1:  # batch norm needs two examples
-            yield split.inputs[rows], split.labels[rows]
 
 
 def warmup_cosine(
@@ -126,24 +103,17 @@ def warmup_cosine_factor(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def evaluate(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
-    """Evaluate a network in evaluation mode; its mode is restored afterwards.
+def evaluate(network: nn.Module, task: Task, split: SplitName) -> dict[str, float]:
+    """The loss and the metrics of a network in evaluation mode, by name; its mode is restored.
 
-    The score is deterministic, even if the network uses random numbers. No global state changes.
+    They are deterministic, even if the network uses random numbers. No global state changes.
     """
     with seeded(0, network):
-        return score(network, split, batch_size)
+        return score(network, task, split)
 
 
 @torch.no_grad()
-def score(network: nn.Module, split: Split, batch_size: int = 1000) -> Score:
+def score(network: nn.Module, task: Task, split: SplitName) -> dict[str, float]:
     """Like `evaluate`, but the network draws from the global generators in their current state."""
-    loss = torch.zeros((), device=split.inputs.device)
-    wrong = torch.zeros((), device=split.inputs.device)
-    parts = (split.inputs.split(batch_size), split.labels.split(batch_size))
     with evaluating(network):
-        for inputs, labels in zip(*parts, strict=True):
-            logits = network(handed(network, inputs))
-            loss += functional.cross_entropy(logits, labels, reduction="sum")
-            wrong += (logits.argmax(dim=1) != labels).sum()
-    return Score(float(loss) / len(split), 100 * float(wrong) / len(split))
+        return {name: float(value) for name, value in task.evaluate(network, split).items()}

@@ -92,12 +92,12 @@ def latency_table(space) -> CostTable:
 @pytest.fixture(scope="package")
 def costs(space, latency_table) -> tuple[DifferentiableObjective, ...]:
     """Objectives that need no clock: a search with them repeats bit for bit."""
-    return Table(latency_table), Memory.of(space.supernet(), space.data().example)
+    return Table(latency_table), Memory.of(space.supernet(), space.load_task().example())
 
 
 @pytest.fixture(scope="package")
 def parameters(space) -> DifferentiableObjective:
-    return Parameters.of(space.supernet(), space.data().example)
+    return Parameters.of(space.supernet(), space.load_task().example())
 
 
 @pytest.fixture(scope="package")

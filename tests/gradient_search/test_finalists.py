@@ -33,7 +33,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_the_result_is_that_of_training_each_alone(
     supernet, space, architectures, trainer, workers
 ):
-    data = space.data()
+    data = space.task()
     before = torch.get_rng_state()
     found = trainer(supernet, data, RECIPE, architectures, seed=3, workers=workers)
     assert torch.equal(torch.get_rng_state(), before)
@@ -48,12 +48,12 @@ def test_the_result_is_that_of_training_each_alone(
 
 def test_what_the_supernet_learned_does_not_matter(supernet, space, architectures, trainer):
     settings = {"seed": 0, "workers": 1}
-    (one, *_) = trainer(supernet, space.data(), RECIPE, architectures[1:2], **settings)
+    (one, *_) = trainer(supernet, space.load_task(), RECIPE, architectures[1:2], **settings)
     with torch.no_grad():
         for parameter in supernet.parameters():
             parameter += 1.0
     copies = [parameter.clone() for parameter in supernet.parameters()]
-    (other, *_) = trainer(supernet, space.data(), RECIPE, architectures[1:2], **settings)
+    (other, *_) = trainer(supernet, space.load_task(), RECIPE, architectures[1:2], **settings)
     assert same(one.network, other.network)
     pairs = zip(supernet.parameters(), copies, strict=True)
     assert all(torch.equal(parameter, copy) for parameter, copy in pairs)
@@ -61,7 +61,7 @@ def test_what_the_supernet_learned_does_not_matter(supernet, space, architecture
 
 def test_seeds_differ(supernet, space, architectures, trainer):
     one, other = (
-        trainer(supernet, space.data(), RECIPE, architectures[1:2], seed=s, workers=1)[0]
+        trainer(supernet, space.load_task(), RECIPE, architectures[1:2], seed=s, workers=1)[0]
         for s in (0, 1)
     )
     assert not same(one.network, other.network)
@@ -71,7 +71,7 @@ def test_the_number_of_threads_is_put_back(supernet, space, architectures, train
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        trainer(supernet, space.data(), RECIPE, architectures, seed=0, workers=2)
+        trainer(supernet, space.load_task(), RECIPE, architectures, seed=0, workers=2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -79,10 +79,10 @@ def test_the_number_of_threads_is_put_back(supernet, space, architectures, train
 
 def test_a_training_that_fails_is_heard_of(supernet, space, architectures, trainer):
     wild = Recipe(epochs=3, batch_size=20, learning_rate=1e25)
-    failed = trainer(supernet, space.data(), wild, architectures, seed=0, workers=2)
+    failed = trainer(supernet, space.load_task(), wild, architectures, seed=0, workers=2)
     assert [failure.architecture for failure in failed] == architectures
     assert all("training loss became" in failure.reason for failure in failed)
-    assert trainer(supernet, space.data(), RECIPE, [], seed=0, workers=2) == []
+    assert trainer(supernet, space.load_task(), RECIPE, [], seed=0, workers=2) == []
 
 
 def dropout(network, x):
@@ -172,7 +172,7 @@ def test_what_a_network_draws_is_the_same_each_time_and_leaves_no_trace(space, t
         MODULE_RNG.normal()
         before = Generators.now(supernet)
         order = architectures[:: 1 if workers < 4 else -1]
-        trained = trainer(supernet, space.data(), RECIPE, order, seed=0, workers=workers)
+        trained = trainer(supernet, space.load_task(), RECIPE, order, seed=0, workers=workers)
         assert not before.moved()
         found.append({one.architecture: one for one in trained})
     for architecture in architectures:
@@ -193,7 +193,7 @@ def test_networks_that_draw_nothing_are_trained_side_by_side(space, trainer):
         drawing = NetworkSpace("drawing", lambda draw=draw: Drawing(draw), space.data, RECIPE)
         quiet = [a for a in every(drawing.choices) if a["op"] == "relu"]
         threads.clear()
-        trainer(drawing.supernet(), space.data(), RECIPE, quiet, seed=0, workers=2)
+        trainer(drawing.supernet(), space.task(), RECIPE, quiet, seed=0, workers=2)
         assert (threads == {threading.get_ident()}) is alone
 
 
@@ -241,7 +241,7 @@ def test_finalists_start_from_what_the_constructor_gives(space, trainer, kind, w
             parameter.fill_(123.0)
     still = Recipe(epochs=1, batch_size=20, learning_rate=1e-12, weight_decay=0)
     architectures = list(every(given.choices))
-    trained = trainer(supernet, space.data(), still, architectures, seed=5, workers=workers)
+    trained = trainer(supernet, space.load_task(), still, architectures, seed=5, workers=workers)
     for finalist in trained:
         network = finalist.network
         for name, value in network.state_dict().items():
@@ -326,8 +326,8 @@ def test_a_buffer_that_is_made_in_a_forward_pass_costs_no_finalist(space):
     caching = NetworkSpace("caching", Caching, space.data, Recipe(epochs=1))
     supernet = caching.supernet()
     architectures = list(every(caching.choices))
-    supernet(space.data().train.inputs, architectures[0])  # as training it does
+    supernet(space.task().train.inputs, architectures[0])  # as training it does
     found = train_finalists(
-        supernet, space.data(), caching.recipe, architectures, seed=0, workers=2
+        supernet, space.task(), caching.recipe, architectures, seed=0, workers=2
     )
     assert [finalist.network.mask.tolist() for finalist in found] == [[1, 1], [1, 1]]

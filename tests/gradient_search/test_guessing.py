@@ -92,11 +92,11 @@ def test_what_was_written_down_is_read_back_and_nothing_else():
 
 def no_sense(space) -> NetworkSpace:
     """The same networks, on labels that have nothing to do with the inputs."""
-    data = space.data()
+    data = space.task()
     whole = [data.train, data.valid, data.test]
     inputs = torch.cat([part.inputs for part in whole])
     labels = torch.arange(len(inputs)) % 3
-    return replace(space, data=lambda: split(inputs, labels, valid=60, test=60, seed=1))
+    return replace(space, task=lambda: split(inputs, labels, valid=60, test=60, seed=1))
 
 
 def test_a_search_that_learned_nothing_says_so(tmp_path, space, costs):
@@ -105,7 +105,7 @@ def test_a_search_that_learned_nothing_says_so(tmp_path, space, costs):
     assert last.message.startswith("no better than guessing: the best network errs in ")
     assert last.message.count("give a larger budget") == 1
     written = json.loads((run.folder / "run.json").read_text())
-    guess = Guessing.on(no_sense(space).data().valid)
+    guess = Guessing.on(no_sense(space).task().valid)
     assert Guessing.told(written) == guess
     page = write_report(Run.open(run.folder), run.folder / "report.html").read_text()
     assert "No better than guessing: the best network errs in" in page
@@ -115,7 +115,7 @@ def test_a_search_that_learned_does_not(tmp_path, space, costs):
     run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
     plan = replace(PLAN, recipe=replace(PLAN.recipe, epochs=20))
     *_, last = search(space, objectives=costs, run=run, budget=plan, rays=6)
-    assert not Guessing.on(space.data().valid).as_good_as(
+    assert not Guessing.on(space.task().valid).as_good_as(
         min(point.objectives["error_percent"] for point in last.front)
     )
     assert not last.message.startswith("no better than guessing")

@@ -8,7 +8,7 @@ from paretonas.compare import compare
 from paretonas.evaluation import Ledger
 from paretonas.front import Front
 from paretonas.gradient_search.sampler import OneShotSearch
-from paretonas.objectives import TrainedError
+from paretonas.objectives import TrainedMetric
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
@@ -21,7 +21,7 @@ BUDGET = 7
 
 @pytest.fixture(scope="module")
 def problem(space, costs) -> Problem:
-    return Problem(space, [costs[0], TrainedError(space), costs[1]])  # in any order
+    return Problem(space, [costs[0], TrainedMetric(space), costs[1]])  # in any order
 
 
 def run(problem, budget=BUDGET, seed=0):
@@ -39,7 +39,7 @@ def test_weights_and_finalists_share_the_budget(searched, problem, space):
     outcomes, ledger = searched
     assert ledger.evaluations == len(outcomes)
     assert ledger.evaluations + ledger.weight_evaluations == BUDGET
-    epoch = math.ceil(len(space.data().train) / space.recipe.batch_size)
+    epoch = math.ceil(len(space.task().train) / space.recipe.batch_size)
     assert ledger.weight_steps == ledger.weight_evaluations * space.recipe.epochs * epoch
     assert ledger.proxy_evaluations > len(outcomes)
     assert len({outcome.architecture for outcome in outcomes}) == len(outcomes)
@@ -85,7 +85,7 @@ def test_an_interrupted_run_goes_on_without_evaluating_anew(searched, problem):
     known = {outcome.architecture: outcome for outcome in searched[0][:2]}
     asked = []
 
-    class WatchedError(TrainedError):
+    class WatchedError(TrainedMetric):
         def train_networks(self, architectures):
             asked.extend(architectures)
             return super().train_networks(architectures)
@@ -114,7 +114,7 @@ class Joules:
     ("objectives", "message"),
     [
         (lambda space, costs: costs, "got no error"),
-        (lambda space, costs: [TrainedError(space), Joules()], "relaxed form; got joules"),
+        (lambda space, costs: [TrainedMetric(space), Joules()], "relaxed form; got joules"),
     ],
 )
 def test_what_it_cannot_search_is_refused(space, costs, objectives, message):
@@ -142,7 +142,7 @@ def test_what_has_no_finite_cost_is_not_searched(space, costs, cost):
             return cost
 
     memory = Odd(costs[1].parameters, costs[1].activations)
-    outcomes, _ = run(Problem(space, [TrainedError(space), costs[0], memory]))
+    outcomes, _ = run(Problem(space, [TrainedMetric(space), costs[0], memory]))
     assert outcomes
     assert all(isinstance(outcome, Point) for outcome in outcomes)
     assert all(outcome.architecture["op"] != "relu" for outcome in outcomes)

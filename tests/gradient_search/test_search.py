@@ -99,7 +99,7 @@ def test_the_front_holds_what_was_measured(whole, space, costs, parameters):
 
 
 def test_saved_weights_are_those_that_were_scored(whole, space):
-    data = space.data()
+    data = space.task()
     for point in whole.steps[-1].front:
         network = space.supernet().extract(point.architecture)
         network.load_state_dict(whole.run.weights(point.id))
@@ -123,7 +123,7 @@ def test_the_front_is_near_the_best_that_finalists_could_make(whole, space, cost
     supernet = space.supernet()
     networks = list(dict.fromkeys(map(supernet.canonical, every(supernet.choices))))
     truth = Front(whole.steps[-1].front.objectives)
-    for finalist in trainer(supernet, space.data(), PLAN.recipe, networks, seed=0, workers=1):
+    for finalist in trainer(supernet, space.load_task(), PLAN.recipe, networks, seed=0, workers=1):
         values = [finalist.valid.error_percent, *(c.exact(finalist.architecture) for c in costs)]
         truth.add(Point(finalist.architecture, dict(zip(truth.objectives, values, strict=True))))
     reference = [70.0, *(max(c.exact(a) for a in networks) for c in costs)]
@@ -140,7 +140,7 @@ def test_steps_tell_what_happens(whole, space):
     )
     counted = [step.step for step in steps]
     assert counted == sorted(counted)
-    epoch = -(-len(space.data().train) // PLAN.recipe.batch_size)
+    epoch = -(-len(space.task().train) // PLAN.recipe.batch_size)
     total = PLAN.supernet_steps + PLAN.finalists * PLAN.recipe.epochs * epoch
     assert counted[-1] == steps[-1].steps == total
     assert {step.steps for step in steps if step.phase != "costs"} == {total}

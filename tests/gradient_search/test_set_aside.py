@@ -24,7 +24,7 @@ from paretonas.gradient_search.search import search
 from paretonas.gradient_search.weights import WeightTraining, trial
 from paretonas.nn import BatchNorm1d, Depth, Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.objectives import CostTable, Memory, Parameters, profile
-from paretonas.objectives.error import TrainedError
+from paretonas.objectives.trained_metric import TrainedMetric
 from paretonas.point import Failure
 from paretonas.runs import Run
 from paretonas.samplers.base import evaluate
@@ -269,7 +269,7 @@ def test_what_cannot_be_compared_or_differs_by_rounding_is_no_fault(network, dty
 
 
 def test_a_probe_blames_nothing_where_everything_runs(space, supernet):
-    assert trial(supernet, space.data().train, seed=0).options() == []
+    assert trial(supernet, space.task().train, seed=0).options() == []
 
 
 @pytest.mark.parametrize("name", ["DividesByZero", "Raises", "width", "depth", "inner"])
@@ -807,7 +807,7 @@ def test_the_page_and_the_command_line_say_what_was_set_aside(tmp_path, monkeypa
 
 
 def test_a_comparison_bills_a_failure_in_the_words_of_the_training():
-    error = TrainedError(space(lambda: Cells(Raises)))
+    error = TrainedMetric(space(lambda: Cells(Raises)))
     bad, good = (Architecture({f"cells.{i}": op for i in (0, 2, 4)}) for op in ("bad", "relu"))
     assert evaluate(bad, [error]) == Failure(bad, "RuntimeError: no kernel for this")
     assert 0 <= evaluate(good, [error]).objectives["error_percent"] <= 100

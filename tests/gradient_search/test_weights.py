@@ -26,7 +26,7 @@ RECIPE = Recipe(batch_size=20, learning_rate=0.03)
 
 
 def training(space, steps: int, seed: int = 0) -> WeightTraining:
-    return WeightTraining(space.supernet(), space.data().train, RECIPE, steps=steps, seed=seed)
+    return WeightTraining(space.supernet(), space.task().train, RECIPE, steps=steps, seed=seed)
 
 
 def same(one: WeightTraining, other: WeightTraining) -> bool:
@@ -84,7 +84,7 @@ def test_a_training_goes_on_bit_for_bit_from_any_step(space, stop):
 
 def test_training_lowers_the_loss_of_every_kind_of_path(space):
     job = training(space, 300)
-    valid = space.data().valid
+    valid = space.task().valid
     paths = [{"width": "8", "op": "deep", "op.options.deep": "2", "late": late} for late in "01"]
     paths.append({"width": "8", "op": "relu", "op.options.deep": "1", "late": "1"})
     before = [inherited_loss(job.supernet, valid, path) for path in paths]
@@ -111,7 +111,7 @@ def test_every_example_is_seen_once_an_epoch(space):
             seen.append(x)
             return super().forward(x, gates)
 
-    split = space.data().train
+    split = space.task().train
     job = WeightTraining(Spy(space.network()), split, RECIPE, steps=12, seed=0)
     list(job.run())
     for epoch in (seen[:6], seen[6:]):
@@ -216,7 +216,7 @@ def test_inherited_losses_agree_with_the_extracted_network(space):
     """In this space without batch norm, what is lent equals what is extracted."""
     job = training(space, 50)
     list(job.run())
-    choices, valid = job.supernet.choices, space.data().valid
+    choices, valid = job.supernet.choices, space.task().valid
     for picks in ([0, 0, 0, 0], [1, 2, 1, 1], [1, 1, 0, 1]):
         path = decode(choices, picks)
         expected = evaluate(job.supernet.extract(path), valid).loss
@@ -227,7 +227,7 @@ def test_what_is_lent_ranks_like_what_is_trained(space):
     """The premise of the search, on the extremes of a space where they differ clearly."""
     job = training(space, 400)
     list(job.run())
-    data = space.data()
+    data = space.task()
     poor = {"width": "2", "op": "skip", "op.options.deep": "1", "late": "0"}
     rich = {"width": "8", "op": "deep", "op.options.deep": "2", "late": "1"}
     lent = [inherited_loss(job.supernet, data.valid, path) for path in (poor, rich)]

@@ -18,7 +18,7 @@ def supernet() -> Supernet:
 
 @pytest.fixture(scope="module")
 def split():
-    return toy.space.data().valid
+    return toy.space.task().valid
 
 
 def gated(supernet, split, seed: int = 0, **settings) -> GatedError:

@@ -31,7 +31,7 @@ def test_a_space_is_as_large_as_its_page_says(module):
 def test_every_option_runs_and_learns_something(space):
     """Each option once: one path that takes the first options, then one per other option."""
     supernet = space.supernet()
-    data = space.data()
+    data = space.task()
     inputs, labels = data.train.inputs[:16], data.train.labels[:16]
     first = {choice.name: choice.options[0] for choice in space.choices}
     for choice in space.choices:
@@ -45,12 +45,12 @@ def test_every_option_runs_and_learns_something(space):
 
 def test_an_extracted_network_takes_batches_of_any_size(space):
     network = space.supernet().extract(draw(space.choices, Random(0))).eval()
-    inputs = space.data().test.inputs
+    inputs = space.task().test.inputs
     assert [len(network(inputs[:n])) for n in (1, 2, 7)] == [1, 2, 7]
 
 
 def test_the_splits_share_no_example(space):
-    data = space.data()
+    data = space.task()
     rows = [
         {x.numpy().tobytes() for x in part.inputs} for part in (data.train, data.valid, data.test)
     ]
@@ -102,7 +102,7 @@ def test_what_a_space_says_of_its_preprocessing_is_true(data, raw):
 
 def test_the_tradeoffs_of_the_toy_are_real():
     """The costliest architecture learns in a few seconds what the cheapest cannot."""
-    data = toy.space.data()
+    data = toy.space.task()
     errors = []
     for architecture in (min, max):
         picks = {c.name: architecture(c.options, key=c.options.index) for c in toy.space.choices}

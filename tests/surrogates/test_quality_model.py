@@ -6,9 +6,9 @@ import moocore
 import numpy as np
 import pytest
 import torch
+from paretonas.surrogates.error_model import ErrorModel
 
 from paretonas.space import Architecture, every
-from paretonas.surrogates.error_model import ErrorModel
 
 
 def score(architecture) -> float:

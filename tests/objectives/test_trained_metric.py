@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from paretonas.objectives import Memory, TrainedError, default_objectives
+from paretonas.objectives import Memory, TrainedMetric, default_objectives
 from paretonas.space import every
 from paretonas.training import Recipe, evaluate, train
 from search_spaces import toy
@@ -17,13 +17,13 @@ def space():
 
 
 def test_the_error_is_that_of_the_spaces_own_recipe(space):
-    supernet, data = space.supernet(), space.data()
+    supernet, data = space.supernet(), space.task()
     architecture = next(every(supernet.choices))
     network = supernet.fresh(architecture, seed=0)
     for _ in train(network, data.train, space.recipe, seed=0):
         pass
     expected = evaluate(network, data.valid).error_percent
-    error = TrainedError(space)
+    error = TrainedMetric(space)
     assert error.exact(architecture) == expected
     assert error.exact(architecture) == expected  # the second training starts anew
     assert pickle.loads(pickle.dumps(error)).exact(architecture) == expected
@@ -31,7 +31,7 @@ def test_the_error_is_that_of_the_spaces_own_recipe(space):
 
 @pytest.mark.parametrize("trained", [None, []])
 def test_a_trainer_that_returns_too_few_is_refused_by_name(space, trained):
-    error = TrainedError(space, trainer=lambda *_, **__: trained)
+    error = TrainedMetric(space, trainer=lambda *_, **__: trained)
     with pytest.raises(TypeError, match="the trainer must return a finalist or a failure for each"):
         error.exact(next(every(space.choices)))
 
@@ -41,6 +41,6 @@ def test_a_space_of_networks_has_three_objectives(space):
     columns = [objective.column for objective in (error, latency, memory)]
     assert columns == ["error_percent", "latency_ms", "memory_kib"]
     architecture = next(every(space.choices))
-    expected = Memory.of(space.supernet(), space.data().example)
+    expected = Memory.of(space.supernet(), space.load_task().example())
     assert memory.exact(architecture) == expected.exact(architecture)
     assert 0 < latency.exact(architecture) < 1000

@@ -1,0 +1,172 @@
+"""Classification: one label for each example, or for each position of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..data import Data, Preprocessing
+from ..metric import Metric
+from .metrics import error
+from .supervised import LARGEST, Supervised
+from .task import Guess, OutputError
+
+__all__ = ["Classification"]
+
+IGNORED = -100  # the label that torch's cross-entropy leaves out
+
+
+class Classification(Supervised):
+    """Cross-entropy, and the error in percent.
+
+    The network gives a score for each class, (batch, classes) or (batch, classes, ...); the labels
+    are integers of any type, (batch,) or (batch, ...).
+
+    Args:
+        train: the training examples; see `Supervised` for the forms of examples.
+        valid: the examples that decide in the search.
+        test: the examples that are only reported.
+        classes: the number of classes; by default one more than the largest training label, which
+            takes a pass over the training targets.
+        metric: by default the error in percent.
+        reported: more metrics.
+        label_smoothing: the part of the target that is spread over all classes (Szegedy et al.
+            2016, arXiv 1512.00567); in training only.
+        weight: (classes,), the weight of each class in the loss.
+        ignore_index: a label that is left out of the loss and the error.
+        preprocessing: how raw inputs become inputs of the network.
+        batch_size: examples in a batch; by default that of the recipe.
+
+    Raises:
+        ValueError: a label is out of its range, or as `Supervised`.
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        valid: Any,
+        test: Any,
+        *,
+        classes: int | None = None,
+        metric: Metric | Sequence[Metric] | None = None,
+        reported: Sequence[Metric] = (),
+        label_smoothing: float = 0.0,
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int = IGNORED,
+        preprocessing: Preprocessing | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self._weight = None if weight is None else torch.as_tensor(weight)
+        super().__init__(
+            train,
+            valid,
+            test,
+            loss=partial(_cross_entropy, weight=self._weight, ignore_index=ignore_index),
+            metric=error(ignore_index=ignore_index) if metric is None else metric,
+            reported=reported,
+            preprocessing=preprocessing,
+            batch_size=batch_size,
+        )
+        self.classes = self._count_classes(classes)
+        if metric is None:
+            self.metrics = (
+                error(
+                    worst=100 * (1 - 1 / self.classes),
+                    resolution=100 / (self.examples("valid") or 1000),
+                    ignore_index=ignore_index,
+                ),
+            )
+
+    @classmethod
+    def of(cls, data: Data) -> Classification:
+        """The task of labeled examples in memory."""
+        return cls(
+            data.train,
+            data.valid,
+            data.test,
+            classes=data.classes,
+            preprocessing=data.preprocessing,
+        )
+
+    def guess(self) -> Guess:
+        """The error of the most frequent class of the validation split."""
+        counts = torch.zeros(self.classes, dtype=torch.long)
+        for _, labels in self.batches("valid"):
+            counts += torch.bincount(self._known(labels), minlength=self.classes)
+        total = max(1, int(counts.sum()))
+        share = int(counts.max()) / total
+        margin = 200 * math.sqrt(share * (1 - share) / total)
+        return Guess(100 * (1 - share), margin, "always answering the most frequent class")
+
+    def _known(self, labels: Tensor) -> Tensor:
+        """The labels, (n,), without those that are ignored."""
+        flat = labels.reshape(-1).long().cpu()
+        return flat[flat != self.ignore_index]
+
+    def criterion(self, output: Any, target: Any) -> Tensor:
+        """Cross-entropy with label smoothing."""
+        if isinstance(output, Tensor) and output.ndim > 1 and output.shape[1] < self.classes:
+            raise self._unfit(output)
+        return self._loss(output, target, label_smoothing=self.label_smoothing)
+
+    def _unfit(self, output: Tensor) -> OutputError:
+        return OutputError(
+            f"the network must give a score for each of {self.classes} classes, got shape "
+            f"{tuple(output.shape)} for {len(output)} examples"
+        )
+
+    def _count_classes(self, told: int | None) -> int:
+        """The number of classes; labels in memory are checked against it."""
+        if told is not None and told < 1:
+            raise ValueError(f"classes must be positive, got {told}")
+        count = told
+        for split, feed in self._feeds.items():
+            labels = getattr(feed, "targets", None)  # in memory
+            if labels is None and count is not None:
+                continue
+            if labels is None:
+                parts = [self._known(y) for _, y in feed.batches(LARGEST, seed=0, epoch=None)]
+                known = torch.cat(parts)
+            else:
+                known = self._known(torch.as_tensor(labels))
+            low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
+            if low < 0:
+                raise ValueError(f"labels must be 0 or more, found {low} in the {split} split")
+            if count is not None and high >= count:
+                raise ValueError(
+                    f"labels must be in [0, {count - 1}], found {high} in the {split} split"
+                )
+            count = high + 1 if count is None else count  # the training split comes first
+        assert count is not None
+        return count
+
+
+def _cross_entropy(
+    output: Any,
+    labels: Tensor,
+    *,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    if not isinstance(output, Tensor) or output.ndim < 2:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise OutputError(
+            f"the network must give a tensor of scores, (batch, classes, ...), got {found}"
+        )
+    return functional.cross_entropy(
+        output,
+        labels.long(),
+        None if weight is None else weight.to(output),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )

@@ -1,0 +1,190 @@
+"""Tasks made of examples, a loss and a metric."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..arguments import call, count, mapped, moved, tensors
+from ..data import Preprocessing
+from ..forward import device_of, evaluating, handed
+from ..metric import Metric
+from .feeds import feed_of
+from .task import SplitName
+
+__all__ = ["Supervised"]
+
+Loss = Callable[..., Tensor]
+LARGEST = 1000  # examples in a batch of an evaluation
+NUMBERS = 2**24  # input numbers in such a batch, so that large images fit into memory
+
+
+class Supervised:
+    """A task made of examples in three splits, a loss and a metric.
+
+    >>> x, y = torch.randn(90, 4), torch.randn(90, 1)
+    >>> task = Supervised(
+    ...     *[(x[i::3], y[i::3]) for i in range(3)],
+    ...     loss=nn.functional.mse_loss,
+    ...     metric=Metric("mae", lambda output, target: (output - target).abs().mean()),
+    ... )
+    >>> sorted(task.evaluate(nn.Linear(4, 1), "valid"))
+    ['loss', 'mae']
+
+    Args:
+        train: the examples that weights are trained on. ``(inputs, targets)`` of tensors or numpy
+            arrays, also memory-mapped ones, or of nests of them; a `torch.utils.data.Dataset` whose
+            items are such pairs; or a `torch.utils.data.DataLoader`, which keeps its batch size,
+            its ``collate_fn`` and its workers.
+        valid: the examples that decide in the search, in any of these forms.
+        test: the examples that are only reported.
+        loss: ``loss(output, target)``, a scalar, the mean over the batch.
+        metric: what the search improves; several metrics are several objectives, the main one
+            first.
+        reported: more metrics, which are only reported.
+        preprocessing: how raw inputs become inputs of the network. Integer inputs, such as uint8
+            images, are raw, and it is applied to them here. Floating inputs are prepared already.
+        batch_size: examples in a batch, where no `DataLoader` decides; by default that of the
+            recipe.
+
+    Attributes:
+        metric: the main metric.
+        metrics: all metrics that are objectives.
+
+    Raises:
+        ValueError: the examples of a split do not fit together, a value is not finite, or two
+            metrics have one name.
+        TypeError: the examples have another form.
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        valid: Any,
+        test: Any,
+        *,
+        loss: Loss,
+        metric: Metric | Sequence[Metric],
+        reported: Sequence[Metric] = (),
+        preprocessing: Preprocessing | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self.metrics = (metric,) if isinstance(metric, Metric) else tuple(metric)
+        self.reported = tuple(reported)
+        _check_metrics([*self.metrics, *self.reported], self.metrics)
+        self.preprocessing, self.batch_size = preprocessing, batch_size
+        self._loss = loss
+        given = {"train": train, "valid": valid, "test": test}
+        self._feeds = {name: feed_of(examples, name) for name, examples in given.items()}
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            name if feed.examples() is None else f"{name} {feed.examples()}"
+            for name, feed in self._feeds.items()
+        )
+        metrics = ", ".join(metric.column for metric in self.metrics)
+        return f"{type(self).__name__}({sizes} examples, {metrics})"
+
+    @property
+    def metric(self) -> Metric:
+        """The main metric."""
+        return self.metrics[0]
+
+    def example(self) -> Any:
+        """The inputs of the first training example, as a batch of one."""
+        return self.few("train", 1)[0]
+
+    def few(self, split: SplitName, examples: int) -> tuple[Any, Any]:
+        """The first examples of a split, as one batch; their inputs are prepared."""
+        inputs, targets = self._feeds[split].first(examples)
+        return self.prepared(inputs), targets
+
+    def examples(self, split: SplitName) -> int | None:
+        """The number of examples of a split; None if it is not known before a pass."""
+        return self._feeds[split].examples()
+
+    def batches(self, split: SplitName, *, seed: int = 0, epoch: int = 0) -> Iterable[Any]:
+        """One pass over a split, in batches of (inputs, targets).
+
+        Training examples come in a new order in each epoch; others keep their order, and their
+        batches are larger.
+        """
+        feed = self._feeds[split]
+        if split == "train":
+            return feed.batches(self.batch_size or 64, seed=seed, epoch=epoch)
+        numbers = sum(t.numel() for t in tensors(feed.first(1)[0]))
+        size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, numbers)))
+        return feed.batches(size, seed=0, epoch=None)
+
+    def loss(self, network: nn.Module, batch: Any) -> Tensor:
+        """The loss of a batch of (inputs, targets).
+
+        Raises:
+            TypeError: the loss is not a scalar tensor.
+        """
+        inputs, targets = batch
+        output = call(network, handed(network, self.prepared(inputs)))
+        loss = self.criterion(output, targets)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise TypeError(f"the loss of a batch must be one number, a tensor, got {found}")
+        return loss.reshape(())
+
+    def criterion(self, output: Any, target: Any) -> Tensor:
+        """The loss of outputs in training, where it may differ from that of an evaluation."""
+        return self._loss(output, target)
+
+    @torch.no_grad()
+    def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
+        """The mean loss and all metrics of a network in evaluation mode, by column."""
+        metrics = [*self.metrics, *self.reported]
+        seen = [metric.begin() for metric in metrics]
+        total, examples, device = 0.0, 0, device_of(network)
+        with evaluating(network):
+            for batch in self.batches(split):
+                inputs, targets = moved(batch, device)
+                output = call(network, handed(network, self.prepared(inputs)))
+                rows = count(inputs)
+                total += float(self._loss(output, targets)) * rows
+                examples += rows
+                for one in seen:
+                    one.update(output, targets)
+        values = {m.column: float(s.compute()) for m, s in zip(metrics, seen, strict=True)}
+        return {"loss": total / examples if examples else math.nan, **values}
+
+    def prepared(self, inputs: Any) -> Any:
+        """Inputs of the network: raw integers are prepared, if the task says how."""
+        how = self.preprocessing
+        if how is None:
+            return inputs
+        return mapped(lambda t: how.prepare(t) if t.dtype == torch.uint8 else t, inputs)
+
+    def sized(self, batch_size: int) -> Self:
+        """The same task with this batch size, unless it has one of its own."""
+        return self if self.batch_size is not None else self._with(batch_size=batch_size)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same task, with examples that are in memory on a device."""
+        return self._with(_feeds={name: feed.to(device) for name, feed in self._feeds.items()})
+
+    def _with(self, **changes: object) -> Self:
+        other = copy.copy(self)
+        other.__dict__.update(changes)
+        return other
+
+
+def _check_metrics(every: Sequence[Metric], objectives: Sequence[Metric]) -> None:
+    for metric in every:
+        if not isinstance(metric, Metric):
+            raise TypeError(f"a metric must be a paretonas.Metric, got {metric!r}")
+        if metric.function is None:
+            raise ValueError(f"the metric {metric.name!r} needs a function to compute it")
+    columns = [metric.column for metric in every]
+    twice = {column for column in columns if columns.count(column) > 1}
+    if twice or not objectives:
+        raise ValueError(f"a task needs at least one metric, each once, got {columns}")
