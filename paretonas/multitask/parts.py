@@ -119,6 +119,11 @@ def one_each(losses: list[Tensor], heads: list[list[Tensor]]) -> None:
         )
 
 
+def reached(loss: Tensor) -> list[Tensor]:
+    """The leaves that require grad on which a loss depends."""
+    return _walk([_edge(loss)], set())[0]
+
+
 def check_visible(losses: list[Tensor]) -> None:
     """Refuse reentrant checkpoints: they hide parameters, which would not be trained.
 

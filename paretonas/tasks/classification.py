@@ -13,13 +13,11 @@ from torch.nn import functional
 
 from ..data import Data, Preprocessing
 from ..metric import Metric
-from .metrics import error
+from .metrics import IGNORED, error
 from .supervised import LARGEST, Supervised
 from .task import Guess, OutputError
 
 __all__ = ["Classification"]
-
-IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
 class Classification(Supervised):
@@ -97,8 +95,10 @@ class Classification(Supervised):
             preprocessing=data.preprocessing,
         )
 
-    def guess(self) -> Guess:
-        """The error of the most frequent class of the validation split."""
+    def guess(self) -> Guess | None:
+        """The error of the most frequent class; None for another metric."""
+        if self.metric.column != "error_percent":
+            return None
         counts = torch.zeros(self.classes, dtype=torch.long)
         for _, labels in self.batches("valid"):
             counts += torch.bincount(self._known(labels), minlength=self.classes)

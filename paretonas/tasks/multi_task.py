@@ -1,0 +1,250 @@
+"""Several heads with a loss each, weighed by a solver while the network trains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import solvers
+from ..arguments import call, count, moved
+from ..data import Preprocessing
+from ..forward import device_of, evaluating, handed
+from ..metric import Metric
+from ..multitask import backward
+from ..multitask.parts import reached
+from ..space import nearest
+from .supervised import Loss, Supervised
+from .task import OutputError, SplitName
+
+if TYPE_CHECKING:
+    from torch.amp import GradScaler
+
+__all__ = ["Head", "MultiTask"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What one output of a network is trained for.
+
+    Attributes:
+        loss: ``loss(output, target)`` of this head.
+        metric: of this head; its name differs from those of other heads.
+    """
+
+    loss: Loss
+    metric: Metric
+
+
+class MultiTask(Supervised):
+    """Several heads, each with a loss and a metric; every metric is an objective.
+
+    A solver resolves the conflict of the losses in each step, of the supernet and of the finalists:
+    parameters that several losses reach get its direction, and a head gets the gradient of its own
+    loss, as `paretonas.backward` says.
+
+    >>> from torch.nn import functional
+    >>> from paretonas.tasks import metrics
+    >>> x, y = torch.randn(30, 4), {"kind": torch.arange(30) % 2, "size": torch.rand(30)}
+    >>> task = MultiTask(
+    ...     (x, y), (x, y), (x, y),
+    ...     heads={
+    ...         "kind": Head(functional.cross_entropy, metrics.error()),
+    ...         "size": Head(lambda out, y: (out[:, 0] - y).square().mean(), metrics.rmse()),
+    ...     },
+    ...     solver="UPGrad",
+    ... )
+    >>> [metric.column for metric in task.metrics]
+    ['error_percent', 'rmse']
+
+    Args:
+        train: the training examples; see `Supervised` for their forms. The targets are a dict with
+            the names of the heads, or a tuple in their order; so are the outputs of the network.
+        valid: the examples that decide in the search.
+        test: the examples that are only reported.
+        heads: the heads by name.
+        solver: a solver of `paretonas.solvers`, or its name; None for the sum of the losses.
+        preprocessing: how raw inputs become inputs of the network.
+        batch_size: examples in a batch; by default that of the recipe.
+
+    Raises:
+        ValueError: there are fewer than two heads, two metrics have one name, or no solver has this
+            name.
+        TypeError: a head or the solver is something else.
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        valid: Any,
+        test: Any,
+        *,
+        heads: Mapping[str, Head],
+        solver: solvers.Solver | str | None = None,
+        preprocessing: Preprocessing | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        if len(heads) < 2:
+            raise ValueError(f"a MultiTask needs at least two heads, got {list(heads)}")
+        for name, head in heads.items():
+            if not isinstance(head, Head):
+                raise TypeError(f"head {name!r} must be a Head(loss, metric), got {head!r}")
+        self.heads, self.solver = dict(heads), _solver(solver)
+        super().__init__(
+            train,
+            valid,
+            test,
+            loss=self._sum,
+            metric=[head.metric for head in self.heads.values()],
+            preprocessing=preprocessing,
+            batch_size=batch_size,
+        )
+
+    def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """The loss of each head on a batch of (inputs, targets)."""
+        inputs, targets = batch
+        output = call(network, handed(network, self.prepared(inputs)))
+        return self._losses(output, targets)
+
+    def loss(self, network: nn.Module, batch: Any) -> Tensor:
+        """The sum of the losses."""
+        return torch.stack([*self.losses(network, batch).values()]).sum()
+
+    def backward(
+        self,
+        network: nn.Module,
+        batch: Any,
+        memory: Any = None,
+        scaler: GradScaler | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Compute the losses and leave the gradients of a step in the parameters.
+
+        Args:
+            network: with no gradients in its parameters.
+            batch: (inputs, targets).
+            memory: what the last step of this training returned; None in the first.
+            scaler: of mixed precision; the gradients are then scaled.
+
+        Returns:
+            The sum of the losses, without a graph, and a memory of plain values and tensors.
+        """
+        losses = [*self.losses(network, batch).values()]
+        total = torch.stack([loss.detach() for loss in losses]).sum()
+        if self.solver is None:
+            whole = torch.stack(losses).sum()
+            (whole if scaler is None else scaler.scale(whole)).backward()
+            return total, None
+        parts = _Parts.of(network, losses, memory)
+        if not parts.meet:  # no conflict: no parameter is reached by two losses
+            whole = torch.stack(losses).sum()
+            (whole if scaler is None else scaler.scale(whole)).backward()
+            return total, parts.memory
+        direction = backward(
+            losses,
+            parts.shared,
+            heads=parts.heads,
+            solver=self.solver,
+            state=parts.memory["state"],
+            scaler=scaler,
+        )
+        return total, {**parts.memory, "state": direction.state}
+
+    @torch.no_grad()
+    def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
+        """The sum of the losses, and the loss and the metric of each head, by name."""
+        seen = {name: head.metric.begin() for name, head in self.heads.items()}
+        totals, examples, device = dict.fromkeys(self.heads, 0.0), 0, device_of(network)
+        with evaluating(network):
+            for batch in self.batches(split):
+                inputs, targets = moved(batch, device)
+                output = call(network, handed(network, self.prepared(inputs)))
+                rows = count(inputs)
+                examples += rows
+                for name, loss in self._losses(output, targets).items():
+                    totals[name] += float(loss) * rows
+                    seen[name].update(self._of(output, name), self._of(targets, name))
+        values = {"loss": sum(totals.values()) / examples}
+        for name, head in self.heads.items():
+            values[head.metric.column] = float(seen[name].compute())
+            values[f"{head.metric.name}_loss"] = totals[name] / examples
+        return values
+
+    def _losses(self, output: Any, targets: Any) -> dict[str, Tensor]:
+        return {
+            name: head.loss(self._of(output, name), self._of(targets, name))
+            for name, head in self.heads.items()
+        }
+
+    def _sum(self, output: Any, targets: Any) -> Tensor:
+        return torch.stack([*self._losses(output, targets).values()]).sum()
+
+    def _of(self, values: Any, name: str) -> Any:
+        """The output or the target of a head."""
+        if isinstance(values, Mapping) and name in values:
+            return values[name]
+        if isinstance(values, list | tuple) and len(values) == len(self.heads):
+            return values[[*self.heads].index(name)]
+        found = [*values] if isinstance(values, Mapping) else type(values).__name__
+        raise OutputError(
+            f"outputs and targets must be a dict with the heads {', '.join(self.heads)}, or a "
+            f"tuple in this order, got {found}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Which parameters belong to which loss.
+
+    Attributes:
+        shared: the parameters of which the solver decides; the same ones in every step, so that
+            the state of a solver fits, also where paths of a supernet reach different ones.
+        heads: for each loss the parameters that only it has ever reached.
+        meet: whether two losses reach a parameter now.
+        memory: for the next step.
+    """
+
+    shared: Sequence[Tensor]
+    heads: Sequence[Sequence[Tensor]]
+    meet: bool
+    memory: dict[str, Any]
+
+    @classmethod
+    def of(cls, network: nn.Module, losses: list[Tensor], memory: Any) -> _Parts:
+        known = memory or {"owner": {}, "state": None}
+        parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        names = {id(p): name for name, p in parameters.items()}
+        owner: dict[str, int] = dict(known["owner"])  # -1: several losses
+        times: Counter[str] = Counter()
+        for index, loss in enumerate(losses):
+            for name in {names[id(leaf)] for leaf in reached(loss) if id(leaf) in names}:
+                times[name] += 1
+                if owner.setdefault(name, index) != index:
+                    owner[name] = -1
+        meet = max(times.values(), default=0) > 1
+        kept = owner == known["owner"]
+        heads = [
+            [p for name, p in parameters.items() if owner.get(name) == index]
+            for index in range(len(losses))
+        ]
+        shared = [p for name, p in parameters.items() if owner.get(name, -1) == -1]
+        # The state of a solver is about its shared parameters: others begin a new one.
+        return cls(shared, heads, meet, {"owner": owner, "state": known["state"] if kept else None})
+
+
+def _solver(solver: object) -> solvers.Solver | None:
+    if solver is None:
+        return None
+    if isinstance(solver, str):
+        if solver not in solvers.__all__:
+            raise ValueError(f"no solver is called {solver!r}{nearest(solver, solvers.__all__)}")
+        found: solvers.Solver = getattr(solvers, solver)()
+        return found
+    if isinstance(solver, type) or not callable(solver):
+        raise TypeError(
+            f"the solver must be an object, such as UPGrad(), or a name, got {solver!r}"
+        )
+    return solver
