@@ -354,6 +354,10 @@ def _seeded_each(
                 value = next(source)
             except StopIteration:
                 return
+            except BaseException:
+                # The garbage collector would stop them too, but wait for five seconds for each.
+                getattr(source, "_shutdown_workers", lambda: None)()
+                raise
         yield value
 
 

@@ -478,7 +478,7 @@ zeros, numbers = torch.zeros(4, 2), torch.arange(4)
         ((zeros, numbers, numbers), TypeError, "got 3 values instead of 2"),
         ((zeros, [0, 1, 2, 3]), TypeError, r"targets\[0\] of the train split .* got int"),
         ((zeros, torch.arange(3)), ValueError, "inputs has 4 rows and targets has 3"),
-        (({"a": zeros, "b": zeros[:3]}, numbers), ValueError, r"'a'\] has 4 rows and inputs\['b'\]"),
+        (({"a": zeros, "b": zeros[:3]}, numbers), ValueError, r"'a'\] has 4 rows .*\['b'\] has 3"),
         ((Arguments(zeros, m=zeros[:1]), numbers), ValueError, r"inputs.kwargs\['m'\] has 1"),
         (([torch.zeros(3), torch.zeros(5)], numbers), ValueError, "different sizes need a Dataset"),
         ((zeros[:0], numbers[:0]), ValueError, "at least one example, got none"),
