@@ -57,12 +57,16 @@ class Feed(ABC):
     may use a feed at once.
 
     Attributes:
-        examples: the number of examples of a pass in order; None if it is not known.
         fixed: whether the user's loader decides the batch size.
+        targets: the targets as tensors, if they are in memory; otherwise None.
     """
 
-    examples: int | None = None
     fixed: bool = False
+    targets: Any = None
+
+    def examples(self) -> int | None:
+        """The number of examples of a pass in order; None if it is not known."""
+        return None
 
     @abstractmethod
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
@@ -137,18 +141,25 @@ def feed_of(examples: Any, name: str) -> Feed:
 class _Arrays(Feed):
     """Tensors and arrays, indexed by rows; arrays become tensors batch by batch."""
 
-    examples: int
-
     def __init__(self, nest: Batch) -> None:
         self._nest = nest
-        self.examples = len(tree_leaves(nest)[0])
+        self._rows = len(tree_leaves(nest)[0])
+
+    @property
+    def targets(self) -> Any:  # type: ignore[override]
+        if any(_mapped(leaf) for leaf in tree_leaves(self._nest[1])):
+            return None
+        return tree_map(lambda t: t if isinstance(t, Tensor) else _tensor(t), self._nest[1])
+
+    def examples(self) -> int:
+        return self._rows
 
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
-        rows = _Rows(self.examples, size, seed, epoch)
+        rows = _Rows(self._rows, size, seed, epoch)
         return _CountedPass(lambda: map(self._taken, rows), len(rows))
 
     def first(self, examples: int) -> Batch:
-        return self._taken(torch.arange(min(examples, self.examples)))
+        return self._taken(torch.arange(min(examples, self._rows)))
 
     def to(self, device: torch.device | str) -> _Arrays:
         device = torch.device(device)
@@ -174,26 +185,26 @@ class _Arrays(Feed):
 class _Items(Feed):
     """A data set of single examples that are fetched by their number."""
 
-    examples: int
-
-    def __init__(self, dataset: Dataset[Any], name: str) -> None:
         self._dataset, self._name = dataset, name
         try:
-            self.examples = len(dataset)  # type: ignore[arg-type]
+            self._rows = len(dataset)  # type: ignore[arg-type]
         except (TypeError, NotImplementedError) as error:
             raise TypeError(
                 f"the data set of the {name} split needs a length (__len__), or must be an "
                 f"IterableDataset; {type(dataset).__name__} has none"
             ) from error
-        if self.examples == 0:
+        if self._rows == 0:
             raise ValueError(f"the {name} split needs at least one example, got none")
 
+    def examples(self) -> int:
+        return self._rows
+
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
-        rows = _Rows(self.examples, size, seed, epoch)
+        rows = _Rows(self._rows, size, seed, epoch)
         return _CountedPass(lambda: self._fetched(rows, f"{seed} {epoch}"), len(rows))
 
     def first(self, examples: int) -> Batch:
-        rows = torch.arange(min(examples, self.examples))
+        rows = torch.arange(min(examples, self._rows))
         return next(self._fetched([rows], "first"))
 
     def _fetched(self, rows: Iterable[Tensor], seed: str) -> Iterator[Batch]:
@@ -235,9 +246,12 @@ class _Loader(Feed):
         self._loader, self._name = loader, name
         sampler = _copied(loader, None)["batch_sampler"]
         plain = isinstance(sampler, BatchSampler) and not _streams(loader)
-        self.examples = _length(sampler.sampler) if plain else None
-        if self.examples == 0:
+        self._rows = _length(sampler.sampler) if plain else None
+        if self._rows == 0:
             raise ValueError(f"the {name} split needs at least one example, got none")
+
+    def examples(self) -> int | None:
+        return self._rows
 
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
         def start() -> Iterator[Batch]:

@@ -194,7 +194,7 @@ def test_a_pass_in_order_holds_each_example_once(form):
     else:
         numbers = flat(targets_of(feed.batches(4, seed=0, epoch=None)))
     assert numbers == list(range(N))
-    assert feed.examples in (N, None)
+    assert feed.examples() in (N, None)
 
 
 @pytest.mark.parametrize("form", ["tensors", "arrays", "nests", "tensor data set", "data set"])
