@@ -146,7 +146,7 @@ class _Arrays(Feed):
         self._rows = len(tree_leaves(nest)[0])
 
     @property
-    def targets(self) -> Any:  # type: ignore[override]
+    def targets(self) -> Any:
         if any(_mapped(leaf) for leaf in tree_leaves(self._nest[1])):
             return None
         return tree_map(lambda t: t if isinstance(t, Tensor) else _tensor(t), self._nest[1])
@@ -185,6 +185,7 @@ class _Arrays(Feed):
 class _Items(Feed):
     """A data set of single examples that are fetched by their number."""
 
+    def __init__(self, dataset: Dataset[Any], name: str) -> None:
         self._dataset, self._name = dataset, name
         try:
             self._rows = len(dataset)  # type: ignore[arg-type]

@@ -546,3 +546,12 @@ def test_what_is_not_finite_may_come_in_a_data_set():
 def test_a_batch_has_an_example(form):
     with pytest.raises(ValueError, match="at least one example, got the size 0"):
         feed_of(FORMS[form](), "train").batches(0, seed=0, epoch=0)
+
+
+def test_targets_in_memory_can_be_looked_at_without_a_pass(tmp_path):
+    np.save(tmp_path / "y.npy", np.arange(4))
+    mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
+    targets = feed_of((zeros, {"y": np.array([3, 2, 1, 0], ">u2")}), "train").targets
+    assert targets["y"].tolist() == [3, 2, 1, 0]
+    assert feed_of((zeros, mapped), "train").targets is None
+    assert feed_of(Squares(), "train").targets is None
