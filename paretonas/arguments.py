@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import register_pytree_node, tree_leaves, tree_map
+from torch.utils._pytree import GetAttrKey, register_pytree_node, tree_leaves, tree_map
 
 __all__ = ["Arguments"]
 
@@ -59,7 +59,11 @@ def _whole(parts: Iterable[Any], _: object) -> Arguments:
     return Arguments(*args, **kwargs)
 
 
-register_pytree_node(Arguments, _parts, _whole)
+def _named_parts(given: Arguments) -> tuple[list[tuple[Any, Any]], None]:
+    return [(GetAttrKey("args"), list(given.args)), (GetAttrKey("kwargs"), given.kwargs)], None
+
+
+register_pytree_node(Arguments, _parts, _whole, flatten_with_keys_fn=_named_parts)
 
 
 def call(network: Callable[..., Any], inputs: Any) -> Any:

@@ -8,8 +8,9 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
-from types import CodeType, FunctionType
+from functools import partial
+from itertools import chain, islice
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -21,7 +22,8 @@ from .arguments import mapped, moved
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _SIMPLE = (type(None), bool, int, float, str)
-_KNOWN = ("torch", "numpy", "builtins", __name__.partition(".")[0])  # hold no networks' generators
+_KNOWN = ("torch", "numpy", "pandas", "PIL", "builtins", __name__.partition(".")[0])  # hold none
+_MANY = 1000  # entries of a list, a tuple or a dict of a data set that are searched for generators
 
 
 def handed(network: nn.Module, inputs: Any) -> Any:
@@ -96,13 +98,17 @@ def seeded(
         torch.cuda.manual_seed_all(seed % 2**63)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    for index, (generator, _) in enumerate(before.held):
-        # A different seed for each, so that no two dropout layers draw the same mask.
-        _seed(generator, random.Random(f"{seed} {index}").getrandbits(62))
+    seed_each([generator for generator, _ in before.held], seed)
     try:
         yield
     finally:
         before.put_back()
+
+
+def seed_each(generators: Iterable[Generator], seed: int) -> None:
+    """Seed generators differently, so that no two dropout layers draw the same mask."""
+    for index, generator in enumerate(generators):
+        _seed(generator, random.Random(f"{seed} {index}").getrandbits(62))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +177,54 @@ def held_generators(*networks: nn.Module) -> list[Generator]:
     kinds = {kind for kind in set(map(type, values)) if issubclass(kind, _KINDS)}
     some = {id(value): value for value in values if type(value) in kinds}
     return [value for value in some.values() if _can_be_seeded(value)]
+
+
+def generators_inside(*owners: object) -> list[Generator]:
+    """The generators that data sets, samplers and functions hold, each once.
+
+    They are looked for in attributes, in lists, tuples and dicts (in their first thousand entries),
+    and in what functions and methods use, at any depth.
+    """
+    found: dict[int, object] = {}
+    waiting = list(owners)
+    while waiting and len(found) < 100 * _MANY:
+        value = waiting.pop()
+        if type(value) not in _SIMPLE and id(value) not in found:
+            found[id(value)] = value
+            waiting += _inside(value)
+    return [
+        value for value in found.values() if isinstance(value, _KINDS) and _can_be_seeded(value)
+    ]
+
+
+def _inside(value: object) -> Iterator[object]:
+    """What a value holds or uses."""
+    match value:
+        case Tensor() | np.ndarray() | ModuleType() | type():
+            return
+        case dict():
+            yield from islice(value.values(), _MANY)
+        case list() | tuple():
+            yield from islice(value, _MANY)
+        case FunctionType():
+            if _foreign(value):
+                yield from _used(value)
+        case MethodType():
+            yield from (value.__self__, value.__func__)
+        case partial():
+            yield from (value.func, value.args, value.keywords)
+    attributes = getattr(value, "__dict__", None)
+    if isinstance(attributes, dict):
+        yield from attributes.values()
+    for cls in type(value).__mro__:
+        if _foreign(cls):
+            yield from (getattr(value, name, None) for name in _slots(cls))
+            yield from filter(None, map(_function, vars(cls).values()))
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    names = vars(cls).get("__slots__", ())
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _can_be_seeded(value: object) -> TypeGuard[Generator]:
