@@ -19,6 +19,7 @@ from paretonas.metric import Metric
 from paretonas.nn import Supernet
 from paretonas.point import FAILING, Failure
 from paretonas.space import Architecture
+from paretonas.tasks.passes import one_pass
 from paretonas.tasks.task import SplitName, Task, metrics_of, sized, value_of
 from paretonas.training import Recipe, epochs, evaluate, score, train
 
@@ -80,7 +81,7 @@ def train_finalists(
     with threads(1):
         task = sized(task, recipe.batch_size)
         batch = (
-            next(iter(task.batches("train", seed=seed, epoch=0)))
+            next(iter(one_pass(task, "train", seed=seed, epoch=0)))
             if workers > 1 and architectures
             else None
         )

@@ -23,7 +23,8 @@ from paretonas.graph import network_graph
 from paretonas.names import with_networks
 from paretonas.runs import Run
 from paretonas.space import encode, nearest
-from paretonas.tasks.task import Task, few
+from paretonas.tasks.passes import few
+from paretonas.tasks.task import Task
 
 if TYPE_CHECKING:
     from paretonas.point import Point

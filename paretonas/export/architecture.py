@@ -14,7 +14,8 @@ import torch
 from paretonas._atomic import replacing
 from paretonas.export.exported import Exported
 from paretonas.point import Point
-from paretonas.tasks.task import Task, few
+from paretonas.tasks.passes import few
+from paretonas.tasks.task import Task
 
 
 def write_architecture(

@@ -31,7 +31,8 @@ from ..solvers import Solver
 from ..space import Architecture, size
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
-from ..tasks.task import OutputError, Task, batch_count, few, metrics_of, on_device, sized
+from ..tasks.passes import batch_count, few
+from ..tasks.task import OutputError, Task, metrics_of, on_device, sized
 from ..training import Recipe
 from .guessing import Guessing
 from .plan import SUPERNET_SHARE, Plan

@@ -21,7 +21,8 @@ from ..nn import BatchNorm1d, BatchNorm2d, Supernet
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..space import Architecture, fair_paths
-from ..tasks.task import Task, batch_count, few, sized
+from ..tasks.passes import batch_count, few, one_pass
+from ..tasks.task import Task, sized
 from ..training import Recipe, warmup_cosine_factor
 
 FEW = 8  # examples on which every option is tried before anything else
@@ -91,7 +92,7 @@ class WeightTraining:
         # Everything random follows from the seed and the step, so nothing need be saved.
         while self.done < self.steps:
             epoch, place = divmod(self.done, self._epoch)
-            batches = self.task.batches("train", seed=self.seed, epoch=epoch)
+            batches = one_pass(self.task, "train", seed=self.seed, epoch=epoch)
             before = self.done
             yield from islice(batches, place, place + self.steps - self.done)
             if self.done == before:

@@ -12,7 +12,8 @@ from .._promises import demand, naming
 from ..arguments import call, mapped, moved, tensors
 from ..forward import device_of, evaluating, handed, seeded
 from ..space import Architecture
-from ..tasks.task import Task, few
+from ..tasks.passes import few
+from ..tasks.task import Task
 from .supernet import NetworkSpace
 
 __all__ = ["check_space"]

@@ -10,7 +10,8 @@ from ..metric import Metric
 from ..nn import NetworkSpace, Supernet
 from ..point import FAILING, Cell, EvaluationError, Failure
 from ..space import Architecture
-from ..tasks.task import Task, batch_count, metrics_of, sized, value_of
+from ..tasks.passes import batch_count
+from ..tasks.task import Task, metrics_of, sized, value_of
 from ..training import Recipe
 from .base import DifferentiableObjective
 

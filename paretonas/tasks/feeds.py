@@ -156,7 +156,7 @@ class _Arrays(Feed):
 
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
         rows = _Rows(self._rows, size, seed, epoch)
-        return _CountedPass(lambda: map(self._taken, rows), len(rows))
+        return CountedPass(lambda: map(self._taken, rows), len(rows))
 
     def first(self, examples: int) -> Batch:
         return self._taken(torch.arange(min(examples, self._rows)))
@@ -202,7 +202,7 @@ class _Items(Feed):
 
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
         rows = _Rows(self._rows, size, seed, epoch)
-        return _CountedPass(lambda: self._fetched(rows, f"{seed} {epoch}"), len(rows))
+        return CountedPass(lambda: self._fetched(rows, f"{seed} {epoch}"), len(rows))
 
     def first(self, examples: int) -> Batch:
         rows = torch.arange(min(examples, self._rows))
@@ -224,7 +224,7 @@ class _Stream(Feed):
 
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
         _check_size(size)
-        return _Pass(lambda: self._fetched(size, f"{seed} {epoch}", training=epoch is not None))
+        return Pass(lambda: self._fetched(size, f"{seed} {epoch}", training=epoch is not None))
 
     def first(self, examples: int) -> Batch:
         return next(self._fetched(examples, "first", training=False))
@@ -262,7 +262,7 @@ class _Loader(Feed):
         # Each worker of an iterable data set makes batches of its own, so their number is unknown.
         if not (_streams(self._loader) and self._loader.num_workers > 1):
             length = _length(_with(self._loader, **_copied(self._loader, epoch)))
-        return _Pass(start) if length is None else _CountedPass(start, length)
+        return Pass(start) if length is None else CountedPass(start, length)
 
     def first(self, examples: int) -> Batch:
         parts = _copied(self._loader, None)
@@ -285,7 +285,7 @@ class _Loader(Feed):
             # Workers are told ahead what to fetch; the order must not depend on how far ahead.
             which = "sampler" if changes["batch_sampler"] is None else "batch_sampler"
             order = changes[which]
-            changes[which] = _seeded_each(lambda: iter(order), f"{seed} order", others)
+            changes[which] = seeded_each(lambda: iter(order), f"{seed} order", others)
         changes["worker_init_fn"] = partial(_begin, loader.worker_init_fn, inside)
         twin = _with(loader, **changes)
         return _fetched(lambda: iter(twin), seed, held, self._name)
@@ -317,7 +317,7 @@ class _Rows:
             yield order[start : (place + 1) * self.size]
 
 
-class _Pass:
+class Pass:
     """One pass over a split, the same each time that it is started."""
 
     def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
@@ -327,7 +327,7 @@ class _Pass:
         return self._start()
 
 
-class _CountedPass(_Pass):
+class CountedPass(Pass):
     """A pass whose number of batches is known."""
 
     def __init__(self, start: Callable[[], Iterator[Batch]], length: int) -> None:
@@ -346,14 +346,14 @@ def _fetched(
 ) -> Iterator[Batch]:
     """The batches of a loader or another iterable."""
     none = True
-    for batch in _seeded_each(start, seed, held):
+    for batch in seeded_each(start, seed, held):
         none = False
         yield _pair(batch, name)
     if none:
         raise ValueError(f"the {name} split gave no batch")
 
 
-def _seeded_each(
+def seeded_each(
     start: Callable[[], Iterator[Any]], seed: str, held: list[Generator]
 ) -> Iterator[Any]:
     """The values of an iterator; it is made, and gives each value, under a seed of its own."""

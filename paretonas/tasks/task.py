@@ -101,23 +101,6 @@ def on_device(task: Task, device: torch.device | str) -> Task:
     return found
 
 
-def few(task: Task, split: SplitName, examples: int) -> Any:
-    """A small batch of a split: at most so many examples, if the task can cut its batches."""
-    cut = getattr(task, "few", None)
-    return (
-        cut(split, examples) if callable(cut) else next(iter(task.batches(split, seed=0, epoch=0)))
-    )
-
-
-def batch_count(task: Task) -> int:
-    """The number of batches of the training split; without a length one pass counts them."""
-    batches = task.batches("train", seed=0, epoch=0)
-    try:
-        return len(batches)  # type: ignore[arg-type]
-    except TypeError:
-        return sum(1 for _ in batches)
-
-
 def value_of(scores: Mapping[str, float], metric: Metric) -> float:
     """The value of a metric in the result of an evaluation.
 

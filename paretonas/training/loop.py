@@ -11,7 +11,8 @@ from torch import nn
 
 from ..arguments import moved
 from ..forward import device_of, evaluating, seeded
-from ..tasks.task import SplitName, Task, batch_count, sized
+from ..tasks.passes import batch_count, one_pass
+from ..tasks.task import SplitName, Task, sized
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def epochs(network: nn.Module, task: Task, recipe: Recipe, *, seed: int) -> Iter
         network.train()
     for epoch in range(recipe.epochs):
         total, done = torch.zeros((), device=device), 0
-        for batch in task.batches("train", seed=seed, epoch=epoch):
+        for batch in one_pass(task, "train", seed=seed, epoch=epoch):
             loss = task.loss(network, moved(batch, device, copies=True))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
