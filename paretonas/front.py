@@ -407,7 +407,13 @@ class Front:
         return tuple(turned(value, name in self._maximize) for name, value in pairs)
 
     def _matrix(self, points: Iterable[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        return np.array([self._vector(point) for point in points])
+        """(k, m) the costs of points."""
+        names = self._objectives
+        matrix = np.array([tuple([point.objectives[name] for name in names]) for point in points])
+        for name in self._maximize:
+            place = names.index(name)
+            matrix[:, place] = turned(matrix[:, place], True)
+        return matrix
 
     def _table(self) -> FrontTable:
         rows = tuple(
