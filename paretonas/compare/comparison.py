@@ -21,8 +21,10 @@ from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
+from paretonas.direction import turned
 from paretonas.front import Front
 from paretonas.names import KnownMethod, OwnMethod, find_methods, problem_of
+from paretonas.objectives.base import maximizes
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
@@ -112,6 +114,8 @@ def compare(
             "space": space.name,
             "architectures": size(problem.choices),
             "objectives": list(problem.columns),
+            # Older versions did not write this; without it, all objectives are minimized.
+            **({"maximize": list(problem.maximize)} if problem.maximize else {}),
             "log": list(problem.log),
             "free": list(problem.free),
             "methods": list(makers),
@@ -242,7 +246,7 @@ class Comparison:
         """
         if method not in self.methods:
             raise ValueError(f"no method is called {method!r}{nearest(method, self.methods)}")
-        front = Front(self.problem.columns)
+        front = Front(self.problem.columns, self.problem.maximize)
         for (name, _), record in self.records.items():
             for outcome in record.outcomes:
                 if name == method and isinstance(outcome, Point):
@@ -345,10 +349,14 @@ def _check(problem: Problem, budget: int, seeds: int, jobs: int | None) -> None:
 
 def _truth(table: Table, problem: Problem) -> Reference | None:
     """The scale and the front over the rows that count; None unless every row is there."""
-    rows = [
-        dict(zip(table.columns, row, strict=True)) for row in table.costs[table.allowed].tolist()
-    ]
-    costs = problem.costs(rows)  # refuses a logarithm of 0 before anything runs
+    rows = table.costs[table.allowed]
+    values = {
+        objective.column: turned(column, maximizes(objective))
+        for objective, column in zip(table.objectives, rows.T, strict=True)
+    }
+    costs = np.column_stack(  # refuses a logarithm of 0 before anything runs
+        [problem.costs_of(o, values[o.column]) for o in problem.objectives]
+    )
     if not table.complete:
         return None
     truth = Reference.of(costs, true=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from paretonas import _lines, _lock, journal, runs
 from paretonas._atomic import make_folder, replacing
+from paretonas.compare import _older
 from paretonas.evaluation import Ledger
 from paretonas.point import Outcome
 from paretonas.space import Architecture
@@ -42,11 +43,13 @@ class RunJournal:
         folder: of the comparison.
         method: which one runs.
         seed: what its random numbers start from.
+        maximize: the objectives that are maximized; lines of an older version have them negated.
     """
 
     folder: Path
     method: str
     seed: int
+    maximize: tuple[str, ...] = ()
 
     def finished(self) -> Record | None:
         """The record of the run if it has ended; one that has lost a line has only begun.
@@ -54,7 +57,7 @@ class RunJournal:
         Raises:
             ValueError: the file was written by something else.
         """
-        found, damaged = _lines.read(self._path, _parse)
+        found, damaged = _lines.read(self._path, self._parse)
         if damaged and not found:
             raise ValueError(f"{self._path} is no record of a run; move it away to run this anew")
         _lines.warn_of(self._path, damaged)
@@ -69,8 +72,8 @@ class RunJournal:
 
     def begun(self) -> dict[Architecture, tuple[Outcome, float]]:
         """What a run has evaluated that has not ended, and how many seconds each took."""
-        ended, _ = _lines.read(self._path, _parse)  # if lines of it were damaged
-        found, damaged = _lines.read(self._draft, _parse)
+        ended, _ = _lines.read(self._path, self._parse)  # if lines of it were damaged
+        found, damaged = _lines.read(self._draft, self._parse)
         _lines.warn_of(self._draft, damaged)
         return {
             pair[0].architecture: pair for pair in [*ended, *found] if not isinstance(pair, Ledger)
@@ -95,6 +98,12 @@ class RunJournal:
         self._draft.unlink(missing_ok=True)
         return Record(self.method, self.seed, tuple(outcomes), ledger)
 
+    def _parse(self, entry: Mapping[str, Any]) -> tuple[Outcome, float] | Ledger:
+        """An outcome and its seconds, or the ledger."""
+        if "ledger" in entry:
+            return Ledger(**entry["ledger"])
+        return journal.decode(_older.upright(entry, self.maximize))
+
     @property
     def _path(self) -> Path:
         return self.folder / "runs" / f"{self.method}-{self.seed}.jsonl"
@@ -118,7 +127,7 @@ def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str
     # As they will be read back: lists for tuples.
     identity, settings = json.loads(json.dumps([dict(identity), dict(settings)]))
     if (folder / ABOUT).exists():
-        about = read_about(folder)
+        about = _older.renamed(read_about(folder), identity.get("maximize", []))
         told = _difference(about["asked"], settings) or _difference(about["settings"], identity)
         if told:
             raise ValueError(f"{folder} holds a comparison with other settings: {told}")
@@ -158,12 +167,8 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: this is not the folder of a comparison.
     """
-    return runs.read_about(folder / ABOUT, "a comparison", {"settings", "asked", "folder"})
-
-
-def _parse(entry: Mapping[str, Any]) -> tuple[Outcome, float] | Ledger:
-    """An outcome and its seconds, or the ledger."""
-    return Ledger(**entry["ledger"]) if "ledger" in entry else journal.decode(entry)
+    about = runs.read_about(folder / ABOUT, "a comparison", {"settings", "asked", "folder"})
+    return _older.renamed(about, about["asked"].get("maximize", []))
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

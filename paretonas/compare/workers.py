@@ -70,11 +70,11 @@ class Job:
 
     def finished(self, method: str, seed: int) -> Record | None:
         """What is written of a run that has ended before."""
-        return None if self.folder is None else RunJournal(self.folder, method, seed).finished()
+        return None if self.folder is None else self._journal(self.folder, method, seed).finished()
 
     def begun(self, method: str, seed: int) -> Begun:
         """What is written of a run that has not ended."""
-        return {} if self.folder is None else RunJournal(self.folder, method, seed).begun()
+        return {} if self.folder is None else self._journal(self.folder, method, seed).begun()
 
     def run(self, method: str, seed: int, begun: Begun) -> Record | Broken:
         """One run, as far as it has not begun before; an exception breaks it."""
@@ -84,8 +84,11 @@ class Job:
             reason = f"{type(error).__name__}: {error}"
             return Broken(method, seed, reason.encode("utf-8", "backslashreplace").decode())
 
+    def _journal(self, folder: Path, method: str, seed: int) -> RunJournal:
+        return RunJournal(folder, method, seed, self.problem.maximize)
+
     def _run(self, method: str, seed: int, begun: Begun) -> Record:
-        journal = None if self.folder is None else RunJournal(self.folder, method, seed)
+        journal = None if self.folder is None else self._journal(self.folder, method, seed)
         columns = {*self.problem.columns}
         known = {
             architecture: outcome
@@ -99,7 +102,7 @@ class Job:
         for outcome in sample(
             self.problem,
             self.methods[method](self.problem, seed),
-            Front(self.problem.columns),
+            Front(self.problem.columns, self.problem.maximize),
             budget=self.budget,
             ledger=ledger,
             journal=journal,
