@@ -79,18 +79,22 @@ class Settings:
         seed, threads = whole("seed", seed, 0), whole("threads", threads, 1)
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
-        columns = [metric.column for metric in metrics_of(space.load_task())]
+        metrics = metrics_of(space.load_task())
+        columns = [metric.column for metric in metrics]
         found = None
         if objectives is not None:
             found = objectives_of(objectives, space, device=place, threads=threads)
             columns += [objective.column for objective in found]
         else:
             columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
+        upward = [metric.column for metric in metrics if metric.maximize]
         return cls(
             space,
             objectives=found,
             solver=SmoothTchebycheff() if solver is None else solver_of(solver),
-            constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
+            constraint=Constraint({})
+            if constraint is None
+            else Constraint.of(constraint, columns, upward),
             budget=Budget() if budget is None else budget_of(budget),
             seed=seed,
             device=place,
