@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..nn import NetworkSpace, Supernet
 from .base import DifferentiableObjective, Objective
@@ -15,7 +15,7 @@ from .latency import Latency
 from .memory import Memory
 from .parameters import Parameters
 
-Build = Callable[[Supernet, Tensor, str | torch.device, int], DifferentiableObjective]
+Build = Callable[[Supernet, Any, str | torch.device, int], DifferentiableObjective]
 
 
 @dataclass(frozen=True)
