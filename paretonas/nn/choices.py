@@ -144,11 +144,11 @@ class Stack(nn.Sequential):
     exported files do not need paretonas.
     """
 
-    def forward(self, x: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the blocks; each gets the output of the one before it, and the further arguments."""
         for block in self:
-            x = block(x, *args, **kwargs)
-        return x
+            input = block(input, *args, **kwargs)
+        return input
 
 
 class Width(Chooser):
