@@ -74,7 +74,8 @@ def export(
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
     inputs = Inputs.of(example, example if images is None else images)
-    prepared = None if task is None else preparation(task, tensors(handed(network, example))[0].dtype)
+    dtype = tensors(handed(network, example))[0].dtype
+    prepared = None if task is None else preparation(task, dtype)
     if format == "json":
         return write_architecture(point, path, space, prepared)
     if format == "graphml":

@@ -10,6 +10,7 @@ import torch
 
 from paretonas.cell import EdgeCell
 from paretonas.front import Front
+from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure, sample
 from paretonas.samplers.ridge import Ridge
