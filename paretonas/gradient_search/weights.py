@@ -49,12 +49,12 @@ class WeightTraining:
     def __init__(
         self, supernet: Supernet, task: Task, recipe: Recipe, *, steps: int, seed: int
     ) -> None:
-        self.supernet, self.steps, self.seed = supernet, steps, seed
+        self.supernet, self.recipe, self.steps, self.seed = supernet, recipe, steps, seed
         self.task = sized(task, recipe.batch_size)
         self.failures: list[tuple[int, Failure]] = []
         # Not compiled: the network is another one in each step.
-        recipe = replace(recipe, compile=False, ema=None)
-        self._updates = Updates(supernet.network, self.task, recipe, steps)
+        shared = replace(recipe, compile=False, ema=None)
+        self._updates = Updates(supernet.network, self.task, shared, steps)
         self._epoch = batch_count(self.task)
         self._held = held_generators(supernet)
 
