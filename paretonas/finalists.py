@@ -21,7 +21,7 @@ from paretonas.point import FAILING, Failure
 from paretonas.space import Architecture
 from paretonas.tasks.passes import one_pass
 from paretonas.tasks.task import SplitName, Task, metrics_of, sized, value_of
-from paretonas.training import Recipe, epochs, evaluate, score, train
+from paretonas.training import Recipe, Updates, epochs, evaluate, score, train
 
 SCORED: tuple[SplitName, SplitName] = ("valid", "test")
 
@@ -55,9 +55,10 @@ def train_finalists(
     """Train architectures from fresh weights, `workers` at a time, each on one thread.
 
     Each training starts from `Supernet.fresh`, so its result does not depend on the others. An
-    interruption ends the trainings at their next epoch. Networks that use random numbers are
-    trained one after the other, since threads share the global generators; these are restored. A
-    network that raises, or whose loss is not finite, becomes a `Failure`; the others continue.
+    interruption ends the trainings at their next epoch. Networks whose training uses random numbers
+    are trained one after the other, since threads share the global generators; these are restored.
+    So are those that compile, or that a `Recipe.fit` trains. A network that raises, or whose loss
+    is not finite, becomes a `Failure`; the others continue.
     """
 
     def network(architecture: Architecture) -> nn.Module | Failure:
@@ -89,7 +90,7 @@ def train_finalists(
         quiet = {
             a: n
             for a, n in fresh.items()
-            if isinstance(n, nn.Module) and not _draws(copied(n), task, batch)
+            if isinstance(n, nn.Module) and not _alone(copied(n), task, recipe, batch)
         }
         found = _side_by_side(quiet, task, recipe, seed=seed, workers=workers)
         return [found[a] if a in found else alone(a) for a in architectures]
@@ -145,15 +146,21 @@ def with_finite_scores(
     return finalist
 
 
-def _draws(network: nn.Module, task: Task, batch: Any) -> bool:
-    """Whether a step uses random numbers, with the network in training or in evaluation mode."""
-    device = device_of(network)
-    with seeded(0, network), torch.no_grad():
+def _alone(network: nn.Module, task: Task, recipe: Recipe, batch: Any) -> bool:
+    """Whether a network must be trained alone, since its training or evaluation draws numbers.
+
+    What compiles or has a loop of its own is not for threads, either.
+    """
+    if recipe.fit is not None or recipe.compile:
+        return True
+    with seeded(0, network):
         before = Generators.now(network)
         try:
-            task.loss(network, moved(batch, device, copies=True))
-            with evaluating(network):
-                task.loss(network, moved(batch, device, copies=True))
+            if not network.training:
+                network.train()
+            Updates(network, task, recipe, 1).differentiate(batch)
+            with evaluating(network), torch.no_grad():
+                task.loss(network, moved(batch, device_of(network), copies=True))
         except FAILING:  # the training of this network alone will report the error
             return True
         return before.moved()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,6 @@ from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
 from ..tasks.passes import batch_count, few
 from ..tasks.task import OutputError, Task, metrics_of, on_device, sized
-from ..training import Recipe
 from .guessing import Guessing
 from .plan import SUPERNET_SHARE, Plan
 from .settings import Settings
@@ -97,7 +96,7 @@ class Setup:
         if self.settings.run:
             self.settings.run.save(
                 {
-                    "plan": asdict(self.plan),
+                    "plan": vars(self.plan) | {"recipe": self.plan.recipe.numbers()},
                     "aside": [(dict(f.architecture), f.reason) for f in self.aside],
                     "blamed": [(dict(f.architecture), f.reason) for f in self.blamed],
                     "weights": training.state(),
@@ -150,6 +149,8 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         _record(run, failure)
         yield step(f"set aside {failure}")
     plan = _plan(settings, saved, task, supernet)
+    if run:
+        run.tell(recipe=plan.recipe.described())
     trained = TrainedMetric(
         space,
         recipe=plan.recipe,
@@ -321,12 +322,13 @@ def _check_same(run: Run, space: Mapping[str, Any]) -> None:
 
 def _plan(settings: Settings, saved: Mapping[str, Any], task: Task, supernet: Supernet) -> Plan:
     """The plan of the checkpoint, or else one for the budget."""
+    budget = settings.budget
     if saved:
         plan = dict(saved["plan"])
         if "looks" in plan:  # as older checkpoints call them
             plan["proxy_evaluations"] = plan.pop("looks")
-        return Plan(**{**plan, "recipe": Recipe(**plan["recipe"])})
-    budget = settings.budget
+        recipe = budget.recipe if isinstance(budget, Plan) else settings.space.recipe
+        return Plan(**{**plan, "recipe": replace(recipe, **plan["recipe"])})
     if isinstance(budget, Plan):
         return budget
     known = (settings.space.recipe, batch_count(task), size(supernet.choices))

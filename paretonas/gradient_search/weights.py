@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from random import Random
 from traceback import clear_frames
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from torch.utils._pytree import tree_structure
 
 from ..arguments import moved, tensors
@@ -23,7 +23,7 @@ from ..probe import Probe
 from ..space import Architecture, fair_paths
 from ..tasks.passes import batch_count, few, one_pass
 from ..tasks.task import Task, sized
-from ..training import Recipe, warmup_cosine_factor
+from ..training import Recipe, Updates
 
 FEW = 8  # examples on which every option is tried before anything else
 RECENT = 8  # paths, in which an option is tried first when it is to be found out what fails
@@ -38,27 +38,30 @@ class WeightTraining:
     Args:
         supernet: trained in place.
         task: what is trained for.
-        recipe: batch size, learning rate and weight decay; its epochs do not matter here.
-        steps: in all, which the learning rate's decay is fitted to.
+        recipe: how; its epochs do not matter here, nor what it has for finalists only.
+        steps: in all, which the schedule is fitted to.
         seed: of the paths and of the order of the examples.
 
     Attributes:
-        done: how many steps were taken.
         failures: the step, counted from 0, and what was set aside then: one pick, or a whole path.
     """
 
     def __init__(
         self, supernet: Supernet, task: Task, recipe: Recipe, *, steps: int, seed: int
     ) -> None:
-        self.supernet, self.recipe = supernet, recipe
+        self.supernet, self.recipe, self.steps, self.seed = supernet, recipe, steps, seed
         self.task = sized(task, recipe.batch_size)
-        self.steps, self.seed, self.done = steps, seed, 0
         self.failures: list[tuple[int, Failure]] = []
-        self._optimizer = torch.optim.AdamW(
-            supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        # Not compiled: the network is another one in each step.
+        shared = replace(recipe, compile=False, ema=None)
+        self._updates = Updates(supernet.network, self.task, shared, steps)
         self._epoch = batch_count(self.task)
         self._held = held_generators(supernet)
+
+    @property
+    def done(self) -> int:
+        """How many steps were taken, or skipped where a path failed."""
+        return self._updates.done
 
     def run(self) -> Iterator[float]:
         """Do the steps that are left, yielding the loss of each; NaN where the path failed.
@@ -77,15 +80,12 @@ class WeightTraining:
             self._set_aside(step)
         self.supernet.train()
         for batch in self._batches():
-            factor = warmup_cosine_factor(self.done, self.steps)
-            for group in self._optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * factor
-            path = next(paths)
+            step, path = self.done, next(paths)
             value = self._step(batch, path, recent)
             recent.append(path)
-            self._set_aside(self.done)
-            self.done += 1
+            self._set_aside(step)
             yield value
+        self._updates.finish()
 
     def _batches(self) -> Iterator[Any]:
         """The batches of the steps that are left."""
@@ -104,11 +104,13 @@ class WeightTraining:
         """Update the weights on a path; where it fails, only note what is to blame."""
         same = self.supernet.canonical(path)
         if any(failure.architecture == same for _, failure in self.failures):
+            self._updates.skip()
             return math.nan
 
         def attempt(architecture: Architecture) -> float:
-            with seeded(self.seed * 1_000_003 + self.done, held=self._held):  # for dropout
-                return differentiate(self.supernet, self.task, batch, architecture)
+            seed = self.seed * 1_000_003 + self.done
+            with seeded(seed, held=self._held), self.supernet.path(architecture):
+                return self._updates.check(self._updates.differentiate(batch))
 
         kept = {name: buffer.detach().clone() for name, buffer in self.supernet.named_buffers()}
 
@@ -116,6 +118,7 @@ class WeightTraining:
             try:
                 attempt(architecture)
             finally:
+                self._updates.undo()
                 for name, buffer in kept.items():
                     self.supernet.get_buffer(name).detach().copy_(buffer)
 
@@ -123,11 +126,12 @@ class WeightTraining:
             value = attempt(path)
         except FAILING as error:
             clear_frames(error.__traceback__)  # they hold what the path computed: memory may lack
+            self._updates.undo()
             found = self._blame(attempt_in_vain, same, recent, error)
             self.failures += [(self.done, failure) for failure in found]
-            self._optimizer.zero_grad(set_to_none=True)
+            self._updates.skip()
             return math.nan
-        self._optimizer.step()
+        self._updates.apply()
         return value
 
     def _blame(
@@ -144,7 +148,7 @@ class WeightTraining:
             if isinstance(error, FloatingPointError):
                 raise FloatingPointError(
                     f"whatever the path of the supernet, {error} at step {self.done + 1}; a lower "
-                    f"learning rate may help, it is {self.recipe.learning_rate:g}"
+                    f"learning rate may help, it is {self._updates.learning_rate:g}"
                 ) from error
             if isinstance(error, SystemExit):
                 raise RuntimeError(Failure.of(path, error).reason) from error
@@ -161,17 +165,15 @@ class WeightTraining:
     def state(self) -> dict[str, Any]:
         """What `resume` needs: tensors and plain values."""
         return {
-            "done": self.done,
+            **self._updates.state(),
             "supernet": self.supernet.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
             "failures": [(step, dict(f.architecture), f.reason) for step, f in self.failures],
         }
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
-        self.done = state["done"]
         self.supernet.load_state_dict(state["supernet"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._updates.resume(state)
         self.failures = [
             (step, Failure(Architecture(picks), reason))
             for step, picks, reason in state.get("failures", [])  # older ones have none
@@ -191,24 +193,6 @@ def inherited_scores(
         return task.evaluate(network, "valid")
 
 
-def differentiate(supernet: Supernet, task: Task, batch: Any, architecture: Architecture) -> float:
-    """The loss of an architecture on a batch; its gradients are left in the parameters.
-
-    Raises:
-        FloatingPointError: the loss or a gradient is NaN, infinite, or too large to be squared.
-    """
-    with supernet.path(architecture) as network:
-        loss = task.loss(network, moved(batch, device_of(supernet), copies=True))
-    supernet.zero_grad(set_to_none=True)
-    value = _finite(loss.detach())
-    loss.backward()
-    # Adam keeps squares: one that overflows would stay for good.
-    norm = get_total_norm(p.grad for p in supernet.parameters() if p.grad is not None)
-    if not math.isfinite(float(norm)):
-        raise FloatingPointError("the gradients became infinite or NaN")
-    return value
-
-
 def trial(supernet: Supernet, task: Task, *, seed: int) -> Probe:
     """A probe that runs each option on a few examples: trained, evaluated and extracted.
 
@@ -220,11 +204,12 @@ def trial(supernet: Supernet, task: Task, *, seed: int) -> Probe:
         seed: of what is drawn.
     """
     batch = moved(few(task, "train", FEW), device_of(supernet))
+    updates = Updates(supernet.network, task, Recipe(), 1)
 
     def attempt(architecture: Architecture) -> None:
         supernet.train()
-        with seeded(seed, supernet):
-            differentiate(supernet, task, batch, architecture)
+        with seeded(seed, supernet), supernet.path(architecture):
+            updates.check(updates.differentiate(batch))
         with (
             evaluating(supernet),
             seeded(0, supernet),

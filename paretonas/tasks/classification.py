@@ -118,6 +118,10 @@ class Classification(Supervised):
             raise self._unfit(output)
         return self._loss(output, target, label_smoothing=self.label_smoothing)
 
+    def smoothed(self, label_smoothing: float) -> Classification:
+        """The same task with this label smoothing."""
+        return self._with(label_smoothing=label_smoothing)
+
     def _unfit(self, output: Tensor) -> OutputError:
         return OutputError(
             f"the network must give a score for each of {self.classes} classes, got shape "
