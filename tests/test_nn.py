@@ -404,7 +404,7 @@ def test_a_network_is_built_once_for_its_choices_and_without_a_trace():
         built.append(torch.rand(1))
         return OneOfTwo()
 
-    space = NetworkSpace("mine", network, toy.space.data)
+    space = NetworkSpace("mine", network, toy.space.task)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     fresh = space.supernet(3).state_dict()
@@ -413,7 +413,7 @@ def test_a_network_is_built_once_for_its_choices_and_without_a_trace():
     assert torch.equal(torch.get_rng_state(), before)
     again = space.supernet(3).state_dict()
     assert all(torch.equal(fresh[name], again[name]) for name in fresh)
-    assert space == NetworkSpace("mine", network, toy.space.data)
+    assert space == NetworkSpace("mine", network, toy.space.task)
 
 
 def test_the_choices_of_a_space_travel_with_it():

@@ -6,9 +6,12 @@ import moocore
 import numpy as np
 import pytest
 import torch
-from paretonas.surrogates.error_model import ErrorModel
 
+from paretonas.metric import Metric
 from paretonas.space import Architecture, every
+from paretonas.surrogates.quality_model import QualityModel
+
+ERROR = Metric("error", unit="percent", worst=60.0, resolution=1.0)
 
 
 def score(architecture) -> float:
@@ -23,41 +26,41 @@ def networks(supernet) -> list[Architecture]:
 
 
 @pytest.fixture
-def knowledge(supernet, costs, networks) -> ErrorModel:
-    found = ErrorModel(supernet.choices, costs, resolution=1.0)
-    found.inherited = {a: score(a) for a in networks[::2]}
-    found.trained = {a: 20 * score(a) for a in networks[:6:2]}
+def knowledge(supernet, costs, networks) -> QualityModel:
+    found = QualityModel(supernet.choices, costs, [ERROR])
+    found.inherited = {a: (score(a),) for a in networks[::2]}
+    found.trained = {a: (20 * score(a),) for a in networks[:6:2]}
     return found
 
 
 def test_nothing_is_fitted_at_first(supernet, costs):
     with pytest.raises(RuntimeError, match="nothing is fitted yet"):
-        ErrorModel(supernet.choices, costs, resolution=1.0).surrogate  # noqa: B018
+        QualityModel(supernet.choices, costs, [ERROR]).surrogates  # noqa: B018
 
 
-def test_values_are_predicted_errors_in_percent_and_exact_costs(knowledge, costs):
+def test_coordinates_are_predicted_errors_and_exact_costs_as_logarithms(knowledge, costs):
     knowledge.fit()
-    values = knowledge.values()
+    values = knowledge.coordinates().exp()
     known = list(dict.fromkeys([*knowledge.inherited, *knowledge.trained]))
     assert values.shape == (len(known), 3)
     for column, cost in enumerate(costs, start=1):
         exact = torch.tensor([cost.exact(a) for a in known], dtype=torch.float64)
         torch.testing.assert_close(values[:, column], exact)
     errors = dict(zip(known, values[:, 0].tolist(), strict=True))
-    for architecture, error in knowledge.trained.items():
+    for architecture, (error,) in knowledge.trained.items():
         assert errors[architecture] == pytest.approx(error, rel=0.2)
 
 
 def test_errors_of_zero_and_huge_losses_are_no_trouble(knowledge, networks):
-    knowledge.inherited[networks[1]] = 1e6
-    knowledge.inherited[networks[3]] = 0.0
-    knowledge.trained[networks[1]] = 0.0
+    knowledge.inherited[networks[1]] = (1e6,)
+    knowledge.inherited[networks[3]] = (0.0,)
+    knowledge.trained[networks[1]] = (0.0,)
     knowledge.fit()
-    assert torch.isfinite(knowledge.values()).all()
+    assert torch.isfinite(knowledge.coordinates()).all()
 
 
 def test_leaders_are_the_trained_ones_that_no_other_dominates(knowledge, costs, networks):
-    knowledge.trained = {a: 20 * score(a) for a in networks}
+    knowledge.trained = {a: (20 * score(a),) for a in networks}
     points = np.array([[20 * score(a), *(c.exact(a) for c in costs)] for a in networks])
     expected = []
     for i, own in enumerate(points):
@@ -92,9 +95,9 @@ def test_a_choice_repeats_by_its_seed(knowledge, networks):
 
 def test_what_is_chosen_adds_more_hypervolume_than_what_is_not(supernet, costs, networks):
     """With all inherited scores known, the first finalists are near the best that there are."""
-    knowledge = ErrorModel(supernet.choices, costs, resolution=1.0)
-    knowledge.inherited = {a: score(a) for a in networks}
-    knowledge.trained = {networks[0]: 20 * score(networks[0])}
+    knowledge = QualityModel(supernet.choices, costs, [ERROR])
+    knowledge.inherited = {a: (score(a),) for a in networks}
+    knowledge.trained = {networks[0]: (20 * score(networks[0]),)}
     knowledge.fit()
     reference = np.array([45.0, *(1.05 * knowledge.costs_of(networks).max(axis=0))])
 
@@ -115,15 +118,15 @@ def test_what_is_chosen_adds_more_hypervolume_than_what_is_not(supernet, costs, 
 def test_knowledge_goes_on_from_its_state_to_the_bit(knowledge, supernet, costs, networks):
     knowledge.fit()
     state = knowledge.state()
-    again = ErrorModel(supernet.choices, costs, resolution=1.0)
+    again = QualityModel(supernet.choices, costs, [ERROR])
     again.resume(state)
     assert again.inherited == knowledge.inherited
     assert again.trained == knowledge.trained
     assert list(again.inherited) == list(knowledge.inherited)  # the order matters to rounding
     for known in (knowledge, again):
-        known.trained[networks[8]] = 30.0
+        known.trained[networks[8]] = (30.0,)
         known.fit()
-    assert torch.equal(again.surrogate.hyper, knowledge.surrogate.hyper)
+    assert torch.equal(again.surrogates[0].hyper, knowledge.surrogates[0].hyper)
     assert again.choose(networks, 3, "trained", seed=0) == knowledge.choose(
         networks, 3, "trained", seed=0
     )
@@ -133,6 +136,6 @@ def test_the_state_is_a_copy(knowledge, networks):
     knowledge.fit()
     state = knowledge.state()
     before = len(state["trained"])
-    knowledge.trained[networks[9]] = 1.0
+    knowledge.trained[networks[9]] = (1.0,)
     assert len(state["trained"]) == before
-    assert math.isfinite(float(state["hyper"].sum()))
+    assert all(math.isfinite(float(hyper.sum())) for hyper in state["hyper"])
