@@ -242,9 +242,7 @@ def _average_precision(output: Tensor, target: Tensor) -> float:
     return _over_labels(output, target, _one_average_precision)
 
 
-def _over_labels(
-    output: Tensor, target: Tensor, one: Callable[[Tensor, Tensor], float]
-) -> float:
+def _over_labels(output: Tensor, target: Tensor, one: Callable[[Tensor, Tensor], float]) -> float:
     if output.ndim == 2 and output.shape[1] == 2 and target.ndim == 1:
         output = output[:, 1] - output[:, 0]
     scores = like_targets(output, target).double().reshape(len(target), -1)
