@@ -321,7 +321,7 @@ class NetworkSpace:
         network: builds the network with the choices. Finalists start from its weights: pretrained
             and frozen weights, or its own initialization.
         task: what the networks are trained for: a `Task`, such as a `Supervised`, or a `Data`, for
-            the classification of its examples; or a function that loads one of these.
+            the classification of its examples; or a function or class that makes one of these.
         recipe: the full training of an architecture of this space.
         structure: the wiring of the choices, if it is known.
     """
@@ -360,16 +360,17 @@ class NetworkSpace:
     @cached_property
     def _loaded(self) -> Task:
         task = self.task
-        if callable(task) and not isinstance(task, Task):
+        if isinstance(task, type) or (callable(task) and not isinstance(task, Task)):
             task = task()
         if isinstance(task, Data):
             return Classification.of(task)
         if isinstance(task, type) or not isinstance(task, Task):
             lacks = [name for name in _PARTS_OF_A_TASK if not hasattr(task, name)]
+            found = " ".join(repr(task).split())  # one line
             raise TypeError(
                 f"the task of the space {self.name!r} must be a Task, such as "
-                f"paretonas.tasks.Supervised(...), or a paretonas.Data; got {task!r:.80}"
-                + (f", which has no {', '.join(lacks)}" if len(lacks) < 5 else "")
+                f"paretonas.tasks.Supervised(...), or a paretonas.Data; got {found:.80}"
+                + (f", which has no {', '.join(lacks)}" if 0 < len(lacks) < 5 else "")
             )
         return task
 
