@@ -122,6 +122,23 @@ def search(
     rays: Annotated[
         int | None, typer.Option(min=1, help="How many preferences to search at once.")
     ] = None,
+    finalists: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fresh|inherit",
+            show_default="fresh",
+            help="Train finalists from fresh weights, or go on from those of the supernet.",
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Weights that the network starts from: .safetensors, or a state dict of torch.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**31 - 1, show_default="0", help="Start of all random numbers."),
@@ -157,6 +174,8 @@ def search(
         "solver": solver,
         "minimize": _names(minimize),
         "rays": rays,
+        "finalists": finalists,
+        "start": None if start is None else str(start.resolve()),
         "seed": seed,
         "costs": costs,
     }

@@ -41,6 +41,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "budget": _TEXT,
     "solver": _TEXT,
     "costs": _TEXT,
+    "finalists": _TEXT,
+    "start": _TEXT,
     "threads": _COUNT,
     "rays": _COUNT,
     "seed": ("an integer from 0 to 2147483647", lambda v: type(v) is int and 0 <= v < 2**31),
@@ -131,6 +133,8 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
 
 def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -> dict[str, Any]:
     """The arguments of `search` that settings of plain values stand for."""
+    if "start" in settings:
+        space = space.start_from(settings["start"])
     arguments: dict[str, Any] = {
         "space": space,
         "device": str(find_device(settings["device"])),
@@ -157,8 +161,9 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         arguments["budget"] = Budget.parse(settings["budget"])
     if "solver" in settings:
         arguments["solver"] = find_solver(*place("solver", settings["solver"]))
-    if "rays" in settings:
-        arguments["rays"] = settings["rays"]
+    for name in ("rays", "finalists"):
+        if name in settings:
+            arguments[name] = settings[name]
     return arguments
 
 

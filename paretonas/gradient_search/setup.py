@@ -331,7 +331,7 @@ def _plan(settings: Settings, saved: Mapping[str, Any], task: Task, supernet: Su
         return Plan(**{**plan, "recipe": replace(recipe, **plan["recipe"])})
     if isinstance(budget, Plan):
         return budget
-    known = (settings.space.recipe, batch_count(task), size(supernet.choices))
+    known = (settings.recipe, batch_count(task), size(supernet.choices))
     if budget.steps is not None:
         return Plan.of(budget.steps, *known)
     seconds, each = budget.seconds or 0.0, _seconds_per_step(settings, task, supernet)

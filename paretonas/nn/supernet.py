@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any
@@ -22,6 +23,7 @@ from ..training import Recipe
 from .choices import Chooser, Depth, OneOf, Width
 from .extraction import Extracted, Extraction
 from .layers import Elastic
+from .start import Started, read_state
 
 
 @dataclass(frozen=True)
@@ -348,6 +350,25 @@ class NetworkSpace:
     def supernet(self, seed: int = 0) -> Supernet:
         """A supernet with initial weights, the same for the same seed; no global state changes."""
         return built(self.network, seed)
+
+    def start_from(self, weights: str | os.PathLike[str] | Mapping[str, Tensor]) -> NetworkSpace:
+        """The same space, of a network that starts from weights; see `Started`.
+
+        Args:
+            weights: a state dict, or a file of one: ``.safetensors``, or of `torch.save`. Elastic
+                layers have their largest size in it.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, or a name or a shape does not fit the network.
+        """
+        if isinstance(weights, Mapping):
+            constructor = Started(self.network, dict(weights))
+        else:
+            constructor = Started(self.network, read_state(weights), os.fspath(weights))
+        started = replace(self, network=constructor)
+        started.supernet()  # refuses what does not fit
+        return started
 
     def load_task(self) -> Task:
         """The task; its examples are loaded once.
