@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from paretonas.front import Front as Front
     from paretonas.gradient_search.plan import Budget as Budget
     from paretonas.gradient_search.search import search as search
+    from paretonas.metric import Metric as Metric
     from paretonas.multitask import backward as backward
     from paretonas.nn import NetworkSpace as NetworkSpace
     from paretonas.point import Point as Point
@@ -47,6 +48,7 @@ _HOMES = {
     "Constraint": "constraint",
     "Data": "data",
     "Front": "front",
+    "Metric": "metric",
     "NetworkSpace": "nn",
     "Point": "point",
     "Problem": "problem",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from paretonas._words import cell, picks, title
+from paretonas._words import axis, cell, picks, title
 from paretonas.point import Point
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ GRAY = "#b8bec6"
 
 def draw(
     objectives: Sequence[str],
+    maximize: Sequence[str],
     points: Sequence[Point],
     called: Mapping[str, Sequence[str]],
     measured: Sequence[Point],
@@ -27,6 +28,7 @@ def draw(
 
     Args:
         objectives: the names of the objectives; a single one is drawn against the point's rank.
+        maximize: those of which larger values are better; each axis says which are.
         points: the points of the front.
         called: for the id of each point, the other names by which it can be picked.
         measured: all measured points; those that are not on the front become gray dots.
@@ -69,7 +71,10 @@ def draw(
         marker |= {
             "color": [point.objectives[color] for point in points],
             "colorscale": "Viridis",
-            "colorbar": {"title": {"text": title(color), "side": "right"}, "thickness": 14},
+            "colorbar": {
+                "title": {"text": axis(color, color in maximize), "side": "right"},
+                "thickness": 14,
+            },
         }
     figure.add_scatter(
         x=across(points),
@@ -84,8 +89,9 @@ def draw(
         hovertext=[_hover(point, called.get(point.id, [])) for point in points],
         hoverinfo="text",
     )
-    figure.update_xaxes(title=title(horizontal) if horizontal else "rank", rangemode="tozero")
-    figure.update_yaxes(title=title(vertical))
+    across_title = axis(horizontal, horizontal in maximize) if horizontal else "rank"
+    figure.update_xaxes(title=across_title, rangemode="tozero")
+    figure.update_yaxes(title=axis(vertical, vertical in maximize))
     return styled(figure, 520)
 
 

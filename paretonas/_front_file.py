@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ USUAL_OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")  # of `paretona
 class FrontTable:
     """One row per point, and the names of the columns that are choices or objectives.
 
+    Of the objectives in ``maximize`` larger values are better.
+
     A row holds ``"id"``, a pick for each choice, a number for each objective, and the reported
     values. A value that is not known has no key.
     """
@@ -26,6 +28,7 @@ class FrontTable:
     choices: tuple[str, ...]
     objectives: tuple[str, ...]
     rows: tuple[Mapping[str, Cell], ...]
+    maximize: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -48,7 +51,10 @@ def write_table(path: Path, table: FrontTable) -> None:
 
 
 def read_table(
-    path: Path, objectives: Sequence[str] | None = None, choices: Sequence[str] | None = None
+    path: Path,
+    objectives: Sequence[str] | None = None,
+    choices: Sequence[str] | None = None,
+    maximize: Sequence[str] | None = None,
 ) -> FrontTable:
     """Read a file of `write_table`, or any such file whose columns are named here.
 
@@ -67,6 +73,10 @@ def read_table(
         before = raw.columns[: min(raw.columns.index(name) for name in objectives)]
         choices = raw.choices or [name for name in before if name != "id"]
     _check_columns(path, raw.columns, choices)
+    if maximize is None:
+        if not isinstance(raw.maximize, list):
+            raise ValueError(f"{path}: maximize must be a list of objectives, got {raw.maximize!r}")
+        maximize = [name for name in objectives if name in raw.maximize]
     words = {"id", *choices}  # picks are words, even if they read as numbers
     rows = []
     for cells in raw.rows:
@@ -77,7 +87,7 @@ def read_table(
             elif cell != "":
                 row[name] = number_or_word(cell)
         rows.append(row)
-    return FrontTable(tuple(choices), tuple(objectives), tuple(rows))
+    return FrontTable(tuple(choices), tuple(objectives), tuple(rows), tuple(maximize))
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,12 @@ class _Raw:
     rows: Sequence[Mapping[str, Any]]
     choices: Sequence[str] | None = None
     objectives: Sequence[str] | None = None
+    maximize: Sequence[str] = field(default_factory=list)
     untyped: bool = False
 
 
 def _write_json(path: Path, table: FrontTable) -> None:
-    content = {
-        "objectives": table.objectives,
-        "choices": table.choices,
+    content = _roles(table) | {
         "points": [
             {name: row[name] for name in table.columns if name in row} for row in table.rows
         ],
@@ -113,7 +122,7 @@ def _read_json(path: Path) -> _Raw:
         ):
             names = dict.fromkeys(name for row in rows for name in row)
             columns = list(dict.fromkeys(("id", *choices, *objectives, *names)))
-            return _Raw(columns, rows, choices, objectives)
+            return _Raw(columns, rows, choices, objectives, content.get("maximize", []))
     raise ValueError(f"{path} is not a front: it needs lists of objectives, choices and points")
 
 
@@ -149,7 +158,7 @@ def _write_parquet(path: Path, table: FrontTable) -> None:
         if len({isinstance(cell, str) for cell in cells if cell is not None}) > 1:
             raise ValueError(f"parquet holds words or numbers in {name!r}, not both; write .json")
         arrays.append(arrow.array(cells))
-    roles = json.dumps({"objectives": table.objectives, "choices": table.choices})
+    roles = json.dumps(_roles(table))
     content = arrow.table(arrays, names=list(table.columns))
     arrow.parquet.write_table(content.replace_schema_metadata({"paretonas": roles}), path)
 
@@ -167,7 +176,19 @@ def _read_parquet(path: Path) -> _Raw:
         {name: cell for name, cell in row.items() if cell is not None}
         for row in content.to_pylist()
     ]
-    return _Raw(content.column_names, rows, roles.get("choices"), roles.get("objectives"))
+    return _Raw(
+        content.column_names,
+        rows,
+        roles.get("choices"),
+        roles.get("objectives"),
+        roles.get("maximize", []),
+    )
+
+
+def _roles(table: FrontTable) -> dict[str, Any]:
+    """What the columns are; a file without maximized objectives is as older versions wrote it."""
+    maximize = {"maximize": table.maximize} if table.maximize else {}
+    return {"objectives": table.objectives, **maximize, "choices": table.choices}
 
 
 def _pyarrow() -> Any:

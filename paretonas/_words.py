@@ -25,14 +25,28 @@ _UNITS = {
 
 
 def title(name: str) -> str:
-    """The readable name of a column.
+    """The readable name of a column; a unit that is not known is a part of the name.
 
-    >>> title("latency_ms"), title("parameters")
-    ('latency (ms)', 'parameters')
+    >>> title("latency_ms"), title("parameters"), title("dice_points")
+    ('latency (ms)', 'parameters', 'dice points')
     """
     stem, unit = split_unit(name)
-    spelled = escape(stem.replace("_", " "))
-    return spelled if unit is None else f"{spelled} ({_UNITS.get(unit, unit)})"
+    words = escape(stem.replace("_", " "))
+    return words if unit is None else f"{words} ({spelled(unit)})"
+
+
+def spelled(unit: str) -> str:
+    """A unit of a column's name as people write it, such as ``KiB`` for ``kib``."""
+    return _UNITS.get(unit, unit)
+
+
+def axis(name: str, maximize: bool) -> str:
+    """The title of an axis: the readable name of a column, and which values are better.
+
+    >>> axis("latency_ms", maximize=False)
+    'latency (ms), lower is better'
+    """
+    return f"{title(name)}, {'higher' if maximize else 'lower'} is better"
 
 
 def cell(value: object) -> str:

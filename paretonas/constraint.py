@@ -1,12 +1,14 @@
-"""Upper limits on objectives, such as ``latency<=2ms,memory<=64KiB``."""
+"""Limits on objectives, such as ``latency<=2ms,miou>=0.7``."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from paretonas.direction import check_maximize, turned
 
 __all__ = ["Constraint"]
 
@@ -30,68 +32,99 @@ _UNITS = {
 }
 _SPELLINGS = {"%": "percent", "µs": "us", "μs": "us", "bytes": "b", "byte": "b"}
 _TERM = re.compile(
-    r"\s*(?P<name>[A-Za-z_]\w*)\s*<=\s*"
+    r"\s*(?P<name>[A-Za-z_]\w*)\s*(?P<sign>[<>]=)\s*"
     r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>%|[A-Za-zµμ]*)\s*"
 )
 
 
 @dataclass(frozen=True, repr=False)
 class Constraint:
-    """Upper limits on some objectives; a point is feasible if it satisfies all of them.
+    """Limits on some objectives; a point is feasible if it satisfies all of them.
 
     >>> constraint = Constraint.parse("latency<=1500us", ["error_percent", "latency_ms"])
     >>> str(constraint), constraint.satisfied({"error_percent": 4.0, "latency_ms": 1.2})
     ('latency_ms<=1.5', True)
+    >>> constraint = Constraint.parse("miou>=0.7", ["miou", "latency_ms"], maximize=["miou"])
+    >>> str(constraint), constraint.satisfied({"miou": 0.6, "latency_ms": 1.2})
+    ('miou>=0.7', False)
 
     Attributes:
-        limits: the largest allowed value for each objective, by name, in the objective's unit.
+        limits: the worst allowed value for each objective, by name, in the objective's unit: the
+            largest, and for those in `at_least` the smallest.
+        at_least: the objectives that are maximized, among those with a limit.
+
+    Raises:
+        ValueError: a limit is not finite, or `at_least` names an objective without a limit.
     """
 
     limits: Mapping[str, float]
+    at_least: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "at_least", frozenset(check_maximize(self.at_least, [*self.limits]))
+        )
         for name, limit in self.limits.items():
             if not math.isfinite(limit):
                 raise ValueError(f"the limit on {name} must be finite, got {limit}")
         object.__setattr__(self, "limits", MappingProxyType(dict(self.limits)))
 
     @classmethod
-    def parse(cls, text: str, objectives: Sequence[str]) -> Constraint:
-        """Read terms ``NAME<=NUMBER[UNIT]``, joined by commas.
+    def parse(
+        cls, text: str, objectives: Sequence[str], maximize: Sequence[str] = ()
+    ) -> Constraint:
+        """Read terms joined by commas: ``NAME<=NUMBER[UNIT]``, ``>=`` if NAME is maximized.
 
         NAME is an objective, with or without its unit: ``latency`` means ``latency_ms``. UNIT is
         one of ns, us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case.
         Without a unit the number is in the objective's unit. If an objective has two limits, the
-        smaller one counts.
+        stricter one counts.
+
+        Args:
+            text: the terms.
+            objectives: the names of all objectives, with their units.
+            maximize: those of which larger values are better.
 
         Raises:
             ValueError: a term is malformed, an objective or unit is unknown, a unit is of another
-                kind, or no measurement can satisfy a limit.
+                kind, a limit has the wrong direction, or no measurement can satisfy it.
         """
+        upward = check_maximize(maximize, objectives)
         limits: dict[str, float] = {}
         for term in text.split(","):
             match = _TERM.fullmatch(term)
             if match is None:
                 raise ValueError(
-                    "a constraint reads NAME<=NUMBER[UNIT], as in latency<=2ms; "
-                    f"got {term.strip()!r}"
+                    "a constraint reads NAME<=NUMBER[UNIT], as in latency<=2ms, or NAME>=NUMBER "
+                    f"if NAME is maximized; got {term.strip()!r}"
                 )
             name = resolve(match["name"], objectives)
+            sign, kind = (">=", "maximized") if name in upward else ("<=", "minimized")
+            if match["sign"] != sign:
+                number = match["number"] + match["unit"]
+                raise ValueError(
+                    f"{name} is {kind}, so its limit reads {match['name']}{sign}{number}; "
+                    f"got {term.strip()!r}"
+                )
             limit = _convert(float(match["number"]), match["unit"], name)
-            limits[name] = min(limit, limits.get(name, limit))
-        return cls(limits)
+            stricter = max if name in upward else min
+            limits[name] = stricter(limit, limits.get(name, limit))
+        return cls(limits, frozenset(limits).intersection(upward))
 
     @classmethod
-    def of(cls, value: Constraint | str, objectives: Sequence[str]) -> Constraint:
+    def of(
+        cls, value: Constraint | str, objectives: Sequence[str], maximize: Sequence[str] = ()
+    ) -> Constraint:
         """A constraint from a `Constraint`, or from text that `parse` reads.
 
         Raises:
-            ValueError: `parse` refuses the text.
+            ValueError: `parse` refuses the text, or a limit has the wrong direction.
             TypeError: the value is neither a `Constraint` nor a text.
         """
         if isinstance(value, str):
-            return cls.parse(value, objectives)
+            return cls.parse(value, objectives, maximize)
         if isinstance(value, Constraint):
+            value.check_direction(maximize)
             return value
         raise TypeError(
             f"constraint must be a Constraint or a text such as 'latency<=2ms', got {value!r}"
@@ -108,16 +141,43 @@ class Constraint:
             raise ValueError(
                 f"the constraint limits {missing[0]}, but there are only {', '.join(objectives)}"
             )
-        return all(objectives[name] <= limit for name, limit in self.limits.items())
+        return all(
+            turned(objectives[name], name in self.at_least) <= limit
+            for name, limit in self.cost_limits.items()
+        )
+
+    def check_direction(self, maximize: Collection[str]) -> None:
+        """Refuse an upper limit on what is maximized, and a lower one on what is minimized.
+
+        Raises:
+            ValueError: there is one.
+        """
+        for name, limit in self.limits.items():
+            if (name in maximize) != (name in self.at_least):
+                kind, sign = ("maximized", ">=") if name in maximize else ("minimized", "<=")
+                raise ValueError(
+                    f"{name} is {kind}, so its limit reads {name}{sign}{limit:g}; got {self}"
+                )
+
+    @property
+    def cost_limits(self) -> Mapping[str, float]:
+        """The limits as costs: the largest allowed cost of each objective, by name."""
+        return {name: turned(limit, name in self.at_least) for name, limit in self.limits.items()}
 
     def __repr__(self) -> str:
         return f"Constraint({str(self)!r})"
 
     def __str__(self) -> str:
-        return ",".join(f"{name}<={limit:.12g}" for name, limit in self.limits.items())
+        return ",".join(
+            f"{name}{'>=' if name in self.at_least else '<='}{limit:.12g}"
+            for name, limit in self.limits.items()
+        )
 
-    def __reduce__(self) -> tuple[type[Constraint], tuple[dict[str, float]]]:
-        return Constraint, (dict(self.limits),)  # the read-only view itself cannot be pickled
+    def __reduce__(self) -> tuple[type[Constraint], tuple[dict[str, float], frozenset[str]]]:
+        return Constraint, (
+            dict(self.limits),
+            self.at_least,
+        )  # the read-only view itself cannot be pickled
 
 
 def resolve(name: str, objectives: Iterable[str]) -> str:
@@ -140,11 +200,28 @@ def resolve(name: str, objectives: Iterable[str]) -> str:
     raise ValueError(f"no objective is called {name!r}; there are {', '.join(known)}")
 
 
+def is_resource(objective: str) -> bool:
+    """Whether an objective is time, size or energy by its unit, or a count of parameters or flops.
+
+    >>> is_resource("latency_ms"), is_resource("error_percent"), is_resource("parameters_M")
+    (True, False, True)
+    """
+    unit = split_unit(objective)[1]
+    if unit is not None:
+        return _UNITS[unit][0] != "percent"
+    return re.match("(latency|memory|energy|param|flops|macs)", objective.lower()) is not None
+
+
 def split_unit(objective: str) -> tuple[str, str | None]:
-    """``latency_ms`` as ``("latency", "ms")``; the unit is None if the last word is no unit."""
+    """``latency_ms`` as ``("latency", "ms")``; the unit is None if the last word is no unit.
+
+    >>> split_unit("dice_points"), split_unit("images_per_s")
+    (('dice_points', None), ('images_per_s', None))
+    """
     stem, _, unit = objective.rpartition("_")
     unit = _SPELLINGS.get(unit, unit)
-    return (stem, unit) if stem and unit in _UNITS else (objective, None)
+    known = stem and unit in _UNITS and not stem.endswith("_per")
+    return (stem, unit) if known else (objective, None)
 
 
 def _convert(number: float, written: str, objective: str) -> float:

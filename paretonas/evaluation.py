@@ -1,8 +1,9 @@
 """`Evaluation`: the only way from an architecture to a `Point` or a `Failure`.
 
 All methods evaluate architectures here. The architecture is trained if an objective needs it, every
-objective gives its cost, an error becomes a `Failure`, the outcome is written to a journal, and the
-ledger counts evaluations and seconds.
+objective gives its cost, and a point gets it as the user's value: the negative, if the objective is
+maximized. An error becomes a `Failure`, the outcome is written to a journal, and the ledger counts
+evaluations and seconds.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
+from paretonas.direction import turned
 from paretonas.finalists import Finalist
-from paretonas.objectives.base import Objective
+from paretonas.objectives.base import Objective, maximizes
 from paretonas.point import FAILING, Cell, Failure, Outcome, Point
 from paretonas.space import Architecture
 
@@ -139,7 +141,7 @@ class Evaluation:
     def _outcome(self, architecture: Architecture, finalist: Finalist | Failure | None) -> Outcome:
         if isinstance(finalist, Failure):
             return finalist
-        costs: dict[str, float] = {}
+        values: dict[str, float] = {}  # as the user sees them
         reported: dict[str, Cell] = {}
         for objective in self.objectives:
             try:
@@ -148,11 +150,11 @@ class Evaluation:
                     reported |= besides
                 else:
                     cost = objective.exact(architecture)
-                costs[objective.column] = float(cost)
+                values[objective.column] = turned(float(cost), maximizes(objective))
             except FAILING as error:  # a failure must not stop the search
                 return Failure.of(architecture, error)
-            if not math.isfinite(costs[objective.column]):
-                return Failure(architecture, f"{objective.column} is {costs[objective.column]}")
+            if not math.isfinite(values[objective.column]):
+                return Failure(architecture, f"{objective.column} is {values[objective.column]}")
         if self._origin:
             reported["origin"] = self._origin
-        return Point(architecture, costs, {k: v for k, v in reported.items() if k not in costs})
+        return Point(architecture, values, {k: v for k, v in reported.items() if k not in values})

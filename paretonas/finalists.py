@@ -21,14 +21,22 @@ from paretonas.point import FAILING, Failure
 from paretonas.space import Architecture
 from paretonas.tasks.passes import one_pass
 from paretonas.tasks.task import SplitName, Task, metrics_of, sized, value_of
-from paretonas.training import Recipe, Updates, epochs, evaluate, score, train
+from paretonas.training import (
+    Recipe,
+    Updates,
+    epochs,
+    evaluate,
+    recalibrate,
+    score,
+    train,
+)
 
 SCORED: tuple[SplitName, SplitName] = ("valid", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Finalist:
-    """An architecture that was trained from fresh weights, and its scores.
+    """An architecture that was trained, and its scores.
 
     Attributes:
         architecture: one pick per choice.
@@ -51,18 +59,22 @@ def train_finalists(
     *,
     seed: int,
     workers: int,
+    inherit: bool = False,
 ) -> list[Finalist | Failure]:
-    """Train architectures from fresh weights, `workers` at a time, each on one thread.
+    """Train architectures, `workers` at a time, each on one thread.
 
-    Each training starts from `Supernet.fresh`, so its result does not depend on the others. An
-    interruption ends the trainings at their next epoch. Networks whose training uses random numbers
-    are trained one after the other, since threads share the global generators; these are restored.
-    So are those that compile, or that a `Recipe.fit` trains. A network that raises, or whose loss
-    is not finite, becomes a `Failure`; the others continue.
+    Each training starts from fresh weights, those of `Supernet.fresh`, or it inherits a copy of the
+    supernet's weights, and gets statistics for its batch norms. So its result does not depend on
+    the other trainings. An interruption ends the trainings at their next epoch. Networks whose
+    training uses random numbers are trained one after the other, since threads share the global
+    generators; these are restored. So are those that compile, or that a `Recipe.fit` trains. A
+    network that raises, or whose loss is not finite, becomes a `Failure`; the others continue.
     """
 
     def network(architecture: Architecture) -> nn.Module | Failure:
         try:
+            if inherit:
+                return supernet.extract(architecture)
             return supernet.fresh(architecture, seed=seed)
         except FAILING as error:
             return Failure.of(architecture, error)
@@ -74,6 +86,9 @@ def train_finalists(
         try:
             for _ in train(trained, task, recipe, seed=seed):
                 pass
+            if inherit:
+                with seeded(seed, trained):
+                    recalibrate(trained, task, seed=seed)
             valid, test = (evaluate(trained, task, split) for split in SCORED)
         except FAILING as error:
             return Failure.of(architecture, error)
@@ -92,7 +107,7 @@ def train_finalists(
             for a, n in fresh.items()
             if isinstance(n, nn.Module) and not _alone(copied(n), task, recipe, batch)
         }
-        found = _side_by_side(quiet, task, recipe, seed=seed, workers=workers)
+        found = _side_by_side(quiet, task, recipe, seed=seed, workers=workers, inherit=inherit)
         return [found[a] if a in found else alone(a) for a in architectures]
 
 
@@ -103,6 +118,7 @@ def _side_by_side(
     *,
     seed: int,
     workers: int,
+    inherit: bool,
 ) -> dict[Architecture, Finalist | Failure]:
     """Train networks in threads; there is no result if one of them used random numbers."""
     stop = threading.Event()
@@ -114,6 +130,8 @@ def _side_by_side(
             for _ in epochs(network, task, recipe, seed=seed):
                 if stop.is_set():
                     return None
+            if inherit:
+                recalibrate(network, task, seed=seed)
             valid, test = (score(network, task, split) for split in SCORED)
         except FAILING as error:
             return Failure.of(architecture, error)

@@ -44,7 +44,7 @@ def handed(network: nn.Module, inputs: Any) -> Any:
 
     def hand(tensor: Tensor) -> Tensor:
         kind = dtype if tensor.is_floating_point() else tensor.dtype
-        return tensor.detach().to(device, kind, copy=True)
+        return tensor.detach().to(kind, copy=True)  # a packed sequence keeps some on the CPU
 
     return mapped(hand, moved(inputs, device))
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from paretonas import _front_figure
 from paretonas._front_file import FrontTable, read_table, write_table
-from paretonas.constraint import Constraint, resolve
+from paretonas.constraint import Constraint, is_resource, resolve
+from paretonas.direction import check_maximize, turned
 from paretonas.point import NAME, Cell, Point, is_name
 from paretonas.space import Architecture
 
@@ -24,21 +25,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-__all__ = ["Front", "Point", "merge", "roles"]
+__all__ = ["Front", "Point", "merge", "quality", "roles"]
 
-# The names that select a point, and the objectives whose lowest value each of them means.
-_LOWEST = {
-    "fastest": ("latency",),
-    "most-accurate": ("error",),
-    "smallest": ("memory", "parameters"),
-}
-_NAMES = ("knee", *_LOWEST)
+_NAMES = ("knee", "fastest", "most-accurate", "smallest")  # each selects a point
 
 
 class Front:
-    """The points that no other point dominates; every objective is minimized.
+    """The points that no other point dominates.
 
-    Iteration is in a fixed order: ascending in the first objective, then in the next ones.
+    Every objective is minimized, except those that `maximize` names. Values are the user's own.
+    Iteration is in a fixed order: best first in the first objective, then in the next ones.
 
     - An architecture is on the front once. If it is added again with the same objectives, nothing
       changes. With other objectives it is refused; `replace` accepts the new measurement.
@@ -56,15 +52,22 @@ class Front:
     ('a02 (op=pool)', 18.0)
     >>> front[0]  # the first in this order; front[-1] is the last, front["a02"] has that id
     Point('a01', op=conv3: error_percent=2, latency_ms=3)
+    >>> front = Front(["miou", "latency_ms"], maximize=["miou"])
+    >>> front.add(Point({"op": "conv3"}, {"miou": 0.8, "latency_ms": 3.0}))
+    True
+    >>> front.hypervolume([0.5, 5.0]), front.pick("miou>=0.7").id
+    (0.6000000000000001, 'a01')
 
     Args:
         objectives: the names of the objectives, in the order used for sorting the points.
+        maximize: the names of those of which larger values are better.
 
     Raises:
-        ValueError: no objective, or one named twice.
+        ValueError: no objective, one named twice, or `maximize` names another one.
+        TypeError: a single text instead of a sequence of names.
     """
 
-    def __init__(self, objectives: Sequence[str]) -> None:
+    def __init__(self, objectives: Sequence[str], maximize: Sequence[str] = ()) -> None:
         if isinstance(objectives, str):
             raise TypeError(f"objectives must be a sequence of names, got {objectives!r}")
         if not objectives or len(set(objectives)) != len(objectives):
@@ -72,6 +75,7 @@ class Front:
                 f"a front needs at least one objective, each once, got {list(objectives)}"
             )
         self._objectives = tuple(objectives)
+        self._maximize = check_maximize(maximize, self._objectives)
         self._points: dict[Architecture, Point] = {}
         self._named = 0  # how many ids this front has assigned
 
@@ -79,6 +83,11 @@ class Front:
     def objectives(self) -> tuple[str, ...]:
         """The names of the objectives."""
         return self._objectives
+
+    @property
+    def maximize(self) -> tuple[str, ...]:
+        """The names of the objectives of which larger values are better."""
+        return self._maximize
 
     def add(self, point: Point) -> bool:
         """Put the point on the front if no point there dominates it or is equal to it.
@@ -147,7 +156,10 @@ class Front:
                 f"the reference needs a finite value for each of {', '.join(self._objectives)}, "
                 f"got {corner}"
             )
-        return float(moocore.hypervolume(self._matrix(self), ref=corner)) if self._points else 0.0
+        if not self._points:
+            return 0.0
+        volume = moocore.hypervolume(self._matrix(self), ref=list(self._costs(corner)))
+        return float(volume)
 
     def knee(self) -> Point:
         """The knee point: from here, a small gain in one objective costs much in another.
@@ -166,14 +178,14 @@ class Front:
             objectives, which may coincide for three objectives or more; this one always exists.
         """
         self._check_not_empty()
-        low = {name: min(point.objectives[name] for point in self) for name in self._objectives}
-        high = {name: max(point.objectives[name] for point in self) for name in self._objectives}
+        columns = zip(*map(self._vector, self), strict=True)
+        ranges: list[tuple[float, float]] = [(min(column), max(column)) for column in columns]
 
         def scaled_sum(point: Point) -> float:
             return sum(
-                (point.objectives[name] - low[name]) / (high[name] - low[name])
-                for name in self._objectives
-                if high[name] > low[name]
+                (cost - low) / (high - low)
+                for cost, (low, high) in zip(self._vector(point), ranges, strict=True)
+                if high > low
             )
 
         return min(self, key=scaled_sum)
@@ -182,10 +194,10 @@ class Front:
         """The point that a name, an id or a constraint selects.
 
         Args:
-            wish: ``knee``; ``fastest``, ``most-accurate`` or ``smallest`` (the lowest latency,
-                error, memory); an id; or a constraint such as ``latency<=2ms,memory<=64KiB`` (see
-                `Constraint`), which selects the point with the lowest first objective among those
-                that satisfy it.
+            wish: ``knee``; ``fastest`` (the lowest latency), ``smallest`` (the lowest memory, or
+                else parameters) or ``most-accurate`` (the best value of the `quality`); an id; or a
+                constraint such as ``latency<=2ms,miou>=0.7`` (see `Constraint`), which selects the
+                point that is best in the first objective among those that satisfy it.
 
         Raises:
             ValueError: there is no such point; the message says which points there are.
@@ -194,9 +206,9 @@ class Front:
         wish = wish.strip()
         if wish == "knee":
             return self.knee()
-        if wish in _LOWEST:
-            name = self._objective_called(wish)
-            return min(self, key=lambda point: point.objectives[name])
+        if wish in _NAMES:
+            place = self._objectives.index(self._objective_called(wish))
+            return min(self, key=lambda point: self._vector(point)[place])
         if wish in self:
             return self[wish]
         if not re.search("[<>=]", wish):
@@ -204,7 +216,7 @@ class Front:
                 f"no point is called {wish!r}; there are {', '.join(_NAMES)}, "
                 f"{', '.join(point.id for point in self)}, and constraints like latency<=2ms"
             )
-        constraint = Constraint.parse(wish, self._objectives)
+        constraint = Constraint.parse(wish, self._objectives, self._maximize)
         for point in self:
             if constraint.satisfied(point.objectives):
                 return point
@@ -228,7 +240,9 @@ class Front:
             measured: more points, such as those of `Run.evaluations`; each one that is not on the
                 front becomes a gray dot.
         """
-        return _front_figure.draw(self._objectives, list(self), roles(self), measured)
+        return _front_figure.draw(
+            self._objectives, self._maximize, list(self), roles(self), measured
+        )
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a row per point to a .json, .csv or .parquet file, atomically and exactly.
@@ -246,20 +260,21 @@ class Front:
         path: str | os.PathLike[str],
         objectives: Sequence[str] | None = None,
         choices: Sequence[str] | None = None,
+        maximize: Sequence[str] | None = None,
     ) -> Front:
         """Read a front from a file.
 
-        JSON and parquet files name their objectives and choices. A CSV file does not. If they are
-        not given here, its objectives are ``error_percent``, ``latency_ms`` and ``memory_kib``, as
-        far as these columns exist, and its choices are the columns between ``id`` and the
-        objectives.
+        JSON and parquet files name their objectives and choices, and which objectives are
+        maximized. A CSV file does not. If they are not given here, its objectives are
+        ``error_percent``, ``latency_ms`` and ``memory_kib``, as far as these columns exist, all of
+        them minimized, and its choices are the columns between ``id`` and the objectives.
 
         Raises:
             ValueError: the file is malformed, `add` refuses a point, or a point is dominated.
             FileNotFoundError: there is no such file.
         """
-        table = read_table(Path(path), objectives, choices)
-        front = cls(table.objectives)
+        table = read_table(Path(path), objectives, choices, maximize)
+        front = cls(table.objectives, table.maximize)
         points = []
         for number, row in enumerate(table.rows, start=1):
             try:
@@ -312,7 +327,10 @@ class Front:
         raise KeyError(key)
 
     def __repr__(self) -> str:
-        return f"Front({', '.join(self._objectives)}: {len(self)} points)"
+        names = (
+            f"{name} maximized" if name in self._maximize else name for name in self._objectives
+        )
+        return f"Front({', '.join(names)}: {len(self)} points)"
 
     def _repr_html_(self) -> str:
         shown = self.to_pandas().to_html(
@@ -367,21 +385,35 @@ class Front:
             raise ValueError("the front is empty: there is no point to pick")
 
     def _objective_called(self, wish: str) -> str:
-        for stem in _LOWEST[wish]:
-            try:
-                return resolve(stem, self._objectives)
-            except ValueError:
-                continue
+        wanted = {"fastest": ["latency"], "smallest": ["memory", "parameters"]}.get(wish)
+        if wanted is None:
+            name = quality(self._objectives, self._maximize)
+        else:
+            name = _first_called(wanted, self._objectives)
+        if name is not None:
+            return name
+        needed = " or ".join(wanted or ["error", "accuracy", "another measure of quality"])
         raise ValueError(
-            f"{wish!r} needs an objective called {' or '.join(_LOWEST[wish])}; "
+            f"{wish!r} needs an objective called {needed}; "
             f"the front has {', '.join(self._objectives)}"
         )
 
     def _vector(self, point: Point) -> tuple[float, ...]:
-        return tuple(point.objectives[name] for name in self._objectives)
+        """The costs of a point, in the order of the objectives."""
+        return self._costs([point.objectives[name] for name in self._objectives])
+
+    def _costs(self, values: Sequence[float]) -> tuple[float, ...]:
+        pairs = zip(self._objectives, values, strict=True)
+        return tuple(turned(value, name in self._maximize) for name, value in pairs)
 
     def _matrix(self, points: Iterable[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        return np.array([self._vector(point) for point in points])
+        """(k, m) the costs of points."""
+        names = self._objectives
+        matrix = np.array([tuple([point.objectives[name] for name in names]) for point in points])
+        for name in self._maximize:
+            place = names.index(name)
+            matrix[:, place] = turned(matrix[:, place], True)
+        return matrix
 
     def _table(self) -> FrontTable:
         rows = tuple(
@@ -389,7 +421,29 @@ class Front:
             for point in self
         )
         choices = tuple(next(iter(self)).architecture) if self._points else ()
-        return FrontTable(choices, self._objectives, rows)
+        return FrontTable(choices, self._objectives, rows, self._maximize)
+
+
+def quality(objectives: Sequence[str], maximize: Sequence[str] = ()) -> str | None:
+    """The objective that measures quality, if there is one.
+
+    It is the objective called ``error``; else ``accuracy``; else the first that is maximized; else
+    the first whose name has the word error or loss; else, beside objectives that are resources
+    (time, size, energy, parameters), the first that is no resource.
+
+    >>> quality(["latency_ms", "miou"], ["miou"]), quality(["rmse", "latency_ms"])
+    ('miou', 'rmse')
+    >>> quality(["latency_ms", "memory_kib"]) is None
+    True
+    """
+    others = [name for name in objectives if not is_resource(name)]
+    candidates = [
+        _first_called(["error", "accuracy"], objectives),
+        *(name for name in objectives if name in maximize),
+        *(name for name in objectives if re.search("error|loss", name.lower())),
+        *(others if len(others) < len(objectives) else []),
+    ]
+    return next((name for name in candidates if name is not None), None)
 
 
 def roles(front: Front) -> dict[str, list[str]]:
@@ -409,14 +463,20 @@ def merge(*fronts: Front) -> Front:
     A point keeps its id if that id is still free.
 
     Raises:
-        ValueError: there is no front, or one has other objectives or choices than the first.
+        ValueError: there is no front, or one has other objectives or choices than the first, or
+            maximizes others.
     """
     if not fronts:
         raise ValueError("merge needs at least one front")
     points: dict[Architecture, Point] = {}
     for front in fronts:
         points |= {point.architecture: point for point in front}
-    merged = Front(fronts[0].objectives)
+    for front in fronts:
+        if set(front.maximize) != set(fronts[0].maximize):
+            raise ValueError(
+                f"merge needs fronts of one direction, got {fronts[0]!r} and {front!r}"
+            )
+    merged = Front(fronts[0].objectives, fronts[0].maximize)
     for point in points.values():
         merged.add(replace(point, id="") if point.id in merged else point)
     return merged
@@ -440,3 +500,13 @@ def _point(row: Mapping[str, Cell], table: FrontTable) -> Point:
         },
         id=str(row.get("id", "")),
     )
+
+
+def _first_called(stems: Iterable[str], objectives: Sequence[str]) -> str | None:
+    """The objective with the first of these names that one objective has, its unit left out."""
+    for stem in stems:
+        try:
+            return resolve(stem, objectives)
+        except ValueError:
+            continue
+    return None

@@ -12,18 +12,22 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from .arguments import call
 from .forward import evaluating, handed, seeded
 
-INPUT = 0  # the node that stands for the network's input
+INPUT = 0  # the node that stands for the network's input, with all its tensors
 
 
-def network_graph(network: nn.Module, example: Tensor) -> nx.DiGraph[int]:
+def network_graph(network: nn.Module, example: Any) -> nx.DiGraph[int]:
     """The operations of one forward pass in evaluation mode, in the order they run.
 
-    Any Python forward works. The network runs once on `example`, and every operation that reaches
-    torch's kernels is a node. It has an edge from each operation whose result it reads. Node 0 is
-    the input. All attributes are scalars, so that the graph can be written as GraphML:
+    Any Python forward works. The network runs once on `example`, a tensor or any nest of tensors
+    (a tuple for positional arguments, a dict for keyword arguments), and every operation that
+    reaches torch's kernels is a node. It has an edge from each operation whose result it reads.
+    Node 0 is the input, all its tensors together. All attributes are scalars, so that the graph can
+    be written as GraphML:
 
     - ``op``: the name, such as ``"aten.convolution"``; ``module``: the path of the module whose
       forward ran it; ``order``: its position in time; ``shape``: the shape of its first result,
@@ -132,7 +136,7 @@ class Recording:
         return alive
 
 
-def record(network: nn.Module, example: Tensor) -> Recording:
+def record(network: nn.Module, example: Any) -> Recording:
     """Run a network once, in evaluation mode and without gradients, and record its operations.
 
     The pass is a real one, on the same path through the network as a latency measurement. At the
@@ -141,13 +145,17 @@ def record(network: nn.Module, example: Tensor) -> Recording:
     random generators are restored afterwards; the example is copied.
 
     Raises:
-        TypeError: `example` is not a tensor.
+        TypeError: `example` holds no tensor.
     """
-    if not isinstance(example, Tensor):
-        raise TypeError(f"the example must be a tensor, got {type(example).__name__}")
-    tensors = [*network.parameters(), *network.buffers()]
-    x = handed(network, example)
-    recorder = _Recorder(tensors, x)
+    inputs = handed(network, example)
+    given = list(_tensors(tree_leaves(inputs)))
+    if not given:
+        raise TypeError(
+            f"the example must be a tensor, got {type(example).__name__}, which is no nest of "
+            "tensors either"
+        )
+    held = [*network.parameters(), *network.buffers()]
+    recorder = _Recorder(held, given)
     with (
         evaluating(network),
         seeded(0, network),
@@ -155,8 +163,8 @@ def record(network: nn.Module, example: Tensor) -> Recording:
         _paths(network, recorder.stack),
         recorder,
     ):
-        output = network(x)
-    recorder.held.update(recorder.storage(t) for t in _tensors([output]))
+        output = call(network, inputs)
+    recorder.held.update(recorder.storage(t) for t in _tensors(tree_leaves(output)))
     reads = Counter(storage for op in recorder.ops for storage in op.uses)
     for storage in recorder.extra - recorder.held:
         if reads[storage] == 1:  # a by-product that nothing reads, such as max-pooling's indices
@@ -166,27 +174,27 @@ def record(network: nn.Module, example: Tensor) -> Recording:
         recorder.bytes,
         frozenset(recorder.held & recorder.bytes.keys()),
         sum(p.numel() for p in network.parameters()),
-        sum(t.numel() * t.element_size() for t in tensors),
+        sum(t.numel() * t.element_size() for t in held),
     )
 
 
 class _Recorder(TorchDispatchMode):
     """Records every operation before its kernel runs; keeps all results so that ids stay unique."""
 
-    def __init__(self, parameters: Sequence[Tensor], example: Tensor) -> None:
+    def __init__(self, parameters: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.stack = [""]
-        self.kept: list[Any] = [parameters, example]
+        self.kept: list[Any] = [parameters, inputs]
         self.ids: dict[int, int] = {}  # id of a storage in memory -> our number
         self.parameters = {self.storage(p) for p in parameters}
-        source = self.storage(example)
-        self.bytes = {source: example.numel() * example.element_size()}
-        self.held = {source}
+        self.bytes = {self.storage(t): t.numel() * t.element_size() for t in inputs}
+        self.held = set(self.bytes)
         self.extra: set[int] = set()  # new storages that are not an operation's first result
-        self.made: dict[int, int] = {id(example): INPUT}  # tensor -> the op that made it
+        self.made = {id(t): INPUT for t in inputs}  # tensor -> the op that made it
         self.written: dict[int, int] = {}  # storage -> the op that wrote it last
-        shape = tuple(example.shape)
-        self.ops = [Op("input", "", shape, source, (), frozenset({source}), "", (None, (), {}))]
+        shape, source = tuple(inputs[0].shape), self.storage(inputs[0])
+        uses = frozenset(self.bytes)
+        self.ops = [Op("input", "", shape, source, (), uses, "", (None, (), {}))]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -246,10 +254,14 @@ class _Recorder(TorchDispatchMode):
 @contextmanager
 def _paths(network: nn.Module, stack: list[str]) -> Iterator[None]:
     """Keep the path of the running module on top of the stack."""
+
+    def leave(*_: Any) -> None:  # what a hook returns would replace the output
+        stack.pop()
+
     hooks = []
     for path, module in network.named_modules():
         hooks.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
-        hooks.append(module.register_forward_hook(lambda *_: stack.pop() and None))
+        hooks.append(module.register_forward_hook(leave))
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from paretonas.direction import turned
 from paretonas.front import Front
 from paretonas.point import Point
 from paretonas.space import Architecture, nearest
@@ -46,20 +47,25 @@ class Measurements:
     normal and independent.
 
     Args:
-        objectives: the names of the objectives; all are minimized.
+        objectives: the names of the objectives.
         spread: for each objective with known noise, the standard deviation of one measurement: a
             number in the objective's unit, or a function of the measured point, such as
             ``lambda point: 0.05 * point.objectives["latency_ms"]``.
+        maximize: the names of the objectives of which larger values are better.
 
     Raises:
-        ValueError: there is no objective, or one is named twice; a spread is for something else,
-            negative or not finite.
+        ValueError: there is no objective, or one is named twice; `maximize` or a spread is for
+            something else; a spread is negative or not finite.
     """
 
     def __init__(
-        self, objectives: Sequence[str], spread: Mapping[str, Spread] | None = None
+        self,
+        objectives: Sequence[str],
+        spread: Mapping[str, Spread] | None = None,
+        maximize: Sequence[str] = (),
     ) -> None:
-        self._objectives = Front(objectives).objectives
+        front = Front(objectives, maximize)
+        self._objectives, self._maximize = front.objectives, front.maximize
         self._spread = dict(spread or {})
         for name in self._spread:
             if name not in self._objectives:
@@ -119,7 +125,14 @@ class Measurements:
             return ()
         columns = [self._estimate(name) for name in self._objectives]
         means, errors = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-        probabilities = _probabilities(means, errors, draws, np.random.default_rng(seed))
+        costs = np.stack(
+            [
+                turned(column, name in self._maximize)
+                for name, column in zip(self._objectives, means.T, strict=True)
+            ],
+            axis=1,
+        )
+        probabilities = _probabilities(costs, errors, draws, np.random.default_rng(seed))
         noisy = [
             (index, name) for index, name in enumerate(self._objectives) if errors[:, index].any()
         ]
@@ -146,7 +159,7 @@ class Measurements:
         Raises:
             ValueError: `draws` is not positive.
         """
-        front = Front(self._objectives)
+        front = Front(self._objectives, self._maximize)
         for point in self.points(draws=draws, seed=seed):
             front.add(point)
         return front

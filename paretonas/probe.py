@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from .arguments import tensors
 from .nn import Supernet
 from .point import FAILING, Failure
 from .space import Architecture, decode, draw, encode
@@ -168,7 +169,7 @@ def _finished(supernet: Supernet) -> Iterator[list[int]]:
         name = name_of.get(module)
         if name is None or name in done:
             return
-        if not isinstance(output, Tensor) or bool(output.detach().isfinite().all()):
+        if all(bool(tensor.detach().isfinite().all()) for tensor in tensors(output)):
             done.add(name)
             counts[sum(name.startswith(f"{outer}.") for outer in names)] += 1
 

@@ -1,4 +1,4 @@
-"""A problem: a search space and the objectives to minimize on it."""
+"""A problem: a search space and the objectives to optimize on it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from paretonas.cell import Structure
-from paretonas.objectives.base import Objective
+from paretonas.direction import turned
+from paretonas.objectives.base import Objective, maximizes
 from paretonas.space import Choice, SearchSpace, nearest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem:
-    """A search problem: a space, and the objectives to minimize on it.
+    """A search problem: a space, and the objectives to optimize on it.
 
     Attributes:
         space: the search space: its choices, and its ``structure`` if it has one.
         objectives: each has a column, and a cost for each architecture; by default the objectives
             of the space itself, as a table has them.
-        log: columns on a log scale: halving a cost counts the same from 10 as from 1.
+        log: columns on a log scale: halving a value counts the same from 10 as from 1.
         free: columns that cost no evaluation: a method may call the objective itself.
 
     Raises:
         ValueError: there is no objective, one is named twice, or a column belongs to no objective.
-        TypeError: the space or an objective has another type, such as a class.
+        TypeError: the space or an objective has another type, such as a class, or the ``maximize``
+            of an objective is neither True nor False.
     """
 
     space: SearchSpace
@@ -53,6 +55,7 @@ class Problem:
                 )
             if not isinstance(objective.column, str) or not objective.column:
                 raise TypeError(f"the column of {objective!r} must be a name")
+            maximizes(objective)
         if not self.objectives or len(set(self.columns)) != len(self.columns):
             raise ValueError(
                 f"a problem needs at least one objective, each once, got {list(self.columns)}"
@@ -79,48 +82,49 @@ class Problem:
         return tuple(objective.column for objective in self.objectives)
 
     @property
+    def maximize(self) -> tuple[str, ...]:
+        """The names of the objectives of which larger values are better."""
+        return tuple(o.column for o in self.objectives if maximizes(o))
+
+    @property
     def structure(self) -> Structure | None:
         """The wiring of the choices, if the space has it."""
         return getattr(self.space, "structure", None)
 
     def costs(self, points: Sequence[Mapping[str, float]]) -> Float[NDArray[np.float64], "k m"]:
-        """Costs by column as a matrix, with logarithms of the columns in `log`.
+        """What is minimized, as a matrix: maximized values negated, columns in `log` as logarithms.
+
+        Args:
+            points: the values of each point by column, as `Point.objectives` holds them.
 
         Raises:
-            ValueError: a column in `log` has a cost of 0, or costs of both signs.
+            ValueError: a column in `log` has a value of 0, or values of both signs.
         """
-        table = np.array([[float(point[c]) for c in self.columns] for point in points])
-        table = table.reshape(len(points), len(self.columns))
+        costs = np.empty((len(points), len(self.objectives)))
         for index, objective in enumerate(self.objectives):
-            if objective.column in self.log:
-                gain = getattr(objective, "gain", None)
-                table[:, index] = logarithm(table[:, index], objective.column, gain)
-        return table
+            values = np.array([float(point[objective.column]) for point in points])
+            costs[:, index] = self.costs_of(objective, values)
+        return costs
 
+    def costs_of(
+        self, objective: Objective, values: Float[NDArray[np.float64], " k"]
+    ) -> Float[NDArray[np.float64], " k"]:
+        """The column of `costs` for one objective, from its values.
 
-def logarithm(
-    values: NDArray[np.float64], column: str, gain: str | None = None
-) -> NDArray[np.float64]:
-    """The logarithm of positive costs; for negated gains -log(gain), so that lower is still better.
-
-    Args:
-        values: the costs.
-        column: the name of the costs.
-        gain: the user's name of the gain, if the costs are a negated gain.
-
-    Raises:
-        ValueError: a value is 0, or values have both signs.
-    """
-    if (values > 0).all():
-        return np.log(values)
-    if (values < 0).all():
-        return -np.log(-values)
-    low, high = values.min(), values.max()
-    low, high = (low, high) if gain is None else (0.0 - high, 0.0 - low)
-    raise ValueError(
-        f"an objective on a log scale must be positive throughout, but {gain or column} goes from "
-        f"{low:g} to {high:g}"
-    )
+        Raises:
+            ValueError: as `costs`.
+        """
+        costs = turned(values, maximizes(objective))
+        if objective.column not in self.log:
+            return costs
+        if not ((values > 0).all() or (values < 0).all()):
+            raise ValueError(
+                "an objective on a log scale must be positive throughout, but "
+                f"{objective.column} goes from {values.min():g} to {values.max():g}"
+            )
+        # Negative costs are negated gains: -log(gain), so that lower is still better.
+        logs: NDArray[np.float64] = np.sign(costs) * np.log(np.abs(costs))
+        return logs
 
 
 def _several(name: str, values: object) -> tuple[object, ...]:

@@ -123,7 +123,7 @@ def test_exported_weights_score_what_the_front_says(folder):
     point = opened.front().pick("most-accurate")
     network = toy.space.supernet().extract(point.architecture)
     network.load_state_dict(opened.weights(point.id))
-    error = evaluate(network, toy.space.task().valid).error_percent
+    error = evaluate(network, toy.space.load_task(), "valid")["error_percent"]
     assert error == pytest.approx(point.objectives["error_percent"])
 
 
@@ -202,7 +202,7 @@ def test_where_the_space_does_not_state_it_export_says_what_the_network_saw(
     from dataclasses import replace
 
     data = toy.space.task()
-    silent = replace(toy.space, data=lambda: replace(data, preprocessing=None))
+    silent = replace(toy.space, task=lambda: replace(data, preprocessing=None))
     monkeypatch.setattr("paretonas.cli.export.with_networks", lambda *_: silent)
     out = tmp_path / "net.json"
     assert run(["export", str(folder), "--format", "json", "--out", str(out)]) == 0

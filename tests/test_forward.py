@@ -15,11 +15,12 @@ from paretonas.devices import measure_latency
 from paretonas.export import export
 from paretonas.forward import Generators, copied, evaluating, handed, seeded
 from paretonas.gradient_search import Plan
-from paretonas.gradient_search.weights import WeightTraining, inherited_loss
+from paretonas.gradient_search.weights import WeightTraining, inherited_scores
 from paretonas.graph import network_graph
 from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import Memory, Parameters, profile
 from paretonas.objectives.gated_error import GatedError
+from paretonas.tasks import Classification, Task
 from paretonas.training import evaluate, train
 
 ARCHITECTURE = {"op": "relu", "last": "six"}
@@ -65,17 +66,16 @@ def quick(space: NetworkSpace) -> None:
         pass
 
 
-def runs(supernet: Supernet, network: nn.Module, data: Data, space: NetworkSpace, folder):
+def runs(supernet: Supernet, network: nn.Module, task: Task, space: NetworkSpace, folder):
     """Everything that runs a network."""
+    data = space.task()
     example, generator = data.valid.inputs[:1], torch.Generator().manual_seed(0)
     gated = GatedError(supernet, data.valid, generator)
     return {
-        "evaluate": lambda: evaluate(network, data.valid),
-        "train": lambda: list(train(network, data.train, Recipe(epochs=1))),
-        "weights": lambda: list(
-            WeightTraining(supernet, data.train, Recipe(), steps=3, seed=0).run()
-        ),
-        "inherited loss": lambda: inherited_loss(supernet, data.valid, ARCHITECTURE),
+        "evaluate": lambda: evaluate(network, task, "valid"),
+        "train": lambda: list(train(network, task, Recipe(epochs=1))),
+        "weights": lambda: list(WeightTraining(supernet, task, Recipe(), steps=3, seed=0).run()),
+        "inherited scores": lambda: inherited_scores(supernet, task, ARCHITECTURE),
         "gated error": lambda: gated.relaxed(torch.full((2, 4), 0.5)),
         "graph": lambda: network_graph(network, example),
         "memory": lambda: Memory.of(supernet, example),
@@ -92,6 +92,10 @@ def export_quietly(network, example, format, folder, data):
     # What draws cannot be exported: the drawing is left out.
     layers = nn.Sequential(network.first, network.op, network.last, nn.Flatten(), network.head)
     export(layers, POINT, example, format, folder / "file", images=data.test.inputs)
+
+
+def told(scores) -> tuple[tuple[str, float], ...]:
+    return tuple(scores.items())
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +115,7 @@ def test_nothing_that_runs_a_network_changes_its_input_or_a_generator(first, tmp
     space = NetworkSpace("mine", lambda: InPlace(FIRST[first]), lambda: examples, Recipe(epochs=1))
     supernet = space.supernet()
     network = supernet.extract(ARCHITECTURE)
-    for name, run in runs(supernet, network, examples, space, tmp_path).items():
+    for name, run in runs(supernet, network, space.load_task(), space, tmp_path).items():
         run()
         assert torch.equal(whole, before), name
         assert not generators.moved(), name
@@ -119,14 +123,14 @@ def test_nothing_that_runs_a_network_changes_its_input_or_a_generator(first, tmp
 
 @pytest.mark.parametrize("first", FIRST)
 def test_the_same_network_has_the_same_score_each_time(first):
-    examples = data()
-    supernet = NetworkSpace("mine", lambda: InPlace(FIRST[first]), lambda: examples).supernet()
+    task = Classification.of(data())
+    supernet = NetworkSpace("mine", lambda: InPlace(FIRST[first]), task).supernet()
     network = supernet.extract(ARCHITECTURE)
     scores, losses = set(), set()
     for seed in range(3):
         torch.manual_seed(seed)
-        scores.add(evaluate(network, examples.valid))
-        losses.add(inherited_loss(supernet, examples.valid, ARCHITECTURE))
+        scores.add(told(evaluate(network, task, "valid")))
+        losses.add(told(inherited_scores(supernet, task, ARCHITECTURE)))
     assert len(scores) == len(losses) == 1
 
 
@@ -155,12 +159,13 @@ def test_inputs_of_any_floating_type_and_labels_of_any_integer_type_will_do(
     space = NetworkSpace("mine", lambda: InPlace(nn.Identity()), lambda: examples, Recipe(epochs=1))
     supernet = space.supernet()
     network = supernet.extract(ARCHITECTURE)
-    for run in runs(supernet, network, examples, space, tmp_path).values():
+    for run in runs(supernet, network, space.load_task(), space, tmp_path).values():
         run()
     assert examples.train.inputs.dtype == dtype
     assert {p.dtype for p in network.parameters()} == {torch.float32}
-    converted = Split(examples.valid.inputs.float(), examples.valid.labels)
-    assert evaluate(network, examples.valid) == evaluate(network, converted)
+    parts = (examples.train, examples.valid, examples.test)
+    converted = Classification.of(Data(*(Split(s.inputs.float(), s.labels) for s in parts)))
+    assert evaluate(network, space.load_task(), "valid") == evaluate(network, converted, "valid")
 
 
 def test_a_network_in_double_precision_gets_double_precision():
@@ -272,21 +277,21 @@ HELD = {
 def test_generators_that_a_network_holds_follow_from_the_seed_too(draw, tmp_path):
     examples = data()
     space = NetworkSpace("mine", lambda: Holding(HELD[draw]), lambda: examples, Recipe(epochs=1))
-    supernet = space.supernet()
+    supernet, task = space.supernet(), space.load_task()
     network = supernet.extract({"op": "six", "last": "six"})
     before = Generators.now(network, supernet)
     scores, losses, means = set(), set(), set()
     for _ in range(2):
         network.own.seed(), network.several["a"].seed(), OTHERS[0].seed(), G.uniform()
-        scores.add(evaluate(network, examples.valid))
+        scores.add(told(evaluate(network, task, "valid")))
         path = {"op": "six", "last": "relu"}
-        losses.add(inherited_loss(supernet, examples.valid, path))
-        means.update(train(copied(network), examples.train, Recipe(epochs=1)))
-        job = WeightTraining(space.supernet(), examples.train, Recipe(), steps=3, seed=0)
+        losses.add(told(inherited_scores(supernet, task, path)))
+        means.update(train(copied(network), task, Recipe(epochs=1)))
+        job = WeightTraining(space.supernet(), task, Recipe(), steps=3, seed=0)
         means.add(tuple(job.run()))
     assert (len(scores), len(losses), len(means)) == (1, 1, 2)
     before.put_back()
-    for run in runs(supernet, network, examples, space, tmp_path).items():
+    for run in runs(supernet, network, space.load_task(), space, tmp_path).items():
         if run[0] not in ("onnx", "torch"):
             run[1]()
             assert not before.moved(), run[0]

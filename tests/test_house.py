@@ -141,7 +141,7 @@ def test_spaces_may_import_only_what_a_space_is_made_of():
         for path in (ROOT / "paretonas").iterdir()
         if path.name != "__init__.py" and (path.suffix == ".py" or (path / "__init__.py").exists())
     }
-    parts = ("space", "cell", "table", "nn", "relaxation", "data", "training")
+    parts = ("space", "cell", "table", "direction", "nn", "relaxation", "data", "training")
     allowed = {f"paretonas.{part}" for part in parts}
     assert set(contracts["spaces"]["forbidden_modules"]) == rooms - allowed
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from paretonas.data import Data, Split
+from paretonas.metric import Metric
 from paretonas.nn import (
     BatchNorm1d,
     BatchNorm2d,
@@ -24,6 +25,7 @@ from paretonas.nn import (
     Width,
 )
 from paretonas.space import Architecture, draw, encode, every
+from paretonas.tasks import Classification, Task
 from search_spaces import digits, signals, toy
 
 SHAPES = {"toy": (1, 8, 8), "digits": (1, 28, 28), "signals": (1, 40), "nested": (1, 6)}
@@ -404,7 +406,7 @@ def test_a_network_is_built_once_for_its_choices_and_without_a_trace():
         built.append(torch.rand(1))
         return OneOfTwo()
 
-    space = NetworkSpace("mine", network, toy.space.data)
+    space = NetworkSpace("mine", network, toy.space.task)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     fresh = space.supernet(3).state_dict()
@@ -413,9 +415,92 @@ def test_a_network_is_built_once_for_its_choices_and_without_a_trace():
     assert torch.equal(torch.get_rng_state(), before)
     again = space.supernet(3).state_dict()
     assert all(torch.equal(fresh[name], again[name]) for name in fresh)
-    assert space == NetworkSpace("mine", network, toy.space.data)
+    assert space == NetworkSpace("mine", network, toy.space.task)
 
 
 def test_the_choices_of_a_space_travel_with_it():
     assert toy.space.choices == pickle.loads(pickle.dumps(toy.space)).choices
     assert pickle.loads(pickle.dumps(toy.space)) == toy.space
+
+
+# --- the task of a space ----------------------------------------------------------------------
+
+
+PART = Split(torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 2)
+
+
+def labeled() -> Data:
+    return Data(PART, PART, PART)
+
+
+class OwnTask:
+    """A task without a base class."""
+
+    metric = Metric("mistakes")
+
+    def example(self):
+        return PART.inputs[:1]
+
+    def batches(self, split, *, seed, epoch):
+        return [(PART.inputs, PART.labels)]
+
+    def loss(self, network, batch):
+        return torch.nn.functional.cross_entropy(network(batch[0]), batch[1])
+
+    def evaluate(self, network, split):
+        return {"mistakes": float((network(PART.inputs).argmax(1) != PART.labels).sum())}
+
+
+@pytest.mark.parametrize(
+    ("task", "column"),
+    [
+        (labeled(), "error_percent"),
+        (labeled, "error_percent"),
+        (Classification.of(labeled()), "error_percent"),
+        (lambda: Classification.of(labeled()), "error_percent"),
+        (OwnTask(), "mistakes"),
+        (OwnTask, "mistakes"),
+        (lambda: OwnTask(), "mistakes"),
+    ],
+)
+def test_a_space_takes_a_task_or_data_or_what_makes_one(task, column):
+    loaded = NetworkSpace("mine", OneOfTwo, task).load_task()
+    assert isinstance(loaded, Task)
+    assert loaded.metric.column == column
+    network = torch.nn.Linear(2, 2)
+    wrong = int((network(PART.inputs).argmax(1) != PART.labels).sum())
+    expected = wrong if column == "mistakes" else 100 * wrong / 6
+    assert loaded.evaluate(network, "valid")[column] == pytest.approx(expected)
+
+
+def test_a_task_is_loaded_once():
+    calls = []
+    space = NetworkSpace("mine", OneOfTwo, lambda: calls.append(1) or labeled())
+    assert space.load_task() is space.load_task()
+    assert calls == [1]
+
+
+class Unfinished:
+    metric = Metric("mistakes")
+
+    def example(self):
+        return PART.inputs[:1]
+
+
+@pytest.mark.parametrize(
+    ("task", "found"),
+    [
+        (3, "got 3$"),
+        ("digits", "got 'digits'$"),
+        ((PART.inputs, PART.labels), r"got \(tensor"),
+        (lambda: None, "got None$"),
+        (lambda: OwnTask, "got <class '.*OwnTask'>$"),
+        (Unfinished, "got <.*Unfinished object.*>, which has no batches, loss, evaluate$"),
+        (Unfinished(), "which has no batches, loss, evaluate$"),
+    ],
+)
+def test_what_is_no_task_is_refused_in_one_line(task, found):
+    told = r"the task of the space 'mine' must be a Task, .* or a paretonas.Data; .*"
+    with pytest.raises(TypeError, match=told + found) as refused:
+        NetworkSpace("mine", OneOfTwo, task).load_task()
+    assert "\n" not in str(refused.value)

@@ -2,7 +2,9 @@
 
 `tests/older` holds a search that was killed after two of its four finalists, and a comparison of
 which the last run was killed after 12 of 20 evaluations; both were begun with version 0.1.0, before
-the evaluation of architectures moved to `paretonas.evaluation`.
+the evaluation of architectures moved to `paretonas.evaluation`. `tests/older/maximized` is a
+comparison that maximizes a column, on a log scale, whose last run was killed after 7 of 12
+evaluations: that version called the column ``minus_accuracy_percent`` and wrote it negated.
 """
 
 import json
@@ -61,3 +63,31 @@ def test_a_comparison_is_opened_resumed_and_reported(here, monkeypatch):
     anytime = pd.read_csv(folder / "anytime.csv")
     assert len(anytime) == 4 * 2 * 20
     assert anytime["hypervolume_fraction"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("log", ["accuracy_percent", "minus_accuracy_percent"])
+def test_a_comparison_with_negated_values_goes_on_with_the_users(here, monkeypatch, log):
+    monkeypatch.setattr("paretonas.cli.compare._processes", lambda *_: None)
+    folder = here / "maximized"
+    shutil.copytree(OLDER / "maximized", folder)
+    shutil.copy(OLDER / "accuracy.csv", here)
+    about = folder / "compare.json"
+    asked = '"log": [\n   "accuracy_percent"'  # as typed; its name in files was known as well
+    assert asked in about.read_text()
+    text = about.read_text().replace(asked, asked.replace("accuracy_percent", log))
+    about.write_text(text.replace("/home/user", str(here)))
+    assert run(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text().rpartition("<body>")[2]
+    assert "minus" not in page.replace("sequentialminus", "")
+    assert run(["compare", "--resume", str(folder)]) == 0
+    rows = pd.read_csv(folder / "evaluations.csv")
+    assert len(rows) == 2 * 2 * 12
+    table = pd.read_csv(here / "accuracy.csv").set_index(["op", "width", "depth"])
+    true = table.loc[list(zip(rows["op"], rows["width"], rows["depth"], strict=True))]
+    assert rows["accuracy_percent"].tolist() == true["accuracy_percent"].tolist()
+    # The run that was killed is the one that a comparison without a stop makes.
+    words = "--table accuracy.csv --choices op,width,depth --minimize latency_ms --maximize"
+    more = "accuracy_percent --log accuracy_percent --methods surgery,random --budget 12 --seeds 2"
+    assert run(["compare", *words.split(), *more.split(), "--out", "whole"]) == 0
+    for name in ("anytime.csv", "evaluations.csv", "front-surgery.csv"):
+        assert (folder / name).read_text() == (here / "whole" / name).read_text()

@@ -59,7 +59,7 @@ def objects():
     supernet, data = toy.space.supernet(), toy.space.task()
     front = a_front()
     yield from (front, front[0], front[0].architecture, Budget(), Constraint({"latency_ms": 2.0}))
-    yield from (toy.space, NetworkSpace("mine", lambda: None, toy.space.data), data, data.train)
+    yield from (toy.space, NetworkSpace("mine", lambda: None, toy.space.task), data, data.train)
     yield from (TABLE, *TABLE.objectives, PROBLEM, Ledger())
     yield compare(TABLE, methods="random", budget=2, seeds=1)
     yield from (Step("weights", 25, 600, front, 1.5), Memory.of(supernet, data.example))

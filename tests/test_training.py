@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from paretonas.data import Split
+from paretonas.data import Data, Split
 from paretonas.forward import Generators
-from paretonas.training import Recipe, batches, evaluate, train, warmup_cosine
+from paretonas.tasks import Classification
+from paretonas.training import Recipe, evaluate, train, warmup_cosine
 from search_spaces import toy
 
 ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}
@@ -20,16 +21,27 @@ ARCHITECTURE = {"width": "4", "mix": "pool", "deep": "1"}
 
 def trained(seed: int) -> tuple[dict[str, torch.Tensor], list[float]]:
     network = toy.space.supernet().extract(ARCHITECTURE)
-    losses = list(train(network, toy.space.task().train, Recipe(epochs=2), seed=seed))
+    losses = list(train(network, toy.space.load_task(), Recipe(epochs=2), seed=seed))
     return network.state_dict(), losses
 
 
-def blobs(n: int = 64) -> Split:
-    """Two classes that one line separates."""
+def blobs(n: int = 64) -> Classification:
+    """Two classes that one line separates; the three splits are the same."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(n) % 2
     inputs = torch.randn(n, 2, generator=generator) + 6.0 * labels[:, None]
-    return Split(inputs, labels)
+    return task_of(inputs, labels)
+
+
+def task_of(inputs: torch.Tensor, labels: torch.Tensor) -> Classification:
+    split = Split(inputs, labels)
+    return Classification.of(Data(split, split, split))
+
+
+def whole(task: Classification) -> tuple[torch.Tensor, torch.Tensor]:
+    """The inputs and the labels of the validation split."""
+    inputs, labels = zip(*task.batches("valid"), strict=True)
+    return torch.cat(inputs), torch.cat(labels)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
@@ -50,16 +62,23 @@ def test_training_learns_what_a_line_can_tell():
     losses = list(train(network, blobs(), Recipe(epochs=30, batch_size=16, learning_rate=0.1)))
     assert len(losses) == 30
     assert losses[-1] < 0.1 * losses[0]
-    assert evaluate(network, blobs()).error_percent < 2
+    assert evaluate(network, blobs(), "valid")["error_percent"] < 2
 
 
-def test_the_loss_of_an_epoch_is_the_mean_over_examples():
-    """With a learning rate of almost 0, it is the loss of the untouched network."""
-    network = nn.Linear(2, 2)
-    expected = functional.cross_entropy(network(blobs(50).inputs), blobs(50).labels).item()
-    recipe = Recipe(epochs=1, batch_size=7, learning_rate=1e-12, weight_decay=0)
-    (loss,) = train(network, blobs(50), recipe)  # 50 = 7 * 7 + 1, the last batch is left out
-    assert loss == pytest.approx(expected, rel=0.1)
+@pytest.mark.parametrize("batch_size", [7, 10, 50])
+def test_the_loss_of_an_epoch_is_the_mean_over_batches(batch_size):
+    """With a learning rate of almost 0, each is the loss of the untouched network."""
+    network, task = nn.Linear(2, 2), blobs(50)  # 50 = 7 * 7 + 1
+    with torch.no_grad():
+        expected = [
+            functional.cross_entropy(network(inputs), labels).item()
+            for inputs, labels in task.sized(batch_size).batches("train", seed=3, epoch=0)
+        ]
+    recipe = Recipe(epochs=1, batch_size=batch_size, learning_rate=1e-12, weight_decay=0)
+    (loss,) = train(network, task, recipe, seed=3)
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+    of_all = functional.cross_entropy(network(whole(task)[0]), whole(task)[1]).item()
+    assert loss == pytest.approx(of_all, rel=0.1 if batch_size == 7 else 1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
@@ -70,21 +89,31 @@ def test_a_loss_that_is_not_finite_stops_the_training():
         list(train(network, blobs(), Recipe(epochs=1)))
 
 
-def test_a_pass_sees_each_example_once_in_a_fresh_order(rng):
-    split = Split(torch.arange(10.0)[:, None], torch.arange(10))
-    one, other = (list(batches(split, 4, rng)) for _ in range(2))
+def test_a_pass_sees_each_example_once_in_a_fresh_order():
+    task = task_of(torch.arange(10.0)[:, None], torch.arange(10)).sized(4)
+    one, again, other, seeded = (
+        list(task.batches("train", seed=seed, epoch=epoch))
+        for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+    )
     assert [len(labels) for _, labels in one] == [4, 4, 2]
-    orders = [torch.cat([labels for _, labels in batch]).tolist() for batch in (one, other)]
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
-    assert orders[0] != orders[1]
+    orders = [
+        torch.cat([labels for _, labels in batch]).tolist() for batch in (one, again, other, seeded)
+    ]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert orders[0] == orders[1]
+    assert orders[0] not in orders[2:]
     assert all(torch.equal(inputs[:, 0], labels.float()) for inputs, labels in one)
 
 
-def test_no_batch_of_one_where_there_are_more(rng):
-    split = Split(torch.arange(9.0)[:, None], torch.arange(9))
-    assert [len(labels) for _, labels in batches(split, 4, rng)] == [4, 4]
-    alone = Split(torch.zeros(1, 1), torch.tensor([0]))
-    assert [len(labels) for _, labels in batches(alone, 4, rng)] == [1]
+def test_no_batch_of_one_where_there_are_more():
+    """The last one begins an example earlier, so that a batch norm can take it."""
+    task = task_of(torch.arange(9.0)[:, None], torch.arange(9)).sized(4)
+    first, second, last = (labels.tolist() for _, labels in task.batches("train"))
+    assert (len(first), len(second), len(last)) == (4, 4, 2)
+    assert sorted([*first, *second, last[1]]) == list(range(9))
+    assert last[0] == second[-1]
+    alone = task_of(torch.zeros(1, 1), torch.tensor([0])).sized(4)
+    assert [len(labels) for _, labels in alone.batches("train")] == [1]
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
@@ -102,15 +131,18 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     assert schedule.get_last_lr()[0] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_a_score_is_the_mean_over_all_examples_whatever_the_batch():
-    network = nn.Linear(2, 2)
-    split = blobs(37)
-    logits = network(split.inputs)
-    whole, cut = evaluate(network, split), evaluate(network, split, batch_size=5)
-    assert whole.loss == pytest.approx(functional.cross_entropy(logits, split.labels).item())
-    assert cut.loss == pytest.approx(whole.loss)
-    wrong = (logits.argmax(1) != split.labels).double().mean().item()
-    assert whole.error_percent == cut.error_percent == pytest.approx(100 * wrong)
+def test_a_score_is_the_mean_over_all_examples_whatever_the_batch(monkeypatch):
+    network, task = nn.Linear(2, 2), blobs(37)
+    inputs, labels = whole(task)
+    logits = network(inputs)
+    at_once = evaluate(network, task, "valid")
+    monkeypatch.setattr("paretonas.tasks.supervised.LARGEST", 5)
+    assert len(list(task.batches("valid"))) == 8
+    cut = evaluate(network, task, "valid")
+    assert at_once["loss"] == pytest.approx(functional.cross_entropy(logits, labels).item())
+    assert cut["loss"] == pytest.approx(at_once["loss"])
+    wrong = (logits.argmax(1) != labels).double().mean().item()
+    assert at_once["error_percent"] == cut["error_percent"] == pytest.approx(100 * wrong)
 
 
 class Drawing(nn.Linear):
@@ -131,7 +163,7 @@ def test_a_network_that_draws_is_trained_and_scored_the_same_each_time():
         nn.init.zeros_(network.bias)
         before = Generators.now()
         losses = list(train(network, blobs(), Recipe(epochs=3), seed=4))
-        found.append((losses, evaluate(network, blobs())))
+        found.append((losses, evaluate(network, blobs(), "valid")))
         assert not before.moved()
     assert found[0] == found[1]
     assert len(set(found[0][0])) == 3
@@ -141,7 +173,7 @@ def test_parts_that_rest_in_evaluation_mode_are_trained_in_it():
     frozen = nn.BatchNorm1d(2).eval()
     network = nn.Sequential(frozen, nn.Linear(2, 2))
     list(train(network, blobs(), Recipe(epochs=2)))
-    evaluate(network, blobs())
+    evaluate(network, blobs(), "valid")
     assert [module.training for module in network.modules()] == [True, False, True]
     assert frozen.num_batches_tracked == 0
     list(train(network.eval(), blobs(), Recipe(epochs=1)))
@@ -153,7 +185,7 @@ def test_scoring_is_in_evaluation_mode_and_leaves_the_network_as_it_was(training
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(2, 2))
     network.train(training)
     before = copy.deepcopy(network.state_dict())
-    assert evaluate(network, blobs()) == evaluate(network, blobs())
+    assert evaluate(network, blobs(), "valid") == evaluate(network, blobs(), "valid")
     assert network.training is training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 

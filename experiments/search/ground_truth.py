@@ -65,7 +65,7 @@ def read(journal: Path) -> Rows:
 
 def complete(space: NetworkSpace, seeds: Sequence[int], rows: Rows, journal: Path) -> None:
     """Train what is missing, each result appended to the journal at once."""
-    data, supernet = space.task(), space.supernet()
+    task, supernet = space.load_task(), space.supernet()
     with journal.open("a") as file:
         for seed in seeds:
             for architecture in every(space.choices):
@@ -73,16 +73,16 @@ def complete(space: NetworkSpace, seeds: Sequence[int], rows: Rows, journal: Pat
                     continue
                 network = supernet.fresh(architecture, seed=seed)
                 start = time.process_time()
-                for _ in train(network, data.train, space.recipe, seed=seed):
+                for _ in train(network, task, space.recipe, seed=seed):
                     pass
                 seconds = time.process_time() - start
-                valid, test = evaluate(network, data.valid), evaluate(network, data.test)
+                valid, test = (evaluate(network, task, split) for split in ("valid", "test"))
                 row = rows[seed, architecture] = {
                     "seed": seed,
                     "picks": dict(architecture),
-                    "valid_error_percent": valid.error_percent,
-                    "valid_loss": valid.loss,
-                    "test_error_percent": test.error_percent,
+                    "valid_error_percent": valid["error_percent"],
+                    "valid_loss": valid["loss"],
+                    "test_error_percent": test["error_percent"],
                     "train_seconds": seconds,
                 }
                 file.write(json.dumps(row) + "\n")

@@ -34,16 +34,18 @@ import numpy as np
 import pandas as pd
 import torch
 from baselines import by_number, by_pick, nsga2_order, random_order
-from torch.nn import functional
 from truth import SPACES, Array, TableTrainer, Truth, spread
 
 from paretonas.gradient_search.plan import Plan
 from paretonas.gradient_search.search import search
+from paretonas.gradient_search.weights import inherited_scores
 from paretonas.nn import Supernet
 from paretonas.objectives.calibration import rank_correlation
 from paretonas.relaxation import one_hot, probabilities, sizes_of
 from paretonas.runs import Run
 from paretonas.surrogates.alpha import Scale
+from paretonas.surrogates.quality_model import QualityModel
+from paretonas.tasks.task import metrics_of
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -182,19 +184,14 @@ def affordable(order: Iterable[int], seconds: Array, total: float) -> Iterator[i
         yield row
 
 
-@torch.no_grad()
 def inherited(truth: Truth, supernet: Supernet) -> tuple[Array, Array, float]:
     """The loss and the error in percent of all architectures, and CPU seconds for one."""
-    valid = truth.space.task().valid
-    scores = []
+    task = truth.space.load_task()
     start = time.process_time()
-    supernet.train()
-    for architecture in truth.architectures:
-        logits = supernet(valid.inputs, architecture)
-        wrong = (logits.argmax(dim=1) != valid.labels).float().mean()
-        scores.append((float(functional.cross_entropy(logits, valid.labels)), 100 * float(wrong)))
-    loss, error = np.array(scores).T
-    return loss, error, (time.process_time() - start) / len(scores)
+    scores = [inherited_scores(supernet, task, each) for each in truth.architectures]
+    seconds = (time.process_time() - start) / len(scores)
+    loss, error = (np.array([each[name] for each in scores]) for name in ("loss", "error_percent"))
+    return loss, error, seconds
 
 
 def worth(
@@ -211,18 +208,18 @@ def worth(
     by the same surrogate, in parts of each objective's range in logarithms: the mean over rays.
     """
     costs = truth.objectives()
-    data = truth.space.task()
-    knowledge = ErrorModel(truth.choices, costs, 100 / len(data.valid))
+    knowledge = QualityModel(truth.choices, costs, metrics_of(truth.space.load_task()))
     knowledge.resume(state["knowledge"])  # type: ignore[arg-type]
     knowledge.fit()
-    predicted = knowledge.surrogate.mean(truth.picks).numpy()
+    (surrogate,) = knowledge.surrogates
+    predicted = surrogate.mean(truth.picks).numpy()
     sizes = sizes_of(truth.choices)
     p = probabilities(state["alpha"], sizes, temperature=0.3)  # type: ignore[arg-type]
-    scale = Scale.of(knowledge.values())
+    scale = Scale.over(knowledge.coordinates())
 
     def values(p: torch.Tensor) -> torch.Tensor:
         logs = [cost.relaxed(p).log() for cost in costs]
-        return scale(torch.stack([knowledge.surrogate.relaxed(p), *logs], dim=1))
+        return scale(torch.stack([surrogate.relaxed(p), *logs], dim=1))
 
     gap = (values(p) - values(one_hot(p, sizes))).abs().mean(dim=0).tolist()
     good = np.flatnonzero(truth.errors <= np.median(truth.errors))

@@ -42,6 +42,8 @@ from paretonas.relaxation import picks_of, sizes_of
 from paretonas.solvers import SmoothTchebycheff, Solver
 from paretonas.space import fair_paths, neighbors
 from paretonas.surrogates.alpha import AlphaStep, Scale, optimize_alpha, rays, with_preference
+from paretonas.surrogates.quality_model import QualityModel
+from paretonas.tasks.task import metrics_of
 
 HERE = Path(__file__).parent
 GATES = (
@@ -108,7 +110,7 @@ class Bench:
     def __init__(self, truth: Truth, seed: int, settings: Settings) -> None:
         self.truth, self.seed, self.settings = truth, seed, settings
         self.sizes = sizes_of(truth.choices)
-        self.data = truth.space.task()
+        self.data, self.task = truth.space.task(), truth.space.load_task()
         start = time.process_time()
         self.supernet = truth.space.supernet(seed)
         for _ in self.training(self.supernet):
@@ -123,17 +125,17 @@ class Bench:
         """The steps that train a supernet's weights, always the same ones."""
         steps = self.settings.supernet_steps
         recipe = self.truth.space.recipe
-        return WeightTraining(supernet, self.data.train, recipe, steps=steps, seed=self.seed).run()
+        return WeightTraining(supernet, self.task, recipe, steps=steps, seed=self.seed).run()
 
     def surrogate(self, proxy_evaluations: int) -> Error:
         """Fitted to the inherited losses of architectures drawn fairly."""
-        knowledge = ErrorModel(self.truth.choices, self.costs, 100 / len(self.data.valid))
+        knowledge = QualityModel(self.truth.choices, self.costs, metrics_of(self.task))
         for architecture in fair_paths(self.truth.choices, Random(self.seed)):
-            knowledge.inherited[architecture] = self.losses[self.truth.row(architecture)]
+            knowledge.inherited[architecture] = (float(self.losses[self.truth.row(architecture)]),)
             if len(knowledge.inherited) == proxy_evaluations:
                 break
         knowledge.fit()
-        return knowledge.surrogate.relaxed
+        return knowledge.surrogates[0].relaxed
 
     def gated(self, gates: relaxation.Gates, supernet: Supernet) -> Error:
         """Through the gates of a supernet, on batches of the validation split."""

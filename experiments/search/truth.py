@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from paretonas.data import Data
 from paretonas.finalists import Finalist
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import DifferentiableObjective
 from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.space import Architecture, decode, encode
-from paretonas.training import Recipe, Score
+from paretonas.tasks import Task
+from paretonas.training import Recipe
 from search_spaces import digits, signals
 
 TABLES = Path(__file__).parent / "ground_truth"
@@ -137,7 +137,7 @@ class TableTrainer:
     def __call__(
         self,
         supernet: Supernet,
-        data: Data,
+        task: Task,
         recipe: Recipe,
         architectures: Sequence[Architecture],
         *,
@@ -148,7 +148,8 @@ class TableTrainer:
         asked = [self.truth.row(architecture) for architecture in architectures]
         self.rows += asked
         self.clock += [time.process_time()] * len(asked)
-        scores = [Score(0.0, float(error)) for error in self.truth.seen(seed)[asked]]
+        errors = self.truth.seen(seed)[asked].tolist()
+        scores = [{"loss": 0.0, "error_percent": error} for error in errors]
         return [
             Finalist(architecture, nn.Identity(), valid=score, test=score)
             for architecture, score in zip(architectures, scores, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from paretonas.cli.fitted import FittedTable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
 from paretonas.compare.folder import Record, read_about
-from paretonas.compare.summary import disagreement
+from paretonas.compare.summary import disagreement, objectives_of
 from paretonas.evaluation import Ledger
 from paretonas.names import (
     check_columns,
@@ -36,7 +36,6 @@ from paretonas.objectives.base import Objective
 from paretonas.objectives.default import OBJECTIVES, default_objectives
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
-from paretonas.report.objectives import shown_objectives
 from paretonas.runs import free_folder
 from paretonas.samplers.base import Maker, Sampler
 from paretonas.space import SearchSpace, encode, nearest
@@ -64,11 +63,17 @@ def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
     _compare(out or free_folder(_named_after(settings)), jobs, request, Consent(parts))
 
 
-def go_on(folder: Path, jobs: int | None, consent: Consent) -> None:
-    """Go on with a comparison as it was begun."""
-    request = _recorded(folder, consent)
+def go_on(folder: Path, jobs: int | None, consent: Consent, **more: int) -> None:
+    """Go on with a comparison as it was begun, or with a larger ``budget`` and more ``seeds``."""
+    request = _recorded(folder, consent, **more)
     consent.check("methods", folder, request.settings["methods"])
     consent.check("minimize", folder, request.own)
+    if more and "search" in request.settings["methods"]:
+        print(
+            "search divides its budget between a supernet and finalists: for a larger one it "
+            "trains a new supernet; finalists that are known are not trained again",
+            flush=True,
+        )
     _compare(folder, jobs, request, consent)
 
 
@@ -80,16 +85,18 @@ def redraw(folder: Path, page: Path, consent: Consent) -> None:
     request, about = _recorded(folder, consent), read_about(folder)
     known = request.known()
     columns = about["settings"]["objectives"][len(known) :]
-    problem = request.problem(known, [_Column(str(column)) for column in columns])
+    upward = about["settings"].get("maximize", [])
+    own = [_Column(str(column), maximize=column in upward) for column in columns]
+    problem = request.problem(known, own)
     methods = {short_name(spec): _runs_nothing for spec in request.settings["methods"]}
     comparison = _compared(folder, request, problem, methods, jobs=0)
     write_comparison(comparison, page, request.settings, about["started"])
 
 
-def _recorded(folder: Path, consent: Consent) -> _Request:
-    """What a comparison was asked for."""
+def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
+    """What a comparison was asked for, with a larger budget and more seeds if they are given."""
     about = read_about(folder)
-    settings, home = about["asked"], Path(about["folder"])
+    settings, home = {**about["asked"], **more}, Path(about["folder"])
     for name in ("methods", "minimize"):
         given = settings.get(name, [])
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
@@ -141,7 +148,7 @@ class _Request:
         if options:
             named = " and ".join(options)
             raise ValueError(f"{named} name columns of a file; give it with --table FILE")
-        names = _names_of(getattr(space, "objectives", None) or ())
+        names = {o.column for o in getattr(space, "objectives", None) or ()}
         own = tuple(name for name in minimize if is_own(name) and name not in names)
         return cls(settings, home, space, None, own)
 
@@ -158,15 +165,16 @@ class _Request:
             _check_known(names, ["error", *OBJECTIVES])
             return default_objectives(self.space, [name for name in names if name != "error"])
         by_column = {objective.column: objective for objective in there or ()}
-        return tuple(by_column[column] for column in _columns(there or (), names))
+        return tuple(by_column[column] for column in _columns(by_column, names))
 
     def problem(self, known: Sequence[Objective], own: Sequence[Objective]) -> Problem:
         """The problem that the options stand for."""
         objectives = (*known, *own)
-        check_columns([objective.column for objective in objectives])
+        columns = [objective.column for objective in objectives]
+        check_columns(columns)
         space = self.space if self.table is None else self.table
         assert space is not None
-        log, free = (_columns(objectives, self.settings.get(name, [])) for name in ("log", "free"))
+        log, free = (_columns(columns, self.settings.get(name, [])) for name in ("log", "free"))
         return Problem(space, objectives, log, free)
 
 
@@ -175,6 +183,7 @@ class _Column:
     """Stands for an objective where nothing is evaluated."""
 
     column: str
+    maximize: bool
 
     def exact(self, architecture: Mapping[str, str]) -> float:
         """There is none.
@@ -278,17 +287,11 @@ def _table(
     return table
 
 
-def _columns(objectives: Sequence[Objective], names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that the user names; a maximized one by its name in the file."""
-    by_name, tidied = _names_of(objectives), [tidy(name) for name in names]
-    _check_known(tidied, by_name)
-    return tuple(by_name[name] for name in tidied)
-
-
-def _names_of(objectives: Sequence[Objective]) -> dict[str, str]:
-    """The columns of objectives, by each name that the user may give them."""
-    shown = {shown.name: shown.column for shown in shown_objectives(objectives)}
-    return {**shown, **{column: column for column in shown.values()}}
+def _columns(known: Collection[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that the user names."""
+    tidied = tuple(tidy(name) for name in names)
+    _check_known(tidied, known)
+    return tidied
 
 
 def _check_known(names: Sequence[str], known: Iterable[str]) -> None:
@@ -396,12 +399,11 @@ def _show(comparison: Comparison, out: Path) -> None:
         else "the best front of all methods together (the true one is not known)"
     )
     seeds = "one seed" if comparison.seeds == 1 else f"{comparison.seeds} seeds"
-    shown = shown_objectives(comparison.problem.objectives)
-    objectives = ", ".join(f"{objective.name} {objective.sense}" for objective in shown)
     screen.print(
-        f"Share of the hypervolume of {whose} in {objectives}: median and quartiles over {seeds}, "
-        "and the worst one; evaluations to reach a share and what failed: median; overhead: of "
-        f"the method itself, per evaluation; p: against {comparison.methods[0]}."
+        f"Share of the hypervolume of {whose} in {objectives_of(comparison)}: median and "
+        f"quartiles over {seeds}, and the worst one; evaluations to reach a share and what failed: "
+        "median; overhead: of the method itself, per evaluation; p: against "
+        f"{comparison.methods[0]}."
     )
     if doubt := disagreement(comparison):
         screen.print(doubt)

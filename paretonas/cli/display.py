@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from paretonas._words import spelled
 from paretonas.cli.fitted import FittedTable
 from paretonas.constraint import split_unit
 
@@ -38,7 +39,7 @@ def front_table(front: Front) -> FittedTable:
         if reported not in columns and any(reported in point.reported for point in front):
             place = columns.index(after) + 1 if after in columns else len(columns)
             columns.insert(place, reported)
-    titles = ("point", *(split_unit(name)[0].replace("_", " ") for name in columns), "picks")
+    titles = ("point", *(_stem(name).replace("_", " ") for name in columns), "picks")
     rows = [
         (point.id, *(_measurement(point, name) for name in columns), str(point.architecture))
         for point in front
@@ -125,18 +126,22 @@ def _words(step: Step) -> Iterator[str]:
 
 
 def quantity(name: str, value: float) -> str:
-    """A value with the unit that the column's name ends in.
+    """A value with the unit that the column's name ends in; plain if it ends in no known unit.
 
-    >>> quantity("error_percent", 3.14159), quantity("memory_kib", 2048)
-    ('3.14 %', '2.00 MiB')
+    >>> quantity("error_percent", 3.14159), quantity("memory_kib", 2048), quantity("energy_mj", 0.5)
+    ('3.14 %', '2.00 MiB', '0.5 mJ')
+    >>> quantity("miou", 0.71239), quantity("dice_points", 71.2391)
+    ('0.7124', '71.24')
     """
-    if name.endswith("_percent"):
+    unit = split_unit(name)[1]
+    if unit == "percent":
         return f"{value:.2f} %"
-    if name.endswith("_ms"):
+    if unit == "ms":
         return f"{value:.3f} ms"
-    if name.endswith("_kib"):
+    if unit == "kib":
         return f"{value:.1f} KiB" if value < 1024 else f"{value / 1024:.2f} MiB"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    plain = f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    return plain if unit is None else f"{plain} {spelled(unit)}"
 
 
 def clock(seconds: float) -> str:
@@ -149,7 +154,7 @@ def clock(seconds: float) -> str:
 
 
 def _stem(name: str) -> str:
-    return name.rsplit("_", 1)[0]
+    return split_unit(name)[0]
 
 
 def _measurement(point: Point, name: str) -> str:

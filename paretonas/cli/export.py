@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from paretonas.arguments import count, first, moved
 from paretonas.cli.display import quantity
@@ -95,7 +95,7 @@ def _inputs(task: Task, dtype: torch.dtype) -> str:
 
 
 def _compare_latency(
-    run: Run, point: Point, network: nn.Module, path: Path, format: str, example: Tensor
+    run: Run, point: Point, network: nn.Module, path: Path, format: str, example: Any
 ) -> None:
     searched = point.objectives.get("latency_ms")
     if format in ("json", "graphml") or searched is None:
@@ -116,26 +116,27 @@ def _compare_latency(
 class _File(nn.Module):
     """A file that is called like a network."""
 
-    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, call: Callable[..., Any]) -> None:
         super().__init__()
         self._call = [call]  # in a list, since a program that is a module refuses eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._call[0](x)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call[0](*args, **kwargs)
 
 
-def _program(path: Path) -> Callable[[Tensor], Tensor]:
+def _program(path: Path) -> Callable[..., Any]:
     # Through memory: by path torch insists on the suffix .pt2.
     program: Any = torch.export.load(io.BytesIO(path.read_bytes()))
-    module: Callable[[Tensor], Tensor] = program.module()
+    module: Callable[..., Any] = program.module()
     return module
 
 
-def _onnx(path: Path, threads: int) -> Callable[[Tensor], Tensor]:
+def _onnx(path: Path, threads: int) -> Callable[..., Any]:
     import onnxruntime
+
+    from paretonas.export.onnx_file import fed
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+    return lambda *args, **kwargs: session.run(None, fed(session, (args, kwargs)))

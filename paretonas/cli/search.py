@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paretonas._front_file import USUAL_OBJECTIVES
 from paretonas.cli.display import clock, console, front_table, watch
 from paretonas.cli.find import Consent
 from paretonas.constraint import Constraint
@@ -24,10 +23,11 @@ from paretonas.names import (
 )
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import CostTable, Latency, Objective
-from paretonas.objectives.default import OBJECTIVES
+from paretonas.objectives.default import BESIDE_THE_ERROR, OBJECTIVES
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run, free_folder
 from paretonas.space import encode
+from paretonas.tasks.task import metrics_of
 
 _DEFAULTS: Mapping[str, Any] = {"space": "digits", "device": "auto", "threads": 1, "seed": 0}
 _TEXT = "a text", lambda value: isinstance(value, str)
@@ -41,6 +41,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "budget": _TEXT,
     "solver": _TEXT,
     "costs": _TEXT,
+    "finalists": _TEXT,
+    "start": _TEXT,
     "threads": _COUNT,
     "rays": _COUNT,
     "seed": ("an integer from 0 to 2147483647", lambda v: type(v) is int and 0 <= v < 2**31),
@@ -83,7 +85,8 @@ def go_on(folder: Path, consent: Consent) -> None:
 
     arguments = _arguments(settings, space, place)
     if "minimize" in settings:
-        _check_columns(run, ["error_percent", *map(column_of, arguments["objectives"])])
+        metrics = [metric.column for metric in metrics_of(space.load_task())]
+        _check_columns(run, [*metrics, *map(column_of, arguments["objectives"])])
     _search(run, arguments, consent)
 
 
@@ -130,27 +133,37 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
 
 def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -> dict[str, Any]:
     """The arguments of `search` that settings of plain values stand for."""
+    if "start" in settings:
+        space = space.start_from(settings["start"])
     arguments: dict[str, Any] = {
         "space": space,
         "device": str(find_device(settings["device"])),
         "threads": settings["threads"],
         "seed": settings["seed"],
     }
-    columns: Sequence[str] = USUAL_OBJECTIVES
+    metrics = metrics_of(space.load_task())
+    columns = [metric.column for metric in metrics]
     if "minimize" in settings:
         objectives = _objectives(settings, space, place)
         arguments["objectives"] = objectives
-        columns = ("error_percent", *map(column_of, objectives))
-    elif "costs" in settings:
+        columns += map(column_of, objectives)
+    else:
+        columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
+    if "costs" in settings and "minimize" not in settings:
         arguments["objectives"] = objectives_of(Path(settings["costs"]), space)
     if "constraint" in settings:
-        arguments["constraint"] = Constraint.parse(",".join(settings["constraint"]), columns)
+        arguments["constraint"] = Constraint.parse(
+            ",".join(settings["constraint"]),
+            columns,
+            [metric.column for metric in metrics if metric.maximize],
+        )
     if "budget" in settings:
         arguments["budget"] = Budget.parse(settings["budget"])
     if "solver" in settings:
         arguments["solver"] = find_solver(*place("solver", settings["solver"]))
-    if "rays" in settings:
-        arguments["rays"] = settings["rays"]
+    for name in ("rays", "finalists"):
+        if name in settings:
+            arguments[name] = settings[name]
     return arguments
 
 
@@ -164,7 +177,8 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
         spec, folder = place("minimize", name)
         return find_objectives(spec, space, folder)
 
-    found = list(understood(names, find))
+    columns = [metric.column for metric in metrics_of(space.load_task())]
+    found = list(understood(names, find, columns))
     if "costs" in settings:
         if "latency" not in found:
             raise ValueError("--costs is a table of latencies; add latency to --minimize")

@@ -21,8 +21,10 @@ from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
+from paretonas.direction import turned
 from paretonas.front import Front
 from paretonas.names import KnownMethod, OwnMethod, find_methods, problem_of
+from paretonas.objectives.base import maximizes
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
@@ -77,16 +79,16 @@ def compare(
             your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
             ended in the folder is scored.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
-            with the same settings. One process at a time can work there; with ``jobs=0`` it is
-            only read.
+            with the same settings, or with a smaller budget or fewer seeds. One process at a time
+            can work there; with ``jobs=0`` it is only read.
         settings: what the user typed, plain values by name; kept in the folder.
         watch: is called with each run that ends.
 
     Raises:
         ValueError: a method that is unknown or named twice; a budget that is not positive or larger
             than the space; no seed; fewer than two objectives; a folder that holds something else,
-            or the same with other settings, or that another process is at work in; a logarithm of
-            what is not positive.
+            or the same with other settings or a larger budget, or that another process is at work
+            in; a logarithm of what is not positive.
         TypeError: an argument of another kind, or a class in the place of a name.
     """
     problem = problem_of(problem)
@@ -112,6 +114,8 @@ def compare(
             "space": space.name,
             "architectures": size(problem.choices),
             "objectives": list(problem.columns),
+            # Older versions did not write this; without it, all objectives are minimized.
+            **({"maximize": list(problem.maximize)} if problem.maximize else {}),
             "log": list(problem.log),
             "free": list(problem.free),
             "methods": list(makers),
@@ -242,7 +246,7 @@ class Comparison:
         """
         if method not in self.methods:
             raise ValueError(f"no method is called {method!r}{nearest(method, self.methods)}")
-        front = Front(self.problem.columns)
+        front = Front(self.problem.columns, self.problem.maximize)
         for (name, _), record in self.records.items():
             for outcome in record.outcomes:
                 if name == method and isinstance(outcome, Point):
@@ -345,10 +349,14 @@ def _check(problem: Problem, budget: int, seeds: int, jobs: int | None) -> None:
 
 def _truth(table: Table, problem: Problem) -> Reference | None:
     """The scale and the front over the rows that count; None unless every row is there."""
-    rows = [
-        dict(zip(table.columns, row, strict=True)) for row in table.costs[table.allowed].tolist()
-    ]
-    costs = problem.costs(rows)  # refuses a logarithm of 0 before anything runs
+    rows = table.costs[table.allowed]
+    values = {
+        objective.column: turned(column, maximizes(objective))
+        for objective, column in zip(table.objectives, rows.T, strict=True)
+    }
+    costs = np.column_stack(  # refuses a logarithm of 0 before anything runs
+        [problem.costs_of(o, values[o.column]) for o in problem.objectives]
+    )
     if not table.complete:
         return None
     truth = Reference.of(costs, true=True)

@@ -121,6 +121,13 @@ def disagreement(comparison: Comparison) -> str:
     return f"Seeds disagree: {lead} has the highest median, but is ahead {', '.join(told)} only."
 
 
+def objectives_of(comparison: Comparison, name: Callable[[str], str] = str) -> str:
+    """The objectives and their directions, as in "latency_ms minimized, accuracy maximized"."""
+    problem = comparison.problem
+    senses = ("maximized" if c in problem.maximize else "minimized" for c in problem.columns)
+    return ", ".join(f"{name(c)} {sense}" for c, sense in zip(problem.columns, senses, strict=True))
+
+
 def _scores(comparison: Comparison, method: str) -> Iterator[Row]:
     curves = [curve for (name, _), curve in comparison.curves.items() if name == method]
     if not curves:

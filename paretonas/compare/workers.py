@@ -69,12 +69,14 @@ class Job:
     folder: Path | None = None
 
     def finished(self, method: str, seed: int) -> Record | None:
-        """What is written of a run that has ended before."""
-        return None if self.folder is None else RunJournal(self.folder, method, seed).finished()
+        """What is written of a run that has ended before, with the same budget."""
+        if self.folder is None:
+            return None
+        return self._journal(self.folder, method, seed).finished(self.budget)
 
     def begun(self, method: str, seed: int) -> Begun:
-        """What is written of a run that has not ended."""
-        return {} if self.folder is None else RunJournal(self.folder, method, seed).begun()
+        """What is written of a run that has not ended, or has ended with a smaller budget."""
+        return {} if self.folder is None else self._journal(self.folder, method, seed).begun()
 
     def run(self, method: str, seed: int, begun: Begun) -> Record | Broken:
         """One run, as far as it has not begun before; an exception breaks it."""
@@ -84,8 +86,11 @@ class Job:
             reason = f"{type(error).__name__}: {error}"
             return Broken(method, seed, reason.encode("utf-8", "backslashreplace").decode())
 
+    def _journal(self, folder: Path, method: str, seed: int) -> RunJournal:
+        return RunJournal(folder, method, seed, self.problem.maximize)
+
     def _run(self, method: str, seed: int, begun: Begun) -> Record:
-        journal = None if self.folder is None else RunJournal(self.folder, method, seed)
+        journal = None if self.folder is None else self._journal(self.folder, method, seed)
         columns = {*self.problem.columns}
         known = {
             architecture: outcome
@@ -99,7 +104,7 @@ class Job:
         for outcome in sample(
             self.problem,
             self.methods[method](self.problem, seed),
-            Front(self.problem.columns),
+            Front(self.problem.columns, self.problem.maximize),
             budget=self.budget,
             ledger=ledger,
             journal=journal,
@@ -111,7 +116,9 @@ class Job:
             seconds.append(ledger.evaluation_seconds - spent)
             spent = ledger.evaluation_seconds
         if journal is not None:
-            return journal.finish(outcomes, seconds, ledger)
+            asked = {outcome.architecture for outcome in outcomes}
+            spare = [pair for a, pair in begun.items() if a in known and a not in asked]
+            return journal.finish(outcomes, seconds, ledger, self.budget, spare)
         return Record(method, seed, tuple(outcomes), ledger)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .. import _threads
+from ..arguments import Arguments, moved
 from ..forward import evaluating, handed, seeded
 
 WARM_UP_SECONDS = 0.05
@@ -39,7 +40,7 @@ class Measurement:
 
 def measure_latency(
     network: nn.Module,
-    example: Tensor,
+    example: Any,
     *,
     threads: int = 1,
     device: torch.device | str = "cpu",
@@ -47,11 +48,11 @@ def measure_latency(
 ) -> Measurement:
     """Time one forward pass in evaluation and inference mode; all modes are restored afterwards.
 
-    The example is copied and converted to the type of the network.
+    The example is copied; its floating tensors get the type of the network.
 
     Args:
         network: it is moved to `device` for the measurement.
-        example: the input, with its batch size.
+        example: the inputs, with their batch size: a tensor, or any nest of tensors.
         threads: the number of torch's CPU threads.
         device: the device to run on.
         blocks: the number of blocks; each block is a run of passes of at least 0.3 ms.
@@ -65,13 +66,11 @@ def measure_latency(
     home = next((p.device for p in network.parameters()), place)
     try:
         network.to(place)
-        with evaluating(network):
-            x = handed(network, example).to(place)
-            with measuring(threads, network):
-                call = repeated(network, x)
-                spent, runs = _warm_up(call, place)
-                passes = max(1, math.ceil(BLOCK_SECONDS * runs / spent))
-                times = [_seconds(call, passes, place) for _ in range(blocks)]
+        with evaluating(network), measuring(threads, network):
+            call = repeated_network(network, example, place)
+            spent, runs = _warm_up(call, place)
+            passes = max(1, math.ceil(BLOCK_SECONDS * runs / spent))
+            times = [_seconds(call, passes, place) for _ in range(blocks)]
     finally:
         network.to(home)
     return summary(times)
@@ -95,6 +94,14 @@ def repeated(function: Callable[..., object], *args: Any, **kwargs: Any) -> Call
         return function(*args, **kwargs)
 
     return anew
+
+
+def repeated_network(
+    network: nn.Module, example: Any, device: torch.device
+) -> Callable[[], object]:
+    """A call of a network, which is on the device, with an example."""
+    given = Arguments.of(moved(handed(network, example), device))
+    return repeated(network, *given.args, **given.kwargs)
 
 
 def _copy(value: Any) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from paretonas._callable import CallablePackage
+from paretonas.arguments import tensors
 from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
+from paretonas.export.inputs import Inputs, keep_inputs
 from paretonas.forward import copied, handed, seeded
 from paretonas.point import Point
 from paretonas.space import nearest
@@ -31,11 +33,11 @@ sys.modules[__name__].__class__ = CallablePackage
 def export(
     network: nn.Module,
     point: Point,
-    example: Tensor,
+    example: Any,
     format: str,
     out: str | os.PathLike[str],
     *,
-    images: Tensor | None = None,
+    images: Any | None = None,
     graph: nx.DiGraph[str] | None = None,
     space: str = "",
     task: Task | None = None,
@@ -51,28 +53,29 @@ def export(
     Args:
         network: the trained network; exported in evaluation mode, on the CPU.
         point: the architecture and its measurements.
-        example: one or more inputs, (batch, ...), which give the shape.
+        example: one or more inputs, (batch, ...), which give the shape: a tensor, or any nest of
+            tensors (a tuple for positional arguments, a dict for keyword arguments).
         format: one of `FORMATS`.
         out: the path to write; an old file is replaced, except a foreign JSON file next to weights.
-        images: real inputs, (batch, ...), for the comparison of outputs; by default the example.
+        images: real inputs, (batch, ...), for the comparison of outputs; by default the example. In
+            a nest, the dimensions that count examples are found by their number in the two.
         graph: the graph for ``graphml``; its attributes become plain types.
         space: the search space of the choices, stored with the architecture.
         task: the task of the training; its preprocessing is stored with the architecture.
 
     Raises:
         ValueError: the format is unknown, the path cannot be written, there is a foreign JSON file
-            next to weights, the example has no batch dimension, or ``graphml`` has no graph.
+            next to weights, the example has no batch dimension, the images have another shape, or
+            ``graphml`` has no graph.
         ModuleNotFoundError: packages for ``onnx`` are missing; the message has the pip line.
         RuntimeError: the written file does not give the network's outputs; the file is deleted.
     """
     path = Path(out)
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
-    if example.ndim < 2 or len(example) == 0:
-        raise ValueError(
-            f"the example needs a batch of inputs, (batch, ...), got shape {tuple(example.shape)}"
-        )
-    prepared = None if task is None else preparation(task, handed(network, example[:1]).dtype)
+    inputs = Inputs.of(example, example if images is None else images)
+    dtype = tensors(handed(network, example))[0].dtype
+    prepared = None if task is None else preparation(task, dtype)
     if format == "json":
         return write_architecture(point, path, space, prepared)
     if format == "graphml":
@@ -82,14 +85,10 @@ def export(
             raise ValueError("graphml needs the graph of the architecture; pass graph=")
         return write_graphml(graph, path)
     plain = copied(network).eval().cpu()
-    inputs = handed(plain, (example if images is None else images).cpu())
-    if inputs.shape[1:] != example.shape[1:]:
-        raise ValueError(
-            f"the images must have the example's shape {tuple(example.shape[1:])}, "
-            f"got {tuple(inputs.shape[1:])}"
-        )
-    told = metadata(point, space, inputs.shape[1:], prepared)
+    inputs = inputs.handed(plain)
+    told = metadata(point, space, inputs.shapes(plain), prepared)
     with seeded(0, plain):  # in case the network uses random numbers
+        keep_inputs(plain, inputs)
         match format:
             case "onnx":
                 from paretonas.export.onnx_file import write_onnx

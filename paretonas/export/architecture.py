@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ def write_architecture(
 
 
 def metadata(
-    point: Point, space: str, input_shape: Sequence[int], prepared: Mapping[str, Any] | None
+    point: Point, space: str, inputs: Mapping[str, Any], prepared: Mapping[str, Any] | None
 ) -> dict[str, str]:
     """The metadata of a model file: the architecture, and how inputs are prepared, each as JSON."""
     told = {} if prepared is None else {"preprocessing": _as_text(prepared)}
-    return {"architecture": as_json(point, space, input_shape, prepared), **told}
+    return {"architecture": as_json(point, space, inputs, prepared), **told}
 
 
 def preparation(task: Task, dtype: torch.dtype) -> dict[str, Any]:
@@ -67,10 +67,14 @@ def preparation(task: Task, dtype: torch.dtype) -> dict[str, Any]:
 def as_json(
     point: Point,
     space: str = "",
-    input_shape: Sequence[int] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     prepared: Mapping[str, Any] | None = None,
 ) -> str:
-    """The text of such a file; unknown facts about the inputs are left out."""
+    """The text of such a file; unknown facts about the inputs are left out.
+
+    The inputs are facts by name: the ``input_shape`` of a tensor without the batch, or the
+    ``inputs`` by name, each with its ``dtype`` and ``shape``.
+    """
     content: dict[str, object] = {
         "id": point.id,
         "architecture": dict(point.architecture),
@@ -79,8 +83,7 @@ def as_json(
     }
     if space:
         content["space"] = space
-    if input_shape is not None:
-        content["input_shape"] = list(input_shape)
+    content |= inputs or {}
     if prepared is not None:
         content["preprocessing"] = dict(prepared)
     return _as_text(content)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from paretonas.arguments import tensors
 
 # Other kernels add in another order, so float32 outputs differ in the last bits, relative to the
 # largest output. A wrong operation gives a much larger difference.
@@ -30,18 +35,38 @@ class Exported:
     beside: tuple[Path, ...] = ()
 
 
-def difference(expected: Tensor, found: Tensor, what: str) -> float:
-    """The largest absolute difference; equal infinities do not differ.
+def difference(expected: Any, found: Any, what: str) -> float:
+    """The largest absolute difference of tensors, or of nests tensor by tensor.
+
+    Equal infinities do not differ. Values that are not floating point must be equal.
 
     Raises:
-        RuntimeError: the difference is more than rounding, the shapes differ, only one side has an
-            infinity or NaN, or the network gives NaN, which cannot be compared.
+        RuntimeError: the difference is more than rounding, the nests or shapes differ, only one
+            side has an infinity or NaN, or the network gives NaN, which cannot be compared.
     """
+    ours, theirs = tree_leaves(expected), tree_leaves(found)
+    kinds = [[isinstance(leaf, Tensor) or leaf for leaf in leaves] for leaves in (ours, theirs)]
+    if kinds[0] != kinds[1]:
+        raise RuntimeError(
+            f"{what} gives {_told(theirs)}, the network gives {_told(ours)}, which is not the same"
+        )
+    pairs = zip(tensors(ours), tensors(theirs), strict=True)
+    return max((_difference(a, b, what) for a, b in pairs), default=0.0)
+
+
+def _told(leaves: list[Any]) -> str:
+    return str([f"Tensor{tuple(v.shape)}" if isinstance(v, Tensor) else v for v in leaves])
+
+
+def _difference(expected: Tensor, found: Tensor, what: str) -> float:
     if expected.shape != found.shape:
         raise RuntimeError(
             f"{what} gives outputs of shape {tuple(found.shape)}, "
             f"the network of shape {tuple(expected.shape)}"
         )
+    exact = not (expected.is_floating_point() or expected.is_complex())
+    if expected.is_complex():
+        expected, found = torch.view_as_real(expected), torch.view_as_real(found)
     expected, found = expected.double(), found.double()
     if expected.isnan().any():
         raise RuntimeError(
@@ -57,7 +82,11 @@ def difference(expected: Tensor, found: Tensor, what: str) -> float:
         )
     apart = (expected - found)[finite].abs()
     largest = float(apart.max()) if len(apart) else 0.0
-    allowed = _TOLERANCE * max(1.0, float(expected[finite].abs().max()) if len(apart) else 0.0)
+    allowed = (
+        0.0
+        if exact
+        else _TOLERANCE * max(1.0, float(expected[finite].abs().max()) if len(apart) else 0.0)
+    )
     if largest > allowed:
         raise RuntimeError(
             f"{what} does not give the network's outputs: they differ by {largest:.3g}, "

@@ -13,18 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from paretonas._atomic import replacing
+from paretonas.arguments import call, tensors
 from paretonas.export.exported import Exported, difference
+from paretonas.export.inputs import Inputs, output_names
 from paretonas.export.program import program
 
 
 def write_onnx(
-    network: nn.Module, inputs: Tensor, path: Path, metadata: Mapping[str, str]
+    network: nn.Module, inputs: Inputs, path: Path, metadata: Mapping[str, str]
 ) -> Exported:
-    """Write a model from ``images`` to ``logits`` for batches of any size.
+    """Write a model for batches of any size.
+
+    A floating input is called ``images``, and an output ``logits``. Several are named by
+    `Inputs.names` and `output_names`; outputs that are not tensors are left out.
 
     Args:
-        network: the network, on the CPU, in evaluation mode.
-        inputs: (batch, ...), the inputs for the comparison.
+        network: the network, on the CPU, in evaluation mode; its outputs become a list of tensors.
+        inputs: the inputs for the comparison.
         path: the path to write.
         metadata: texts by name, which become the metadata of the model.
 
@@ -33,12 +38,16 @@ def write_onnx(
         RuntimeError: ONNX Runtime does not give the network's outputs.
     """
     runtime = _runtime()
+    names = inputs.names(network)
+    with torch.no_grad():
+        results = output_names(call(network, inputs.first(1)), names)
+    network.register_forward_hook(_separate, with_kwargs=True)
     with _quiet():
         model = torch.onnx.export(
             program(network, inputs),
             dynamo=True,
-            input_names=["images"],
-            output_names=["logits"],
+            input_names=names,
+            output_names=results,
             verbose=False,
         )
     assert model is not None  # None only without dynamo
@@ -49,12 +58,29 @@ def write_onnx(
         options.log_severity_level = 3  # errors
         session = runtime.InferenceSession(draft, options, providers=["CPUExecutionProvider"])
         largest = 0.0
-        for batch in (inputs, inputs[:1]):
-            (logits,) = session.run(None, {"images": batch.clone().numpy()})
+        for count in (inputs.examples(), 1):
+            found = [
+                torch.from_numpy(y) for y in session.run(None, fed(session, inputs.first(count)))
+            ]
             with torch.no_grad():
-                found = difference(network(batch.clone()), torch.from_numpy(logits), str(path))
-            largest = max(largest, found)
+                expected = call(network, inputs.first(count))
+            largest = max(largest, difference(expected, found, str(path)))
     return Exported(path, path.stat().st_size, largest)
+
+
+def fed(session: Any, inputs: Any) -> dict[str, Any]:
+    """The arrays of a nest of inputs by their names in a file."""
+    names = [each.name for each in session.get_inputs()]
+    return {n: t.numpy() for n, t in zip(names, tensors(inputs), strict=True)}
+
+
+def _separate(_: nn.Module, args: Any, kwargs: Any, output: Any) -> list[Tensor]:
+    """The tensors of an output; copies of those that are an input or come twice."""
+    seen, found = {id(tensor) for tensor in tensors((args, kwargs))}, []
+    for tensor in tensors(output):
+        found.append(tensor.clone() if id(tensor) in seen else tensor)
+        seen.add(id(tensor))
+    return found
 
 
 def _runtime() -> Any:

@@ -20,6 +20,7 @@ from ..objectives import (
     Objective,
     TrainedMetric,
 )
+from ..objectives.base import maximizes
 from ..objectives.default import OBJECTIVES
 from ..tasks.task import metrics_of
 
@@ -108,6 +109,11 @@ def differentiable(objective: object, named: str | None = None) -> Differentiabl
         TypeError: it was given as such, and is none.
     """
     if not isinstance(objective, type) and isinstance(objective, DifferentiableObjective):
+        if maximizes(objective):
+            raise ValueError(
+                f"{objective.column} is maximized: the search maximizes metrics of the task only; "
+                "give an objective of which less is better, such as its reciprocal"
+            )
         return objective
     if named is not None:
         lacks = [part for part in ("name", "unit", "relaxed") if not hasattr(objective, part)]

@@ -34,6 +34,7 @@ def search(
     device: str = "cpu",
     threads: int = 1,
     rays: int = RAYS,
+    finalists: str = "fresh",
     run: Run | None = None,
     trainer: Trainer = train_finalists,
 ) -> Iterator[Step]:
@@ -65,6 +66,8 @@ def search(
         device: auto, cpu or cuda.
         threads: that latency is measured with.
         rays: how many preferences are searched at once, at least.
+        finalists: "fresh", trained from fresh weights, or "inherit", which go on from the weights
+            of the supernet and need a part of the recipe (see `FineTuning`).
         run: where to write; continued if it has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
             they are handed to it one by one.
@@ -92,6 +95,7 @@ def search(
         device=device,
         threads=threads,
         rays=rays,
+        finalists=finalists,
         run=run,
         trainer=trainer,
     )

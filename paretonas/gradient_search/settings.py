@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -21,10 +22,12 @@ from ..objectives.trained_metric import Trainer
 from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..tasks.task import metrics_of
+from ..training import FineTuning, Recipe
 from .objectives import objectives_of
 from .plan import Budget, Plan, budget_of
 
 RAYS = 28
+FINALISTS = ("fresh", "inherit")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Settings:
     """The arguments of `paretonas.search`, each as the object that it stands for.
 
     Attributes:
-        objectives: beside the error; None where they are to be measured first.
+        objectives: beside the metrics; None where they are to be measured first.
+        inherit: whether finalists go on from the weights of the supernet.
         start: when the search began, by `time.perf_counter`.
     """
 
@@ -45,6 +49,7 @@ class Settings:
     device: torch.device
     threads: int
     rays: int
+    inherit: bool
     run: Run | None
     trainer: Trainer
     start: float
@@ -62,6 +67,7 @@ class Settings:
         device: str = "cpu",
         threads: int = 1,
         rays: int = RAYS,
+        finalists: str = "fresh",
         run: object = None,
         trainer: Trainer = train_finalists,
     ) -> Settings:
@@ -76,30 +82,47 @@ class Settings:
             raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
         if not callable(trainer):
             raise TypeError(f"trainer must be a function such as train_finalists, got {trainer!r}")
+        if finalists not in FINALISTS:
+            raise ValueError(f"finalists must be {' or '.join(FINALISTS)}, got {finalists!r}")
+        inherit = finalists == "inherit"
+        if inherit and trainer is not train_finalists:
+            raise ValueError(
+                "finalists cannot inherit weights if a trainer of your own trains them"
+            )
         seed, threads = whole("seed", seed, 0), whole("threads", threads, 1)
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
-        columns = [metric.column for metric in metrics_of(space.load_task())]
+        metrics = metrics_of(space.load_task())
+        columns = [metric.column for metric in metrics]
         found = None
         if objectives is not None:
             found = objectives_of(objectives, space, device=place, threads=threads)
             columns += [objective.column for objective in found]
         else:
             columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
+        upward = [metric.column for metric in metrics if metric.maximize]
         return cls(
             space,
             objectives=found,
             solver=SmoothTchebycheff() if solver is None else solver_of(solver),
-            constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
+            constraint=Constraint({})
+            if constraint is None
+            else Constraint.of(constraint, columns, upward),
             budget=Budget() if budget is None else budget_of(budget),
             seed=seed,
             device=place,
             threads=threads,
             rays=rays,
+            inherit=inherit,
             run=run,
-            trainer=trainer,
+            trainer=partial(train_finalists, inherit=True) if inherit else trainer,
             start=start,
         )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How finalists are trained if the budget allows it."""
+        return FineTuning().of(self.space.recipe) if self.inherit else self.space.recipe
 
     @property
     def workers(self) -> int:

@@ -19,7 +19,6 @@ from ..nn import ShapeError, Supernet
 from ..objectives import (
     DifferentiableObjective,
     Latency,
-    Objective,
     Parameters,
     TimedLatency,
     TrainedMetric,
@@ -123,10 +122,13 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     if run:
         run.tell(guessing=None if guessing is None else asdict(guessing))
 
+    metrics = metrics_of(task)
+    maximized = [metric.column for metric in metrics if metric.maximize]
+    empty = Front([metric.column for metric in metrics], maximized)
+
     def step(message: str) -> Step:
         seconds = time.perf_counter() - settings.start
-        front = Front([metric.column for metric in metrics_of(task)])
-        return Step("costs", 0, 0, front, seconds, message=message)
+        return Step("costs", 0, 0, empty, seconds, message=message)
 
     on_host = space.supernet(settings.seed)  # on the CPU, where tables are made
     leave_out(on_host, aside)
@@ -159,8 +161,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         supernet=supernet,
         task=task,
     )
-    metrics: list[Objective] = [trained, *trained.others()]
-    columns = tuple(objective.column for objective in (*metrics, *objectives))
+    columns = tuple([m.column for m in metrics] + [o.column for o in objectives])
     settings.constraint.satisfied(dict.fromkeys(columns, 0.0))  # refuses other names
     preferences = rays(len(columns), settings.rays)
     steps_each = plan.recipe.steps(batch_count(task))
@@ -174,7 +175,11 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         feasible=Feasible(supernet, objectives, settings.constraint, seed=settings.seed),
         plan=plan,
         evaluation=Evaluation(
-            [*metrics, *(_timed(objective, example, settings) for objective in objectives)],
+            [
+                trained,
+                *trained.others(),
+                *(_timed(objective, example, settings) for objective in objectives),
+            ],
             journal=run or _Numbers(),
             origin="search",
         ),
@@ -182,10 +187,10 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             run,
             start=settings.start,
             columns=columns,
-            names=[m.name for m in metrics_of(task)] + [o.name for o in objectives],
+            names=[m.name for m in metrics] + [o.name for o in objectives],
             steps=plan.supernet_steps + plan.finalists * steps_each,
             steps_each=steps_each,
-            metrics=metrics_of(task),
+            metrics=metrics,
             guess=None if guessing is None else guessing.value,
         ),
         guessing=guessing,
@@ -326,7 +331,7 @@ def _plan(settings: Settings, saved: Mapping[str, Any], task: Task, supernet: Su
         return Plan(**{**plan, "recipe": replace(recipe, **plan["recipe"])})
     if isinstance(budget, Plan):
         return budget
-    known = (settings.space.recipe, batch_count(task), size(supernet.choices))
+    known = (settings.recipe, batch_count(task), size(supernet.choices))
     if budget.steps is not None:
         return Plan.of(budget.steps, *known)
     seconds, each = budget.seconds or 0.0, _seconds_per_step(settings, task, supernet)

@@ -81,7 +81,8 @@ class Reporter:
         metrics: Sequence[Metric],
         guess: float | None,
     ) -> None:
-        self.front, self.done = Front(columns), 0
+        maximized = [metric.column for metric in metrics if metric.maximize]
+        self.front, self.done = Front(columns, maximized), 0
         self._run, self._start, self.columns = run, start, tuple(columns)
         self._pairs = [f"{a}_{b}" for a, b in _pairs(names)]
         self._steps, self._steps_each = steps, steps_each

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
+from inspect import Parameter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ..arguments import mapped
 from .extraction import Extracted, Extraction
 
 Gate = int | Tensor | None
@@ -47,7 +50,9 @@ class Chooser(Extracted):
 
 
 class OneOf(Chooser):
-    """A choice among modules that take the same input and give the same shape.
+    """A choice among modules that take the same arguments and give the same shape.
+
+    The arguments and the outputs are tensors, or nests of tensors: lists, tuples and dicts.
 
     >>> block = OneOf({"conv3": nn.Conv2d(8, 8, 3, padding=1), "skip": nn.Identity()})
 
@@ -55,43 +60,45 @@ class OneOf(Chooser):
         options: the modules, by the name of the option.
 
     Raises:
-        ShapeError: in a forward pass through a mixture, if the options' shapes differ.
+        ShapeError: in a forward pass through a mixture, if the options' outputs differ in their
+            nests, in shapes, or in values that are not floating point.
     """
 
     def __init__(self, options: Mapping[str, nn.Module]) -> None:
         super().__init__(list(options))
         self.options = nn.ModuleDict(options)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the pick; in a mixture run all options and return their weighted sum."""
         gate = self.gated()
         if isinstance(gate, int):
-            return self._run(self.option_names[gate], x)
-        # Each gets a copy, since an in-place option would change the input of the others.
-        outputs = [self._run(name, _copy(x)) for name in self.option_names]
-        shapes = {name: tuple(y.shape) for name, y in zip(self.option_names, outputs, strict=True)}
-        if len(set(shapes.values())) > 1:
-            listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            raise ShapeError(f"the options of a OneOf must give one shape, got {listed}")
-        return sum(
-            (g * y for g, y in zip(gate, outputs, strict=True)), torch.zeros_like(outputs[0])
-        )
-
-    def _run(self, option: str, x: Tensor) -> Tensor:
-        y: Tensor = self.options[option](x)
-        return y
+            return self.options[self.option_names[gate]](*args, **kwargs)
+        outputs = {}
+        for name in self.option_names:
+            # Each gets a copy, since an in-place option would change the input of the others.
+            own, named = _copy((args, kwargs))
+            outputs[name] = self.options[name](*own, **named)
+        return _mixed(gate, outputs, "the options of a OneOf must give")
 
     def extracted(self, memo: Extraction) -> nn.Module:
         """The option that is picked."""
         option: nn.Module = copy.deepcopy(self.options[self.option_names[self.decided()]], memo)
         return option
 
+    def takes_more(self) -> bool:
+        """Whether all options take more than one positional argument, or keyword arguments."""
+        return all(_takes_more(option) for option in self.options.values())
+
 
 class Depth(Chooser):
     """A choice of the number of blocks that run, one after the other.
 
+    The first block gets all arguments. Each later block gets the output of the block before it in
+    place of the first argument, and all further arguments unchanged: ``depth(x, mask=mask)``. The
+    first argument may be a nest of tensors; a tuple is passed on as one argument.
+
     Args:
-        blocks: modules that keep the shape of their input.
+        blocks: modules that keep the shape of their first argument.
         at_least: the smallest number; the options are at_least, ..., len(blocks).
     """
 
@@ -102,30 +109,46 @@ class Depth(Chooser):
         self.blocks = nn.ModuleList(blocks)
         self.at_least = at_least
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Run the picked number of blocks; in a mixture run all and weigh the output of each."""
         gate = self.gated()
         if isinstance(gate, int):
             for block in self.blocks[: self.at_least + gate]:
-                x = block(x)
+                x = block(x, *args, **kwargs)
             return x
         outputs = [x]
         for block in self.blocks:
-            outputs.append(block(_copy(outputs[-1])))  # the block may work in place
-        ends = outputs[self.at_least :]
-        shapes = {tuple(y.shape) for y in ends}
-        if len(shapes) > 1:
-            raise ShapeError(f"the blocks of a Depth must keep one shape, got {sorted(shapes)}")
-        return sum((g * y for g, y in zip(gate, ends, strict=True)), torch.zeros_like(ends[0]))
+            outputs.append(block(_copy(outputs[-1]), *args, **kwargs))  # it may work in place
+        ends = dict(zip(self.option_names, outputs[self.at_least :], strict=True))
+        return _mixed(gate, ends, "the blocks of a Depth must keep")
 
     def extracted(self, memo: Extraction) -> nn.Module:
         """The blocks that run, one after the other."""
-        plain = nn.Sequential()
+        plain = Stack() if self.takes_more() else nn.Sequential()
         memo[id(self)] = plain  # first this, since the blocks may refer to it
         plain.training = self.training
         for block in self.blocks[: self.at_least + self.decided()]:
             plain.append(copy.deepcopy(block, memo))
         return plain
+
+    def takes_more(self) -> bool:
+        """Whether all blocks take more than one positional argument, or keyword arguments."""
+        return len(self.blocks) > 0 and all(map(_takes_more, self.blocks))
+
+
+class Stack(nn.Sequential):
+    """What a `Depth` becomes if its blocks take further arguments: each block gets them.
+
+    Torch has no such module. So a network with one in it, when it is pickled as a whole, needs
+    paretonas to be loaded. Its weights have the names of a `torch.nn.Sequential`; they and
+    exported files do not need paretonas.
+    """
+
+    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the blocks; each gets the output of the one before it, and the further arguments."""
+        for block in self:
+            input = block(input, *args, **kwargs)
+        return input
 
 
 class Width(Chooser):
@@ -169,5 +192,61 @@ class Width(Chooser):
         """None: extracted layers have plain numbers of channels."""
 
 
-def _copy(x: Any) -> Any:
-    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, x)
+def _takes_more(module: nn.Module) -> bool:
+    if isinstance(module, OneOf | Depth):
+        return module.takes_more()
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    return len(kinds) > 1 or Parameter.VAR_POSITIONAL in kinds
+
+
+def _copy(nest: Any) -> Any:
+    return mapped(Tensor.clone, nest)
+
+
+def _mixed(gate: Tensor, outputs: Mapping[str, Any], rule: str) -> Any:
+    """The weighted sum of outputs, by the names of their options, leaf by leaf.
+
+    Raises:
+        ShapeError: the nests or shapes differ, or values that are not floating point.
+    """
+    flat, nests = zip(*map(tree_flatten, outputs.values()), strict=True)
+    alike = [(nest, [*map(_shape, leaves)]) for leaves, nest in zip(flat, nests, strict=True)]
+    if any(each != alike[0] for each in alike):
+        listed = ", ".join(f"{name} {_shape(output)}" for name, output in outputs.items())
+        raise ShapeError(f"{rule} one shape, got {listed}")
+    mixed = []
+    for leaves in zip(*flat, strict=True):
+        first = leaves[0]
+        if isinstance(first, Tensor) and (first.is_floating_point() or first.is_complex()):
+            total = (g * y for g, y in zip(gate, leaves, strict=True))
+            mixed.append(sum(total, torch.zeros_like(first)))
+        elif all(_equal(first, leaf) for leaf in leaves):
+            mixed.append(first)
+        else:
+            raise ShapeError(
+                f"{rule} the same values where they are not floating-point tensors, since other "
+                f"values cannot be mixed, but {', '.join(outputs)} differ in values of the type "
+                f"{_kind(first)}"
+            )
+    return tree_unflatten(mixed, nests[0])
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, dict):
+        return {name: _shape(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return (list if isinstance(value, list) else tuple)(map(_shape, value))
+    return _kind(value)
+
+
+def _kind(value: Any) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        both = isinstance(one, Tensor) and isinstance(other, Tensor)
+        return both and torch.equal(one, other)
+    return one is other or bool(one == other)

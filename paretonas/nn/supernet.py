@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any
@@ -22,6 +23,7 @@ from ..training import Recipe
 from .choices import Chooser, Depth, OneOf, Width
 from .extraction import Extracted, Extraction
 from .layers import Elastic
+from .start import Started, read_state
 
 
 @dataclass(frozen=True)
@@ -321,7 +323,7 @@ class NetworkSpace:
         network: builds the network with the choices. Finalists start from its weights: pretrained
             and frozen weights, or its own initialization.
         task: what the networks are trained for: a `Task`, such as a `Supervised`, or a `Data`, for
-            the classification of its examples; or a function that loads one of these.
+            the classification of its examples; or a function or class that makes one of these.
         recipe: the full training of an architecture of this space.
         structure: the wiring of the choices, if it is known.
     """
@@ -349,6 +351,25 @@ class NetworkSpace:
         """A supernet with initial weights, the same for the same seed; no global state changes."""
         return built(self.network, seed)
 
+    def start_from(self, weights: str | os.PathLike[str] | Mapping[str, Tensor]) -> NetworkSpace:
+        """The same space, of a network that starts from weights; see `Started`.
+
+        Args:
+            weights: a state dict, or a file of one: ``.safetensors``, or of `torch.save`. Elastic
+                layers have their largest size in it.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, or a name or a shape does not fit the network.
+        """
+        if isinstance(weights, Mapping):
+            constructor = Started(self.network, dict(weights))
+        else:
+            constructor = Started(self.network, read_state(weights), os.fspath(weights))
+        started = replace(self, network=constructor)
+        started.supernet()  # refuses what does not fit
+        return started
+
     def load_task(self) -> Task:
         """The task; its examples are loaded once.
 
@@ -360,16 +381,17 @@ class NetworkSpace:
     @cached_property
     def _loaded(self) -> Task:
         task = self.task
-        if callable(task) and not isinstance(task, Task):
+        if isinstance(task, type) or (callable(task) and not isinstance(task, Task)):
             task = task()
         if isinstance(task, Data):
             return Classification.of(task)
         if isinstance(task, type) or not isinstance(task, Task):
             lacks = [name for name in _PARTS_OF_A_TASK if not hasattr(task, name)]
+            found = " ".join(repr(task).split())  # one line
             raise TypeError(
                 f"the task of the space {self.name!r} must be a Task, such as "
-                f"paretonas.tasks.Supervised(...), or a paretonas.Data; got {task!r:.80}"
-                + (f", which has no {', '.join(lacks)}" if len(lacks) < 5 else "")
+                f"paretonas.tasks.Supervised(...), or a paretonas.Data; got {found:.80}"
+                + (f", which has no {', '.join(lacks)}" if 0 < len(lacks) < 5 else "")
             )
         return task
 

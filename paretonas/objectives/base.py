@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +14,10 @@ from torch import Tensor
 class Objective(Protocol):
     """An objective that gives the cost of one architecture; it may have no gradient.
 
-    This is enough for a sampler. A `DifferentiableObjective` is also an `Objective`.
+    This is enough for a sampler. A `DifferentiableObjective` is also an `Objective`. Either may
+    have an attribute ``maximize``, which is True if larger values are better. Then `exact` and
+    `relaxed` give the negative of the value, the cost; `column` is the name of the value, such as
+    ``"accuracy"``, and points, files and pages show the value itself.
     """
 
     @property
@@ -63,3 +67,16 @@ class DifferentiableObjective(Protocol):
     def column(self) -> str:
         """The name of the objective in files, with its unit, such as ``"latency_ms"``."""
         return f"{self.name}_{self.unit}" if self.unit else self.name
+
+
+def maximizes(objective: object) -> bool:
+    """Whether larger values of an objective are better: its attribute ``maximize``, if it has one.
+
+    Raises:
+        TypeError: the attribute is neither True nor False.
+    """
+    maximize = getattr(objective, "maximize", False)
+    if not isinstance(maximize, bool | np.bool_):
+        name = getattr(objective, "column", objective)
+        raise TypeError(f"maximize of {name} must be True or False, got {maximize!r}")
+    return bool(maximize)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
-from ..devices.timer import measure_in_turn, repeated
-from ..forward import handed
+from ..devices.timer import measure_in_turn, repeated_network
 from ..nn import Supernet
 from ..space import draw
 from .cost_table import CostTable
@@ -43,7 +42,7 @@ class Calibration:
 def calibrate(
     table: CostTable,
     supernet: Supernet,
-    example: Tensor,
+    example: Any,
     *,
     device: torch.device,
     threads: int,
@@ -58,7 +57,7 @@ def calibrate(
     chosen = list(dict.fromkeys(observe(ranked[index]).architecture for index in spread))
     networks = [supernet.extract(a).to(device).eval() for a in chosen]
     times = measure_in_turn(
-        [repeated(n, handed(n, example).to(device)) for n in networks],
+        [repeated_network(n, example, device) for n in networks],
         threads=threads,
         device=device,
         seconds=SECONDS,

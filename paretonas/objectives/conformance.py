@@ -15,7 +15,7 @@ from paretonas._promises import demand, naming
 from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.space import Architecture, SearchSpace, draw, encode, every, size
 
-from .base import DifferentiableObjective, Objective
+from .base import DifferentiableObjective, Objective, maximizes
 
 __all__ = ["check_objective"]
 
@@ -27,11 +27,12 @@ def check_objective(
 ) -> None:
     """Check that an objective keeps its promises on a space.
 
-    Its column is a name. `exact` gives a finite number, the same one when it is asked again. It
-    may raise for an architecture that cannot be evaluated, but not for all. An objective with a
-    gradient has a name and a unit, its column is made of them, and `relaxed` equals `exact` where
-    every distribution is one-hot; it takes one distribution or batches of them, in float32 and in
-    float64, treats each alone, and has a finite gradient.
+    Its column is a name, and ``maximize``, if there is one, is True or False. `exact` gives a
+    finite number, the same one when it is asked again. It may raise for an architecture that cannot
+    be evaluated, but not for all. An objective with a gradient has a name and a unit, its column is
+    made of them, and `relaxed` equals `exact` where every distribution is one-hot; it takes one
+    distribution or batches of them, in float32 and in float64, treats each alone, and has a finite
+    gradient.
 
     Args:
         objective: an object, not its class.
@@ -78,6 +79,8 @@ class _Check:
         column = self.objective.column
         named = isinstance(column, str) and column == column.strip() and bool(column)
         demand(named, f"column must be a name such as 'latency_ms', got {column!r}")
+        with naming("maximize"):
+            maximizes(self.objective)
 
     def is_exact(self, tried: list[Architecture]) -> dict[Architecture, float]:
         """The costs of those that have one."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..arguments import moved
 from ..nn import NetworkSpace, Supernet
@@ -16,7 +16,7 @@ from .memory import Memory
 from .parameters import Parameters
 from .trained_metric import TrainedMetric
 
-Build = Callable[[Supernet, Tensor, str | torch.device, int], DifferentiableObjective]
+Build = Callable[[Supernet, Any, str | torch.device, int], DifferentiableObjective]
 
 
 @dataclass(frozen=True)

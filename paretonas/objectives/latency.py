@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -36,7 +37,7 @@ class Latency(TableObjective):
     def profile(
         cls,
         supernet: Supernet,
-        example: Tensor,
+        example: Any,
         *,
         device: str | torch.device = "cpu",
         threads: int = 1,
@@ -57,13 +58,13 @@ class TimedLatency(DifferentiableObjective):
 
     Attributes:
         latency: the latency from the table.
-        example: the input of one forward pass.
+        example: the inputs of one forward pass: a tensor, or any nest of tensors.
         device: the device of the measurement.
         threads: the number of CPU threads of the measurement.
     """
 
     latency: Latency
-    example: Tensor
+    example: Any
     device: str | torch.device = "cpu"
     threads: int = 1
 

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import SupportsFloat
 
+from paretonas.direction import check_maximize, turned
 from paretonas.space import Architecture, nearest
 
 Found = Mapping[str, SupportsFloat] | Iterable[SupportsFloat]
 
 
 def measured(
-    function: Callable[[Architecture], Found], columns: Sequence[str]
+    function: Callable[[Architecture], Found],
+    columns: Sequence[str],
+    maximize: Sequence[str] = (),
 ) -> tuple[Measured, ...]:
     """Objectives from a function that measures an architecture, for example on a device.
 
@@ -28,17 +31,18 @@ def measured(
     (5.0, 2.0)
 
     Args:
-        function: gets an `Architecture`. It returns a mapping from columns to costs, which may hold
-            more entries, or the costs in the order of the columns.
-        columns: names with units, such as ``latency_ms``. All are minimized, so the function must
-            negate a value that is to be maximized.
+        function: gets an `Architecture`. It returns a mapping from columns to values, which may
+            hold more entries, or the values in the order of the columns.
+        columns: names with units, such as ``latency_ms``.
+        maximize: the columns of which larger values are better, such as ``accuracy``; the others
+            are minimized.
 
     Returns:
         An objective for each column.
 
     Raises:
-        ValueError: there is no column, or one is named twice.
-        TypeError: `columns` is a single text, or `function` is not callable.
+        ValueError: there is no column, one is named twice, or `maximize` names another one.
+        TypeError: `columns` or `maximize` is a single text, or `function` is not callable.
     """
     if isinstance(columns, str):
         raise TypeError(f"columns must be a sequence of names, got {columns!r}")
@@ -46,8 +50,9 @@ def measured(
         raise TypeError(f"the first argument must be a function, got {function!r}")
     if not columns or len(set(columns)) != len(columns):
         raise ValueError(f"measured needs at least one column, each once, got {list(columns)}")
+    upward = check_maximize(maximize, columns)
     measurement = _Measurement(function, tuple(columns))
-    return tuple(Measured(column, measurement) for column in measurement.columns)
+    return tuple(Measured(column, measurement, column in upward) for column in measurement.columns)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,36 +61,37 @@ class Measured:
 
     column: str
     measurement: _Measurement
+    maximize: bool = False
 
     def __repr__(self) -> str:
         return f"Measured({self.column!r})"
 
     def exact(self, architecture: Mapping[str, str]) -> float:
-        """The cost that the function returns for one architecture.
+        """The cost of one architecture: the value that the function returns, negated if maximized.
 
         Raises:
             ValueError: the function leaves out a column, or returns too many or too few values.
             TypeError: it returns something else.
         """
-        return self.measurement(architecture)[self.column]
+        return turned(self.measurement(architecture)[self.column], self.maximize)
 
 
 class _Measurement:
-    """Calls the function; remembers the last architecture and its costs."""
+    """Calls the function; remembers the last architecture and its values."""
 
     def __init__(self, function: Callable[[Architecture], Found], columns: tuple[str, ...]) -> None:
         self.columns = columns
         self._function = function
         self._last: Architecture | None = None
-        self._costs: dict[str, float] = {}
+        self._values: dict[str, float] = {}
 
     def __call__(self, architecture: Mapping[str, str]) -> dict[str, float]:
         if not isinstance(architecture, Architecture):
             architecture = Architecture(architecture)
         if architecture != self._last:
-            self._costs = self._by_column(self._function(architecture))
+            self._values = self._by_column(self._function(architecture))
             self._last = architecture
-        return self._costs
+        return self._values
 
     def _by_column(self, found: object) -> dict[str, float]:
         if isinstance(found, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,12 +36,13 @@ class Memory(DifferentiableObjective):
     unit: str = "kib"
 
     @classmethod
-    def of(cls, supernet: Supernet, example: Tensor) -> Memory:
+    def of(cls, supernet: Supernet, example: Any) -> Memory:
         """Tabulate the memory of a supernet's architectures; runs a few hundred of them once.
 
         Args:
             supernet: the network with choices.
-            example: an input with the shape and batch size of the later use.
+            example: an input with the shape and batch size of the later use: a tensor, or any nest
+                of tensors.
 
         Raises:
             ValueError: the memory of one part depends on more than 4096 combinations of picks.

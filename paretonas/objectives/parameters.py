@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import Any
 
 from ..nn import Supernet
 from .parts import observer
@@ -24,7 +23,7 @@ class Parameters(TableObjective):
     unit: str = ""
 
     @classmethod
-    def of(cls, supernet: Supernet, example: Tensor) -> Parameters:
+    def of(cls, supernet: Supernet, example: Any) -> Parameters:
         """Count the parameters of a supernet's architectures.
 
         Raises:

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from ..graph import Op, Recording, record
 from ..nn import Depth, OneOf, Supernet, Width
@@ -52,15 +54,16 @@ Observe = Callable[[Architecture], Parts]
 _seen: WeakKeyDictionary[Supernet, dict[object, dict[Architecture, Parts]]] = WeakKeyDictionary()
 
 
-def observer(supernet: Supernet, example: Tensor) -> Observe:
+def observer(supernet: Supernet, example: Any) -> Observe:
     """A function that runs an architecture once on the example and remembers its parts.
 
     Only the structure counts, so the weights may change between calls. All observers of the same
-    supernet and shape of example share one memory. An option that fails on the example is set aside
-    in the supernet, with a warning; it then has the costs of the option that replaces it. If no
-    single option causes the failure, a near architecture that runs is used instead.
+    supernet and shapes of the example share one memory. An option that fails on the example is set
+    aside in the supernet, with a warning; it then has the costs of the option that replaces it. If
+    no single option causes the failure, a near architecture that runs is used instead.
     """
-    key = (tuple(example.shape), example.dtype, example.device)
+    leaves, nest = tree_flatten(example)
+    key = (nest, *map(_kind, leaves))
     seen = _seen.setdefault(supernet, {}).setdefault(key, {})
     paths = frozenset(part_paths(supernet.network))
 
@@ -94,6 +97,10 @@ def observer(supernet: Supernet, example: Tensor) -> Observe:
     return observe
 
 
+def _kind(leaf: Any) -> object:
+    return (leaf.shape, leaf.dtype, leaf.device) if isinstance(leaf, Tensor) else repr(leaf)
+
+
 @dataclass(frozen=True)
 class NetworkTrace:
     """An extracted network, a recorded forward pass, and its modules' places in the supernet.
@@ -115,7 +122,7 @@ class NetworkTrace:
         cls,
         supernet: Supernet,
         architecture: Architecture,
-        example: Tensor,
+        example: Any,
         paths: frozenset[str],
     ) -> NetworkTrace:
         """Extract an architecture and run it on the example."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import call, mapped, moved, tensors
 from ..devices import device_name, find_device
 from ..devices.timer import measure_in_turn, repeated
 from ..forward import handed, seeded
@@ -30,7 +31,7 @@ SECONDS = 2.0  # time for measuring the parts
 
 def profile(
     supernet: Supernet,
-    example: Tensor,
+    example: Any,
     *,
     device: str | torch.device = "cpu",
     threads: int = 1,
@@ -48,7 +49,7 @@ def profile(
 
     Args:
         supernet: the network with choices.
-        example: an input, with the batch size for the measurement.
+        example: an input with the batch size for the measurement: a tensor, or any nest of tensors.
         device: the device to measure on.
         threads: the number of torch's CPU threads.
         cache: whether to read and write tables in the user's cache folder; their key is the device,
@@ -66,7 +67,7 @@ def profile(
         "device": device_name(place),
         "torch": torch.__version__,
         "threads": threads,
-        "input": list(example.shape),
+        "input": _shapes(example),
         "operations": _digest(supernet.choices, found),
     }
     path = _cache_folder() / f"latency-{_hash(repr(sorted(about.items())))}.json"
@@ -92,7 +93,7 @@ def profile(
 
 def _measure_parts(
     supernet: Supernet,
-    example: Tensor,
+    example: Any,
     found: Mapping[str, Dependence],
     device: torch.device,
     threads: int,
@@ -125,9 +126,7 @@ def _measure_parts(
     return {key: time.median_ms for key, time in zip(wanted, times, strict=True)}
 
 
-def _call(
-    run: NetworkTrace, part: str, example: Tensor, device: torch.device
-) -> Callable[[], object]:
+def _call(run: NetworkTrace, part: str, example: Any, device: torch.device) -> Callable[[], object]:
     """A call that runs a part alone, on inputs like those in its network."""
     path = next((plain for plain, owner in run.owners.items() if owner == part), None)
     calls: list[Callable[[], object]] = []
@@ -141,7 +140,7 @@ def _call(
         hook = module.register_forward_pre_hook(keep, with_kwargs=True)
         run.network.eval()
         with torch.inference_mode(), seeded(0, run.network):
-            run.network(handed(run.network, example))
+            call(run.network, handed(run.network, example))
         hook.remove()
         module.to(device)
         calls = [repeated(module, *args, **kwargs) for args, kwargs in inputs]
@@ -149,18 +148,19 @@ def _call(
         own = [op.call for name, op, _ in run.ops() if name == part]
         replay = [(f, _like(args, device), _like(kwargs, device)) for f, args, kwargs in own]
         return lambda: [f(*args, **kwargs) for f, args, kwargs in replay]
-    return calls[0] if len(calls) == 1 else lambda: [call() for call in calls]
+    return calls[0] if len(calls) == 1 else lambda: [each() for each in calls]
 
 
 def _like(value: Any, device: torch.device) -> Any:
     """The same arguments; their tensors are copied to the device."""
-    if isinstance(value, Tensor):
-        return value.detach().clone().to(device)
-    if isinstance(value, list | tuple):
-        return type(value)(_like(inner, device) for inner in value)
-    if isinstance(value, dict):
-        return {key: _like(inner, device) for key, inner in value.items()}
-    return value
+    return mapped(Tensor.detach, moved(value, device, copies=True))
+
+
+def _shapes(example: Any) -> list[Any]:
+    """The shape of a tensor; for a nest the shapes of its tensors."""
+    if isinstance(example, Tensor):
+        return list(example.shape)
+    return [list(tensor.shape) for tensor in tensors(example)]
 
 
 def _slots(

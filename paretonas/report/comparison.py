@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paretonas._words import cell
+from paretonas._words import cell, title
 from paretonas.compare import Comparison
-from paretonas.compare.summary import TARGETS, disagreement
+from paretonas.compare.summary import TARGETS, disagreement, objectives_of
 from paretonas.report.comparison_figures import (
     distance_figure,
     fronts_figure,
@@ -17,7 +17,6 @@ from paretonas.report.comparison_figures import (
     targets_figure,
 )
 from paretonas.report.frame import section, write_page
-from paretonas.report.objectives import shown_objectives
 
 Values = Mapping[tuple[str, str, int | None, str], float | None]
 
@@ -170,7 +169,7 @@ def _ledger_note(comparison: Comparison) -> str:
     )
     known = (
         f" Known without an evaluation, to every method that can use it: "
-        f"{', '.join(_titles(comparison, free))}."
+        f"{', '.join(map(title, free))}."
         if free
         else ""
     )
@@ -241,11 +240,10 @@ def _fronts_note(comparison: Comparison) -> str:
 
 def _facts(comparison: Comparison, settings: Mapping[str, Any]) -> str:
     problem = comparison.problem
-    objectives = [f"{shown.title} {shown.sense}" for shown in shown_objectives(problem.objectives)]
     facts = {
-        "objectives": ", ".join(objectives),
-        "on a log scale": ", ".join(_titles(comparison, problem.log)) or "none",
-        "known without evaluation": ", ".join(_titles(comparison, problem.free)) or "none",
+        "objectives": objectives_of(comparison, title),
+        "on a log scale": ", ".join(map(title, problem.log)) or "none",
+        "known without evaluation": ", ".join(map(title, problem.free)) or "none",
         "choices": cell(len(problem.choices)),
         "budget": cell(comparison.budget),
         "seeds": cell(comparison.seeds),
@@ -255,12 +253,6 @@ def _facts(comparison: Comparison, settings: Mapping[str, Any]) -> str:
         f"<tr><th>{cell(name)}</th><td>{value}</td></tr>" for name, value in facts.items()
     )
     return f"<div class=wide><table class=facts>{rows}</table></div>"
-
-
-def _titles(comparison: Comparison, columns: Sequence[str]) -> list[str]:
-    """The user's names of these columns."""
-    known = {shown.column: shown.title for shown in shown_objectives(comparison.problem.objectives)}
-    return [known[column] for column in columns]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretonas._front_figure import COLORS, GRAY
-from paretonas._words import cell, picks
+from paretonas._words import axis, cell, picks, title
 from paretonas.compare import Comparison
 from paretonas.compare.anytime import Curve
 from paretonas.compare.summary import TARGETS
+from paretonas.direction import turned
+from paretonas.front import quality
+from paretonas.objectives.base import Objective, maximizes
 from paretonas.point import Point
 from paretonas.report.figures import as_html
-from paretonas.report.objectives import quality_first, shown_objectives
 from paretonas.table import Table
 
 Array = NDArray[np.float64]
@@ -40,12 +42,14 @@ def distance_figure(comparison: Comparison) -> str:
 def fronts_figure(comparison: Comparison) -> str:
     """The front of each method over all its seeds, and the reference front.
 
-    The quality is drawn against every other objective, in one figure each. A maximized objective
-    has the user's name and sign.
+    The quality, or the first objective if there is none, is drawn against every other objective,
+    in one figure each.
     """
     from plotly.subplots import make_subplots
 
-    quality, *others = quality_first(shown_objectives(comparison.problem.objectives))
+    columns, maximize = comparison.problem.columns, comparison.problem.maximize
+    up = quality(columns, maximize) or columns[0]
+    others = [column for column in columns if column != up]
     wide = min(2, len(others))
     high = -(-len(others) // wide)
     figure = make_subplots(high, wide, horizontal_spacing=0.12, vertical_spacing=0.18 / high)
@@ -55,8 +59,8 @@ def fronts_figure(comparison: Comparison) -> str:
     for number, other in enumerate(others):
         place = {"row": number // wide + 1, "col": number % wide + 1}
         figure.add_scatter(
-            x=best[other.column].tolist(),
-            y=best[quality.column].tolist(),
+            x=best[other].tolist(),
+            y=best[up].tolist(),
             mode="markers",
             name=whose,
             legendgroup=whose,
@@ -67,21 +71,21 @@ def fronts_figure(comparison: Comparison) -> str:
         )
         for method, style in _markers(comparison):
             figure.add_scatter(
-                x=[other.value(point.objectives[other.column]) for point in fronts[method]],
-                y=[quality.value(point.objectives[quality.column]) for point in fronts[method]],
+                x=[point.objectives[other] for point in fronts[method]],
+                y=[point.objectives[up] for point in fronts[method]],
                 mode="markers",
                 name=escape(method),
                 legendgroup=method,
                 showlegend=number == 0,
                 marker=style,
-                hovertext=[_hover(comparison, method, point) for point in fronts[method]],
+                hovertext=[_hover(method, point) for point in fronts[method]],
                 hoverinfo="text",
                 **place,
             )
-        for axis, shown in ((figure.update_xaxes, other), (figure.update_yaxes, quality)):
-            positive = shown.column in comparison.problem.log and (best[shown.column] > 0).all()
-            words = f"{shown.title}, {shown.better} is better"
-            axis(title=words, type="log" if positive else "linear", **place)
+        for update, column in ((figure.update_xaxes, other), (figure.update_yaxes, up)):
+            positive = column in comparison.problem.log and (best[column] > 0).all()
+            scale = "log" if positive else "linear"
+            update(title=axis(column, column in maximize), type=scale, **place)
     return as_html(figure, "fronts", 520 if len(others) == 1 else 100 + 400 * high)
 
 
@@ -194,31 +198,30 @@ def _markers(comparison: Comparison) -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
-def _hover(comparison: Comparison, method: str, point: Point) -> str:
-    found = (
-        f"{shown.title}: {cell(shown.value(point.objectives[shown.column]))}"
-        for shown in shown_objectives(comparison.problem.objectives)
-    )
+def _hover(method: str, point: Point) -> str:
+    found = (f"{title(name)}: {cell(value)}" for name, value in point.objectives.items())
     return "<br>".join([f"<b>{escape(method)}</b>", *found, *picks(point.architecture)])
 
 
 def _in_their_units(comparison: Comparison) -> dict[str, Array]:
-    """The reference front in the user's values, before logarithms, scaling and signs."""
+    """The reference front in the user's values: without logarithms, scaling and signs of costs."""
     problem, reference = comparison.problem, comparison.reference
     costs = reference.low + reference.front * (reference.high - reference.low)
-    measured = {}
-    for shown, column in zip(shown_objectives(problem.objectives), costs.T, strict=True):
-        if shown.column in problem.log:
-            negative = _is_negative(comparison, shown.column)  # its logarithm was -log(-cost)
-            column = -np.exp(-column) if negative else np.exp(column)
-        measured[shown.column] = 0.0 - column if shown.maximized else column
-    return measured
+    values = {}
+    for objective, column in zip(problem.objectives, costs.T, strict=True):
+        if objective.column in problem.log:
+            sign = _sign(comparison, objective)
+            column = sign * np.exp(sign * column)
+        values[objective.column] = turned(column, maximizes(objective))
+    return values
 
 
-def _is_negative(comparison: Comparison, column: str) -> bool:
-    """Whether a cost on a log scale is negative; then all its values are."""
-    space = comparison.problem.space
+def _sign(comparison: Comparison, objective: Objective) -> int:
+    """The sign of the costs of an objective on a log scale, which is the same for all of them."""
+    space, column = comparison.problem.space, objective.column
     if isinstance(space, Table) and column in space.columns:
-        return bool((space.costs[space.allowed, space.columns.index(column)] < 0).all())
+        values = space.costs[space.allowed, space.columns.index(column)]
+        return int(np.sign(values[0]))
     outcomes = (outcome for record in comparison.records.values() for outcome in record.outcomes)
-    return all(o.objectives[column] < 0 for o in outcomes if isinstance(o, Point))
+    value = next(o.objectives[column] for o in outcomes if isinstance(o, Point))
+    return int(np.sign(turned(value, maximizes(objective))))

@@ -67,7 +67,7 @@ def _front_note(run: Run, front: Front, measured: int) -> str:
     doubt = guessing.remark(front) if guessing else ""
     return (
         f"{count}{among}; each is better than every other in at least one objective. "
-        "Lower and further left is better. Move the mouse over a point to see its picks."
+        "Each axis says which values are better. Move the mouse over a point to see its picks."
         f"{f' <b>{cell(doubt[0].upper() + doubt[1:])}.</b>' if doubt else ''}"
     )
 

@@ -89,7 +89,7 @@ def sample(
 
     Raises:
         ValueError: a budget that is not positive or is larger than the space, objectives other than
-            the front's, or an architecture that is none of the space.
+            the front's or in another direction, or an architecture that is none of the space.
         TypeError: a class in the place of a sampler, or one that asks for something else than
             architectures.
     """
@@ -107,6 +107,12 @@ def sample(
         raise ValueError(
             f"the front has {', '.join(front.objectives)}, "
             f"the objectives are {', '.join(problem.columns)}"
+        )
+    if set(problem.maximize) != set(front.maximize):
+        raise ValueError(
+            f"the front maximizes {', '.join(front.maximize) or 'nothing'}, the problem "
+            f"{', '.join(problem.maximize) or 'nothing'}; use "
+            "Front(problem.columns, maximize=problem.maximize)"
         )
     check_budget(budget, problem)
     ledger = ledger if ledger is not None else Ledger()

@@ -30,7 +30,8 @@ def check_sampler(make: Maker, *, budget: int = 33, objectives: Sequence[int] = 
     The same seed gives the same run, also one that was interrupted, and whatever state the global
     random generators are in, which stay as they were. Only architectures of the space are proposed.
     Failures, ties, constant, logarithmic and free objectives, a space that is exhausted, a partial
-    last `tell` and outcomes that nobody asked for are coped with.
+    last `tell` and outcomes that nobody asked for are coped with. With equal costs the run is the
+    same, whether an objective is minimized or maximized.
 
     Args:
         make: the sampler for a problem and a seed.
@@ -49,6 +50,7 @@ def check_sampler(make: Maker, *, budget: int = 33, objectives: Sequence[int] = 
         check.goes_on_where_it_stopped()
         check.leaves_global_generators_alone()
         check.copes_with_told_parts()
+        check.does_not_mind_the_direction()
         for cost in (_none_succeeds, _one_succeeds, _half_fails, _ties, _constant):
             check.run(cost)
         check.run(_smooth, log=[f"cost_{index}" for index in range(count)])
@@ -88,6 +90,12 @@ class _Check:
         self.demand(got == expected, "the run depends on a global random generator")
         self.demand(touched == untouched, "the run uses a global random generator")
 
+    def does_not_mind_the_direction(self) -> None:
+        same = [o.architecture for o in self.run(_half_fails)]
+        found = [o.architecture for o in self.run(_half_fails, maximize=["cost_0"])]
+        told = "proposes others if an objective is maximized; learn from problem.costs(...)"
+        self.demand(found == same, told)
+
     def copes_with_told_parts(self) -> None:
         problem = _problem(LARGE, _smooth, self.objectives)
         with self.naming("told of what it never asked for, and of a part of what it did"):
@@ -110,14 +118,15 @@ class _Check:
         choices: tuple[Choice, ...] | None = None,
         log: Sequence[str] = (),
         free: Sequence[str] = (),
+        maximize: Sequence[str] = (),
         known: Mapping[Architecture, Outcome] | None = None,
     ) -> list[Outcome]:
         choices = choices or LARGE
-        problem = _problem(choices, cost, self.objectives, log, free)
+        problem = _problem(choices, cost, self.objectives, log, free, maximize)
         with self.naming(f"{cost.__name__[1:]}, {size(choices)} architectures"):
             asking = _Asking(self.make(problem, 0), choices, asks=10 * self.budget)
             budget = min(self.budget, size(choices))
-            front = Front(problem.columns)
+            front = Front(problem.columns, problem.maximize)
             outcomes = list(sample(problem, asking, front, budget=budget, known=known))
         self.demand(bool(outcomes), f"{cost.__name__[1:]}: proposes nothing")
         return outcomes
@@ -174,6 +183,7 @@ class _Objective:
     index: int
     cost: Cost
     choices: tuple[Choice, ...]
+    maximize: bool = False  # the same costs, shown as their negatives
 
     @property
     def column(self) -> str:
@@ -189,8 +199,11 @@ def _problem(
     objectives: int,
     log: Sequence[str] = (),
     free: Sequence[str] = (),
+    maximize: Sequence[str] = (),
 ) -> Problem:
-    costs = tuple(_Objective(index, cost, choices) for index in range(objectives))
+    costs = tuple(
+        _Objective(index, cost, choices, f"cost_{index}" in maximize) for index in range(objectives)
+    )
     return Problem(_Space(choices), costs, log=tuple(log), free=tuple(free))
 
 

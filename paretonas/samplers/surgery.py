@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paretonas.objectives.base import DifferentiableObjective, Objective
 from paretonas.point import Outcome, Point
-from paretonas.problem import Problem, logarithm
+from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.samplers.base import evaluate
 from paretonas.samplers.random import Random
@@ -200,7 +200,8 @@ class Surgery:
         for objective, model in zip(self._problem.objectives, self._models, strict=True):
             if self._is_free(objective) and isinstance(objective, DifferentiableObjective):
                 cost = objective.relaxed(probabilities)
-                columns.append(cost.log() if objective.column in self._problem.log else cost)
+                log = objective.column in self._problem.log
+                columns.append(cost.sign() * cost.abs().log() if log else cost)
             else:
                 columns.append(model.warp.undo(model.relaxed(features)))
         return torch.stack(columns, dim=1)
@@ -239,9 +240,10 @@ class Surgery:
         key = objective.column, picks
         if key not in self._free_costs:
             outcome = evaluate(self._observed.architecture(picks), [objective])
-            found = outcome.objectives[objective.column] if isinstance(outcome, Point) else math.inf
-            if math.isfinite(found) and objective.column in self._problem.log:
-                found = float(logarithm(np.array([found]), objective.column)[0])
+            found = math.inf
+            if isinstance(outcome, Point):
+                values = np.array([outcome.objectives[objective.column]])
+                found = float(self._problem.costs_of(objective, values)[0])
             self._free_costs[key] = found
         return self._free_costs[key]
 

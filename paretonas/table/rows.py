@@ -11,8 +11,6 @@ from paretonas.space import Architecture, nearest
 
 from .spelling import tidy
 
-MINUS = "minus_"  # prefix for the cost of a column that is to be maximized
-
 
 def check_names(
     columns: Sequence[str],
@@ -26,13 +24,13 @@ def check_names(
     Args:
         columns: the names in the file.
         choices: the names of choices; these and the following names are tidy.
-        minimize: the names of costs.
-        maximize: the names of gains.
+        minimize: the names of objectives of which smaller values are better.
+        maximize: the names of objectives of which larger values are better.
         others: further names.
 
     Raises:
         ValueError: a column is missing, occurs twice or is named twice; there are too few columns;
-            or points or costs already use the name.
+            or points already use the name.
     """
     parts = {"choices": choices, "minimize": minimize, "maximize": maximize}
     role: dict[str, str] = {}
@@ -46,9 +44,6 @@ def check_names(
     if len(minimize) + len(maximize) < 2:
         got = ", ".join([*minimize, *maximize]) or "none"
         raise ValueError(f"a table needs at least two objectives, got {got}")
-    for name in maximize:
-        if MINUS + name in role:
-            raise ValueError(f"column {MINUS + name!r} has the name of the cost of {name!r}")
     if "id" in role:
         raise ValueError("'id' cannot be a choice or an objective: points have their own ids")
     known = [tidy(column) for column in columns]

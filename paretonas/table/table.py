@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from paretonas.cell import EdgeCell, Structure
+from paretonas.direction import turned
 from paretonas.space import Architecture, Choice, encode, size
 
 from .cells import choice, groups, numbers, truth
 from .file import read_frame
-from .rows import MINUS, average_groups, check_names, distinct, tidy_names
+from .rows import average_groups, check_names, distinct, tidy_names
 from .spelling import tidy
 
 if TYPE_CHECKING:
@@ -27,31 +28,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
-    """Architectures and their costs, read from any CSV or parquet file; a search space.
+    """Architectures and their objectives, read from any CSV or parquet file; a search space.
 
     A row is an architecture: there is a column per choice with its picks, and a column per
-    objective with its costs. A row may exist and not be allowed, such as a network that computes
+    objective with its values. A row may exist and not be allowed, such as a network that computes
     nothing. A method may evaluate it, but the evaluation fails.
 
     >>> import pandas as pd
     >>> rows = {"op": ["a", "b", "c"], "width": [8, 8, 16], "ms": [1, 2, 3], "accuracy": [7, 9, 9]}
     >>> table = Table.from_pandas(pd.DataFrame(rows), ["op", "width"], ["ms"], ["accuracy"])
     >>> table.columns, table.choices[1], table.complete
-    (('ms', 'minus_accuracy'), Choice(name='width', options=('8', '16')), False)
-    >>> [cost.exact({"op": "b", "width": "8"}) for cost in table.objectives]
-    [2.0, -9.0]
+    (('ms', 'accuracy'), Choice(name='width', options=('8', '16')), False)
+    >>> table.maximize, [cost.exact({"op": "b", "width": "8"}) for cost in table.objectives]
+    (('accuracy',), [2.0, -9.0])
 
     Attributes:
         name: the name of the table in files and other tables.
         choices: a choice per column of picks. Options are text, in alphabetical order, or in
             numerical order if all are numbers.
-        columns: the names of the costs. A column that is to be maximized, such as ``accuracy``,
-            becomes the cost ``minus_accuracy``; only this class changes the sign.
+        columns: the names of the objectives.
         architectures: one per row, each once.
-        costs: (k, m), a row per architecture; may be NaN if a row is not allowed.
+        costs: (k, m), a row per architecture: the values of objectives that are minimized, and the
+            negated values of those that are maximized; may be NaN if a row is not allowed.
         allowed: (k,), which rows are allowed.
         structure: the wiring of the choices, if their names show it.
-        gains: the columns that are to be maximized, with the user's names.
+        maximize: the names of the objectives of which larger values are better.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Table:
     costs: Float[NDArray[np.float64], "k m"]
     allowed: Bool[NDArray[np.bool_], " k"]
     structure: Structure | None = None
-    gains: tuple[str, ...] = ()
+    maximize: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("costs", "allowed"):
@@ -89,8 +90,8 @@ class Table:
         Args:
             path: the file.
             choices: the columns of picks: words, numbers, or true and false.
-            minimize: the columns of costs.
-            maximize: the columns of gains.
+            minimize: the objectives of which smaller values are better.
+            maximize: the objectives of which larger values are better.
             where: a column of true and false, or 1 and 0; only rows where it is true are allowed.
             name: the name of the table; by default the name of the file without its suffix.
             average: a column; allowed rows with the same value in it get the mean of their
@@ -161,17 +162,16 @@ class Table:
         rows = distinct(architectures, named, values, allowed, cells)
         first = np.array(list(rows.values()))
         costs = values[first]
-        costs[:, len(minimize) :] = 0.0 - costs[:, len(minimize) :]  # (0 stays 0, not -0)
-        columns = (*minimize, *(MINUS + column for column in maximize))
+        costs[:, len(minimize) :] = turned(costs[:, len(minimize) :], True)
         decisions = tuple(decision for decision, _ in picked)
         structure = EdgeCell.infer(decisions)
         return cls(
-            name, decisions, columns, tuple(rows), costs, allowed[first], structure, tuple(maximize)
+            name, decisions, named, tuple(rows), costs, allowed[first], structure, tuple(maximize)
         )
 
     @property
     def objectives(self) -> tuple[Column, ...]:
-        """The objectives of the table, one per column of costs."""
+        """The objectives of the table, one per name in `columns`."""
         return tuple(Column(self, index) for index in range(len(self.columns)))
 
     @property
@@ -219,10 +219,9 @@ class Column:
         return self.table.columns[self.index]
 
     @property
-    def gain(self) -> str | None:
-        """The name of the column that the user maximizes, if this is its negative; else None."""
-        name = self.column.removeprefix(MINUS)
-        return name if name != self.column and name in self.table.gains else None
+    def maximize(self) -> bool:
+        """Whether larger values are better."""
+        return self.column in self.table.maximize
 
     def exact(self, architecture: Mapping[str, str]) -> float:
         """The cost of one architecture in the table.

@@ -18,6 +18,7 @@ import pytest
 
 from paretonas._lock import held
 from paretonas.cli import run
+from paretonas.front import Front
 
 FILES = {"anytime.csv", "summary.csv", "evaluations.csv", "report.html", "compare.json", "runs"}
 SPLIT = "op_0_1,op_0_2,op_1_2"
@@ -166,7 +167,10 @@ def test_the_same_command_goes_on_and_another_is_refused(folder, capsys):
     code, line = error_of(command(csv, folder, budget="25", where=None), capsys)
     assert code == 2
     assert 'where was "ok", now not given' in line
-    assert "budget was 24, now 25" in line
+    assert "budget" not in line.split(": ", 2)[2]  # it may grow
+    code, line = error_of(command(csv, folder, budget="23"), capsys)
+    assert code == 2
+    assert f"the budget of the comparison in {folder} can only grow: 24 before, now 23" in line
 
 
 def test_a_failed_run_is_told_and_the_code_is_1(here, csv, tmp_path, capsys, monkeypatch):
@@ -289,9 +293,67 @@ def test_names_may_be_given_one_by_one_and_gains_by_their_own_name(here, csv, tm
     more = ["--minimize", "latency_ms", "--maximize", "accuracy", "--log", "accuracy"]
     assert run([*arguments, *more, "--free", "latency_ms"]) == 0
     front = pd.read_csv(tmp_path / "out" / "front-random.csv")
-    assert {"latency_ms", "minus_accuracy"} <= {*front.columns}
+    assert {"latency_ms", "accuracy"} <= {*front.columns}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Known without an evaluation, to every method that can use it: latency (ms)." in page
+
+
+def numbers_of(value) -> list[float]:
+    """All numbers in what a JSON file holds."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for one in value for number in numbers_of(one)]
+    return [value] if isinstance(value, int | float) else []
+
+
+def test_what_is_maximized_is_shown_as_it_was_measured(here, csv, tmp_path, capsys):
+    """No file, page or line holds its negative, nor a name like minus accuracy."""
+    out = tmp_path / "out"
+    arguments = command(csv, out, minimize="latency_ms", maximize="accuracy", log="accuracy")
+    assert run(arguments) == 0
+    told = capsys.readouterr().out
+    assert "latency_ms minimized, accuracy maximized" in told
+    assert not re.search(r"minus|(?<![\w-])-\d", told)
+    for path in out.rglob("*"):
+        if path.is_dir() or path.suffix == ".html":
+            continue
+        text = path.read_text()
+        assert "minus" not in text, path
+        if path.suffix == ".csv":
+            frame = pd.read_csv(path)
+            if path.name == "summary.csv":  # the difference of two methods has a sign
+                frame = frame[frame["statistic"] != "median_difference"]
+            assert not (frame.select_dtypes("number") < 0).any(axis=None), path
+        else:
+            lines = text.splitlines() if path.suffix == ".jsonl" else [text]
+            assert all(number >= 0 for line in lines for number in numbers_of(json.loads(line)))
+    about = json.loads((out / "compare.json").read_text())["settings"]
+    assert (about["objectives"], about["maximize"]) == (["latency_ms", "accuracy"], ["accuracy"])
+    front = Front.read(out / "front-random.csv", ["latency_ms", "accuracy"], maximize=["accuracy"])
+    rows = pd.read_csv(out / "evaluations.csv").query("method == 'random' and not failed")
+    assert front.pick("most-accurate").objectives["accuracy"] == rows["accuracy"].max()
+
+
+def test_an_own_objective_may_be_maximized(here, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text(
+        "class Coverage:\n"
+        "    column, maximize = 'coverage', True\n"
+        "    def exact(self, architecture):\n"
+        "        return -float(1 + len(str(architecture)) % 7)\n"
+    )
+    (tmp_path / "t.csv").write_text(
+        "a,b,x,y\n" + "".join(f"{a},{b},{1 + a},{9 - a - b}\n" for a in range(4) for b in range(4))
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["compare", "--table", "t.csv", "--choices", "a,b", "--methods", "random"]
+    more = ["--minimize", "x,y,mine:Coverage", "--budget", "9", "--seeds", "1", "--out", "out"]
+    assert run([*arguments, *more]) == 0
+    assert "x minimized, y minimized, coverage maximized" in capsys.readouterr().out
+    assert (pd.read_csv("out/evaluations.csv")["coverage"] > 0).all()
+    page = Path("out/report.html").read_text()
+    assert run(["report", "out"]) == 0  # runs no code of the objective
+    assert Path("out/report.html").read_text() == page
 
 
 def test_a_name_with_a_comma_stands_in_quotes(here, csv, frame, tmp_path):
@@ -373,16 +435,19 @@ def test_killed_it_leaves_no_process_behind(csv, tmp_path):
         pass
 
 
-def test_the_command_of_the_page_runs_on_the_file_of_the_page(here, tmp_path, monkeypatch):
+def test_the_commands_of_the_page_run_on_the_file_of_the_page(here, tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text()
     code = re.findall(r"^```python run\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
-    (shell,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "comparing.md", "exec"), {})
-    program, *words = shlex.split(shell.replace("\\\n", " "))
-    assert program == ".venv/bin/paretonas"
-    assert run(words) == 0
+    for command in commands:
+        program, *words = shlex.split(command.replace("\\\n", " "))
+        assert program == ".venv/bin/paretonas"
+        assert run(words) == 0
+    assert len(commands) == 2
     rows = pd.read_csv(tmp_path / "cells" / "summary.csv")
+    assert rows["evaluations"].max() == 60
     told = set(re.findall(r"`(\w+)`", page.partition("In `summary.csv`:")[2]))
     assert set(rows["statistic"]) <= told
     percents = {f"evaluations_to_{n}_percent" for n in (95, 97, 99)}  # "also 95, 97, 99"

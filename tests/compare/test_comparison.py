@@ -120,10 +120,30 @@ def test_logarithms_are_taken_before_scaling(table):
     assert plain.records["random", 0].outcomes == logs.records["random", 0].outcomes
 
 
-def test_gains_are_costs_with_their_sign_turned(frame):
-    table = Table.from_pandas(frame, CHOICES, ["latency_ms"], ["accuracy"])
-    found = compare(Problem(table, log=["minus_accuracy"]), ["random"], budget=64, seeds=1)
-    assert found.curves["random", 0].fraction[-1] == pytest.approx(1)
+@pytest.mark.parametrize("log", [[], ["accuracy", "latency_ms"]])
+def test_to_maximize_is_to_minimize_the_negative(frame, log):
+    """Methods, scores and summaries are the same; only the values have the other sign."""
+    turned = frame.assign(accuracy=-frame["accuracy"])
+    tables = [
+        Table.from_pandas(frame, CHOICES, ["latency_ms"], ["accuracy"], where="ok"),
+        Table.from_pandas(turned, CHOICES, ["latency_ms", "accuracy"], where="ok"),
+    ]
+    methods = ["random", "local", "nsga2", "surgery"]
+    up, down = (compare(Problem(t, log=log), methods, budget=14, seeds=2) for t in tables)
+    pd.testing.assert_frame_equal(up.anytime(), down.anytime())
+    assert len(up.reference.front) == len(down.reference.front) > 3
+    ours, theirs = up.evaluations(), down.evaluations()
+    assert (ours["accuracy"].dropna() > 0).all() and not ours["accuracy"].isna().all()
+    pd.testing.assert_frame_equal(ours.assign(accuracy=-ours["accuracy"]), theirs)
+    for method in methods:
+        pairs = zip(up.front(method), down.front(method), strict=True)
+        assert all(one.architecture == other.architecture for one, other in pairs)
+
+
+def test_a_logarithm_of_what_is_maximized_speaks_of_its_values(frame):
+    table = Table.from_pandas(frame.assign(accuracy=frame.index), CHOICES, ["error"], ["accuracy"])
+    with pytest.raises(ValueError, match="but accuracy goes from 0 to 63"):
+        compare(Problem(table, log=["accuracy"]), ["random"], budget=8, seeds=1)
 
 
 def test_a_table_that_is_not_complete_is_scored_by_the_best_of_all(frame):
@@ -399,7 +419,7 @@ def test_a_full_disk_breaks_the_run_and_loses_nothing(table, tmp_path, monkeypat
     with monkeypatch.context() as disk:
         disk.setattr("paretonas._lines.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
-            RunJournal(tmp_path, "random", 0).finish([], [], Ledger())
+            RunJournal(tmp_path, "random", 0).finish([], [], Ledger(), 9)
         broken = compare(table, **settings).broken
     assert "No space left" in broken[0].reason
     assert draft.read_bytes() == before
@@ -417,8 +437,6 @@ def changed(table, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budget": 9}, "budget was 8, now 9"),
-        ({"seeds": 3}, "seeds was 2, now 3"),
         ({"methods": ["nsga2", "random"]}, r'methods was \["random"\], now \["nsga2", "random"\]'),
         ({"log": ["error"]}, r'log was \[\], now \["error"\]'),
         ({"free": ["latency_ms"]}, r'free was \[\], now \["latency_ms"\]'),

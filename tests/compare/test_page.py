@@ -24,7 +24,7 @@ def traces(page: str, name: str) -> list[dict]:
 def found(frame):
     """A gain and a cost, both counted by their ratios."""
     table = Table.from_pandas(frame, CHOICES, ["latency_ms"], ["accuracy"], where="ok")
-    log = ["latency_ms", "minus_accuracy"]
+    log = ["latency_ms", "accuracy"]
     return compare(Problem(table, log=log), ["random", "nsga2"], budget=30, seeds=4)
 
 
@@ -50,7 +50,7 @@ def test_the_true_front_is_drawn_in_its_own_units(found, page, frame):
         front = found.front(method)
         assert trace["name"] == method
         assert trace["x"] == [point.objectives["latency_ms"] for point in front]
-        assert trace["y"] == [-point.objectives["minus_accuracy"] for point in front]
+        assert trace["y"] == [point.objectives["accuracy"] for point in front]
 
 
 def words_of(page: str) -> str:
@@ -69,17 +69,20 @@ def test_a_gain_has_its_own_name_everywhere(page):
     [
         (["latency_ms", "params"], ["accuracy"], "accuracy"),
         (["latency_ms", "params", "error"], [], "error"),
-        (["latency_ms", "params", "minus_word"], [], "latency (ms)"),
-        (["latency_ms"], ["params", "accuracy"], "params"),
+        (["latency_ms", "params", "energy_mj"], [], "latency (ms)"),
+        (["latency_ms", "params", "rmse"], [], "rmse"),
+        (["latency_ms"], ["params", "accuracy"], "accuracy"),
     ],
 )
 def test_the_quality_is_drawn_against_every_other(frame, tmp_path, minimize, maximize, quality):
-    more = frame.assign(params=frame.index + 1.0, minus_word=frame["accuracy"])
+    more = frame.assign(
+        params=frame.index + 1.0, energy_mj=frame["accuracy"], rmse=frame["accuracy"]
+    )
     table = Table.from_pandas(more, CHOICES, minimize, maximize)
-    log = ["minus_word"] if "minus_word" in minimize else []
+    log = [name for name in ("energy_mj", "accuracy") if name in table.columns]
     found = compare(Problem(table, log=log), ["random"], budget=20, seeds=2)
     page = write_comparison(found, tmp_path / "report.html").read_text(encoding="utf-8")
-    names = {"latency_ms": "latency (ms)", "minus_word": "minus word"}
+    names = {"latency_ms": "latency (ms)", "energy_mj": "energy (mJ)"}
     named = [names.get(name, name) for name in [*minimize, *maximize]]
     layout = page[page.index("Plotly.newPlot(", page.index('id="fronts"')) :]
     for name in {*named} - {quality}:
@@ -87,10 +90,9 @@ def test_the_quality_is_drawn_against_every_other(frame, tmp_path, minimize, max
         assert f'"text":"{name}, {better} is better"' in layout.replace('": "', '":"')
     drawn = traces(page, "fronts")
     assert len(drawn) == 2 * (len(named) - 1)
-    (column,) = (c for c in table.columns if names.get(c, c).removeprefix("minus_") == quality)
-    sign = -1 if quality in maximize else 1
-    heights = [sign * point.objectives[column] for point in found.front("random")]
-    best = sign * table.costs[:, table.columns.index(column)]
+    (column,) = (c for c in table.columns if names.get(c, c) == quality)
+    heights = [point.objectives[column] for point in found.front("random")]
+    best = more[column].to_numpy()
     for best_front, front in zip(drawn[::2], drawn[1::2], strict=True):
         assert front["y"] == heights
         assert all(np.isclose(best, y).any() for y in best_front["y"])

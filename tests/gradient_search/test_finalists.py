@@ -33,17 +33,17 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_the_result_is_that_of_training_each_alone(
     supernet, space, architectures, trainer, workers
 ):
-    data = space.task()
+    task = space.load_task()
     before = torch.get_rng_state()
-    found = trainer(supernet, data, RECIPE, architectures, seed=3, workers=workers)
+    found = trainer(supernet, task, RECIPE, architectures, seed=3, workers=workers)
     assert torch.equal(torch.get_rng_state(), before)
     assert [f.architecture for f in found] == architectures
     for finalist in found:
         network = supernet.fresh(finalist.architecture, seed=3)
-        list(train(network, data.train, RECIPE, seed=3))
+        list(train(network, task, RECIPE, seed=3))
         assert same(network, finalist.network)
-        assert finalist.valid == evaluate(network, data.valid)
-        assert finalist.test == evaluate(network, data.test)
+        assert finalist.valid == evaluate(network, task, "valid")
+        assert finalist.test == evaluate(network, task, "test")
 
 
 def test_what_the_supernet_learned_does_not_matter(supernet, space, architectures, trainer):
@@ -163,7 +163,7 @@ DRAWS = [
 
 @pytest.mark.parametrize("draw", DRAWS)
 def test_what_a_network_draws_is_the_same_each_time_and_leaves_no_trace(space, trainer, draw):
-    drawing = NetworkSpace("drawing", lambda: Drawing(draw), space.data, RECIPE)
+    drawing = NetworkSpace("drawing", lambda: Drawing(draw), space.task, RECIPE)
     supernet, architectures = drawing.supernet(), list(every(drawing.choices))
     found = []
     for workers in (1, 4, 3):
@@ -190,10 +190,10 @@ def test_networks_that_draw_nothing_are_trained_side_by_side(space, trainer):
         return x
 
     for draw, alone in ((watched, False), (lambda n, x: watched(n, dropout(n, x)), True)):
-        drawing = NetworkSpace("drawing", lambda draw=draw: Drawing(draw), space.data, RECIPE)
+        drawing = NetworkSpace("drawing", lambda draw=draw: Drawing(draw), space.task, RECIPE)
         quiet = [a for a in every(drawing.choices) if a["op"] == "relu"]
         threads.clear()
-        trainer(drawing.supernet(), space.task(), RECIPE, quiet, seed=0, workers=2)
+        trainer(drawing.supernet(), space.load_task(), RECIPE, quiet, seed=0, workers=2)
         assert (threads == {threading.get_ident()}) is alone
 
 
@@ -232,7 +232,7 @@ def constructor_of(kind):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_finalists_start_from_what_the_constructor_gives(space, trainer, kind, workers):
     constructor = constructor_of(kind)
-    given = NetworkSpace("given", constructor, space.data)
+    given = NetworkSpace("given", constructor, space.task)
     with seeded(5):
         expected = copy.deepcopy(constructor().state_dict())
     supernet = given.supernet()
@@ -323,11 +323,11 @@ class Caching(nn.Module):
 
 
 def test_a_buffer_that_is_made_in_a_forward_pass_costs_no_finalist(space):
-    caching = NetworkSpace("caching", Caching, space.data, Recipe(epochs=1))
+    caching = NetworkSpace("caching", Caching, space.task, Recipe(epochs=1))
     supernet = caching.supernet()
     architectures = list(every(caching.choices))
     supernet(space.task().train.inputs, architectures[0])  # as training it does
     found = train_finalists(
-        supernet, space.task(), caching.recipe, architectures, seed=0, workers=2
+        supernet, space.load_task(), caching.recipe, architectures, seed=0, workers=2
     )
     assert [finalist.network.mask.tolist() for finalist in found] == [[1, 1], [1, 1]]

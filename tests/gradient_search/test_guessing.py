@@ -1,13 +1,13 @@
 """A search says when what it found is no better than guessing, and only then."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from paretonas.cli import run as command
-from paretonas.data import Split, split
+from paretonas.data import Data, Split, split
 from paretonas.front import Front
 from paretonas.gradient_search import Plan
 from paretonas.gradient_search.guessing import Guessing
@@ -16,13 +16,17 @@ from paretonas.nn import NetworkSpace
 from paretonas.point import Point
 from paretonas.report import write_report
 from paretonas.runs import Run
+from paretonas.tasks import Classification
 from paretonas.training import Recipe, evaluate
 
 PLAN = Plan(supernet_steps=120, proxy_evaluations=12, finalists=5, recipe=Recipe(3, 20, 0.03))
 
 
-def labeled(labels) -> Split:
-    return Split(torch.zeros(len(labels), 2), torch.tensor(labels))
+def labeled(labels) -> Classification:
+    """Four classes; the validation split has these labels."""
+    valid = Split(torch.zeros(len(labels), 2), torch.tensor(labels))
+    other = Split(torch.zeros(4, 2), torch.arange(4))
+    return Classification.of(Data(other, valid, other))
 
 
 def front_of(*errors: float) -> Front:
@@ -46,17 +50,29 @@ def test_guessing_is_the_best_constant_answer(labels):
         def forward(self, x):
             return self.answer(x)
 
-    errors = [evaluate(Always(answer), labeled(labels)).error_percent for answer in range(4)]
-    assert Guessing.on(labeled(labels)).error_percent == pytest.approx(min(errors))
+    task = labeled(labels)
+    errors = [evaluate(Always(answer), task, "valid")["error_percent"] for answer in range(4)]
+    guess = Guessing.of(task)
+    assert guess.column == "error_percent"
+    assert guess.value == pytest.approx(min(errors))
 
 
-def test_the_sampling_error_is_that_of_many_splits():
+def test_a_task_that_does_not_say_what_guessing_scores_has_no_guess():
+    class Silent:
+        metric = labeled([0, 1]).metric
+
+    assert Guessing.of(Silent()) is None
+    Silent.guess = lambda self: None
+    assert Guessing.of(Silent()) is None
+
+
+def test_the_margin_is_two_standard_deviations_over_many_splits():
     generator = torch.Generator().manual_seed(0)
     share, count = 0.3, 200
     drawn = 100 * (torch.rand(4000, count, generator=generator) >= share).float().mean(dim=1)
-    guess = Guessing.on(labeled([0] * 60 + [1] * 50 + [2] * 50 + [3] * 40))
-    assert guess.error_percent == pytest.approx(70)
-    assert guess.sampling_error_percent == pytest.approx(float(drawn.std()), rel=0.05)
+    guess = Guessing.of(labeled([0] * 60 + [1] * 50 + [2] * 50 + [3] * 40))
+    assert guess.value == pytest.approx(70)
+    assert guess.margin == pytest.approx(2 * float(drawn.std()), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +88,7 @@ def test_the_sampling_error_is_that_of_many_splits():
     ],
 )
 def test_the_remark_is_about_the_best_network_and_the_knee(errors, told):
-    guess = Guessing(89.0, 1.5)
+    guess = Guessing("error_percent", 89.0, 3.0)
     front = front_of(*errors)
     if "knee" in told:  # a network that costs next to nothing and knows nothing
         front = Front(["error_percent", "latency_ms", "memory_kib"])
@@ -83,11 +99,25 @@ def test_the_remark_is_about_the_best_network_and_the_knee(errors, told):
 
 
 def test_what_was_written_down_is_read_back_and_nothing_else():
-    assert Guessing.told({"guessing": {"error_percent": 9, "sampling_error_percent": 1}}) == (
-        Guessing(9.0, 1.0)
-    )
+    guess = Guessing("top1_percent", 40.0, 2.0, True, "always answering the mean")
+    assert Guessing.told(json.loads(json.dumps({"guessing": asdict(guess)}))) == guess
+    older = {"error_percent": 9, "sampling_error_percent": 1}
+    assert Guessing.told({"guessing": older}) == Guessing("error_percent", 9.0, 2.0)
     for bad in ({}, {"guessing": None}, {"guessing": {"x": 1}}, {"guessing": "no"}):
         assert Guessing.told(bad) is None
+
+
+@pytest.mark.parametrize(("maximize", "sign"), [(False, 1), (True, -1)])
+def test_what_is_no_better_than_guessing_is_decided_in_the_direction_of_the_metric(maximize, sign):
+    guess = Guessing("score", sign * 5.0, 0.5, maximize, "always answering the mean")
+    assert guess.as_good_as(sign * 6.0)
+    assert guess.as_good_as(sign * 4.6)
+    assert not guess.as_good_as(sign * 4.4)
+    point = Point({"op": "a"}, {"score": sign * 6.0}, id="a01")
+    told = guess.remark_on(point)
+    assert told.startswith(f"a01 is no better than guessing: it has score {sign * 6} on")
+    assert told.endswith(f"always answering the mean has score {sign * 5} ± 0.5")
+    assert guess.remark_on(Point({"op": "a"}, {"score": sign * 4.0}, id="a01")) == ""
 
 
 def no_sense(space) -> NetworkSpace:
@@ -105,7 +135,7 @@ def test_a_search_that_learned_nothing_says_so(tmp_path, space, costs):
     assert last.message.startswith("no better than guessing: the best network errs in ")
     assert last.message.count("give a larger budget") == 1
     written = json.loads((run.folder / "run.json").read_text())
-    guess = Guessing.on(no_sense(space).task().valid)
+    guess = Guessing.of(no_sense(space).load_task())
     assert Guessing.told(written) == guess
     page = write_report(Run.open(run.folder), run.folder / "report.html").read_text()
     assert "No better than guessing: the best network errs in" in page
@@ -115,7 +145,7 @@ def test_a_search_that_learned_does_not(tmp_path, space, costs):
     run = Run.create(tmp_path / "run", {}, device="cpu", seed=0)
     plan = replace(PLAN, recipe=replace(PLAN.recipe, epochs=20))
     *_, last = search(space, objectives=costs, run=run, budget=plan, rays=6)
-    assert not Guessing.on(space.task().valid).as_good_as(
+    assert not Guessing.of(space.load_task()).as_good_as(
         min(point.objectives["error_percent"] for point in last.front)
     )
     assert not last.message.startswith("no better than guessing")

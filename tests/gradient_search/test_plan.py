@@ -65,13 +65,12 @@ def test_without_a_word_there_is_a_budget_of_steps():
 
 
 @given(st.integers(1, 20_000), recipes, st.integers(1, 5000), st.integers(2, 10**6))
-def test_a_plan_never_exceeds_its_steps(steps, recipe, examples, architectures):
-    epoch = math.ceil(examples / recipe.batch_size)
+def test_a_plan_never_exceeds_its_steps(steps, recipe, epoch, architectures):
     if steps < 2 * epoch + 1:
         with pytest.raises(ValueError, match=f"steps, got {steps}"):
-            Plan.of(steps, recipe, examples, architectures)
+            Plan.of(steps, recipe, epoch, architectures)
         return
-    plan = Plan.of(steps, recipe, examples, architectures)
+    plan = Plan.of(steps, recipe, epoch, architectures)
     fine = plan.finalists * plan.recipe.epochs * epoch
     assert plan.supernet_steps >= 1
     assert plan.finalists >= 2
@@ -85,8 +84,8 @@ def test_a_plan_never_exceeds_its_steps(steps, recipe, examples, architectures):
 
 @given(st.integers(100, 20_000), st.integers(2, 40))
 def test_more_budget_buys_no_less(steps, factor):
-    recipe, examples = Recipe(epochs=5, batch_size=50), 500
-    one, more = (Plan.of(s, recipe, examples, 10**6) for s in (steps, steps * factor))
+    recipe, epoch = Recipe(epochs=5), 10
+    one, more = (Plan.of(s, recipe, epoch, 10**6) for s in (steps, steps * factor))
     assert more.supernet_steps >= one.supernet_steps
     assert more.recipe.epochs >= one.recipe.epochs
     assert more.finalists * more.recipe.epochs >= one.finalists * one.recipe.epochs
@@ -95,11 +94,11 @@ def test_more_budget_buys_no_less(steps, factor):
 
 def test_a_small_budget_shortens_the_training_rather_than_the_front():
     recipe = Recipe(epochs=10, batch_size=10)
-    plan = Plan.of(100, recipe, 100, 10**6)  # 70 steps are 7 epochs of 10 steps
+    plan = Plan.of(100, recipe, 10, 10**6)  # 70 steps are 7 epochs of 10 steps
     assert plan.finalists >= 4
     assert plan.recipe.epochs == 1
     assert (plan.recipe.batch_size, plan.recipe.learning_rate) == (10, recipe.learning_rate)
-    rich = Plan.of(10_000, recipe, 100, 10**6)
+    rich = Plan.of(10_000, recipe, 10, 10**6)
     assert rich.recipe == recipe
     assert rich.finalists == 70
 

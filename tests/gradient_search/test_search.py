@@ -124,7 +124,7 @@ def test_the_front_is_near_the_best_that_finalists_could_make(whole, space, cost
     networks = list(dict.fromkeys(map(supernet.canonical, every(supernet.choices))))
     truth = Front(whole.steps[-1].front.objectives)
     for finalist in trainer(supernet, space.load_task(), PLAN.recipe, networks, seed=0, workers=1):
-        values = [finalist.valid.error_percent, *(c.exact(finalist.architecture) for c in costs)]
+        values = [finalist.valid["error_percent"], *(c.exact(finalist.architecture) for c in costs)]
         truth.add(Point(finalist.architecture, dict(zip(truth.objectives, values, strict=True))))
     reference = [70.0, *(max(c.exact(a) for a in networks) for c in costs)]
     reached = whole.steps[-1].front.hypervolume(reference) / truth.hypervolume(reference)
@@ -599,7 +599,7 @@ def test_a_run_goes_on_with_its_own_space_only(space, costs, tmp_path):
     next(search(space, objectives=costs, budget=QUICK, run=run))
     others = {
         "'tiny', not of 'other'": replace(space, name="other"),
-        "'tiny', but with other choices": NetworkSpace("tiny", Picky, space.data),
+        "'tiny', but with other choices": NetworkSpace("tiny", Picky, space.task),
     }
     for message, other in others.items():
         with pytest.raises(ValueError, match=f"run is a run on the space {message}"):

@@ -29,6 +29,7 @@ from paretonas.point import Failure
 from paretonas.runs import Run
 from paretonas.samplers.base import evaluate
 from paretonas.space import Architecture, every, fair_paths
+from paretonas.tasks import Classification
 from paretonas.training import Recipe
 
 PLAN = Plan(supernet_steps=60, proxy_evaluations=10, finalists=4, recipe=Recipe(1, 20, 0.03))
@@ -88,6 +89,7 @@ def rings() -> Data:
 
 
 DATA = rings()
+TASK = Classification.of(DATA)
 
 
 class Cells(nn.Module):
@@ -187,7 +189,7 @@ def space(network) -> NetworkSpace:
 def costs(network) -> tuple:
     """Objectives that need no clock, of a network whose options were left out like the search's."""
     supernet = space(network).supernet()
-    for failure in trial(space(network).supernet(), DATA.train, seed=0).options():
+    for failure in trial(space(network).supernet(), TASK, seed=0).options():
         ((choice, option),) = failure.architecture.items()
         supernet.set_aside(choice, option, failure.reason)
     return Parameters.of(supernet, DATA.example), Memory.of(supernet, DATA.example)
@@ -217,14 +219,14 @@ def test_options_that_do_not_run_are_named_before_anything_is_trained(name):
     supernet = space(network).supernet()
     before = {key: value.clone() for key, value in supernet.state_dict().items()}
     state = torch.get_rng_state()
-    found = trial(supernet, DATA.train, seed=0).options()
+    found = trial(supernet, TASK, seed=0).options()
     assert {str(failure.architecture) for failure in found} == expected
     assert all(torch.equal(before[k], v) for k, v in supernet.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_an_option_that_computes_something_else_once_it_is_taken_out_says_so():
-    (found, _) = trial(space(Tied).supernet(), DATA.train, seed=0).options()
+    (found, _) = trial(space(Tied).supernet(), TASK, seed=0).options()
     assert "computes something else" in found.reason
     assert "reads a weight of an elastic layer" in found.reason
 
@@ -265,11 +267,11 @@ class Masked(Unrepeatable):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_cannot_be_compared_or_differs_by_rounding_is_no_fault(network, dtype):
     supernet = space(network).supernet().to(dtype)
-    assert trial(supernet, DATA.train, seed=0).options() == []
+    assert trial(supernet, TASK, seed=0).options() == []
 
 
 def test_a_probe_blames_nothing_where_everything_runs(space, supernet):
-    assert trial(supernet, space.task().train, seed=0).options() == []
+    assert trial(supernet, space.load_task(), seed=0).options() == []
 
 
 @pytest.mark.parametrize("name", ["DividesByZero", "Raises", "width", "depth", "inner"])
@@ -432,11 +434,11 @@ def test_a_look_that_fails_is_billed_and_not_tried_again(tmp_path):
 def flaky(trainer, bad: str):
     """A trainer in which every architecture with an option fails."""
 
-    def train(supernet, data, recipe, architectures, **settings):
+    def train(supernet, task, recipe, architectures, **settings):
         return [
             Failure(a, "the training loss became nan")
             if bad in a.values()
-            else trainer(supernet, data, recipe, [a], **settings)[0]
+            else trainer(supernet, task, recipe, [a], **settings)[0]
             for a in architectures
         ]
 
@@ -446,10 +448,10 @@ def flaky(trainer, bad: str):
 def raising(trainer, bad: str):
     """A trainer that ends with the first architecture that has an option."""
 
-    def train(supernet, data, recipe, architectures, **settings):
+    def train(supernet, task, recipe, architectures, **settings):
         if any(bad in a.values() for a in architectures):
             raise FloatingPointError("the training loss became nan")
-        return trainer(supernet, data, recipe, architectures, **settings)
+        return trainer(supernet, task, recipe, architectures, **settings)
 
     return train
 
@@ -670,10 +672,10 @@ def test_exiting_is_a_failure_of_the_option_that_does(tmp_path):
 
 
 def test_a_trainer_or_an_objective_that_exits_loses_one_architecture(tmp_path, trainer):
-    def exiting(supernet, data, recipe, architectures, **settings):
+    def exiting(supernet, task, recipe, architectures, **settings):
         if any("bad" in a.values() for a in architectures):
             raise SystemExit(3)
-        return trainer(supernet, data, recipe, architectures, **settings)
+        return trainer(supernet, task, recipe, architectures, **settings)
 
     steps, run = searched(lambda: Cells(nn.ELU), tmp_path / "run", trainer=exiting, budget=LONG)
     whole = [f for f in run.failures() if len(f.architecture) > 1]

@@ -15,18 +15,23 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from paretonas.data import Split
+from paretonas.data import Data, Split
 from paretonas.forward import Generators, seeded
-from paretonas.gradient_search.weights import WeightTraining, inherited_loss
+from paretonas.gradient_search.weights import WeightTraining, inherited_scores
 from paretonas.nn import BatchNorm1d, Linear, OneOf, Supernet, Width
 from paretonas.space import Choice, decode, fair_paths
+from paretonas.tasks import Classification, Task
 from paretonas.training import Recipe, evaluate, train
 
 RECIPE = Recipe(batch_size=20, learning_rate=0.03)
 
 
 def training(space, steps: int, seed: int = 0) -> WeightTraining:
-    return WeightTraining(space.supernet(), space.task().train, RECIPE, steps=steps, seed=seed)
+    return WeightTraining(space.supernet(), space.load_task(), RECIPE, steps=steps, seed=seed)
+
+
+def inherited_loss(supernet: Supernet, task: Task, path) -> float:
+    return inherited_scores(supernet, task, path)["loss"]
 
 
 def same(one: WeightTraining, other: WeightTraining) -> bool:
@@ -84,12 +89,12 @@ def test_a_training_goes_on_bit_for_bit_from_any_step(space, stop):
 
 def test_training_lowers_the_loss_of_every_kind_of_path(space):
     job = training(space, 300)
-    valid = space.task().valid
+    task = space.load_task()
     paths = [{"width": "8", "op": "deep", "op.options.deep": "2", "late": late} for late in "01"]
     paths.append({"width": "8", "op": "relu", "op.options.deep": "1", "late": "1"})
-    before = [inherited_loss(job.supernet, valid, path) for path in paths]
+    before = [inherited_loss(job.supernet, task, path) for path in paths]
     list(job.run())
-    after = [inherited_loss(job.supernet, valid, path) for path in paths]
+    after = [inherited_loss(job.supernet, task, path) for path in paths]
     assert all(b < a for a, b in zip(before, after, strict=True)), (before, after)
     assert min(after) < 0.95 * min(before)
 
@@ -106,17 +111,14 @@ def test_the_learning_rate_warms_up_and_falls(space):
 def test_every_example_is_seen_once_an_epoch(space):
     seen = []
 
-    class Spy(Supernet):
-        def forward(self, x, gates):
-            seen.append(x)
-            return super().forward(x, gates)
-
-    split = space.task().train
-    job = WeightTraining(Spy(space.network()), split, RECIPE, steps=12, seed=0)
+    network = space.network()
+    network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    job = WeightTraining(Supernet(network), space.load_task(), RECIPE, steps=12, seed=0)
     list(job.run())
+    inputs = space.task().train.inputs
     for epoch in (seen[:6], seen[6:]):
         rows = sorted(map(tuple, torch.cat(epoch).tolist()))
-        assert rows == sorted(map(tuple, split.inputs.tolist()))
+        assert rows == sorted(map(tuple, inputs.tolist()))
     assert not torch.equal(seen[0], seen[6])
 
 
@@ -149,8 +151,9 @@ def noisy(examples: int = 21, steps: int = 12) -> WeightTraining:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         supernet = Supernet(Noisy())
-    data = Split(inputs, torch.arange(examples) % 3)
-    return WeightTraining(supernet, data, Recipe(batch_size=5), steps=steps, seed=0)
+    split = Split(inputs, torch.arange(examples) % 3)
+    task = Classification.of(Data(split, split, split))
+    return WeightTraining(supernet, task, Recipe(batch_size=5), steps=steps, seed=0)
 
 
 def test_dropout_repeats_and_goes_on_bit_for_bit():
@@ -176,7 +179,7 @@ def drawing() -> WeightTraining:
     job = noisy()
     with seeded(0):
         supernet = Supernet(Drawing())
-    return WeightTraining(supernet, job.split, job.recipe, steps=12, seed=0)
+    return WeightTraining(supernet, job.task, job.recipe, steps=12, seed=0)
 
 
 def test_whatever_the_network_draws_repeats_and_goes_on_bit_for_bit():
@@ -189,8 +192,8 @@ def test_whatever_the_network_draws_repeats_and_goes_on_bit_for_bit():
     rest.resume(copy.deepcopy(first.state()))
     assert head + list(rest.run()) == losses
     path = {"width": "6", "op": "drop"}
-    scores = {inherited_loss(rest.supernet, rest.split, path) for _ in draws}
-    assert scores == {inherited_loss(whole.supernet, whole.split, path)}
+    scores = {inherited_loss(rest.supernet, rest.task, path) for _ in draws}
+    assert scores == {inherited_loss(whole.supernet, whole.task, path)}
 
 
 def test_batch_norm_meets_no_batch_of_one():
@@ -201,40 +204,41 @@ def test_an_inherited_loss_is_that_of_the_single_path_without_dropout():
     job = noisy()
     list(job.run())
     path = {"width": "6", "op": "drop"}
-    one, again = (inherited_loss(job.supernet, job.split, path) for _ in range(2))
+    one, again = (inherited_loss(job.supernet, job.task, path) for _ in range(2))
     assert one == again
     network = job.supernet.network
+    ((inputs, labels),) = job.task.batches("valid")
     with torch.no_grad():
-        x = job.split.inputs @ network.stem.weight.T + network.stem.bias
+        x = inputs @ network.stem.weight.T + network.stem.bias
         x = (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()
         x = x * network.norm.weight + network.norm.bias
         y = x @ network.head.weight.T + network.head.bias
-    assert one == pytest.approx(float(functional.cross_entropy(y, job.split.labels)), rel=1e-5)
+    assert one == pytest.approx(float(functional.cross_entropy(y, labels)), rel=1e-5)
 
 
 def test_inherited_losses_agree_with_the_extracted_network(space):
     """In this space without batch norm, what is lent equals what is extracted."""
     job = training(space, 50)
     list(job.run())
-    choices, valid = job.supernet.choices, space.task().valid
+    choices, task = job.supernet.choices, space.load_task()
     for picks in ([0, 0, 0, 0], [1, 2, 1, 1], [1, 1, 0, 1]):
         path = decode(choices, picks)
-        expected = evaluate(job.supernet.extract(path), valid).loss
-        assert inherited_loss(job.supernet, valid, path) == pytest.approx(expected, rel=1e-5)
+        expected = evaluate(job.supernet.extract(path), task, "valid")["loss"]
+        assert inherited_loss(job.supernet, task, path) == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_is_lent_ranks_like_what_is_trained(space):
     """The premise of the search, on the extremes of a space where they differ clearly."""
     job = training(space, 400)
     list(job.run())
-    data = space.task()
+    task = space.load_task()
     poor = {"width": "2", "op": "skip", "op.options.deep": "1", "late": "0"}
     rich = {"width": "8", "op": "deep", "op.options.deep": "2", "late": "1"}
-    lent = [inherited_loss(job.supernet, data.valid, path) for path in (poor, rich)]
+    lent = [inherited_loss(job.supernet, task, path) for path in (poor, rich)]
     errors = []
     for path in (poor, rich):
         network = job.supernet.extract(path)
-        list(train(network, data.train, Recipe(10, batch_size=20, learning_rate=0.03)))
-        errors.append(evaluate(network, data.valid).error_percent)
+        list(train(network, task, Recipe(10, batch_size=20, learning_rate=0.03)))
+        errors.append(evaluate(network, task, "valid")["error_percent"])
     assert lent[0] > lent[1]
     assert errors[0] > errors[1]

@@ -111,9 +111,14 @@ class InPlace(Sum):
         return costs
 
 
+class Undecided(Sum):
+    maximize = "yes"
+
+
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
+        (Undecided(), "maximize of energy_joule must be True or False, got 'yes'"),
         (Sum, "must be an object, got the class Sum"),
         (torch.nn.ReLU(), "must have a column and exact"),
         (Unnamed(), "column must be a name"),

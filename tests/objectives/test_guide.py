@@ -17,8 +17,8 @@ def test_the_example_counts_operations(supernet, example, monkeypatch):
     module = types.ModuleType("guide")
     monkeypatch.setitem(sys.modules, "guide", module)
     exec(compile(code, str(PAGE), "exec"), module.__dict__)
-    data = types.SimpleNamespace(example=example)
-    space = types.SimpleNamespace(supernet=lambda: supernet, data=lambda: data)
+    task = types.SimpleNamespace(example=lambda: example)
+    space = types.SimpleNamespace(supernet=lambda: supernet, load_task=lambda: task)
     operations = module.operations(space)
     assert isinstance(operations, DifferentiableObjective)
     for architecture in every(supernet.choices):

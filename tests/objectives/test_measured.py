@@ -1,5 +1,7 @@
 """One call of a user's function finds all objectives of an architecture."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -140,6 +142,22 @@ def test_answers_that_do_not_fit(answer, kind, message):
     error, _ = measured(lambda architecture: answer, COLUMNS)
     with pytest.raises(kind, match=message):
         error.exact(ARCHITECTURES[0])
+
+
+def test_what_is_maximized_is_a_negative_cost_and_the_value_in_a_point():
+    error, latency = measured(costs, COLUMNS, maximize=["error_percent"])
+    assert (error.maximize, latency.maximize) == (True, False)
+    for architecture in ARCHITECTURES:
+        found = costs(architecture)
+        assert error.exact(architecture) == -found["error_percent"]
+        assert latency.exact(architecture) == found["latency_ms"]
+        assert evaluate(architecture, (error, latency)).objectives == found
+    failed = evaluate(ARCHITECTURES[0], measured(lambda a: [math.inf], ["gain"], ["gain"]))
+    assert failed.reason == "gain is inf"
+    with pytest.raises(ValueError, match="maximize names 'gain', and the objectives are error_p"):
+        measured(costs, COLUMNS, maximize=["gain"])
+    with pytest.raises(TypeError, match="maximize must be a sequence of names, got 'error_p"):
+        measured(costs, COLUMNS, maximize="error_percent")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ def space():
 
 
 def test_the_error_is_that_of_the_spaces_own_recipe(space):
-    supernet, data = space.supernet(), space.task()
+    supernet, task = space.supernet(), space.load_task()
     architecture = next(every(supernet.choices))
     network = supernet.fresh(architecture, seed=0)
-    for _ in train(network, data.train, space.recipe, seed=0):
+    for _ in train(network, task, space.recipe, seed=0):
         pass
-    expected = evaluate(network, data.valid).error_percent
+    expected = evaluate(network, task, "valid")["error_percent"]
     error = TrainedMetric(space)
     assert error.exact(architecture) == expected
     assert error.exact(architecture) == expected  # the second training starts anew

@@ -143,9 +143,31 @@ class Keyed(Broken):
             self.asked.remove(outcome.architecture)
 
 
+class Greedy(Broken):
+    """Takes the values of a point for its costs, and steps from the lowest one."""
+
+    best = None
+
+    def tell(self, outcomes):
+        for outcome in outcomes:
+            if hasattr(outcome, "objectives"):
+                found = min(outcome.objectives.values()), outcome.architecture
+                self.best = (
+                    found if self.best is None else min(self.best, found, key=lambda b: b[0])
+                )
+
+    def ask(self):
+        fresh = self.random.ask()
+        if self.best is None or not fresh:
+            return fresh
+        changed = self.random._rng.choice(sorted(fresh[0]))
+        return [Architecture({**self.best[1], changed: fresh[0][changed]})]
+
+
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
+        (Greedy, "proposes others if an objective is maximized; learn from problem.costs"),
         (Unseeded, "two runs of one seed differ"),
         (Stranger, "has no option 'z'"),
         (Lazy, "ends after 4 of 33 evaluations"),

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from paretonas.front import Front
+from paretonas.objectives import measured
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import base
@@ -227,10 +228,26 @@ def test_costs_are_in_the_order_of_columns_and_logarithms_where_wanted(problem_o
     assert problem.costs([]).shape == (0, 2)
 
 
-def test_a_negated_gain_keeps_its_order_under_the_logarithm(problem_of, grid):
-    problem = problem_of(grid(2, 2), minus_gain=sum, log=("minus_gain",))
-    costs = problem.costs([{"minus_gain": -4.0}, {"minus_gain": -2.0}])[:, 0]
+def test_a_gain_keeps_its_order_under_the_logarithm(problem_of, grid):
+    """Whether it is maximized, or minimized as its negative."""
+    problem = problem_of(grid(2, 2), gain=sum, log=("gain",))
+    costs = problem.costs([{"gain": -4.0}, {"gain": -2.0}])[:, 0]
     assert costs.tolist() == pytest.approx([-math.log(4), -math.log(2)])
+    (gain,) = measured(lambda picks: (len(picks),), ["gain"], maximize=["gain"])
+    problem = Problem(problem.space, (gain,), log=("gain",))
+    assert problem.maximize == ("gain",)
+    assert problem.costs([{"gain": 4.0}, {"gain": 2.0}])[:, 0].tolist() == costs.tolist()
+
+
+def test_a_front_of_another_direction_is_refused(problem_of, grid):
+    (gain,) = measured(lambda picks: (len(picks),), ["gain"], maximize=["gain"])
+    problem = Problem(problem_of(grid(2, 2), a=sum).space, (gain,))
+    message = "maximizes nothing, the problem gain; use Front.*maximize=problem.maximize"
+    with pytest.raises(ValueError, match=message):
+        list(sample(problem, Random(problem), Front(problem.columns), budget=2))
+    front = Front(problem.columns, problem.maximize)
+    (point,) = sample(problem, Random(problem), front, budget=1)
+    assert point.objectives == {"gain": 2.0}
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (-1.0, 1.0)])

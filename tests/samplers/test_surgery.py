@@ -10,6 +10,7 @@ import torch
 
 from paretonas.cell import EdgeCell
 from paretonas.front import Front
+from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure, sample
 from paretonas.samplers.ridge import Ridge
@@ -161,6 +162,33 @@ def test_a_free_objective_is_differentiated_in_double_precision(made):
     outcomes, _ = run(made, Surgery(problem, seed=0), 12)
     assert len(outcomes) == 12
     assert set(seen) == {torch.float64}
+
+
+@pytest.mark.parametrize("log", [(), ("rate",)])
+def test_a_free_objective_may_be_maximized(made, log):
+    """As its negative minimized; also where the gradient goes through a logarithm."""
+
+    class Rate:
+        name, unit, column = "rate", "", "rate"
+
+        def __init__(self, maximize):
+            self.maximize = maximize
+
+        def exact(self, architecture):
+            return -30.0 + made.objectives[1].exact(architecture)
+
+        def relaxed(self, probabilities):
+            return -30.0 + probabilities[..., ::4].sum(-1)
+
+    runs = []
+    for maximize in (True, False):
+        problem = Problem(made, (made.objectives[0], Rate(maximize)), log=log, free=("rate",))
+        front = Front(problem.columns, problem.maximize)
+        runs.append([*sample(problem, Surgery(problem, seed=0), front, budget=14)])
+    assert [o.architecture for o in runs[0]] == [o.architecture for o in runs[1]]
+    pairs = [[o for o in one if isinstance(o, Point)] for one in runs]
+    for up, down in zip(*pairs, strict=True):
+        assert up.objectives["rate"] == -down.objectives["rate"] > 0
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(made):

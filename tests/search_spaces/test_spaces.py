@@ -102,14 +102,14 @@ def test_what_a_space_says_of_its_preprocessing_is_true(data, raw):
 
 def test_the_tradeoffs_of_the_toy_are_real():
     """The costliest architecture learns in a few seconds what the cheapest cannot."""
-    data = toy.space.task()
+    task = toy.space.load_task()
     errors = []
     for architecture in (min, max):
         picks = {c.name: architecture(c.options, key=c.options.index) for c in toy.space.choices}
         network = toy.space.supernet().fresh(picks, seed=0)
-        for _ in train(network, data.train, Recipe(epochs=3, learning_rate=1e-2)):
+        for _ in train(network, task, Recipe(epochs=3, learning_rate=1e-2)):
             pass
-        errors.append(evaluate(network, data.valid).error_percent)
+        errors.append(evaluate(network, task, "valid")["error_percent"])
     assert errors[1] < 0.3 * errors[0]
 
 

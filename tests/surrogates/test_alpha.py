@@ -217,7 +217,7 @@ def test_a_cost_of_nothing_has_a_scale():
 def test_excess_counts_only_what_is_beyond_a_limit():
     scale = Scale.of(torch.tensor([[1.0, 1.0], [math.e, math.e**2]], dtype=torch.float64))
     logs = torch.tensor([[0.5, 1.0], [0.0, 2.0], [2.0, 0.0]], dtype=torch.float64)
-    found = scale.excess(logs, ["error_percent", "latency_ms"], {"latency_ms": math.exp(0.5)})
+    found = scale.excess(logs, torch.tensor([math.inf, 0.5]))
     expected = torch.tensor([[0.0, 0.25], [0.0, 0.75], [0.0, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(found, expected)
-    assert not scale.excess(logs, ["error_percent", "latency_ms"], {}).any()
+    assert not scale.excess(logs, torch.full((2,), math.inf)).any()

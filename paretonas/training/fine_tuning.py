@@ -1,0 +1,94 @@
+"""A short training that goes on from weights of a supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+from ..arguments import moved
+from ..forward import device_of
+from ..tasks.passes import one_pass
+from ..tasks.task import Task
+from .recipe import Recipe
+
+BATCHES = 20  # from which batch norms take their statistics
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a finalist is trained that inherits its weights from the supernet.
+
+    Attributes:
+        share: the part of the recipe's epochs; at least one epoch is trained.
+        rate: the learning rate is multiplied by this.
+
+    Raises:
+        ValueError: a number is not positive and finite, or the share is above 1.
+    """
+
+    share: float = 0.4
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
+        if not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate must be positive and finite, got {self.rate}")
+
+    def of(self, recipe: Recipe) -> Recipe:
+        """The recipe of the fine-tuning."""
+        epochs = max(1, round(self.share * recipe.epochs))
+        if isinstance(recipe.optimizer, type):
+            return replace(recipe, epochs=epochs, learning_rate=self.rate * recipe.learning_rate)
+        if self.rate != 1:
+            return replace(recipe, epochs=epochs, optimizer=_Slower(recipe.optimizer, self.rate))
+        return replace(recipe, epochs=epochs)
+
+
+@dataclass(frozen=True)
+class _Slower:
+    """Makes an optimizer whose learning rates are multiplied."""
+
+    make: Callable[[list[nn.Parameter]], Optimizer]
+    rate: float
+
+    def __call__(self, parameters: list[nn.Parameter]) -> Optimizer:
+        optimizer = self.make(parameters)
+        for group in optimizer.param_groups:
+            group["lr"] *= self.rate
+        return optimizer
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, task: Task, *, seed: int) -> None:
+    """Give batch norms the statistics of some training batches, in place of their running ones.
+
+    Those of a supernet belong to other paths. Parts in evaluation mode keep theirs. The network
+    draws from the global generators in their current state.
+
+    References:
+        Yu and Huang 2019, "Universally Slimmable Networks" (arXiv 1903.05134), section 3.3.
+    """
+    if not network.training:
+        network.train()
+    norms = [m for m in network.modules() if isinstance(m, _NormBase) and m.training]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    momenta: list[Any] = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over batches
+    try:
+        for batch in islice(one_pass(task, "train", seed=seed, epoch=0), BATCHES):
+            task.loss(network, moved(batch, device_of(network), copies=True))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
