@@ -411,16 +411,17 @@ def _copied(loader: DataLoader[Any], epoch: int | None) -> dict[str, Any]:
     with suppress(TypeError, NotImplementedError):  # what cannot be copied is used as it is
         sampler, lists = copy.deepcopy(parts, {id(part): part for part in shared})
     if epoch is not None:
-        for part in (sampler, lists):
+        for part in (sampler, lists, getattr(lists, "sampler", None)):
             if callable(set_epoch := getattr(part, "set_epoch", None)):  # as distributed ones have
                 set_epoch(epoch)
         if type(lists) is BatchSampler and lists.batch_size > 1 and not _streams(loader):
             lists = _NeverSingle(lists.sampler, lists.batch_size, lists.drop_last)
     elif type(lists) is BatchSampler:
-        if type(sampler) is RandomSampler and not sampler.replacement:
-            every = sampler.num_samples == len(sampler.data_source)
-            sampler = SequentialSampler(sampler.data_source) if every else sampler
-        lists = BatchSampler(sampler, lists.batch_size, drop_last=False)
+        order = lists.sampler
+        if type(order) is RandomSampler and not order.replacement:
+            every = order.num_samples == len(order.data_source)
+            order = SequentialSampler(order.data_source) if every else order
+        lists = BatchSampler(order, lists.batch_size, drop_last=False)
     drop_last = epoch is not None and loader.drop_last
     return {"sampler": sampler, "batch_sampler": lists, "drop_last": drop_last}
 
