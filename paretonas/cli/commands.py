@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,9 +55,9 @@ Threads = Annotated[
 ]
 
 
-def _resumed(what: str) -> Any:
-    """The option that names a folder to go on in."""
-    told = f"Continue the {what} in this folder, with its own settings."
+def _resumed(what: str, more: str = "") -> Any:
+    """The option that names a folder to go on in, and with what more."""
+    told = f"Continue the {what} in this folder, with its own settings{more and f', or {more}'}."
     return typer.Option(metavar="DIR", exists=True, file_okay=False, help=told)
 
 
@@ -245,7 +245,9 @@ def compare(
             help="A new folder, or the folder of the same comparison, to continue it.",
         ),
     ] = None,
-    resume: Annotated[Path | None, _resumed("comparison")] = None,
+    resume: Annotated[
+        Path | None, _resumed("comparison", "a larger --budget, more --seeds")
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Compare search methods on equal budgets, on a table of measurements or on a space."""
@@ -266,28 +268,38 @@ def compare(
         "budget": budget,
         "seeds": seeds,
     }
-    settings = _settings(options, out, resume, trust, "comparison")
+    settings = _settings(options, out, resume, trust, "comparison", _MORE)
     if resume is None:
         begin(out, jobs, **settings)
     else:
-        go_on(resume, jobs, Consent(_named(settings), trust))
+        more = {name: settings[name] for name in sorted(_MORE & settings.keys())}
+        go_on(resume, jobs, Consent(_named(settings), trust), **more)
 
 
 def _settings(
-    options: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
+    options: Mapping[str, Any],
+    out: Path | None,
+    resume: Path | None,
+    trust: bool,
+    what: str,
+    more: Set[str] = frozenset(),
 ) -> dict[str, Any]:
-    """The options that were typed. With --resume only those that name parts are allowed."""
+    """The options that were typed.
+
+    With --resume only those are allowed that name parts, or that it can go on with more of.
+    """
     settings = {name: value for name, value in options.items() if value is not None}
     if trust and resume is None:
         raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
-    more = [*(settings.keys() - _PARTS), *(["out"] if out else [])]
-    if resume is not None and more:
-        also = ", ".join(f"--{name}" for name in [*options, "out"] if name in more)
+    others = [*(settings.keys() - _PARTS - more), *(["out"] if out else [])]
+    if resume is not None and others:
+        also = ", ".join(f"--{name}" for name in [*options, "out"] if name in others)
         raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
     return settings
 
 
 _PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code
+_MORE = {"budget", "seeds"}  # of which a comparison that goes on may get more
 
 
 def _named(settings: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -63,11 +63,17 @@ def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
     _compare(out or free_folder(_named_after(settings)), jobs, request, Consent(parts))
 
 
-def go_on(folder: Path, jobs: int | None, consent: Consent) -> None:
-    """Go on with a comparison as it was begun."""
-    request = _recorded(folder, consent)
+def go_on(folder: Path, jobs: int | None, consent: Consent, **more: int) -> None:
+    """Go on with a comparison as it was begun, or with a larger ``budget`` and more ``seeds``."""
+    request = _recorded(folder, consent, **more)
     consent.check("methods", folder, request.settings["methods"])
     consent.check("minimize", folder, request.own)
+    if more and "search" in request.settings["methods"]:
+        print(
+            "search divides its budget between a supernet and finalists: for a larger one it "
+            "trains a new supernet; finalists that are known are not trained again",
+            flush=True,
+        )
     _compare(folder, jobs, request, consent)
 
 
@@ -87,10 +93,10 @@ def redraw(folder: Path, page: Path, consent: Consent) -> None:
     write_comparison(comparison, page, request.settings, about["started"])
 
 
-def _recorded(folder: Path, consent: Consent) -> _Request:
-    """What a comparison was asked for."""
+def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
+    """What a comparison was asked for, with a larger budget and more seeds if they are given."""
     about = read_about(folder)
-    settings, home = about["asked"], Path(about["folder"])
+    settings, home = {**about["asked"], **more}, Path(about["folder"])
     for name in ("methods", "minimize"):
         given = settings.get(name, [])
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):

@@ -79,16 +79,16 @@ def compare(
             your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
             ended in the folder is scored.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
-            with the same settings. One process at a time can work there; with ``jobs=0`` it is
-            only read.
+            with the same settings, or with a smaller budget or fewer seeds. One process at a time
+            can work there; with ``jobs=0`` it is only read.
         settings: what the user typed, plain values by name; kept in the folder.
         watch: is called with each run that ends.
 
     Raises:
         ValueError: a method that is unknown or named twice; a budget that is not positive or larger
             than the space; no seed; fewer than two objectives; a folder that holds something else,
-            or the same with other settings, or that another process is at work in; a logarithm of
-            what is not positive.
+            or the same with other settings or a larger budget, or that another process is at work
+            in; a logarithm of what is not positive.
         TypeError: an argument of another kind, or a class in the place of a name.
     """
     problem = problem_of(problem)

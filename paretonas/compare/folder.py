@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from paretonas.point import Outcome
 from paretonas.space import Architecture
 
 ABOUT = "compare.json"
+GROWING = ("budget", "seeds")  # what a comparison can go on with more of
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,10 @@ class RunJournal:
     seed: int
     maximize: tuple[str, ...] = ()
 
-    def finished(self) -> Record | None:
-        """The record of the run if it has ended; one that has lost a line has only begun.
+    def finished(self, budget: int) -> Record | None:
+        """The record of the run if it has ended with this budget.
+
+        A run that has lost a line, or has ended with a smaller budget, has only begun.
 
         Raises:
             ValueError: the file was written by something else.
@@ -61,22 +64,26 @@ class RunJournal:
         if damaged and not found:
             raise ValueError(f"{self._path} is no record of a run; move it away to run this anew")
         _lines.warn_of(self._path, damaged)
-        evaluated = [pair for pair in found if not isinstance(pair, Ledger)]
-        ledger = found[-1] if found else None
-        if not isinstance(ledger, Ledger) or ledger.evaluations != len(evaluated):
+        evaluated = [pair for pair in found if not isinstance(pair, _Bill)]
+        bill = found[-1] if found else None
+        if not isinstance(bill, _Bill) or bill.ledger.evaluations != len(evaluated):
             if self._path.exists() and not damaged:
                 lacking = f"{self._path} lacks a line; what it held is evaluated again"
                 warnings.warn(lacking, _lines.DamagedLineWarning, stacklevel=2)
             return None
-        return Record(self.method, self.seed, tuple(outcome for outcome, _ in evaluated), ledger)
+        # Records that do not tell their budget are older than comparisons that went on with more.
+        if (bill.budget or _budgets(read_about(self.folder))[0]["budget"]) < budget:
+            return None
+        outcomes = tuple(outcome for outcome, _ in evaluated)
+        return Record(self.method, self.seed, outcomes, bill.ledger)
 
     def begun(self) -> dict[Architecture, tuple[Outcome, float]]:
-        """What a run has evaluated that has not ended, and how many seconds each took."""
-        ended, _ = _lines.read(self._path, self._parse)  # if lines of it were damaged
+        """What a run has evaluated so far, and how many seconds each took."""
+        ended, _ = _lines.read(self._path, self._parse)  # damaged lines were named by `finished`
         found, damaged = _lines.read(self._draft, self._parse)
         _lines.warn_of(self._draft, damaged)
         return {
-            pair[0].architecture: pair for pair in [*ended, *found] if not isinstance(pair, Ledger)
+            pair[0].architecture: pair for pair in [*ended, *found] if not isinstance(pair, _Bill)
         }
 
     def add(self, outcome: Outcome, seconds: float, network: object = None) -> Outcome:
@@ -87,21 +94,43 @@ class RunJournal:
         return outcome
 
     def finish(
-        self, outcomes: Sequence[Outcome], seconds: Sequence[float], ledger: Ledger
+        self,
+        outcomes: Sequence[Outcome],
+        seconds: Sequence[float],
+        ledger: Ledger,
+        budget: int,
+        spare: Iterable[tuple[Outcome, float]] = (),
     ) -> Record:
-        """Write the whole run, with the seconds of each evaluation."""
+        """Write the whole run, with the seconds of each evaluation.
+
+        Args:
+            outcomes: in the order of evaluation.
+            seconds: of each.
+            ledger: of the run.
+            budget: that the run has ended with.
+            spare: what a run with a smaller budget had evaluated, and this one did not ask for. It
+                stays in the second file, for a run with a larger budget.
+        """
         runs.check_inside(self.folder, self._path)
-        pairs = zip(outcomes, seconds, strict=True)
-        lines = [journal.encode(outcome, each) for outcome, each in pairs]
+        lines = [journal.encode(*pair) for pair in zip(outcomes, seconds, strict=True)]
+        rest = [journal.encode(*pair) for pair in spare]
+        if rest:  # before the first file is replaced, which may hold some of it
+            with replacing(self._draft) as draft:
+                draft.write_bytes(b"".join([*lines, *rest]))
         with replacing(self._path) as draft:
-            draft.write_bytes(b"".join([*lines, _lines.encode({"ledger": asdict(ledger)})]))
-        self._draft.unlink(missing_ok=True)
+            bill = _lines.encode({"ledger": asdict(ledger), "budget": budget})
+            draft.write_bytes(b"".join([*lines, bill]))
+        if rest:
+            with replacing(self._draft) as draft:
+                draft.write_bytes(b"".join(rest))
+        else:
+            self._draft.unlink(missing_ok=True)
         return Record(self.method, self.seed, tuple(outcomes), ledger)
 
-    def _parse(self, entry: Mapping[str, Any]) -> tuple[Outcome, float] | Ledger:
-        """An outcome and its seconds, or the ledger."""
+    def _parse(self, entry: Mapping[str, Any]) -> tuple[Outcome, float] | _Bill:
+        """An outcome and its seconds, or the last line."""
         if "ledger" in entry:
-            return Ledger(**entry["ledger"])
+            return _Bill(Ledger(**entry["ledger"]), entry.get("budget"))
         return journal.decode(_older.upright(entry, self.maximize))
 
     @property
@@ -118,11 +147,13 @@ def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str
 
     Args:
         folder: of a comparison, or one that is empty or not there.
-        identity: plain values by name; a comparison goes on only with equal ones.
+        identity: plain values by name; a comparison goes on only with equal ones, apart from
+            `GROWING`, which may be larger.
         settings: what the user typed, of which an error speaks first.
 
     Raises:
-        ValueError: the folder holds something else or a comparison with other settings.
+        ValueError: the folder holds something else, a comparison with other settings, or one with a
+            larger budget or more seeds.
     """
     # As they will be read back: lists for tuples.
     identity, settings = json.loads(json.dumps([dict(identity), dict(settings)]))
@@ -131,6 +162,13 @@ def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str
         told = _difference(about["asked"], settings) or _difference(about["settings"], identity)
         if told:
             raise ValueError(f"{folder} holds a comparison with other settings: {told}")
+        for name in GROWING:
+            before, now = about["settings"][name], identity[name]
+            if before > now:
+                raise ValueError(
+                    f"the {name} of the comparison in {folder} can only grow: {before} before, "
+                    f"now {now}"
+                )
         return True
     runs.check_free(folder, "a comparison")
     return False
@@ -148,16 +186,26 @@ def at_work(
     if check_begun(folder, identity, settings) and not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: no permission")
     with _lock.held(folder):
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        budget = {**{name: identity[name] for name in GROWING}, "started": now}
+        about: dict[str, Any] = {
+            "settings": dict(identity),
+            "asked": dict(settings),
+            "folder": str(Path.cwd()),
+            "paretonas": runs.version_of("paretonas"),
+            "started": now,
+            "budgets": [budget],
+        }
         if not check_begun(folder, identity, settings):  # nor has another process meanwhile
-            about = {
-                "settings": dict(identity),
-                "asked": dict(settings),
-                "folder": str(Path.cwd()),
-                "paretonas": runs.version_of("paretonas"),
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            with replacing(folder / ABOUT) as draft:
-                draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            _write_about(folder, about)
+        else:
+            about = read_about(folder)
+            if any(about["settings"][name] != identity[name] for name in GROWING):
+                about["budgets"] = [*_budgets(about), budget]
+                about["settings"].update({name: identity[name] for name in GROWING})
+                asked = {name: settings[name] for name in GROWING if name in settings}
+                about["asked"].update(asked)
+                _write_about(folder, about)
         yield
 
 
@@ -171,11 +219,38 @@ def read_about(folder: Path) -> dict[str, Any]:
     return _older.renamed(about, about["asked"].get("maximize", []))
 
 
+def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    with replacing(folder / ABOUT) as draft:
+        draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _budgets(about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every budget of a comparison, the first one first; older ones have had one."""
+    first = {name: about["settings"].get(name) for name in GROWING}
+    found = about.get("budgets", [{**first, "started": about.get("started")}])
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("budget"), int) for one in found or [None]
+    ):
+        raise ValueError(f"{ABOUT} does not describe a comparison: its budgets are {found!r:.80}")
+    return found
+
+
+@dataclass(frozen=True)
+class _Bill:
+    """The last line of a run: its ledger, and the budget if the line tells it."""
+
+    ledger: Ledger
+    budget: int | None
+
+
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "; ".join(
         f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}"
         for name in {**before, **now}
         if before.get(name) != now.get(name)
+        and not (
+            name in GROWING and isinstance(before.get(name), int) and isinstance(now.get(name), int)
+        )
     )
 
 

@@ -69,11 +69,13 @@ class Job:
     folder: Path | None = None
 
     def finished(self, method: str, seed: int) -> Record | None:
-        """What is written of a run that has ended before."""
-        return None if self.folder is None else self._journal(self.folder, method, seed).finished()
+        """What is written of a run that has ended before, with the same budget."""
+        if self.folder is None:
+            return None
+        return self._journal(self.folder, method, seed).finished(self.budget)
 
     def begun(self, method: str, seed: int) -> Begun:
-        """What is written of a run that has not ended."""
+        """What is written of a run that has not ended, or has ended with a smaller budget."""
         return {} if self.folder is None else self._journal(self.folder, method, seed).begun()
 
     def run(self, method: str, seed: int, begun: Begun) -> Record | Broken:
@@ -114,7 +116,9 @@ class Job:
             seconds.append(ledger.evaluation_seconds - spent)
             spent = ledger.evaluation_seconds
         if journal is not None:
-            return journal.finish(outcomes, seconds, ledger)
+            asked = {outcome.architecture for outcome in outcomes}
+            spare = [pair for a, pair in begun.items() if a in known and a not in asked]
+            return journal.finish(outcomes, seconds, ledger, self.budget, spare)
         return Record(method, seed, tuple(outcomes), ledger)
 
 

@@ -81,6 +81,12 @@ def test_in_a_comparison_its_weights_count_as_evaluations(problem, tmp_path):
     assert "Proxy evaluations are not charged" in page
 
 
+def test_with_more_budget_it_is_equal_to_having_had_it_from_the_start(searched, problem, tmp_path):
+    for budget in (BUDGET - 2, BUDGET):
+        found = compare(problem, ["search"], budget=budget, seeds=1, folder=tmp_path)
+    assert found.records["search", 0].outcomes == tuple(searched[0])
+
+
 def test_an_interrupted_run_goes_on_without_evaluating_anew(searched, problem):
     known = {outcome.architecture: outcome for outcome in searched[0][:2]}
     asked = []
