@@ -435,16 +435,19 @@ def test_killed_it_leaves_no_process_behind(csv, tmp_path):
         pass
 
 
-def test_the_command_of_the_page_runs_on_the_file_of_the_page(here, tmp_path, monkeypatch):
+def test_the_commands_of_the_page_run_on_the_file_of_the_page(here, tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text()
     code = re.findall(r"^```python run\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
-    (shell,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "comparing.md", "exec"), {})
-    program, *words = shlex.split(shell.replace("\\\n", " "))
-    assert program == ".venv/bin/paretonas"
-    assert run(words) == 0
+    for command in commands:
+        program, *words = shlex.split(command.replace("\\\n", " "))
+        assert program == ".venv/bin/paretonas"
+        assert run(words) == 0
+    assert len(commands) == 2
     rows = pd.read_csv(tmp_path / "cells" / "summary.csv")
+    assert rows["evaluations"].max() == 60
     told = set(re.findall(r"`(\w+)`", page.partition("In `summary.csv`:")[2]))
     assert set(rows["statistic"]) <= told
     percents = {f"evaluations_to_{n}_percent" for n in (95, 97, 99)}  # "also 95, 97, 99"
