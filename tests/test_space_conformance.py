@@ -57,7 +57,11 @@ def no_data():
     [
         (lambda: Flat(nn.Linear(64, 10)), no_data, "the task: FileNotFoundError"),
         (drawn_from_the_clock, digits_8x8, "two supernets of one seed differ"),
-        (lambda: Flat(nn.Linear(64, 9)), digits_8x8, r"1=b, in training: .*for each of 10 classes, got .*9\)"),
+        (
+            lambda: Flat(nn.Linear(64, 9)),
+            digits_8x8,
+            r"1=b, in training: .*for each of 10 classes, got .*9\)",
+        ),
         (lambda: Flat(NotFinite(64, 10)), digits_8x8, "1=b: the loss is nan"),
         (lambda: Flat(Root(64, 10)), digits_8x8, "1=b: the gradient of .*weight is not finite"),
         (lambda: Flat(OneByOne(64, 10)), digits_8x8, "1=b: a batch of 2 gives 1 rows"),
