@@ -153,6 +153,41 @@ def test_a_loss_below_zero_is_searched_like_any_other(tmp_path, space, costs, tr
     assert all(score < 0 for _, (score,) in knowledge["inherited"])
 
 
+def lead(output, target):
+    """How far the right answer is ahead of the best wrong one, in nats; there is no best lead."""
+    right = output.gather(1, target[:, None])[:, 0]
+    wrong = output.scatter(1, target[:, None], -math.inf).amax(dim=1)
+    return (right - wrong).mean()
+
+
+def test_a_metric_to_maximize_without_a_best_value_is_searched_in_its_own_sign(
+    tmp_path, space, costs, trainer
+):
+    task = task_of(space, Metric("lead", lead, maximize=True, unit="nats"))
+    several = replace(space, task=task)
+    shown, run = searched(tmp_path / "run", several, costs, trainer)
+    points = run.evaluations()
+    assert len(points) == PLAN.finalists
+    for point in points:
+        network = several.supernet().extract(point.architecture)
+        network.load_state_dict(run.weights(point.id))
+        for split, found in (("valid", point.objectives), ("test", point.reported)):
+            name = "lead_nats" if split == "valid" else "test_lead_nats"
+            assert found[name] == pytest.approx(task.evaluate(network, split)["lead_nats"])
+
+    def as_good(one, other) -> bool:
+        a, b = one.objectives, other.objectives
+        return a["lead_nats"] >= b["lead_nats"] and all(
+            a[name] <= b[name] for name in ("latency_ms", "memory_kib")
+        )
+
+    led = [p for p in points if not any(as_good(q, p) and not as_good(p, q) for q in points)]
+    assert {p.id for p in shown[-1].front} == {p.id for p in led}
+    driven = [step for step in shown if step.cosines]
+    assert driven
+    assert all(math.isfinite(value) for step in driven for value in step.objectives.values())
+
+
 def test_in_a_comparison_each_metric_is_an_objective(several, costs):
     trained = TrainedMetric(several, recipe=Recipe(1, 20, 0.03))
     problem = Problem(several, [trained, *trained.others(), *costs])
