@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from paretonas.tasks import Classification
 from paretonas.tasks.feeds import feed_of
-from paretonas.tasks.files import _npz, cifar, csv, image_folder, npz, text
+from paretonas.tasks.files import _npz, cifar, csv, image_folder, npz
 
 SPLITS = ("train", "valid", "test")
 
@@ -418,31 +418,3 @@ def test_a_table_that_is_absent_or_of_bytes(tmp_path):
     refused(FileNotFoundError, "no file .*: expected a table", csv, tmp_path / "t.csv", target="b")
     (tmp_path / "t.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
     refused(ValueError, "t.csv cannot be read as a table", csv, tmp_path / "t.csv", target="b")
-
-
-# --- text -----------------------------------------------------------------------------------------
-
-
-def test_a_text_becomes_stretches_of_bytes_with_those_that_follow(tmp_path):
-    written = "Grüße, " * 100
-    (tmp_path / "t.txt").write_text(written, encoding="utf-8")
-    content = written.encode()
-    found = text(tmp_path / "t.txt", length=10, valid=0.2, test=0.1)
-    for split, start, end in (("train", 0, 630), ("valid", 630, 810), ("test", 810, 900)):
-        inputs, targets = everything(found[split])
-        assert inputs.dtype == targets.dtype == torch.int64
-        assert len(inputs) == (end - start - 1) // 10
-        read = content[start : start + 10 * len(inputs) + 1]
-        assert bytes(inputs.flatten().tolist()) == read[:-1]
-        assert bytes(targets.flatten().tolist()) == read[1:]
-    assert isinstance(found["train"].tokens, np.memmap)
-
-
-def test_a_text_that_is_absent_or_too_short(tmp_path):
-    refused(FileNotFoundError, "no file .*: expected a text", text, tmp_path / "t.txt", length=3)
-    (tmp_path / "t.txt").write_text("x" * 50)
-    refused(ValueError, "each part of .*t.txt needs 6 bytes, .* of 50 bytes the smallest .* 5",
-            text, tmp_path / "t.txt", length=5)  # fmt: skip
-    refused(ValueError, "must be positive, got 0", text, tmp_path / "t.txt", length=0)
-    (tmp_path / "t.txt").write_text("")
-    refused(ValueError, "of 0 bytes", text, tmp_path / "t.txt", length=5)
