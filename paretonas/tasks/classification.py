@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..data import Data, Preprocessing
+from ..data import Data, Preprocessing, Split
 from ..metric import Metric
 from .metrics import IGNORED, error
 from .supervised import LARGEST, Supervised
-from .task import Guess, OutputError
+from .task import Guess, OutputError, Task
 
 __all__ = ["Classification"]
 
@@ -174,3 +174,13 @@ def _cross_entropy(
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
     )
+
+
+def task_of(given: Task | Data | Split) -> Task:
+    """The task itself, or the classification of labeled examples in memory.
+
+    A single split is the training, the validation and the test split of its task.
+    """
+    if isinstance(given, Data):
+        return Classification.of(given)
+    return Classification(given, given, given) if isinstance(given, Split) else given
