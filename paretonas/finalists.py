@@ -22,7 +22,7 @@ from paretonas.point import FAILING, Failure
 from paretonas.space import Architecture
 from paretonas.tasks.classification import task_of
 from paretonas.tasks.passes import one_pass
-from paretonas.tasks.task import Scores, SplitName, Task, metrics_of, sized, value_of
+from paretonas.tasks.task import SplitName, Task, TaskScores, metrics_of, sized, value_of
 from paretonas.training import (
     Recipe,
     Updates,
@@ -49,8 +49,8 @@ class Finalist:
 
     architecture: Architecture
     network: nn.Module
-    valid: Scores
-    test: Scores
+    valid: TaskScores
+    test: TaskScores
 
 
 def train_finalists(
@@ -72,7 +72,6 @@ def train_finalists(
     generators; these are restored. So are those that compile, or that a `Recipe.fit` trains. A
     network that raises, or whose loss is not finite, becomes a `Failure`; the others continue.
     """
-
     job = sized(task_of(task), recipe.batch_size)
 
     def network(architecture: Architecture) -> nn.Module | Failure:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..metric import Metric
 
-__all__ = ["Guess", "OutputError", "Scores", "SplitName", "Task"]
+__all__ = ["Guess", "OutputError", "SplitName", "Task", "TaskScores"]
 
 SplitName = Literal["train", "valid", "test"]
 """The training examples; those that decide in a search; those that are only reported."""
@@ -68,7 +68,7 @@ class OutputError(ValueError):
     """The network's outputs do not fit the task, whatever the architecture."""
 
 
-class Scores(dict[str, float]):
+class TaskScores(dict[str, float]):
     """What a task evaluates to: the loss, the metrics and what is only reported, by name."""
 
     @property

@@ -13,7 +13,7 @@ from ..data import Data, Split
 from ..forward import device_of, evaluating, seeded
 from ..tasks.classification import task_of
 from ..tasks.passes import batch_count, one_pass
-from ..tasks.task import Scores, SplitName, Task, sized
+from ..tasks.task import SplitName, Task, TaskScores, sized
 from .recipe import Recipe
 from .updates import Updates
 
@@ -62,7 +62,9 @@ def epochs(network: nn.Module, task: Task, recipe: Recipe, *, seed: int) -> Iter
     updates.finish()
 
 
-def evaluate(network: nn.Module, task: Task | Data | Split, split: SplitName = "valid") -> Scores:
+def evaluate(
+    network: nn.Module, task: Task | Data | Split, split: SplitName = "valid"
+) -> TaskScores:
     """The loss and the metrics of a network in evaluation mode, by name; its mode is restored.
 
     They are deterministic, even if the network uses random numbers. No global state changes.
@@ -72,8 +74,8 @@ def evaluate(network: nn.Module, task: Task | Data | Split, split: SplitName = "
 
 
 @torch.no_grad()
-def score(network: nn.Module, task: Task, split: SplitName) -> Scores:
+def score(network: nn.Module, task: Task, split: SplitName) -> TaskScores:
     """Like `evaluate`, but the network draws from the global generators in their current state."""
     with evaluating(network):
         found = task.evaluate(network, split)
-    return Scores({name: float(value) for name, value in found.items()})
+    return TaskScores({name: float(value) for name, value in found.items()})
