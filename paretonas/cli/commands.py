@@ -99,7 +99,8 @@ def search(
     constraint: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="LIMIT", help='A limit such as "latency<=2ms"; may be given several times.'
+            metavar="LIMIT",
+            help='A limit such as "latency<=2ms" or "miou>=0.7"; may be given several times.',
         ),
     ] = None,
     solver: Annotated[
