@@ -30,8 +30,9 @@ class Classification(Supervised):
         train: the training examples; see `Supervised` for the forms of examples.
         valid: the examples that decide in the search.
         test: the examples that are only reported.
-        classes: the number of classes; by default one more than the largest training label, which
-            takes a pass over the training targets.
+        classes: the number of classes; by default the number of labels that the preprocessing
+            names, or else one more than the largest training label, which takes a pass over the
+            training split if it is not in memory.
         metric: by default the error in percent.
         reported: more metrics.
         label_smoothing: the part of the target that is spread over all classes (Szegedy et al.
@@ -74,6 +75,8 @@ class Classification(Supervised):
             preprocessing=preprocessing,
             batch_size=batch_size,
         )
+        if classes is None and preprocessing is not None and preprocessing.labels:
+            classes = len(preprocessing.labels)
         self.classes = self._count_classes(classes)
         if metric is None:
             self.metrics = (

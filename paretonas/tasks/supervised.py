@@ -117,6 +117,8 @@ class Supervised:
         feed = self._feeds[split]
         if split == "train":
             return feed.batches(self.batch_size or 64, seed=seed, epoch=epoch)
+        if feed.fixed:
+            return feed.batches(1, seed=0, epoch=None)
         numbers = sum(t.numel() for t in tensors(feed.first(1)[0]))
         size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, numbers)))
         return feed.batches(size, seed=0, epoch=None)
