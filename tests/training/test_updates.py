@@ -593,6 +593,7 @@ class Silent(Images):
         (Silent, {"teacher": TEACHER}, "loss of Silent does not call network"),
         (Images, {"teacher": nn.Flatten()}, r"one shape, got \(10, 4\) and \(10, 32\)"),
         (Images, {"teacher": lambda: 3}, "teacher must build a network, got 3"),
+        (Images, {"optimizer": torch.optim.Rprop}, "Rprop takes no weight_decay, .* partial"),
         (Images, {"optimizer": lambda parameters: 3}, "optimizer of torch.optim, got 3"),
         (
             Images,
