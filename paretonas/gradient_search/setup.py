@@ -259,7 +259,7 @@ def _try_options(settings: Settings, task: Task) -> list[Failure]:
     """What does not run, before anything is trained; a network that cannot run is refused."""
     network = settings.space.supernet(settings.seed).to(settings.device)
     _check_outputs(network, task)
-    probe = trial(network, task, seed=settings.seed)
+    probe = trial(network, task, settings.space.recipe, seed=settings.seed)
     works = next(probe.working(), None)
     if works is None:
         first = probe.starts[0]
