@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paretonas import samplers as samplers
     from paretonas import schedules as schedules
     from paretonas import solvers as solvers
+    from paretonas import tasks as tasks
     from paretonas.compare import compare as compare
     from paretonas.constraint import Constraint as Constraint
     from paretonas.data import Data as Data
@@ -60,7 +61,7 @@ _HOMES = {
     "sample": "samplers.base",
     "search": "gradient_search.search",
 }
-_ROOMS = ("conflict", "multitask", "nn", "objectives", "samplers", "schedules", "solvers")
+_ROOMS = ("conflict", "multitask", "nn", "objectives", "samplers", "schedules", "solvers", "tasks")
 _CALLED = ("compare", "export")  # packages that can be called like their function of this name
 
 __all__ = [*_HOMES, *_ROOMS, *_CALLED]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from paretonas.constraint import split_unit
@@ -38,6 +38,28 @@ def title(name: str) -> str:
 def spelled(unit: str) -> str:
     """A unit of a column's name as people write it, such as ``KiB`` for ``kib``."""
     return _UNITS.get(unit, unit)
+
+
+def pair_of(joined: str, columns: Iterable[str]) -> tuple[str, str]:
+    """The names of two objectives that are joined by ``_``, each perhaps without its unit.
+
+    >>> pair_of("val_top1_latency", ["val_top1_percent", "latency_ms"])
+    ('val_top1', 'latency')
+
+    Args:
+        joined: the two names.
+        columns: the names of all objectives, with their units.
+    """
+    names = {name for column in columns for name in _beginnings(column)}
+    words = joined.split("_")
+    cuts = [("_".join(words[:at]), "_".join(words[at:])) for at in range(1, len(words))]
+    known = [pair for pair in cuts if names.issuperset(pair)]
+    return [*known, *cuts, (joined, "")][0]
+
+
+def _beginnings(column: str) -> list[str]:
+    words = column.split("_")
+    return ["_".join(words[:at]) for at in range(1, len(words) + 1)]
 
 
 def axis(name: str, maximize: bool) -> str:

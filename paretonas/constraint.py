@@ -142,8 +142,8 @@ class Constraint:
                 f"the constraint limits {missing[0]}, but there are only {', '.join(objectives)}"
             )
         return all(
-            turned(objectives[name], name in self.at_least) <= limit
-            for name, limit in self.cost_limits.items()
+            turned(objectives[name], name in self.at_least) <= turned(limit, name in self.at_least)
+            for name, limit in self.limits.items()
         )
 
     def check_direction(self, maximize: Collection[str]) -> None:
@@ -158,11 +158,6 @@ class Constraint:
                 raise ValueError(
                     f"{name} is {kind}, so its limit reads {name}{sign}{limit:g}; got {self}"
                 )
-
-    @property
-    def cost_limits(self) -> Mapping[str, float]:
-        """The limits as costs: the largest allowed cost of each objective, by name."""
-        return {name: turned(limit, name in self.at_least) for name, limit in self.limits.items()}
 
     def __repr__(self) -> str:
         return f"Constraint({str(self)!r})"

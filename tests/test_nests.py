@@ -13,8 +13,7 @@ from paretonas.arguments import Arguments, call, mapped, tensors
 from paretonas.devices import measure_latency
 from paretonas.front import Point
 from paretonas.graph import network_graph, peak_memory, record
-from paretonas.nn import Depth, Linear, OneOf, ShapeError, Supernet, Width
-from paretonas.nn.choices import Stack
+from paretonas.nn import Depth, Linear, OneOf, ShapeError, Stack, Supernet, Width
 from paretonas.objectives import Latency, Memory
 from paretonas.objectives.parameters import Parameters
 from paretonas.space import every

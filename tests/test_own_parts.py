@@ -498,7 +498,7 @@ def test_a_resumed_comparison_wants_its_own_parts_to_be_named_again(cells, capsy
     assert "Name the objective yourself with --minimize FILE:Joules, or allow" in line
     line = refused([*resume, "--methods", "nsga2"], capsys)
     assert "leave out --methods nsga2" in line
-    assert "leave out --budget" in refused([*resume, "--budget", "9"], capsys)
+    assert "leave out --where" in refused([*resume, "--where", "ok"], capsys)
     # A report runs none of them, and needs no permission.
     forget("own_code_in_my_parts")
     assert run(["report", "out", "--space", "my_cells.py:cells"]) == 0

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from paretonas._words import spelled
+from paretonas._words import pair_of, spelled
 from paretonas.cli.fitted import FittedTable
 from paretonas.constraint import split_unit
 
@@ -35,7 +35,8 @@ def watch(steps: Iterable[Step], stream: TextIO | None = None) -> Iterator[Step]
 def front_table(front: Front) -> FittedTable:
     """The front: names, objectives with their units, what is reported, picks."""
     columns = [*front.objectives]
-    for reported, after in (("test_error_percent", "error_percent"), ("parameters", columns[-1])):
+    tests = [(f"test_{name}", name) for name in columns]
+    for reported, after in (*tests, ("parameters", columns[-1])):
         if reported not in columns and any(reported in point.reported for point in front):
             place = columns.index(after) + 1 if after in columns else len(columns)
             columns.insert(place, reported)
@@ -115,7 +116,8 @@ def _words(step: Step) -> Iterator[str]:
         values = (f"{_stem(name)} {quantity(name, x)}" for name, x in step.objectives.items())
         yield ", ".join(values)
     if step.cosines:
-        pairs = (f"{pair.replace('_', '/')} {x:+.2f}" for pair, x in step.cosines.items())
+        names = step.front.objectives
+        pairs = (f"{'/'.join(pair_of(pair, names))} {x:+.2f}" for pair, x in step.cosines.items())
         yield "cosine " + ", ".join(pairs)
     volume = "" if step.hypervolume is None else f", hypervolume {step.hypervolume:.4f}"
     if len(step.front) or volume:

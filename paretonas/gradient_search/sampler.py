@@ -96,6 +96,12 @@ class OneShotSearch:
     def _begun(self) -> Phases:
         if not self._budget:
             raise RuntimeError("the search has no budget yet: call plan(budget) first")
+        lacks = [m.column for m in self._error.metrics if m.column not in self._problem.columns]
+        if lacks:
+            raise ValueError(
+                f"search needs all metrics of the task as objectives, {', '.join(lacks)} is "
+                "missing: add TrainedMetric(...).others()"
+            )
         steps = self._supernet_evaluations * self._error.steps()
         plan = Plan(
             steps,

@@ -57,11 +57,12 @@ class Reporter:
     Args:
         run: where steps are logged, if anywhere.
         start: when the search began, by `time.perf_counter`.
-        columns: of the objectives, the error first.
+        columns: of the objectives, the metrics first.
         names: of the objectives, as cosines name them.
         steps: weight steps that there will be.
         steps_each: of these, the steps of a finalist.
-        worst_error: the error of guessing, in percent.
+        metrics: of the task.
+        guess: what guessing scores in the main metric, if it is known.
 
     Attributes:
         front: the measured points so far.

@@ -6,7 +6,7 @@ among numbers of blocks. The name of a choice is its path in the network (``netw
 channels. All architectures of a supernet share its weights (weight sharing).
 """
 
-from .choices import Depth, OneOf, ShapeError, Width
+from .choices import Depth, OneOf, ShapeError, Stack, Width
 from .layers import BatchNorm1d, BatchNorm2d, Channels, Conv1d, Conv2d, Linear
 from .supernet import NetworkSpace, Supernet
 
@@ -21,6 +21,7 @@ __all__ = [
     "NetworkSpace",
     "OneOf",
     "ShapeError",
+    "Stack",
     "Supernet",
     "Width",
 ]

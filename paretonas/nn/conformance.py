@@ -71,7 +71,7 @@ def _learns(network: nn.Module, task: Task, batch: Any, label: str) -> None:
     with naming(f"{label}, in training"), seeded(0, network):
         loss = task.loss(network.train(), moved(batch, device_of(network), copies=True))
     demand(loss.numel() == 1, f"{label}: the loss has shape {tuple(loss.shape)}, not one number")
-    demand(bool(loss.isfinite()), f"{label}: the loss is {float(loss)}")
+    demand(bool(loss.isfinite()), f"{label}: the loss is {float(loss.detach())}")
     with naming(f"{label}, backward"):
         loss.backward()
     for name, parameter in network.named_parameters():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paretonas._front_figure import COLORS, styled
-from paretonas._words import cell
+from paretonas._words import cell, pair_of
 from paretonas.front import Front
 from paretonas.point import Cell, Point
 
@@ -36,7 +36,7 @@ def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
     return as_html(figure, "hypervolume", 340)
 
 
-def conflict_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
+def conflict_figure(history: Sequence[Mapping[str, Cell]], objectives: Sequence[str]) -> str | None:
     """The cosines between the objectives' gradients over the steps; None if none was logged."""
     import plotly.graph_objects as go
 
@@ -58,7 +58,7 @@ def conflict_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
             x=x,
             y=smooth,
             mode="lines",
-            name=between(name),
+            name=between(name, objectives),
             line={"color": color, "width": 2.5},
             hovertemplate="step %{x}<br>cosine %{y:.2f}",
         )
@@ -77,13 +77,14 @@ def cosine_columns(history: Sequence[Mapping[str, Cell]]) -> list[str]:
     return [name for name in sorted(names) if series(history, "step", name)[0]]
 
 
-def between(column: str) -> str:
-    """The two objectives whose gradients a column compares.
+def between(column: str, objectives: Sequence[str]) -> str:
+    """The two objectives whose gradients a column of the history compares.
 
-    >>> between("cosine_error_latency")
+    >>> between("cosine_error_latency", ["error_percent", "latency_ms"])
     'error and latency'
     """
-    return " and ".join(cell(word) for word in column.removeprefix("cosine_").split("_"))
+    pair = pair_of(column.removeprefix("cosine_"), objectives)
+    return " and ".join(cell(name.replace("_", " ")) for name in pair)
 
 
 def series(

@@ -47,7 +47,11 @@ def write_report(run: Run, out: str | os.PathLike[str]) -> Path:
             "The volume that the front dominates. If the curve is flat at its end, more time would "
             "probably not improve the front much.",
         ),
-        section("Conflict", conflict_figure(history), _conflict_note(history)),
+        section(
+            "Conflict",
+            conflict_figure(history, front.objectives),
+            _conflict_note(history, front.objectives),
+        ),
         *_failures(run),
         section("Settings", _run_table(run), ""),
     ]
@@ -94,12 +98,12 @@ def _front_table(front: Front) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead>{''.join(rows)}</table></div>"
 
 
-def _conflict_note(history: Sequence[Mapping[str, Cell]]) -> str:
+def _conflict_note(history: Sequence[Mapping[str, Cell]], objectives: Sequence[str]) -> str:
     parts = []
     for name in cosine_columns(history):
         _, values = series(history, "step", name)
         against = sum(value < 0 for value in values) / len(values)
-        parts.append(f"{between(name)} in {against:.0%} of the steps")
+        parts.append(f"{between(name, objectives)} in {against:.0%} of the steps")
     return (
         "The cosine between the gradients of two objectives. Below zero they conflict: a step that "
         f"helps one harms the other. Conflicts: {', '.join(parts)}."

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from ..constraint import Constraint
-from ..direction import turned
 from ..nn import Supernet
 from ..objectives import DifferentiableObjective
-from ..objectives.base import maximizes
 from ..point import FAILING
 from ..space import Architecture, draw, fair_paths, neighbors
 
@@ -37,17 +35,13 @@ class Feasible:
         seed: int,
     ) -> None:
         self._supernet, self._costs, self._seed = supernet, tuple(costs), seed
-        limits = constraint.cost_limits
-        self._limits = [limits.get(cost.column, math.inf) for cost in costs]
+        self._limits = [constraint.limits.get(cost.column, math.inf) for cost in costs]
         self._cheapest = self._descend()
         if not self(self._cheapest):
             if self._violation(self._cheapest)[0] == math.inf:
                 names = ", ".join(cost.column for cost in self._costs)
                 raise ValueError(f"no architecture was found with a finite cost of {names}")
-            offers = ", ".join(
-                f"{c.column} {turned(c.exact(self._cheapest), maximizes(c)):.4g}"
-                for c in self._costs
-            )
+            offers = ", ".join(f"{c.column} {c.exact(self._cheapest):.4g}" for c in self._costs)
             raise ValueError(f"no architecture meets {constraint}: the cheapest found has {offers}")
 
     def __call__(self, architecture: Architecture) -> bool:
@@ -81,7 +75,7 @@ class Feasible:
         if not all(map(math.isfinite, costs)):
             return math.inf, math.inf
         over = (
-            max(0.0, cost - limit) / max(abs(limit), 1e-9)
+            max(0.0, cost - limit) / max(limit, 1e-9)
             for cost, limit in zip(costs, self._limits, strict=True)
         )
         return sum(over), math.prod(max(cost, 1e-9) for cost in costs)

@@ -206,20 +206,22 @@ class Coordinate:
     """A number for each value of a metric, less is better, on which values are easy to model.
 
     If the metric has a best possible value, it is the logarithm of the distance to it: halving an
-    error counts the same from 10 % as from 1 %. Otherwise it is the value as a cost.
+    error counts the same from 10 % as from 1 %. Otherwise it is the value as a cost, in units of
+    the spread of the values: the surrogate expects differences of about 1, as of logarithms.
 
     Args:
         metric: the metric.
         values: values that were measured. If one is better than the best, there is no logarithm.
 
     Attributes:
-        linear: whether the coordinate is the cost itself.
+        linear: whether the coordinate is the cost itself, in such units.
     """
 
     def __init__(self, metric: Metric, values: Sequence[float] = ()) -> None:
         self.metric = metric
         gaps = [self.gap(value) for value in values]
         self.linear = metric.best is None or min(gaps, default=0.0) < 0
+        self._unit = _unit([metric.cost(value) for value in values])
         # Keeps the logarithm finite at the best value.
         typical = float(np.median(gaps)) if gaps else 0.0
         self._least = metric.resolution / 2 if metric.resolution else max(0.01 * typical, 1e-9)
@@ -232,24 +234,33 @@ class Coordinate:
     def __call__(self, value: float) -> float:
         """The coordinate of a value."""
         if self.linear:
-            return self.metric.cost(value)
+            return self.metric.cost(value) / self._unit
         return math.log(max(self.gap(value), 0.0) + self._least)
 
     def value(self, coordinate: Tensor) -> Tensor:
         """The values of coordinates, but for the small number that keeps logarithms finite."""
         sign = -1.0 if self.metric.maximize else 1.0
         if self.linear:
-            return sign * coordinate
+            return sign * self._unit * coordinate
         assert self.metric.best is not None
         return self.metric.best + sign * coordinate.exp()
 
 
 def _logs(scores: Sequence[float]) -> list[float]:
-    """Logarithms of scores; if one is below zero, the scores themselves."""
+    """Logarithms of scores; if one is below zero, the scores in units of their spread."""
     if _below_zero(scores):
-        return list(scores)
+        unit = _unit(scores)
+        return [score / unit for score in scores]
     return [math.log(max(score, 1e-6)) for score in scores]
 
 
 def _below_zero(scores: Sequence[float]) -> bool:
     return min(scores, default=0.0) < 0
+
+
+def _unit(values: Sequence[float]) -> float:
+    """The spread of values; of equal values their size."""
+    size = max(map(abs, values), default=0.0)
+    spread = float(np.std(values)) if values else 0.0
+    found = spread if spread > 1e-9 * size else size
+    return found if found > 1e-30 else 1.0

@@ -149,7 +149,7 @@ class _Arrays(Feed):
     def targets(self) -> Any:
         if any(_mapped(leaf) for leaf in tree_leaves(self._nest[1])):
             return None
-        return tree_map(lambda t: t if isinstance(t, Tensor) else _tensor(t), self._nest[1])
+        return tree_map(lambda t: t if isinstance(t, Tensor) else tensor_of(t), self._nest[1])
 
     def examples(self) -> int:
         return self._rows
@@ -167,7 +167,7 @@ class _Arrays(Feed):
         def move(leaf: Any) -> Any:
             if isinstance(leaf, Tensor):
                 return leaf.detach().to(device)
-            return leaf if device.type == "cpu" or _mapped(leaf) else _tensor(leaf).to(device)
+            return leaf if device.type == "cpu" or _mapped(leaf) else tensor_of(leaf).to(device)
 
         inputs, targets = tree_map(move, self._nest)
         return _Arrays((inputs, targets))
@@ -176,7 +176,7 @@ class _Arrays(Feed):
         def take(leaf: Any) -> Tensor:
             if isinstance(leaf, Tensor):
                 return leaf.detach()[rows.to(leaf.device)]
-            return _tensor(leaf[rows.numpy()])
+            return tensor_of(leaf[rows.numpy()])
 
         inputs, targets = tree_map(take, self._nest)
         return inputs, targets
@@ -387,7 +387,7 @@ def _pair(batch: Any, name: str) -> Batch:
             f"a batch of the {name} split must be a pair (inputs, targets), got {found}; a "
             "DataLoader with a collate_fn can make pairs"
         )
-    inputs, targets = tree_map(lambda v: _tensor(v) if isinstance(v, np.ndarray) else v, batch)
+    inputs, targets = tree_map(lambda v: tensor_of(v) if isinstance(v, np.ndarray) else v, batch)
     return inputs, targets
 
 
@@ -411,16 +411,17 @@ def _copied(loader: DataLoader[Any], epoch: int | None) -> dict[str, Any]:
     with suppress(TypeError, NotImplementedError):  # what cannot be copied is used as it is
         sampler, lists = copy.deepcopy(parts, {id(part): part for part in shared})
     if epoch is not None:
-        for part in (sampler, lists):
+        for part in (sampler, lists, getattr(lists, "sampler", None)):
             if callable(set_epoch := getattr(part, "set_epoch", None)):  # as distributed ones have
                 set_epoch(epoch)
         if type(lists) is BatchSampler and lists.batch_size > 1 and not _streams(loader):
             lists = _NeverSingle(lists.sampler, lists.batch_size, lists.drop_last)
     elif type(lists) is BatchSampler:
-        if type(sampler) is RandomSampler and not sampler.replacement:
-            every = sampler.num_samples == len(sampler.data_source)
-            sampler = SequentialSampler(sampler.data_source) if every else sampler
-        lists = BatchSampler(sampler, lists.batch_size, drop_last=False)
+        order = lists.sampler
+        if type(order) is RandomSampler and not order.replacement:
+            every = order.num_samples == len(order.data_source)
+            order = SequentialSampler(order.data_source) if every else order
+        lists = BatchSampler(order, lists.batch_size, drop_last=False)
     drop_last = epoch is not None and loader.drop_last
     return {"sampler": sampler, "batch_sampler": lists, "drop_last": drop_last}
 
@@ -507,7 +508,7 @@ def _check_kind(place: str, leaf: Any, name: str) -> None:
             raise TypeError(f"{where} must be dense, got {leaf.layout}; use to_dense()")
         return
     try:
-        _tensor(np.empty(0, leaf.dtype))
+        tensor_of(np.empty(0, leaf.dtype))
     except TypeError as error:
         remedy = "give numbers"
         if leaf.dtype.kind in "OUST":
@@ -527,7 +528,7 @@ def _check_finite(place: str, leaf: Tensor | NDArray[Any], name: str) -> None:
     some = max(1, 2**22 // max(1, math.prod(leaf.shape[1:])))  # rows at once, to spare memory
     for start in range(0, len(leaf), some):
         part = leaf[start : start + some]
-        rows = part.detach() if isinstance(part, Tensor) else _tensor(part)
+        rows = part.detach() if isinstance(part, Tensor) else tensor_of(part)
         wrong = ~torch.isfinite(rows.reshape(len(rows), -1)).all(dim=1)
         bad += [start + int(row) for row in wrong.nonzero()[:1]]
         seen += int(wrong.sum())
@@ -546,7 +547,7 @@ def _mapped(leaf: Any) -> bool:
     return isinstance(leaf, mmap.mmap)
 
 
-def _tensor(array: NDArray[Any]) -> Tensor:
+def tensor_of(array: NDArray[Any]) -> Tensor:
     """A tensor of an array: of a type that torch computes with, and that may be written."""
     native = array.dtype.newbyteorder("=")
     wider = np.dtype(WIDER.get(native.type, native))

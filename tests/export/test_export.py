@@ -20,6 +20,7 @@ from paretonas.data import split
 from paretonas.export import FORMATS, export
 from paretonas.export.exported import difference
 from paretonas.front import Point
+from paretonas.tasks import Classification
 
 EXPORTER = logging.getLogger("torch.onnx._internal.exporter._registration")
 POINT = Point(
@@ -279,8 +280,9 @@ def test_the_list_of_formats_is_the_contract():
 def test_the_type_that_is_told_is_that_of_the_network(network, images, tmp_path):
     """Whoever reads the file feeds it, and knows nothing of the data that it was trained on."""
     data = split(images.double(), torch.arange(len(images)) % 2, valid=1, test=1)
+    task = Classification.of(data)
     path = tmp_path / "net.onnx"
-    export(network, POINT, images[:1], "onnx", path, data=data)
+    export(network, POINT, images[:1], "onnx", path, task=task)
     session = onnxruntime.InferenceSession(path)
     told = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
     assert told["training_inputs"]["dtype"] == "float32"

@@ -18,7 +18,7 @@ from paretonas.export.exported import difference
 from paretonas.export.inputs import Inputs, output_names
 from paretonas.front import Point
 from paretonas.graph import network_graph
-from paretonas.nn.choices import Stack
+from paretonas.nn import Stack
 
 POINT = Point({"a": "b"}, {"error_percent": 1.0}, id="a01")
 

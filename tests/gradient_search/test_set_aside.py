@@ -312,7 +312,7 @@ def test_an_option_that_diverges_while_weights_are_trained_is_set_aside(tmp_path
 def training(network, **recipe) -> WeightTraining:
     supernet = space(network).supernet()
     return WeightTraining(
-        supernet, DATA.train, Recipe(1, 20, **{"learning_rate": 0.03, **recipe}), steps=40, seed=0
+        supernet, TASK, Recipe(1, 20, **{"learning_rate": 0.03, **recipe}), steps=40, seed=0
     )
 
 
@@ -529,10 +529,10 @@ def test_finalists_that_fail_are_failures_and_the_others_are_trained(trainer):
     supernet = Supernet(Three())
     asked = [Architecture({"op": op}) for op in ("raises", "good", "nan")]
     settings = {"seed": 0, "workers": 2}
-    raised, good, scored = trainer(supernet, DATA, PLAN.recipe, asked, **settings)
+    raised, good, scored = trainer(supernet, TASK, PLAN.recipe, asked, **settings)
     assert raised == Failure(asked[0], "RuntimeError: no kernel for this")
     assert scored == Failure(asked[2], "the loss on the valid split is nan")
-    (alone,) = trainer(supernet, DATA, PLAN.recipe, asked[1:2], **settings)
+    (alone,) = trainer(supernet, TASK, PLAN.recipe, asked[1:2], **settings)
     assert good.valid == alone.valid
 
 

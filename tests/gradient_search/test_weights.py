@@ -101,7 +101,8 @@ def test_training_lowers_the_loss_of_every_kind_of_path(space):
 
 def test_the_learning_rate_warms_up_and_falls(space):
     job = training(space, 50)
-    rates = [job._optimizer.param_groups[0]["lr"] for _ in job.run()]
+    (group,) = job._updates.optimizer.param_groups
+    rates = [group["lr"], *(group["lr"] for _ in job.run())][:50]  # each is set before its step
     assert rates[:5] == pytest.approx([0.2 * RECIPE.learning_rate * i for i in range(1, 6)])
     assert rates[5] == max(rates) == RECIPE.learning_rate
     assert rates[5:] == sorted(rates[5:], reverse=True)

@@ -214,7 +214,10 @@ def test_names_as_people_read_them():
         "test",
         "a &lt;b&gt;",
     ]
-    assert between("cosine_error_memory") == "error and memory"
+    columns = ["error_percent", "memory_kib", "val_top1", "dice_points"]
+    assert between("cosine_error_memory", columns) == "error and memory"
+    assert between("cosine_val_top1_memory", columns) == "val top1 and memory"
+    assert between("cosine_val_top1_dice", columns) == "val top1 and dice"
 
 
 def test_long_architectures_are_broken_between_picks_only():

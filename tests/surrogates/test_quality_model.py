@@ -367,3 +367,23 @@ def test_halving_the_distance_to_the_best_counts_the_same_everywhere():
     scale = Coordinate(Metric("top", maximize=True, unit="percent", best=100, resolution=1e-9))
     steps = [scale(100 - gap) for gap in (40, 20, 10, 5)]
     assert np.diff(steps) == pytest.approx([-math.log(2)] * 3)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e3])
+def test_the_unit_of_a_metric_without_a_best_value_does_not_matter(supernet, costs, networks, unit):
+    one, other = (
+        model(
+            supernet,
+            costs,
+            networks,
+            [REWARD],
+            lambda a, u=u: (-u * reward(a),),
+            lambda a, u=u: (u * reward(a),),
+        )
+        for u in (1.0, unit)
+    )
+    found, expected = other.coordinates(), one.coordinates()
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    for level in ("inherited", "trained"):
+        chosen = [k.choose(networks, 3, level, seed=0) for k in (one, other)]
+        assert chosen[0] == chosen[1]

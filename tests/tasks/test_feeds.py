@@ -449,6 +449,13 @@ def test_no_batch_of_a_training_has_one_example():
     assert in_order == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
 
 
+def test_a_batch_sampler_of_the_user_chooses_the_examples_of_an_evaluation():
+    batches = BatchSampler([5, 3, 1], 2, drop_last=True)
+    feed = feed_of(DataLoader(Squares(), batch_sampler=batches), "valid")
+    assert targets_of(feed.batches(1, seed=0, epoch=None)) == [[5, 3], [1]]
+    assert targets_of([feed.first(1)]) == [[5]]
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
