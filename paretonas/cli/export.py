@@ -52,9 +52,7 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
     space = with_networks(consent.space(folder, run.settings), "--space")
     encode(space.choices, point.architecture)  # refuses a point of another space
-    network = space.supernet().extract(point.architecture)
-    network.load_state_dict(run.weights(point.id))
-    network.eval()
+    network = run.network(space, point)
     task = space.load_task()
     example = moved(task.example(), "cpu")
     images = first(moved(few(task, "test", 256)[0], "cpu"), 256)

@@ -35,7 +35,7 @@ def search(
     threads: int = 1,
     rays: int = RAYS,
     finalists: str = "fresh",
-    run: Run | None = None,
+    run: Run | str | os.PathLike[str] | None = None,
     trainer: Trainer = train_finalists,
 ) -> Iterator[Step]:
     """Search a space for its front of error, latency and memory: one run, one supernet.
@@ -68,7 +68,8 @@ def search(
         rays: how many preferences are searched at once, at least.
         finalists: "fresh", trained from fresh weights, or "inherit", which go on from the weights
             of the supernet and need a part of the recipe (see `FineTuning`).
-        run: where to write; continued if it has a checkpoint. One search at a time can.
+        run: where to write: a folder, which is made if it is not there, or a `Run`; continued if it
+            has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
             they are handed to it one by one.
 
