@@ -16,12 +16,12 @@ from paretonas.front import Front
 from paretonas.gradient_search import Budget, Plan
 from paretonas.gradient_search.search import search
 from paretonas.names import find_solver
-from paretonas.names.solvers import _solvers
 from paretonas.nn import Linear, NetworkSpace, OneOf, Width
 from paretonas.objectives import Latency
 from paretonas.point import Point
 from paretonas.runs import Run
 from paretonas.solvers import MGDA, LinearScalarization
+from paretonas.solvers.named import solver_classes
 from paretonas.space import Architecture, every
 from paretonas.training import Recipe
 
@@ -509,7 +509,7 @@ def test_it_runs_on_cuda(tmp_path, space, costs):
 
 
 BY_DAY = {"EPO", "GradDrop", "GradNorm", "NashMTL", "SmoothTchebycheff"}  # of each kind one
-SOLVER_NAMES = sorted(_solvers())
+SOLVER_NAMES = sorted(solver_classes())
 
 
 @pytest.mark.parametrize(
