@@ -116,7 +116,7 @@ def search(
         typer.Option(
             metavar="X,Y",
             show_default="latency,memory",
-            help="Objectives beside the error: latency, memory, parameters, or one of your own, "
+            help="Objectives beside the metric: latency, memory, parameters, or one of your own, "
             "my_file:joules.",
         ),
     ] = None,

@@ -103,7 +103,7 @@ class Classification(Supervised):
         if self.metric.column != "error_percent":
             return None
         counts = torch.zeros(self.classes, dtype=torch.long)
-        for _, labels in self.batches("valid"):
+        for labels in self.targets("valid"):
             counts += torch.bincount(self._known(labels), minlength=self.classes)
         total = max(1, int(counts.sum()))
         share = int(counts.max()) / total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -107,6 +107,15 @@ class Supervised:
     def examples(self, split: SplitName) -> int | None:
         """The number of examples of a split; None if it is not known before a pass."""
         return self._feeds[split].examples()
+
+    def targets(self, split: SplitName) -> Iterator[Any]:
+        """The targets of a split, in parts; inputs in memory are not touched for them."""
+        held = self._feeds[split].targets
+        if held is not None:
+            yield held
+            return
+        for _, targets in self.batches(split):
+            yield targets
 
     def batches(self, split: SplitName, *, seed: int = 0, epoch: int = 0) -> Iterable[Any]:
         """One pass over a split, in batches of (inputs, targets).
