@@ -54,9 +54,9 @@ def search(
         space: the network with its choices, the task and the recipe; or its name, such as "toy" or
             "my_file:space".
         objectives: what is minimized beside the metrics of the task; by default latency (tabulated
-            on the device, then measured) and memory. Each as such, or by its name: "latency", "memory",
-            "parameters", or one of your own, "my_file:joules"; also in one text. Or the file of a
-            cost table, for latency and memory.
+            on the device, then measured) and memory. Each as such, or by its name: "latency",
+            "memory", "parameters", or one of your own, "my_file:joules"; also in one text. Or the
+            file of a cost table, for latency and memory.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
             Or its name, such as "MGDA" or "my_file:Mine".
