@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
 from paretonas.front import Front
+from paretonas.nn import NetworkSpace
 from paretonas.point import NAME, Cell, Failure, Outcome, Point, is_name, number_or_word
 
 __all__ = ["Run"]
@@ -298,6 +299,16 @@ class Run:
             )
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
         return tensors
+
+    def network(self, space: NetworkSpace, point: Point) -> nn.Module:
+        """The trained network of a point of this run, in evaluation mode.
+
+        Raises:
+            ValueError: no weights of the point are here, or it is a point of another space.
+        """
+        network = space.supernet().extract(point.architecture)
+        network.load_state_dict(self.weights(point.id))
+        return network.eval()
 
     @property
     def _evaluations(self) -> Path:

@@ -35,10 +35,10 @@ def search(
     threads: int = 1,
     rays: int = RAYS,
     finalists: str = "fresh",
-    run: Run | None = None,
+    run: Run | str | os.PathLike[str] | None = None,
     trainer: Trainer = train_finalists,
 ) -> Iterator[Step]:
-    """Search a space for its front of error, latency and memory: one run, one supernet.
+    """Search a space for its front of metric, latency and memory: one run, one supernet.
 
     Texts are understood as on the command line: ``search("toy", solver="MGDA", budget="90s",
     constraint="latency<=2ms")``. What cannot be understood is refused before anything runs.
@@ -51,10 +51,10 @@ def search(
     finalist that fails is billed like any other.
 
     Args:
-        space: the network with its choices, the data and the recipe; or its name, such as "toy" or
+        space: the network with its choices, the task and the recipe; or its name, such as "toy" or
             "my_file:space".
-        objectives: what is minimized beside the error; by default latency (tabulated on the device,
-            then measured) and memory. Each as such, or by its name: "latency", "memory",
+        objectives: what is minimized beside the metrics of the task; by default latency (tabulated
+            on the device, then measured) and memory. Each as such, or by its name: "latency", "memory",
             "parameters", or one of your own, "my_file:joules"; also in one text. Or the file of a
             cost table, for latency and memory.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
@@ -68,13 +68,14 @@ def search(
         rays: how many preferences are searched at once, at least.
         finalists: "fresh", trained from fresh weights, or "inherit", which go on from the weights
             of the supernet and need a part of the recipe (see `FineTuning`).
-        run: where to write; continued if it has a checkpoint. One search at a time can.
+        run: where to write: a folder, which is made if it is not there, or a `Run`; continued if it
+            has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
             they are handed to it one by one.
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
-            the tables. (A limit on the error is not known before: then the front stays empty.) A
+            the tables. (A limit on a metric is not known before: then the front stays empty.) A
             choice has no option left that runs. A name or a text that means nothing. Another
             process, or another search of this one, is at work in the run's folder.
         TypeError: an argument of another kind, or a class in the place of an object.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -17,9 +19,9 @@ from ..finalists import train_finalists
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace
 from ..objectives import DifferentiableObjective
-from ..objectives.default import BESIDE_THE_ERROR, OBJECTIVES
+from ..objectives.default import BESIDE_THE_METRIC, OBJECTIVES
 from ..objectives.trained_metric import Trainer
-from ..runs import Run
+from ..runs import ABOUT, Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..tasks.task import metrics_of
 from ..training import FineTuning, Recipe
@@ -68,7 +70,7 @@ class Settings:
         threads: int = 1,
         rays: int = RAYS,
         finalists: str = "fresh",
-        run: object = None,
+        run: Run | str | os.PathLike[str] | None = None,
         trainer: Trainer = train_finalists,
     ) -> Settings:
         """Understand the arguments of a search.
@@ -78,8 +80,10 @@ class Settings:
             TypeError: an argument of another kind.
         """
         start = time.perf_counter()
-        if run is not None and not isinstance(run, Run):
-            raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
+        if run is not None and not isinstance(run, Run | str | os.PathLike):
+            raise TypeError(
+                f"run must be a folder, or what Run.create or Run.open gives, got {run!r}"
+            )
         if not callable(trainer):
             raise TypeError(f"trainer must be a function such as train_finalists, got {trainer!r}")
         if finalists not in FINALISTS:
@@ -99,7 +103,7 @@ class Settings:
             found = objectives_of(objectives, space, device=place, threads=threads)
             columns += [objective.column for objective in found]
         else:
-            columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
+            columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
         upward = [metric.column for metric in metrics if metric.maximize]
         return cls(
             space,
@@ -114,7 +118,7 @@ class Settings:
             threads=threads,
             rays=rays,
             inherit=inherit,
-            run=run,
+            run=_run(run, place, seed, threads),  # the last, so that nothing refused makes a folder
             trainer=partial(train_finalists, inherit=True) if inherit else trainer,
             start=start,
         )
@@ -133,3 +137,14 @@ class Settings:
         """Whether the seconds of the budget are over."""
         seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
         return seconds is not None and time.perf_counter() - self.start > seconds
+
+
+def _run(
+    run: Run | str | os.PathLike[str] | None, device: torch.device, seed: int, threads: int
+) -> Run | None:
+    """The run of a folder, which is begun if it is not there."""
+    if run is None or isinstance(run, Run):
+        return run
+    if (Path(run) / ABOUT).exists():
+        return Run.open(run)
+    return Run.create(run, {"threads": threads}, device=str(device), seed=seed)

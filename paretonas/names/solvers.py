@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from paretonas import solvers
 from paretonas._own_code import failed
 from paretonas.names.lookup import find, is_class, is_own, kind_of, takes, unknown
 from paretonas.solvers import Solver
+from paretonas.solvers.named import named, solver_classes
 
 
 def solver_of(value: object) -> Solver:
@@ -45,11 +42,11 @@ def find_solver(spec: str, folder: Path | None = None) -> Solver:
     """
     if is_own(spec):
         return _own_solver(find(spec, folder, "solver", _makes_directions), spec)
-    known = _solvers()
-    by_plain_name = {_plain(candidate): candidate for candidate in known}
-    if _plain(spec) not in by_plain_name:
+    known = solver_classes()
+    found = named(spec, known)
+    if found is None:
         raise unknown("solver", spec, list(known))
-    return known[by_plain_name[_plain(spec)]]()
+    return found
 
 
 def _own_solver(value: object, spec: str) -> Solver:
@@ -78,21 +75,3 @@ def _makes_directions(value: object) -> bool:
     if isinstance(value, type):
         return "__call__" in dir(value) and takes(value.__call__, *range(4))  # the first is self
     return callable(value) and takes(value, *range(3))
-
-
-def _solvers() -> dict[str, Callable[[], Solver]]:
-    """The solvers that need nothing to be made."""
-    known: dict[str, Any] = {}
-    for name in solvers.__all__:
-        kind: Any = getattr(solvers, name)
-        if is_dataclass(kind) and "__call__" in dir(kind) and not any(map(_needed, fields(kind))):
-            known[name] = kind
-    return known
-
-
-def _needed(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("-", "").replace("_", "")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .. import solvers
 from ..arguments import call, count, moved
 from ..data import Preprocessing
 from ..forward import device_of, evaluating, handed
 from ..metric import Metric
 from ..multitask import backward
 from ..multitask.parts import reached
+from ..solvers import Solver
+from ..solvers.named import named, solver_classes
 from ..space import nearest
 from .supervised import Loss, Supervised
 from .task import OutputError, SplitName
@@ -72,8 +73,8 @@ class MultiTask(Supervised):
         batch_size: examples in a batch; by default that of the recipe.
 
     Raises:
-        ValueError: there are fewer than two heads, two metrics have one name, or no solver has this
-            name.
+        ValueError: there are fewer than two heads, two metrics have one name, or no solver that
+            needs no arguments has this name.
         TypeError: a head or the solver is something else.
     """
 
@@ -84,7 +85,7 @@ class MultiTask(Supervised):
         test: Any,
         *,
         heads: Mapping[str, Head],
-        solver: solvers.Solver | str | None = None,
+        solver: Solver | str | None = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -131,8 +132,19 @@ class MultiTask(Supervised):
 
         Returns:
             The sum of the losses, without a graph, and a memory of plain values and tensors.
+
+        Raises:
+            ValueError: the loss of a head depends on no parameter that is trained.
+            TypeError: a loss is not one number.
         """
-        losses = [*self.losses(network, batch).values()]
+        named_losses = self.losses(network, batch)
+        for name, loss in named_losses.items():
+            if not loss.requires_grad:
+                raise ValueError(
+                    f"the loss of head {name!r} depends on nothing that is trained; if a batch has "
+                    "no targets for a head, its loss is 0 * output.sum()"
+                )
+        losses = [*named_losses.values()]
         total = torch.stack([loss.detach() for loss in losses]).sum()
         if self.solver is None:
             whole = torch.stack(losses).sum()
@@ -174,10 +186,16 @@ class MultiTask(Supervised):
         return values
 
     def _losses(self, output: Any, targets: Any) -> dict[str, Tensor]:
-        return {
-            name: head.loss(self._of(output, name), self._of(targets, name))
-            for name, head in self.heads.items()
-        }
+        losses = {}
+        for name, head in self.heads.items():
+            loss = head.loss(self._of(output, name), self._of(targets, name))
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+                raise TypeError(
+                    f"the loss of head {name!r} must be one number, a tensor, got {found}"
+                )
+            losses[name] = loss.reshape(())
+        return losses
 
     def _sum(self, output: Any, targets: Any) -> Tensor:
         return torch.stack([*self._losses(output, targets).values()]).sum()
@@ -225,25 +243,29 @@ class _Parts:
                 if owner.setdefault(name, index) != index:
                     owner[name] = -1
         meet = max(times.values(), default=0) > 1
-        kept = owner == known["owner"]
         heads = [
             [p for name, p in parameters.items() if owner.get(name) == index]
             for index in range(len(losses))
         ]
-        shared = [p for name, p in parameters.items() if owner.get(name, -1) == -1]
+        shared, before = (
+            [name for name in parameters if by.get(name, -1) == -1]
+            for by in (owner, known["owner"])
+        )
         # The state of a solver is about its shared parameters: others begin a new one.
-        return cls(shared, heads, meet, {"owner": owner, "state": known["state"] if kept else None})
+        memory = {"owner": owner, "state": known["state"] if shared == before else None}
+        return cls([parameters[name] for name in shared], heads, meet, memory)
 
 
-def _solver(solver: object) -> solvers.Solver | None:
+def _solver(solver: object) -> Solver | None:
     if solver is None:
         return None
     if isinstance(solver, str):
-        if solver not in solvers.__all__:
-            raise ValueError(f"no solver is called {solver!r}{nearest(solver, solvers.__all__)}")
-        found: solvers.Solver = getattr(solvers, solver)()
+        known = solver_classes()
+        found = named(solver, known)
+        if found is None:
+            raise ValueError(f"no solver is called {solver!r}{nearest(solver, list(known))}")
         return found
-    if isinstance(solver, type) or not callable(solver):
+    if isinstance(solver, type) or not isinstance(solver, Solver):
         raise TypeError(
             f"the solver must be an object, such as UPGrad(), or a name, got {solver!r}"
         )

@@ -16,12 +16,12 @@ from paretonas.front import Front
 from paretonas.gradient_search import Budget, Plan
 from paretonas.gradient_search.search import search
 from paretonas.names import find_solver
-from paretonas.names.solvers import _solvers
 from paretonas.nn import Linear, NetworkSpace, OneOf, Width
 from paretonas.objectives import Latency
 from paretonas.point import Point
 from paretonas.runs import Run
 from paretonas.solvers import MGDA, LinearScalarization
+from paretonas.solvers.named import solver_classes
 from paretonas.space import Architecture, every
 from paretonas.training import Recipe
 
@@ -101,9 +101,7 @@ def test_the_front_holds_what_was_measured(whole, space, costs, parameters):
 def test_saved_weights_are_those_that_were_scored(whole, space):
     data = space.task()
     for point in whole.steps[-1].front:
-        network = space.supernet().extract(point.architecture)
-        network.load_state_dict(whole.run.weights(point.id))
-        network.eval()
+        network = whole.run.network(space, point)
         with torch.no_grad():
             for split, column in ((data.valid, "error_percent"), (data.test, "test_error_percent")):
                 wrong = (network(split.inputs).argmax(dim=1) != split.labels).float().mean()
@@ -465,7 +463,11 @@ def test_a_network_that_cannot_be_searched_is_refused_first(network, message):
         ({"trainer": 3}, TypeError, "trainer must be a function such as train_finalists, got 3"),
         ({"objectives": "latency,memroy"}, ValueError, "'memroy'; did you mean 'memory'"),
         ({"objectives": "nowhere.json"}, ValueError, "nowhere.json"),
-        ({"run": "folder"}, TypeError, "run must be what Run.create or Run.open gives, got 'fol"),
+        (
+            {"run": 3},
+            TypeError,
+            "run must be a folder, or what Run.create or Run.open gives, got 3",
+        ),
     ],
 )
 def test_what_cannot_be_understood_is_refused_before_anything_runs(
@@ -507,7 +509,7 @@ def test_it_runs_on_cuda(tmp_path, space, costs):
 
 
 BY_DAY = {"EPO", "GradDrop", "GradNorm", "NashMTL", "SmoothTchebycheff"}  # of each kind one
-SOLVER_NAMES = sorted(_solvers())
+SOLVER_NAMES = sorted(solver_classes())
 
 
 @pytest.mark.parametrize(
@@ -591,6 +593,20 @@ def test_the_supernet_loss_falls_and_nothing_is_left_of_the_trials(space, costs)
     state = torch.get_rng_state()
     next(search(space, objectives=costs, budget=Budget(seconds=3.0), rays=3))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_folder_is_begun_and_continued_by_the_same_call(whole, space, costs, tmp_path):
+    folder = tmp_path / "run"
+    given = {"objectives": costs, "budget": PLAN, "rays": 6, "run": folder}
+    with pytest.raises(ValueError, match="rays must be 1 or more"):
+        search(space, **given | {"rays": 0})
+    assert not folder.exists()
+    for step in search(space, **given):
+        if step.phase == "alpha":
+            break  # as if killed
+    assert not Run.open(folder).evaluations()
+    *_, last = search(space, **given)
+    assert Outcome([last], Run.open(folder)).points == whole.points
 
 
 def test_a_run_goes_on_with_its_own_space_only(space, costs, tmp_path):
