@@ -86,7 +86,9 @@ def _inputs(task: Task, network: nn.Module, example: Any) -> str:
     seen = preparation(task, network, example)["training_inputs"]
     alone = isinstance(seen.get("dtype"), str)  # not the name of an input
     if not alone:
-        kinds = "; ".join(f"{name}: {one['dtype']}{_range(one)}" for name, one in seen.items())
+        kinds = "; ".join(
+            f"{name} {one['shape']}: {one['dtype']}{_range(one)}" for name, one in seen.items()
+        )
     else:
         kinds = f"{'' if 'std' in seen else seen['dtype']}{_range(seen)}".strip()
     if told is None:

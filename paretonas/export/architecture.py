@@ -51,7 +51,8 @@ def preparation(task: Task, network: nn.Module, example: Any) -> dict[str, Any]:
     examples = min(EXAMPLES, max(1, int(NUMBERS / max(1, numbers))))
     inputs = Inputs.of(example, real_inputs(task, "train", examples, example))
     types = [tensor.dtype for tensor in tensors(handed(network, example))]
-    found = [_statistics(*each) for each in zip(tensors(inputs.nest), types, strict=True)]
+    parts = zip(tensors(inputs.nest), inputs.batch, types, strict=True)
+    found = [_statistics(tensor, dim, dtype) for tensor, dim, dtype in parts]
     named = dict(zip(inputs.names(network), found, strict=True))
     stated = getattr(task, "preprocessing", None)
     seen = found[0] if isinstance(inputs.nest, Tensor) else named
@@ -65,11 +66,14 @@ def preparation(task: Task, network: nn.Module, example: Any) -> dict[str, Any]:
     }
 
 
-def _statistics(inputs: Tensor, dtype: torch.dtype) -> dict[str, Any]:
-    """Statistics of inputs that the network gets as a type, which may differ from theirs."""
+def _statistics(inputs: Tensor, batch: int | None, dtype: torch.dtype) -> dict[str, Any]:
+    """Statistics of inputs that the network gets as a type, which may differ from theirs.
+
+    The shape is that of one example, without the dimension that counts examples.
+    """
     told: dict[str, Any] = {
         "dtype": str(dtype).removeprefix("torch."),
-        "shape": list(inputs.shape[1:]),
+        "shape": [size for dim, size in enumerate(inputs.shape) if dim != batch],
     }
     finite = inputs[inputs.isfinite()] if inputs.is_floating_point() else inputs.flatten()
     if inputs.dtype == torch.bool or inputs.is_complex() or not len(finite):
