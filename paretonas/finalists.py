@@ -14,13 +14,15 @@ from torch import nn
 
 from paretonas._threads import threads
 from paretonas.arguments import moved
+from paretonas.data import Data
 from paretonas.forward import Generators, copied, device_of, evaluating, seeded
 from paretonas.metric import Metric
 from paretonas.nn import Supernet
 from paretonas.point import FAILING, Failure
 from paretonas.space import Architecture
+from paretonas.tasks.classification import task_of
 from paretonas.tasks.passes import one_pass
-from paretonas.tasks.task import SplitName, Task, metrics_of, sized, value_of
+from paretonas.tasks.task import SplitName, Task, TaskScores, metrics_of, sized, value_of
 from paretonas.training import (
     Recipe,
     Updates,
@@ -47,13 +49,13 @@ class Finalist:
 
     architecture: Architecture
     network: nn.Module
-    valid: Mapping[str, float]
-    test: Mapping[str, float]
+    valid: TaskScores
+    test: TaskScores
 
 
 def train_finalists(
     supernet: Supernet,
-    task: Task,
+    task: Task | Data,
     recipe: Recipe,
     architectures: Sequence[Architecture],
     *,
@@ -70,6 +72,7 @@ def train_finalists(
     generators; these are restored. So are those that compile, or that a `Recipe.fit` trains. A
     network that raises, or whose loss is not finite, becomes a `Failure`; the others continue.
     """
+    job = sized(task_of(task), recipe.batch_size)
 
     def network(architecture: Architecture) -> nn.Module | Failure:
         try:
@@ -84,20 +87,19 @@ def train_finalists(
         if isinstance(trained, Failure):
             return trained
         try:
-            for _ in train(trained, task, recipe, seed=seed):
+            for _ in train(trained, job, recipe, seed=seed):
                 pass
             if inherit:
                 with seeded(seed, trained):
-                    recalibrate(trained, task, seed=seed)
-            valid, test = (evaluate(trained, task, split) for split in SCORED)
+                    recalibrate(trained, job, seed=seed)
+            valid, test = (evaluate(trained, job, split) for split in SCORED)
         except FAILING as error:
             return Failure.of(architecture, error)
-        return with_finite_scores(Finalist(architecture, trained, valid, test), metrics_of(task))
+        return with_finite_scores(Finalist(architecture, trained, valid, test), metrics_of(job))
 
     with threads(1):
-        task = sized(task, recipe.batch_size)
         batch = (
-            next(iter(one_pass(task, "train", seed=seed, epoch=0)))
+            next(iter(one_pass(job, "train", seed=seed, epoch=0)))
             if workers > 1 and architectures
             else None
         )
@@ -105,9 +107,9 @@ def train_finalists(
         quiet = {
             a: n
             for a, n in fresh.items()
-            if isinstance(n, nn.Module) and not _alone(copied(n), task, recipe, batch)
+            if isinstance(n, nn.Module) and not _alone(copied(n), job, recipe, batch)
         }
-        found = _side_by_side(quiet, task, recipe, seed=seed, workers=workers, inherit=inherit)
+        found = _side_by_side(quiet, job, recipe, seed=seed, workers=workers, inherit=inherit)
         return [found[a] if a in found else alone(a) for a in architectures]
 
 

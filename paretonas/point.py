@@ -20,12 +20,13 @@ NAME = "made of letters, digits, '_', '.' and '-'"  # the rule for an id; it is 
 
 @dataclass(frozen=True, repr=False)
 class Point:
-    """An evaluated architecture and its costs.
+    """An evaluated architecture and what was found.
 
     Attributes:
         architecture: one pick per choice; a plain mapping is converted to an `Architecture`.
-        objectives: the costs by column, all minimized; the unit is in the name (``latency_ms``).
-        reported: values that are not minimized: finite numbers, or words that do not read as
+        objectives: the values by column, as the user sees them, also if they are maximized; the
+            unit is in the name (``latency_ms``).
+        reported: values of what is no objective: finite numbers, or words that do not read as
             numbers (so that a CSV file keeps them).
         id: a short name; a front gives one to a point that has none.
 

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from paretonas import Metric, NetworkSpace
 from paretonas.arguments import Arguments, call, mapped, tensors
 from paretonas.devices import measure_latency
 from paretonas.front import Point
 from paretonas.graph import network_graph, peak_memory, record
 from paretonas.nn import Depth, Linear, OneOf, ShapeError, Stack, Supernet, Width
+from paretonas.nn.conformance import check_space
 from paretonas.objectives import Latency, Memory
 from paretonas.objectives.parameters import Parameters
 from paretonas.space import every
@@ -311,3 +313,36 @@ def test_node_zero_holds_all_inputs_and_every_output_stays_alive():
 def test_an_example_without_a_tensor_is_refused():
     with pytest.raises(TypeError, match="must be a tensor, got dict, which is no nest of tensors"):
         record(nn.ReLU(), {"x": 1.0})
+
+
+class Causal(nn.Module):
+    """A mask of (length, length) that all examples share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = OneOf({"relu": nn.ReLU(), "tanh": nn.Tanh()})
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        y, _ = self.attention(x, x, x, attn_mask=mask, need_weights=False)
+        return {"y": self.act(y)}
+
+
+def test_the_check_of_spaces_repeats_only_what_counts_examples():
+    class Reconstruction:
+        metric = Metric("rmse")
+
+        def example(self):
+            return torch.ones(1, 3, 4), torch.ones(3, 3).triu(1).bool()
+
+        def batches(self, split, *, seed, epoch):
+            x, mask = self.example()
+            return [(x.repeat(5, 1, 1), mask)]
+
+        def loss(self, network, batch):
+            return (call(network, batch)["y"] - batch[0]).square().mean()
+
+        def evaluate(self, network, split):
+            return {"loss": 1.0, "rmse": 1.0}
+
+    check_space(NetworkSpace("causal", Causal, Reconstruction))

@@ -15,7 +15,10 @@ import pandas as pd
 import pytest
 
 from paretonas.cli import run
+from paretonas.compare import compare
+from paretonas.problem import Problem
 from paretonas.runs import Run
+from paretonas.table import Table
 
 OLDER = Path(__file__).parent / "older"
 
@@ -91,3 +94,19 @@ def test_a_comparison_with_negated_values_goes_on_with_the_users(here, monkeypat
     assert run(["compare", *words.split(), *more.split(), "--out", "whole"]) == 0
     for name in ("anytime.csv", "evaluations.csv", "front-surgery.csv"):
         assert (folder / name).read_text() == (here / "whole" / name).read_text()
+
+
+def test_it_goes_on_from_python_too_where_nothing_was_asked_on_the_command_line(here):
+    folder = here / "maximized"
+    shutil.copytree(OLDER / "maximized", folder)
+    about = json.loads((folder / "compare.json").read_text())
+    (folder / "compare.json").write_text(json.dumps({**about, "asked": {}}))
+    choices = ["op", "width", "depth"]
+    table = Table.read(OLDER / "accuracy.csv", choices, ["latency_ms"], ["accuracy_percent"])
+    problem = Problem(table, log=["accuracy_percent"])
+    found = compare(problem, ["surgery", "random"], budget=12, seeds=2, jobs=0, folder=folder)
+    assert sorted(found.records) == [("random", 0), ("random", 1), ("surgery", 0)]
+    for record in found.records.values():
+        values = [outcome.objectives["accuracy_percent"] for outcome in record.outcomes]
+        true = [table.costs[table.row(outcome.architecture), 1] for outcome in record.outcomes]
+        assert values == [-cost for cost in true]

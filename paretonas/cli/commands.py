@@ -99,7 +99,8 @@ def search(
     constraint: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="LIMIT", help='A limit such as "latency<=2ms"; may be given several times.'
+            metavar="LIMIT",
+            help='A limit such as "latency<=2ms" or "miou>=0.7"; may be given several times.',
         ),
     ] = None,
     solver: Annotated[
@@ -115,7 +116,7 @@ def search(
         typer.Option(
             metavar="X,Y",
             show_default="latency,memory",
-            help="Objectives beside the error: latency, memory, parameters, or one of your own, "
+            help="Objectives beside the metric: latency, memory, parameters, or one of your own, "
             "my_file:joules.",
         ),
     ] = None,

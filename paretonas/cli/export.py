@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from paretonas.arguments import count, first, moved
+from paretonas.arguments import count, moved
 from paretonas.cli.display import quantity
 from paretonas.cli.find import Consent
 from paretonas.devices import find_device, measure_latency
 from paretonas.export import FORMATS, export
 from paretonas.export.architecture import preparation
+from paretonas.export.inputs import real_inputs
 from paretonas.forward import handed
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.names import with_networks
 from paretonas.runs import Run
 from paretonas.space import encode, nearest
-from paretonas.tasks.passes import few
 from paretonas.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     network = run.network(space, point)
     task = space.load_task()
     example = moved(task.example(), "cpu")
-    images = first(moved(few(task, "test", 256)[0], "cpu"), 256)
+    images = real_inputs(task, "test", 256, example)
     written = export(
         network,
         point,
@@ -73,23 +73,38 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
             f"read back and run on {count(images)} test examples: outputs differ from the "
             f"network's by at most {written.max_difference:.2g}"
         )
-    print(_inputs(task, handed(network, example).dtype))
+    print(_inputs(task, network, example))
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):
         print(doubt)
     _compare_latency(run, point, network, path, format, handed(network, example))
 
 
-def _inputs(task: Task, dtype: torch.dtype) -> str:
+def _inputs(task: Task, network: nn.Module, example: Any) -> str:
     """One line on how inputs are prepared."""
-    told, seen = getattr(task, "preprocessing", None), preparation(task, dtype)["training_inputs"]
+    told = getattr(task, "preprocessing", None)
+    seen = preparation(task, network, example)["training_inputs"]
+    alone = isinstance(seen.get("dtype"), str)  # not the name of an input
+    if not alone:
+        kinds = "; ".join(
+            f"{name} {one['shape']}: {one['dtype']}{_range(one)}" for name, one in seen.items()
+        )
+    else:
+        kinds = f"{'' if 'std' in seen else seen['dtype']}{_range(seen)}".strip()
     if told is None:
         return (
             "the space does not state how raw inputs are prepared; the network was trained on "
-            "inputs from {min:.4g} to {max:.4g}, mean {mean:.4g}, standard deviation {std:.4g}"
-        ).format_map(seen)
+            f"inputs {kinds}"
+        )
     layout = f", {told.layout}" if told.layout else ""
-    return f"inputs are {told.formula} as {seen['dtype']}{layout}; raw: {told.raw}"
+    kind = f"as {seen['dtype']}" if alone else kinds
+    return f"inputs are {told.formula} {kind}{layout}; raw: {told.raw}"
+
+
+def _range(seen: Mapping[str, Any]) -> str:
+    text = " from {min:.4g} to {max:.4g}" if "min" in seen else ""
+    text += ", mean {mean:.4g}, standard deviation {std:.4g}" if "std" in seen else ""
+    return text.format_map(seen)
 
 
 def _compare_latency(

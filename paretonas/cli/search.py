@@ -23,7 +23,7 @@ from paretonas.names import (
 )
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import CostTable, Latency, Objective
-from paretonas.objectives.default import BESIDE_THE_ERROR, OBJECTIVES
+from paretonas.objectives.default import BESIDE_THE_METRIC, OBJECTIVES
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run, free_folder
 from paretonas.space import encode
@@ -148,7 +148,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         arguments["objectives"] = objectives
         columns += map(column_of, objectives)
     else:
-        columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
+        columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
     if "costs" in settings and "minimize" not in settings:
         arguments["objectives"] = objectives_of(Path(settings["costs"]), space)
     if "constraint" in settings:
@@ -168,7 +168,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
 
 
 def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -> list[Wanted]:
-    """What is minimized beside the error; those of the package are built when the search begins."""
+    """What is minimized beside the metrics; the package's own are built when a search begins."""
     names = settings["minimize"]
     if not names:
         raise ValueError(f"--minimize names no objective; there are {', '.join(OBJECTIVES)}")

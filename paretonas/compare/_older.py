@@ -18,7 +18,7 @@ def renamed(about: Mapping[str, Any], maximize: object) -> dict[str, Any]:
         maximize: the objectives that are maximized.
     """
     settings, asked = about["settings"], about["asked"]
-    known = settings.get("objectives", [])
+    known = _texts(settings.get("objectives"))
     names = [name for name in _texts(maximize) if f"{_MINUS}{name}" in known]
     if "maximize" in settings or not names:
         return dict(about)

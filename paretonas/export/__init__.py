@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from paretonas._callable import CallablePackage
-from paretonas.arguments import tensors
 from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
 from paretonas.export.inputs import Inputs, keep_inputs
-from paretonas.forward import copied, handed, seeded
+from paretonas.forward import copied, seeded
 from paretonas.point import Point
 from paretonas.space import nearest
 from paretonas.tasks.task import Task
@@ -74,8 +73,7 @@ def export(
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
     inputs = Inputs.of(example, example if images is None else images)
-    dtype = tensors(handed(network, example))[0].dtype
-    prepared = None if task is None else preparation(task, dtype)
+    prepared = None if task is None else preparation(task, network, example)
     if format == "json":
         return write_architecture(point, path, space, prepared)
     if format == "graphml":

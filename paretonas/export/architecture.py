@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from paretonas._atomic import replacing
+from paretonas.arguments import count, tensors
 from paretonas.export.exported import Exported
+from paretonas.export.inputs import Inputs, real_inputs
+from paretonas.forward import handed
 from paretonas.point import Point
-from paretonas.tasks.passes import few
 from paretonas.tasks.task import Task
+
+EXAMPLES = 10_000
+NUMBERS = 2**24
 
 
 def write_architecture(
@@ -35,25 +41,21 @@ def metadata(
     return {"architecture": as_json(point, space, inputs, prepared), **told}
 
 
-def preparation(task: Task, dtype: torch.dtype) -> dict[str, Any]:
+def preparation(task: Task, network: nn.Module, example: Any) -> dict[str, Any]:
     """How raw inputs are prepared, and statistics of the prepared training inputs.
 
-    The `dtype` is that of the network's inputs, which may differ from that of the data. Without a
-    `Preprocessing` only the range, mean and standard deviation are known.
+    The statistics are those of the first training examples, of at most 2^24 numbers in all. For
+    several inputs they are by name. Without a `Preprocessing` only the statistics are known.
     """
-    inputs = few(task, "train", 10_000)[0]
+    numbers = sum(tensor.numel() for tensor in tensors(example)) / count(example)
+    examples = min(EXAMPLES, max(1, int(NUMBERS / max(1, numbers))))
+    inputs = Inputs.of(example, real_inputs(task, "train", examples, example))
+    types = [tensor.dtype for tensor in tensors(handed(network, example))]
+    parts = zip(tensors(inputs.nest), inputs.batch, types, strict=True)
+    found = [_statistics(tensor, dim, dtype) for tensor, dim, dtype in parts]
+    named = dict(zip(inputs.names(network), found, strict=True))
     stated = getattr(task, "preprocessing", None)
-    parts = inputs.split(1024)  # all at once in double precision would need much memory
-    mean = sum(float(part.double().sum()) for part in parts) / inputs.numel()
-    square = sum(float((part.double() - mean).square().sum()) for part in parts) / inputs.numel()
-    seen = {
-        "dtype": str(dtype).removeprefix("torch."),
-        "shape": list(inputs.shape[1:]),
-        "min": float(inputs.min()),
-        "max": float(inputs.max()),
-        "mean": mean,
-        "std": math.sqrt(square),
-    }
+    seen = found[0] if isinstance(inputs.nest, Tensor) else named
     if stated is None:
         return {"stated": False, "training_inputs": seen}
     return {
@@ -62,6 +64,27 @@ def preparation(task: Task, dtype: torch.dtype) -> dict[str, Any]:
         **asdict(stated),
         "training_inputs": seen,
     }
+
+
+def _statistics(inputs: Tensor, batch: int | None, dtype: torch.dtype) -> dict[str, Any]:
+    """Statistics of inputs that the network gets as a type, which may differ from theirs.
+
+    The shape is that of one example, without the dimension that counts examples.
+    """
+    told: dict[str, Any] = {
+        "dtype": str(dtype).removeprefix("torch."),
+        "shape": [size for dim, size in enumerate(inputs.shape) if dim != batch],
+    }
+    finite = inputs[inputs.isfinite()] if inputs.is_floating_point() else inputs.flatten()
+    if inputs.dtype == torch.bool or inputs.is_complex() or not len(finite):
+        return told
+    told |= {"min": finite.min().item(), "max": finite.max().item()}
+    if inputs.is_floating_point():
+        parts = finite.split(2**20)  # all at once in double precision would need much memory
+        mean = sum(float(part.double().sum()) for part in parts) / len(finite)
+        square = sum(float((part.double() - mean).square().sum()) for part in parts) / len(finite)
+        told |= {"mean": mean, "std": math.sqrt(square)}
+    return told
 
 
 def as_json(

@@ -15,6 +15,8 @@ from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path
 
 from paretonas.arguments import Arguments, call, count, mapped, moved, tensors
 from paretonas.forward import handed
+from paretonas.tasks.passes import few
+from paretonas.tasks.task import SplitName, Task
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,22 @@ class Inputs:
 
     def _pairs(self) -> Iterator[tuple[Tensor, int | None]]:
         return zip(tensors(self.nest), self.batch, strict=True)
+
+
+def real_inputs(task: Task, split: SplitName, examples: int, example: Any) -> Any:
+    """The first inputs of a split, on the CPU; the example if they have other shapes or nests.
+
+    A batch may be ``(inputs, targets)``, or the inputs alone; its sequences may be longer.
+    """
+    batch = moved(few(task, split, examples), "cpu")
+    pair = isinstance(batch, list | tuple) and len(batch) == 2
+    for inputs in (batch[0], batch) if pair else (batch,):
+        try:
+            found = Inputs.of(example, inputs)
+        except ValueError:  # it is not what the network takes
+            continue
+        return found.first(examples)
+    return example
 
 
 def output_names(output: Any, taken: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The objectives that a search minimizes beside the error."""
+"""The objectives that a search minimizes beside the metrics."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class OneShotSearch:
         others = [o.column for o in problem.objectives if o not in [*errors, *metrics, *costs]]
         if others or not errors:
             raise ValueError(
-                "search minimizes the error of trained networks, and beside it objectives with a "
-                f"relaxed form; got {', '.join(others) or 'no error'}"
+                "search improves the metrics of trained networks, and beside them objectives with "
+                f"a relaxed form; got {', '.join(others) or 'no error'}"
             )
         self.proxy_evaluations = self.weight_steps = self.weight_evaluations = 0
         self._problem, self._seed = problem, seed

@@ -38,7 +38,7 @@ def search(
     run: Run | str | os.PathLike[str] | None = None,
     trainer: Trainer = train_finalists,
 ) -> Iterator[Step]:
-    """Search a space for its front of error, latency and memory: one run, one supernet.
+    """Search a space for its front of metric, latency and memory: one run, one supernet.
 
     Texts are understood as on the command line: ``search("toy", solver="MGDA", budget="90s",
     constraint="latency<=2ms")``. What cannot be understood is refused before anything runs.
@@ -51,12 +51,12 @@ def search(
     finalist that fails is billed like any other.
 
     Args:
-        space: the network with its choices, the data and the recipe; or its name, such as "toy" or
+        space: the network with its choices, the task and the recipe; or its name, such as "toy" or
             "my_file:space".
-        objectives: what is minimized beside the error; by default latency (tabulated on the device,
-            then measured) and memory. Each as such, or by its name: "latency", "memory",
-            "parameters", or one of your own, "my_file:joules"; also in one text. Or the file of a
-            cost table, for latency and memory.
+        objectives: what is minimized beside the metrics of the task; by default latency (tabulated
+            on the device, then measured) and memory. Each as such, or by its name: "latency",
+            "memory", "parameters", or one of your own, "my_file:joules"; also in one text. Or the
+            file of a cost table, for latency and memory.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
             Or its name, such as "MGDA" or "my_file:Mine".
@@ -75,7 +75,7 @@ def search(
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
-            the tables. (A limit on the error is not known before: then the front stays empty.) A
+            the tables. (A limit on a metric is not known before: then the front stays empty.) A
             choice has no option left that runs. A name or a text that means nothing. Another
             process, or another search of this one, is at work in the run's folder.
         TypeError: an argument of another kind, or a class in the place of an object.

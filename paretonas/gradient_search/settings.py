@@ -19,7 +19,7 @@ from ..finalists import train_finalists
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace
 from ..objectives import DifferentiableObjective
-from ..objectives.default import BESIDE_THE_ERROR, OBJECTIVES
+from ..objectives.default import BESIDE_THE_METRIC, OBJECTIVES
 from ..objectives.trained_metric import Trainer
 from ..runs import ABOUT, Run
 from ..solvers import SmoothTchebycheff, Solver
@@ -103,7 +103,7 @@ class Settings:
             found = objectives_of(objectives, space, device=place, threads=threads)
             columns += [objective.column for objective in found]
         else:
-            columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
+            columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
         upward = [metric.column for metric in metrics if metric.maximize]
         return cls(
             space,

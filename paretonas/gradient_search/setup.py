@@ -23,7 +23,7 @@ from ..objectives import (
     TimedLatency,
     TrainedMetric,
 )
-from ..objectives.default import BESIDE_THE_ERROR, OBJECTIVES
+from ..objectives.default import BESIDE_THE_METRIC, OBJECTIVES
 from ..point import FAILING, Failure, Outcome, Point
 from ..runs import Run
 from ..solvers import Solver
@@ -111,7 +111,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     saved: Mapping[str, Any] = (run.resume() if run else None) or {}
     task = sized(space.load_task(), space.recipe.batch_size)
     task = on_device(task, settings.device)
-    guessing = Guessing.of(task)
+    guessing = (Guessing.told(run.about) if run else None) or Guessing.of(task)
     supernet = space.supernet(settings.seed).to(settings.device)
     if run:
         about = {"name": space.name, "choices": {c.name: list(c.options) for c in supernet.choices}}
@@ -140,7 +140,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         yield step("measuring what each option costs on this device")
         objectives = tuple(
             OBJECTIVES[name].build(on_host, example, settings.device, settings.threads)
-            for name in BESIDE_THE_ERROR
+            for name in BESIDE_THE_METRIC
         )
     parameters = Parameters.of(on_host, example)
     for failure in _left_out_by(on_host, supernet):  # what does not run on the example
@@ -259,7 +259,7 @@ def _try_options(settings: Settings, task: Task) -> list[Failure]:
     """What does not run, before anything is trained; a network that cannot run is refused."""
     network = settings.space.supernet(settings.seed).to(settings.device)
     _check_outputs(network, task)
-    probe = trial(network, task, seed=settings.seed)
+    probe = trial(network, task, settings.space.recipe, seed=settings.seed)
     works = next(probe.working(), None)
     if works is None:
         first = probe.starts[0]

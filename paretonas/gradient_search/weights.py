@@ -52,9 +52,7 @@ class WeightTraining:
         self.supernet, self.recipe, self.steps, self.seed = supernet, recipe, steps, seed
         self.task = sized(task, recipe.batch_size)
         self.failures: list[tuple[int, Failure]] = []
-        # Not compiled: the network is another one in each step.
-        shared = replace(recipe, compile=False, ema=None)
-        self._updates = Updates(supernet.network, self.task, shared, steps)
+        self._updates = Updates(supernet.network, self.task, _shared(recipe), steps)
         self._epoch = batch_count(self.task)
         self._held = held_generators(supernet)
 
@@ -193,23 +191,34 @@ def inherited_scores(
         return task.evaluate(network, "valid")
 
 
-def trial(supernet: Supernet, task: Task, *, seed: int) -> Probe:
+def _shared(recipe: Recipe) -> Recipe:
+    """What a recipe says about the supernet, which is another network in each step."""
+    return replace(recipe, compile=False, ema=None)
+
+
+def trial(supernet: Supernet, task: Task, recipe: Recipe | None = None, *, seed: int) -> Probe:
     """A probe that runs each option on a few examples: trained, evaluated and extracted.
 
     The network that comes out must compute what the supernet does.
 
     Args:
-        supernet: its weights stay as they are; gradients and buffers do not.
+        supernet: its weights stay as they are; buffers do not.
         task: what is trained for.
+        recipe: how it will be trained; without a scaled loss here, which would hide overflows.
         seed: of what is drawn.
     """
     batch = moved(few(task, "train", FEW), device_of(supernet))
-    updates = Updates(supernet.network, task, Recipe(), 1)
+    how = _shared(recipe or Recipe())
+    how = replace(how, precision="float32") if how.precision == "fp16" else how
+    updates = Updates(supernet.network, task, how, 1)
 
     def attempt(architecture: Architecture) -> None:
         supernet.train()
-        with seeded(seed, supernet), supernet.path(architecture):
-            updates.check(updates.differentiate(batch))
+        try:
+            with seeded(seed, supernet), supernet.path(architecture):
+                updates.check(updates.differentiate(batch))
+        finally:
+            updates.undo()
         with (
             evaluating(supernet),
             seeded(0, supernet),

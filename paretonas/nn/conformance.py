@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._promises import demand, naming
-from ..arguments import call, mapped, moved, tensors
+from ..arguments import call, count, mapped, moved, tensors
 from ..forward import device_of, evaluating, handed, seeded
 from ..space import Architecture
 from ..tasks.passes import few
@@ -82,7 +82,7 @@ def _learns(network: nn.Module, task: Task, batch: Any, label: str) -> None:
 def _takes_any_batch(network: nn.Module, task: Task, label: str) -> None:
     inputs = task.example()
     for size in (1, 2, 7):
-        several = mapped(partial(_repeated, times=size), inputs)
+        several = mapped(partial(_repeated, rows=count(inputs), times=size), inputs)
         with (
             naming(f"{label}, a batch of {size}"),
             evaluating(network),
@@ -96,5 +96,6 @@ def _takes_any_batch(network: nn.Module, task: Task, label: str) -> None:
             demand(fits, f"{label}: a batch of {size} gives {rows} rows")
 
 
-def _repeated(tensor: Tensor, times: int) -> Tensor:
-    return tensor.repeat(times, *[1] * (tensor.ndim - 1)) if tensor.ndim else tensor
+def _repeated(tensor: Tensor, rows: int, times: int) -> Tensor:
+    counts = tensor.ndim > 0 and len(tensor) == rows  # not a table that all examples share
+    return tensor.repeat(times, *[1] * (tensor.ndim - 1)) if counts else tensor

@@ -18,7 +18,8 @@ from ..cell import Structure
 from ..data import Data
 from ..forward import copied, seeded
 from ..space import Architecture, Choice, encode
-from ..tasks import Classification, Task
+from ..tasks import Task
+from ..tasks.classification import task_of
 from ..training import Recipe
 from .choices import Chooser, Depth, OneOf, Width
 from .extraction import Extracted, Extraction
@@ -384,7 +385,7 @@ class NetworkSpace:
         if isinstance(task, type) or (callable(task) and not isinstance(task, Task)):
             task = task()
         if isinstance(task, Data):
-            return Classification.of(task)
+            return task_of(task)
         if isinstance(task, type) or not isinstance(task, Task):
             lacks = [name for name in _PARTS_OF_A_TASK if not hasattr(task, name)]
             found = " ".join(repr(task).split())  # one line

@@ -1,4 +1,4 @@
-"""Objectives, which a search minimizes: exact, and relaxed (differentiable) if possible."""
+"""Objectives, whose costs a search minimizes: exact, and relaxed (differentiable) if possible."""
 
 from .base import DifferentiableObjective, Objective
 from .cost_table import CostTable, Slot

@@ -45,12 +45,12 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
 }
 """The objectives of a space of networks by name; its error is not among them."""
-BESIDE_THE_ERROR = ("latency", "memory")
-"""The names of the objectives that are minimized beside the error by default."""
+BESIDE_THE_METRIC = ("latency", "memory")
+"""The names of the objectives that are minimized beside the metrics by default."""
 
 
 def default_objectives(
-    space: NetworkSpace, names: Sequence[str] = BESIDE_THE_ERROR
+    space: NetworkSpace, names: Sequence[str] = BESIDE_THE_METRIC
 ) -> tuple[Objective, ...]:
     """The validation error after training with the space's recipe, and named objectives.
 

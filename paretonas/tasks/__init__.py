@@ -2,7 +2,7 @@
 
 from ..arguments import Arguments
 from ..metric import Metric
-from . import metrics
+from . import files, metrics
 from .classification import Classification
 from .language_model import LanguageModel
 from .multi_label import MultiLabel
@@ -26,5 +26,6 @@ __all__ = [
     "SplitName",
     "Supervised",
     "Task",
+    "files",
     "metrics",
 ]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..data import Data, Preprocessing
+from ..data import Data, Preprocessing, Split
 from ..metric import Metric
 from .metrics import IGNORED, error
 from .supervised import LARGEST, Supervised
-from .task import Guess, OutputError
+from .task import Guess, OutputError, Task
 
 __all__ = ["Classification"]
 
@@ -30,8 +30,9 @@ class Classification(Supervised):
         train: the training examples; see `Supervised` for the forms of examples.
         valid: the examples that decide in the search.
         test: the examples that are only reported.
-        classes: the number of classes; by default one more than the largest training label, which
-            takes a pass over the training targets.
+        classes: the number of classes; by default the number of labels that the preprocessing
+            names, or else one more than the largest training label, which takes a pass over the
+            training split if it is not in memory.
         metric: by default the error in percent.
         reported: more metrics.
         label_smoothing: the part of the target that is spread over all classes (Szegedy et al.
@@ -74,6 +75,8 @@ class Classification(Supervised):
             preprocessing=preprocessing,
             batch_size=batch_size,
         )
+        if classes is None and preprocessing is not None and preprocessing.labels:
+            classes = len(preprocessing.labels)
         self.classes = self._count_classes(classes)
         if metric is None:
             self.metrics = (
@@ -100,7 +103,7 @@ class Classification(Supervised):
         if self.metric.column != "error_percent":
             return None
         counts = torch.zeros(self.classes, dtype=torch.long)
-        for _, labels in self.batches("valid"):
+        for labels in self.targets("valid"):
             counts += torch.bincount(self._known(labels), minlength=self.classes)
         total = max(1, int(counts.sum()))
         share = int(counts.max()) / total
@@ -174,3 +177,13 @@ def _cross_entropy(
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
     )
+
+
+def task_of(given: Task | Data | Split) -> Task:
+    """The task itself, or the classification of labeled examples in memory.
+
+    A single split is the training, the validation and the test split of its task.
+    """
+    if isinstance(given, Data):
+        return Classification.of(given)
+    return Classification(given, given, given) if isinstance(given, Split) else given

@@ -103,7 +103,7 @@ class LanguageModel(Supervised):
         if self.metric.name != "perplexity":
             return None
         counts = torch.zeros(self.vocabulary, dtype=torch.long)
-        for _, targets in self.batches("valid"):
+        for targets in self.targets("valid"):
             flat = targets.reshape(-1).long().cpu()
             counts += torch.bincount(flat[flat >= 0], minlength=self.vocabulary)
         share = counts[counts > 0].double() / counts.sum()

@@ -66,7 +66,7 @@ class MultiLabel(Supervised):
         """The average precision of a random order: the share of positives; None for others."""
         if self.metric.name != "average_precision":
             return None
-        targets = torch.cat([(y > 0.5).double().cpu() for _, y in self.batches("valid")])
+        targets = torch.cat([(y > 0.5).double().cpu() for y in self.targets("valid")])
         share = targets.reshape(len(targets), -1).mean(dim=0)
         both = share[(share > 0) & (share < 1)]
         if not len(both):

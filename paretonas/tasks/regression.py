@@ -66,7 +66,7 @@ class Regression(Supervised):
         """The root mean squared error of the mean; None for another metric."""
         if self.metric.name != "rmse":
             return None
-        targets = torch.cat([y.double().cpu() for _, y in self.batches("valid")])
+        targets = torch.cat([y.double().cpu() for y in self.targets("valid")])
         squares = (targets - targets.mean(dim=0)).square().flatten()
         value = float(squares.mean().sqrt())
         spread = float(squares.std(correction=0)) / len(targets) ** 0.5

@@ -76,7 +76,7 @@ class Segmentation(Classification):
         if self.metric.name != "miou":
             return None
         counts = torch.zeros(self.classes, dtype=torch.long)
-        for _, labels in self.batches("valid"):
+        for labels in self.targets("valid"):
             counts += torch.bincount(self._known(labels), minlength=self.classes)
         share = int(counts.max()) / max(1, int(counts.sum()))
         occurring = max(1, int((counts > 0).sum()))

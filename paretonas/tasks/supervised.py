@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -108,6 +108,15 @@ class Supervised:
         """The number of examples of a split; None if it is not known before a pass."""
         return self._feeds[split].examples()
 
+    def targets(self, split: SplitName) -> Iterator[Any]:
+        """The targets of a split, in parts; inputs in memory are not touched for them."""
+        held = self._feeds[split].targets
+        if held is not None:
+            yield held
+            return
+        for _, targets in self.batches(split):
+            yield targets
+
     def batches(self, split: SplitName, *, seed: int = 0, epoch: int = 0) -> Iterable[Any]:
         """One pass over a split, in batches of (inputs, targets).
 
@@ -117,6 +126,8 @@ class Supervised:
         feed = self._feeds[split]
         if split == "train":
             return feed.batches(self.batch_size or 64, seed=seed, epoch=epoch)
+        if feed.fixed:
+            return feed.batches(1, seed=0, epoch=None)
         numbers = sum(t.numel() for t in tensors(feed.first(1)[0]))
         size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, numbers)))
         return feed.batches(size, seed=0, epoch=None)

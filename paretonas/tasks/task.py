@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ..metric import Metric
 
-__all__ = ["Guess", "OutputError", "SplitName", "Task"]
+__all__ = ["Guess", "OutputError", "SplitName", "Task", "TaskScores"]
 
 SplitName = Literal["train", "valid", "test"]
 """The training examples; those that decide in a search; those that are only reported."""
@@ -65,6 +66,15 @@ class Task(Protocol):
 
 class OutputError(ValueError):
     """The network's outputs do not fit the task, whatever the architecture."""
+
+
+class TaskScores(dict[str, float]):
+    """What a task evaluates to: the loss, the metrics and what is only reported, by name."""
+
+    @property
+    def loss(self) -> float:
+        """The mean loss; NaN if the task gives none."""
+        return self.get("loss", math.nan)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,18 @@ from itertools import count
 import torch
 from torch import nn
 
+from ..data import Data, Split
 from ..forward import device_of, evaluating, seeded
+from ..tasks.classification import task_of
 from ..tasks.passes import batch_count, one_pass
-from ..tasks.task import SplitName, Task, sized
+from ..tasks.task import SplitName, Task, TaskScores, sized
 from .recipe import Recipe
 from .updates import Updates
 
 
-def train(network: nn.Module, task: Task, recipe: Recipe, *, seed: int = 0) -> Iterator[float]:
+def train(
+    network: nn.Module, task: Task | Data | Split, recipe: Recipe, *, seed: int = 0
+) -> Iterator[float]:
     """Train in place and yield the mean loss of each epoch; the same seed gives the same bits.
 
     This holds even if the forward pass uses random numbers, and no global state changes. If the
@@ -26,7 +30,7 @@ def train(network: nn.Module, task: Task, recipe: Recipe, *, seed: int = 0) -> I
     Raises:
         FloatingPointError: the loss is NaN or infinite.
     """
-    losses = epochs(network, task, recipe, seed=seed)
+    losses = epochs(network, task_of(task), recipe, seed=seed)
     for epoch in count():
         with seeded(seed * 1_000_003 + epoch, network):
             mean = next(losses, None)
@@ -58,17 +62,20 @@ def epochs(network: nn.Module, task: Task, recipe: Recipe, *, seed: int) -> Iter
     updates.finish()
 
 
-def evaluate(network: nn.Module, task: Task, split: SplitName) -> dict[str, float]:
+def evaluate(
+    network: nn.Module, task: Task | Data | Split, split: SplitName = "valid"
+) -> TaskScores:
     """The loss and the metrics of a network in evaluation mode, by name; its mode is restored.
 
     They are deterministic, even if the network uses random numbers. No global state changes.
     """
     with seeded(0, network):
-        return score(network, task, split)
+        return score(network, task_of(task), split)
 
 
 @torch.no_grad()
-def score(network: nn.Module, task: Task, split: SplitName) -> dict[str, float]:
+def score(network: nn.Module, task: Task, split: SplitName) -> TaskScores:
     """Like `evaluate`, but the network draws from the global generators in their current state."""
     with evaluating(network):
-        return {name: float(value) for name, value in task.evaluate(network, split).items()}
+        found = task.evaluate(network, split)
+    return TaskScores({name: float(value) for name, value in found.items()})

@@ -138,8 +138,14 @@ def taught(network: nn.Module, teacher: Teacher, device: torch.device) -> Iterat
 
     def after(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         args, kwargs = asked.pop()
-        with torch.no_grad():
-            answer = other(*args, **kwargs)
+        try:
+            with torch.no_grad():
+                answer = other(*args, **kwargs)
+        except Exception as error:
+            raise RuntimeError(
+                "the teacher does not run on the inputs of the network: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         losses.append(teacher.loss(output, answer))
 
     handles = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -259,12 +260,23 @@ class Updates:
 def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> Optimizer:
     make: Callable[..., Any] = recipe.optimizer
     if isinstance(make, type):
+        _check_arguments(make)
         made = make(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     else:
         made = make(parameters)
     if not isinstance(made, Optimizer):
         raise TypeError(f"optimizer must make an optimizer of torch.optim, got {made!r}")
     return made
+
+
+def _check_arguments(optimizer: type) -> None:
+    taken = inspect.signature(optimizer).parameters
+    missing = {"lr", "weight_decay"} - taken.keys()
+    if missing and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        raise TypeError(
+            f"{optimizer.__name__} takes no {' and no '.join(sorted(missing))}, which a recipe "
+            f"passes to a class; give a function, such as partial({optimizer.__name__}, ...)"
+        )
 
 
 def _schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> LRScheduler | None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from paretonas.arguments import Arguments, call, tensors
 from paretonas.export import export
+from paretonas.export.architecture import preparation
 from paretonas.export.exported import difference
-from paretonas.export.inputs import Inputs, output_names
+from paretonas.export.inputs import Inputs, output_names, real_inputs
 from paretonas.front import Point
 from paretonas.graph import network_graph
 from paretonas.nn import Stack
@@ -224,3 +225,62 @@ def test_differences_are_looked_for_everywhere():
         difference(one, {**one, "t": (2, None)}, "it")
     with pytest.raises(RuntimeError, match="differ by 1, "):
         difference(one, {**one, "a": torch.ones(2)}, "it")
+
+
+class TestInputsOfATask:
+    """A task is whatever has batches; the inputs in them are found by their shapes."""
+
+    class Batches:
+        preprocessing = None
+
+        def __init__(self, batch):
+            self.batch = batch
+
+        def batches(self, split, *, seed, epoch):
+            return [self.batch]
+
+    @staticmethod
+    def inputs(batch, length=4):
+        return {"ids": torch.arange(batch * length).reshape(batch, length), "x": torch.ones(batch)}
+
+    def test_they_are_found_in_a_pair_and_alone(self):
+        found, example = self.inputs(6), self.inputs(1)
+        for batch in ((found, torch.zeros(6)), [found, None], found):
+            given = real_inputs(self.Batches(batch), "test", 5, example)
+            assert torch.equal(given["ids"], found["ids"][:5])
+            assert given["x"].shape == (5,)
+        pair = (torch.zeros(6, 2), torch.zeros(6, 3))  # two inputs, no targets
+        given = real_inputs(self.Batches(pair), "test", 9, (torch.zeros(1, 2), torch.zeros(1, 3)))
+        assert [t.shape for t in given] == [(6, 2), (6, 3)]
+
+    def test_the_example_stands_for_batches_of_other_lengths(self):
+        example = self.inputs(1)
+        longer = self.Batches((self.inputs(6, length=9), torch.zeros(6)))
+        assert real_inputs(longer, "test", 5, example) is example
+
+    def test_the_statistics_are_those_of_each_input_by_name(self):
+        class Takes(nn.Linear):
+            def forward(self, *, ids, x):
+                return super().forward(x[:, None].expand(-1, 3))
+
+        task = self.Batches((self.inputs(6), torch.zeros(6)))
+        task.batch[0]["x"] = torch.tensor([1.0, 2.0, 3.0, -torch.inf, 2.0, 2.0]).double()
+        told = preparation(task, Takes(3, 2), self.inputs(1))
+        assert told == {
+            "stated": False,
+            "training_inputs": {
+                "ids": {"dtype": "int64", "shape": [4], "min": 0, "max": 23},
+                "x": {"dtype": "float32", "shape": [], "min": 1, "max": 3, "mean": 2}
+                | {"std": pytest.approx(0.4**0.5)},
+            },
+        }
+
+    def test_large_examples_are_few(self):
+        class Asked(self.Batches):
+            def few(self, split, examples):
+                self.asked = examples
+                return self.batch
+
+        task = Asked((torch.zeros(2, 2**20), torch.zeros(2)))
+        preparation(task, nn.Identity(), torch.zeros(1, 2**20))
+        assert task.asked == 2**24 / 2**20

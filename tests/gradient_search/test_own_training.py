@@ -17,7 +17,7 @@ from paretonas import Run, search
 from paretonas.data import Data, split
 from paretonas.finalists import train_finalists
 from paretonas.gradient_search.plan import Plan
-from paretonas.gradient_search.weights import WeightTraining
+from paretonas.gradient_search.weights import WeightTraining, trial
 from paretonas.nn import Linear, NetworkSpace, OneOf, Width
 from paretonas.space import Architecture, fair_paths
 from paretonas.tasks import Classification
@@ -178,6 +178,27 @@ def test_a_step_of_ones_own_that_ruins_the_weights_is_taken_back():
     losses = list(job.run())
     assert [math.isnan(loss) for loss in losses].index(True) == 2
     assert all(torch.isfinite(p).all() for p in job.supernet.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"augment": lambda batch: (batch[0][:, :1], batch[1])}, "shapes cannot be multiplied"),
+        ({"teacher": nn.Linear(5, 3)}, "teacher does not run on the inputs"),
+        ({"optimizer": torch.optim.Rprop}, "Rprop takes no weight_decay"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_before_anything_is_measured(options, message):
+    steps = search(space_of(**options), objectives=None, rays=2, budget="40steps")
+    with pytest.raises((TypeError, RuntimeError), match=message):
+        next(steps)
+
+
+def test_trying_options_leaves_the_weights_to_steps_of_ones_own():
+    supernet = space_of().supernet()
+    recipe = Recipe(training_step=own)
+    assert trial(supernet, task(), recipe, seed=0).options() == []
+    assert_same(supernet, space_of().supernet())
 
 
 # --- finalists ---------------------------------------------------------------------------------

@@ -274,6 +274,48 @@ def test_augmentation_differs_between_batches_of_an_epoch():
     assert len(inputs.flatten().unique()) == inputs.numel()
 
 
+class Slotted:
+    __slots__ = ("rng",)
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def draw(self):
+        return self.rng.random()
+
+
+OWN = np.random.default_rng(8)
+
+
+def draw_globally():
+    return OWN.random()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: Slotted(rng).draw,
+        lambda rng: {"deep": [(Slotted(rng),)]}["deep"][0][0].draw,
+        lambda rng: lambda: rng.random(),
+        lambda rng: partial(lambda source: source["rng"].random(), {"rng": rng}),
+        lambda rng: draw_globally,
+    ],
+    ids=["method", "nest", "closure", "partial", "global"],
+)
+def test_a_generator_is_found_wherever_a_data_set_holds_it(make):
+    data = Squares()
+    data.draw = make(np.random.default_rng(7))
+
+    class Drawing(Squares):
+        def __getitem__(self, index):
+            return data.draw(), index
+
+    feed = feed_of(Drawing(), "train")
+    one, same_one, other = (list(feed.batches(4, seed=0, epoch=e)) for e in (0, 0, 1))
+    assert same(one, same_one)
+    assert not {*flat([x.tolist() for x, _ in one])} & {*flat([x.tolist() for x, _ in other])}
+
+
 # --- what a pass leaves as it was -----------------------------------------------------------------
 
 

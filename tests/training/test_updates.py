@@ -592,7 +592,9 @@ class Silent(Images):
         (Remembering, {"teacher": TEACHER}, "cannot be combined with Remembering"),
         (Silent, {"teacher": TEACHER}, "loss of Silent does not call network"),
         (Images, {"teacher": nn.Flatten()}, r"one shape, got \(10, 4\) and \(10, 32\)"),
+        (Images, {"teacher": nn.Linear(3, 4)}, "teacher does not run on the inputs of the network"),
         (Images, {"teacher": lambda: 3}, "teacher must build a network, got 3"),
+        (Images, {"optimizer": torch.optim.Rprop}, "Rprop takes no weight_decay, .* partial"),
         (Images, {"optimizer": lambda parameters: 3}, "optimizer of torch.optim, got 3"),
         (
             Images,
@@ -608,5 +610,5 @@ class Silent(Images):
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(task, options, message):
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=message):
         Updates(network(), task(), Recipe(**options), 1).step(next(iter(Images().batches())))
