@@ -159,7 +159,7 @@ def whole(tmp_path_factory, space, costs):
 
 
 def test_points_are_what_finalists_from_the_supernet_of_the_run_give(whole, space):
-    steps, run = whole
+    _steps, run = whole
     supernet = space.supernet()
     supernet.load_state_dict(run.weights("supernet"))
     points = run.evaluations()
