@@ -170,13 +170,28 @@ def _cross_entropy(
         raise OutputError(
             f"the network must give a tensor of scores, (batch, classes, ...), got {found}"
         )
-    return functional.cross_entropy(
-        output,
-        labels.long(),
-        None if weight is None else weight.to(output),
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-    )
+    wanted = (len(output), *output.shape[2:])
+    if not isinstance(labels, Tensor) or labels.shape != wanted:
+        found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        raise OutputError(
+            f"scores of shape {tuple(output.shape)} need integer labels of shape {wanted}, got "
+            f"{found}"
+        )
+    try:
+        return functional.cross_entropy(
+            output,
+            labels.long(),
+            None if weight is None else weight.to(output),
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+        )
+    except IndexError as error:  # on the CPU; a GPU stops without a word that helps
+        known = labels[labels != ignore_index]
+        raise OutputError(
+            f"the network gives {output.shape[1]} scores, so labels must be in "
+            f"[0, {output.shape[1] - 1}]; found labels from {int(known.min())} to "
+            f"{int(known.max())}"
+        ) from error
 
 
 def task_of(given: Task | Data | Split) -> Task:
