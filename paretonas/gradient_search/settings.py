@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,13 +14,13 @@ from ..devices import find_device
 from ..finalists import train_finalists
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace
-from ..objectives import DifferentiableObjective
-from ..objectives.default import BESIDE_THE_ERROR, OBJECTIVES
+from ..objectives.default import BESIDE_THE_ERROR
 from ..objectives.trained_metric import Trainer
 from ..runs import Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..tasks.task import metrics_of
-from .objectives import objectives_of
+from .clock import Clock
+from .objectives import Wanted, column_of, wanted_of
 from .plan import Budget, Plan, budget_of
 
 RAYS = 28
@@ -32,12 +31,12 @@ class Settings:
     """The arguments of `paretonas.search`, each as the object that it stands for.
 
     Attributes:
-        objectives: beside the error; None where they are to be measured first.
-        start: when the search began, by `time.perf_counter`.
+        objectives: beside the metrics; those that are names are measured first.
+        clock: the time since the search began.
     """
 
     space: NetworkSpace
-    objectives: Sequence[DifferentiableObjective] | None
+    objectives: Sequence[Wanted]
     solver: Solver
     constraint: Constraint
     budget: Budget | Plan
@@ -47,7 +46,7 @@ class Settings:
     rays: int
     run: Run | None
     trainer: Trainer
-    start: float
+    clock: Clock
 
     @classmethod
     def of(
@@ -71,7 +70,7 @@ class Settings:
             ValueError: a name or a text that means nothing.
             TypeError: an argument of another kind.
         """
-        start = time.perf_counter()
+        clock = Clock()  # before the data is loaded
         if run is not None and not isinstance(run, Run):
             raise TypeError(f"run must be what Run.create or Run.open gives, got {run!r}")
         if not callable(trainer):
@@ -80,33 +79,27 @@ class Settings:
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
         columns = [metric.column for metric in metrics_of(space.load_task())]
-        found = None
-        if objectives is not None:
-            found = objectives_of(objectives, space, device=place, threads=threads)
-            columns += [objective.column for objective in found]
-        else:
-            columns += [OBJECTIVES[name].column for name in BESIDE_THE_ERROR]
+        found = BESIDE_THE_ERROR if objectives is None else wanted_of(objectives, space)
+        columns += map(column_of, found)
+        wanted = Budget() if budget is None else budget_of(budget)
+        if isinstance(wanted, Budget) and wanted.seconds is not None:
+            clock.seconds = wanted.seconds
         return cls(
             space,
             objectives=found,
             solver=SmoothTchebycheff() if solver is None else solver_of(solver),
             constraint=Constraint({}) if constraint is None else Constraint.of(constraint, columns),
-            budget=Budget() if budget is None else budget_of(budget),
+            budget=wanted,
             seed=seed,
             device=place,
             threads=threads,
             rays=rays,
             run=run,
             trainer=trainer,
-            start=start,
+            clock=clock,
         )
 
     @property
     def workers(self) -> int:
         """How many finalists are trained at once."""
         return cores() if self.device.type == "cpu" else 1
-
-    def late(self) -> bool:
-        """Whether the seconds of the budget are over."""
-        seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
-        return seconds is not None and time.perf_counter() - self.start > seconds

@@ -40,19 +40,30 @@ class WeightTraining:
         task: what is trained for.
         recipe: batch size, learning rate and weight decay; its epochs do not matter here.
         steps: in all, which the learning rate's decay is fitted to.
+        restarts: the steps at which the learning rate begins anew with a warm-up and another decay
+            (warm restarts, arXiv 1608.03983).
         seed: of the paths and of the order of the examples.
 
     Attributes:
         done: how many steps were taken.
+        steps: how many there will be; this number may change on the way.
         failures: the step, counted from 0, and what was set aside then: one pick, or a whole path.
     """
 
     def __init__(
-        self, supernet: Supernet, task: Task, recipe: Recipe, *, steps: int, seed: int
+        self,
+        supernet: Supernet,
+        task: Task,
+        recipe: Recipe,
+        *,
+        steps: int,
+        seed: int,
+        restarts: Sequence[int] = (),
     ) -> None:
         self.supernet, self.recipe = supernet, recipe
         self.task = sized(task, recipe.batch_size)
         self.steps, self.seed, self.done = steps, seed, 0
+        self._restarts = tuple(restarts)
         self.failures: list[tuple[int, Failure]] = []
         self._optimizer = torch.optim.AdamW(
             supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -77,7 +88,9 @@ class WeightTraining:
             self._set_aside(step)
         self.supernet.train()
         for batch in self._batches():
-            factor = warmup_cosine_factor(self.done, self.steps)
+            first = max((step for step in self._restarts if step <= self.done), default=0)
+            last = min((step for step in self._restarts if step > self.done), default=self.steps)
+            factor = warmup_cosine_factor(self.done - first, last - first)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * factor
             path = next(paths)
