@@ -186,8 +186,10 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
             more = pace.finalists(clock.left()) if epochs == pace.epochs else 0
             _plan_finalists(setup, results.tried + more)
         model.save()
-    if pace:
-        setup.report.expect(0)  # more than there were
+    if pace:  # there is no time for more, also if this search is resumed
+        _plan_finalists(setup, results.tried)
+        setup.report.expect(0)
+        model.save()
     yield results.end(pace)
 
 
