@@ -196,8 +196,9 @@ class Front:
         Args:
             wish: ``knee``; ``fastest`` (the lowest latency), ``smallest`` (the lowest memory, or
                 else parameters) or ``most-accurate`` (the best value of the `quality`); an id; or a
-                constraint such as ``latency<=2ms,miou>=0.7`` (see `Constraint`), which selects the
-                point that is best in the first objective among those that satisfy it.
+                constraint such as ``latency<=2ms,miou>=0.7`` (see `Constraint`), which selects,
+                among the points that satisfy it, the best one in the first objective without a
+                limit: ``miou>=0.7`` selects a fast network that is good enough.
 
         Raises:
             ValueError: there is no such point; the message says which points there are.
@@ -217,9 +218,11 @@ class Front:
                 f"{', '.join(point.id for point in self)}, and constraints like latency<=2ms"
             )
         constraint = Constraint.parse(wish, self._objectives, self._maximize)
-        for point in self:
-            if constraint.satisfied(point.objectives):
-                return point
+        enough = [point for point in self if constraint.satisfied(point.objectives)]
+        if enough:
+            free = [name for name in self._objectives if name not in constraint.limits]
+            place = self._objectives.index((free or self._objectives)[0])
+            return min(enough, key=lambda point: self._vector(point)[place])
         offers = []
         for name in constraint.limits:
             values = [point.objectives[name] for point in self]

@@ -332,7 +332,9 @@ class TestPick:
             ("a03", "conv2"),
             ("latency<=1.5ms", "conv1"),
             ("latency<=1200us", "conv2"),
-            ("error_percent<=50", "conv0"),
+            ("error_percent<=50", "conv2"),
+            ("error<=3%", "conv1"),
+            ("error<=50%,latency<=2.5ms,memory<=95KiB", "conv1"),
             ("latency<=2ms,memory<=40KiB", "conv3"),
         ],
     )

@@ -163,9 +163,14 @@ def blocks(page: Path, language: str) -> list[tuple[str, str]]:
     return [(rest.strip(), code) for rest, code in found]
 
 
+def prose(page: Path) -> str:
+    """The page without its code."""
+    return re.sub(r"^```.*\n(?:.*\n)*?```$", "", page.read_text(), flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
         if not target.startswith(("http", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), target
 
@@ -212,9 +217,8 @@ def test_a_command_of_an_experiment_names_a_script_that_is_there():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_command_can_be_pasted_whatever_environment_is_active(page):
     """It begins with ``.venv/bin/``; ``paretonas search`` alone is a name."""
-    prose = re.sub(r"^```.*\n(?:.*\n)*?```$", "", page.read_text(), flags=re.MULTILINE)
     lines = [line for _, code in blocks(page, "(?:sh|bash)") for line in code.splitlines()]
-    for command in [*lines, *re.findall("`([^`]+)`", prose)]:
+    for command in [*lines, *re.findall("`([^`]+)`", prose(page))]:
         if re.match(r"(paretonas|python3?|pip|pytest|mypy)\s", command):
             assert re.match(r"paretonas \w+$|python3 -m venv ", command), command
 

@@ -30,7 +30,8 @@ class Started:
         source: where the weights come from, for messages.
 
     Raises:
-        ValueError: when the network is built: a name or a shape does not fit, or no name fits.
+        ValueError: when the network is built: a name or a shape does not fit, or a value is not
+            finite. A buffer may be infinite where it is so in the network, such as a mask.
     """
 
     network: Callable[[], nn.Module]
@@ -52,7 +53,7 @@ class Started:
                     f"{name} has the shape {tuple(tensor.shape)} in {self.source}, "
                     f"and {tuple(own[name].shape)} in the network, at its largest sizes"
                 )
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            if not bool(tensor.isfinite().all()) and not torch.equal(tensor, own[name].to(tensor)):
                 raise ValueError(f"{name} in {self.source} has values that are not finite")
         network.load_state_dict(dict(self.state), strict=False)
         return network
@@ -86,11 +87,22 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
             break
+    return checked_state(content, str(place))
+
+
+def checked_state(content: Any, source: str) -> dict[str, Tensor]:
+    """Copies of tensors by name.
+
+    Raises:
+        ValueError: it is something else.
+    """
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{place} holds no tensors by name, got {type(content).__name__}")
+        found = "an empty one" if isinstance(content, Mapping) else type(content).__name__
+        raise ValueError(f"{source} must be a dict of tensors by name, got {found}")
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(
-                f"{place} must hold tensors by name, got {type(tensor).__name__} for {name!r}"
+                f"{source} must be a dict of tensors by name, got {type(tensor).__name__} for "
+                f"{name!r}"
             )
-    return dict(content)
+    return {name: tensor.detach().clone() for name, tensor in content.items()}

@@ -24,7 +24,7 @@ from ..training import Recipe
 from .choices import Chooser, Depth, OneOf, Width
 from .extraction import Extracted, Extraction
 from .layers import Elastic
-from .start import Started, read_state
+from .start import Started, checked_state, read_state
 
 
 @dataclass(frozen=True)
@@ -356,15 +356,15 @@ class NetworkSpace:
         """The same space, of a network that starts from weights; see `Started`.
 
         Args:
-            weights: a state dict, or a file of one: ``.safetensors``, or of `torch.save`. Elastic
-                layers have their largest size in it.
+            weights: a state dict, which is copied, or a file of one: ``.safetensors``, or of
+                `torch.save`. Elastic layers have their largest size in it.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged, or a name or a shape does not fit the network.
         """
         if isinstance(weights, Mapping):
-            constructor = Started(self.network, dict(weights))
+            constructor = Started(self.network, checked_state(weights, "a state dict"))
         else:
             constructor = Started(self.network, read_state(weights), os.fspath(weights))
         started = replace(self, network=constructor)
