@@ -76,9 +76,9 @@ class Constraint:
         """Read terms joined by commas: ``NAME<=NUMBER[UNIT]``, ``>=`` if NAME is maximized.
 
         NAME is an objective, with or without its unit: ``latency`` means ``latency_ms``. UNIT is
-        one of ns, us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case.
-        Without a unit the number is in the objective's unit. If an objective has two limits, the
-        stricter one counts.
+        one of ns, us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case; or
+        the unit in the objective's name. Without a unit the number is in the objective's unit. If
+        an objective has two limits, the stricter one counts.
 
         Args:
             text: the terms.
@@ -180,6 +180,8 @@ def resolve(name: str, objectives: Iterable[str]) -> str:
 
     >>> resolve("latency", ["error_percent", "latency_ms"])
     'latency_ms'
+    >>> resolve("angle", ["error_percent", "angle_degrees"])  # a unit of the user's own
+    'angle_degrees'
 
     Raises:
         ValueError: no objective has this name, or more than one has it.
@@ -188,6 +190,7 @@ def resolve(name: str, objectives: Iterable[str]) -> str:
     if name in known:
         return name
     meant = [objective for objective in known if split_unit(objective)[0] == name]
+    meant = meant or [objective for objective in known if objective.startswith(f"{name}_")]
     if len(meant) == 1:
         return meant[0]
     if meant:
@@ -224,7 +227,7 @@ def _convert(number: float, written: str, objective: str) -> float:
     folded = _SPELLINGS.get(written.lower(), written.lower())
     if unit is not None and number < 0:
         raise ValueError(f"{objective} is never negative, got a limit of {number:g}{written}")
-    if not folded:
+    if not folded or (unit is None and objective.lower().endswith(f"_{folded}")):
         return number
     if folded not in _UNITS:
         raise ValueError(
