@@ -327,7 +327,7 @@ def _plan(settings: Settings, saved: Mapping[str, Any], task: Task, supernet: Su
         plan = dict(saved["plan"])
         if "looks" in plan:  # as older checkpoints call them
             plan["proxy_evaluations"] = plan.pop("looks")
-        recipe = budget.recipe if isinstance(budget, Plan) else settings.space.recipe
+        recipe = budget.recipe if isinstance(budget, Plan) else settings.recipe
         return Plan(**{**plan, "recipe": replace(recipe, **plan["recipe"])})
     if isinstance(budget, Plan):
         return budget

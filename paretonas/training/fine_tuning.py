@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
@@ -27,7 +26,7 @@ class FineTuning:
 
     Attributes:
         share: the part of the recipe's epochs; at least one epoch is trained.
-        rate: the learning rate is multiplied by this.
+        rate: the learning rate is multiplied by this, before a schedule changes it.
 
     Raises:
         ValueError: a number is not positive and finite, or the share is above 1.
@@ -61,17 +60,18 @@ class _Slower:
 
     def __call__(self, parameters: list[nn.Parameter]) -> Optimizer:
         optimizer = self.make(parameters)
-        for group in optimizer.param_groups:
-            group["lr"] *= self.rate
+        if isinstance(optimizer, Optimizer):  # anything else is refused by whoever asked for one
+            for group in optimizer.param_groups:
+                group["lr"] *= self.rate
         return optimizer
 
 
-@torch.no_grad()
 def recalibrate(network: nn.Module, task: Task, *, seed: int) -> None:
     """Give batch norms the statistics of some training batches, in place of their running ones.
 
     Those of a supernet belong to other paths. Parts in evaluation mode keep theirs. The network
-    draws from the global generators in their current state.
+    draws from the global generators in their current state. Gradients are on, since some losses
+    need them, but nothing is trained.
 
     References:
         Yu and Huang 2019, "Universally Slimmable Networks" (arXiv 1903.05134), section 3.3.
