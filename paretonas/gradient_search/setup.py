@@ -150,7 +150,9 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         yield step(f"set aside {failure}")
     plan = _plan(settings, saved, task, supernet)
     if run:
-        run.tell(recipe=plan.recipe.described())
+        run.tell(
+            recipe=plan.recipe.described(), finalists="inherit" if settings.inherit else "fresh"
+        )
     trained = TrainedMetric(
         space,
         recipe=plan.recipe,
