@@ -127,7 +127,7 @@ def search(
         str | None,
         typer.Option(
             metavar="fresh|inherit",
-            show_default="fresh",
+            show_default="inherit",
             help="Train finalists from fresh weights, or go on from those of the supernet.",
         ),
     ] = None,

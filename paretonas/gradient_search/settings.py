@@ -29,6 +29,7 @@ from .plan import Budget, Plan, budget_of
 
 RAYS = 28
 FINALISTS = ("fresh", "inherit")
+DEFAULT = "inherit"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Settings:
         device: str = "cpu",
         threads: int = 1,
         rays: int = RAYS,
-        finalists: str = "fresh",
+        finalists: str | None = None,
         run: Run | str | os.PathLike[str] | None = None,
         trainer: Trainer = train_finalists,
     ) -> Settings:
@@ -85,13 +86,7 @@ class Settings:
             )
         if not callable(trainer):
             raise TypeError(f"trainer must be a function such as train_finalists, got {trainer!r}")
-        if finalists not in FINALISTS:
-            raise ValueError(f"finalists must be {' or '.join(FINALISTS)}, got {finalists!r}")
-        inherit = finalists == "inherit"
-        if inherit and trainer is not train_finalists:
-            raise ValueError(
-                "finalists cannot inherit weights if a trainer of your own trains them"
-            )
+        inherit = _inherit(finalists, own=trainer is not train_finalists, run=_there(run))
         seed, threads = whole("seed", seed, 0), whole("threads", threads, 1)
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
@@ -135,8 +130,32 @@ def _run(
     run: Run | str | os.PathLike[str] | None, device: torch.device, seed: int, threads: int
 ) -> Run | None:
     """The run of a folder, which is begun if it is not there."""
+    there = _there(run)
+    if run is None or isinstance(run, Run) or there is not None:
+        return there
+    return Run.create(run, {"threads": threads}, device=str(device), seed=seed)
+
+
+def _there(run: Run | str | os.PathLike[str] | None) -> Run | None:
+    """The run of a folder, if it is there."""
     if run is None or isinstance(run, Run):
         return run
-    if (Path(run) / ABOUT).exists():
-        return Run.open(run)
-    return Run.create(run, {"threads": threads}, device=str(device), seed=seed)
+    return Run.open(run) if (Path(run) / ABOUT).exists() else None
+
+
+def _inherit(finalists: str | None, *, own: bool, run: Run | None) -> bool:
+    """Whether finalists inherit weights: as asked for, or as the run was begun, or by default.
+
+    Raises:
+        ValueError: an unknown word, or what was asked for is not possible.
+    """
+    if finalists not in (None, *FINALISTS):
+        raise ValueError(f"finalists must be {' or '.join(FINALISTS)}, got {finalists!r}")
+    if own and finalists == "inherit":
+        raise ValueError("finalists cannot inherit weights if a trainer of your own trains them")
+    begun = None
+    if run is not None and run.begun:
+        begun = run.about.get("finalists", "fresh")  # which runs of older versions all were
+    if finalists is not None and begun is not None and finalists != begun:
+        raise ValueError(f"the finalists of {run} were begun as {begun!r}, got {finalists!r}")
+    return not own and (finalists or begun or DEFAULT) == "inherit"

@@ -216,7 +216,11 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         pace = _seconds_of_a_step(settings, task, supernet)
     plan = _plan(settings, saved, grows, task, supernet, pace)
     if run:
-        run.tell(budgets=budgets, recipe=plan.recipe.described())
+        run.tell(
+            budgets=budgets,
+            recipe=plan.recipe.described(),
+            finalists="inherit" if settings.inherit else "fresh",
+        )
     short = trained_less(run.outcomes() if run else [], plan.recipe)
     short_steps = sum(epochs_of(point, plan.recipe) for point in short) * batch_count(task)
     if grows:
