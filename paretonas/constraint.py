@@ -76,10 +76,10 @@ class Constraint:
         """Read terms joined by commas: ``NAME<=NUMBER[UNIT]``, ``>=`` if NAME is maximized.
 
         NAME is an objective, with or without its unit: ``latency`` means ``latency_ms``, and
-        ``rmse`` means ``rmse_celsius`` if only this objective begins like that. UNIT is
-        one of ns, us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case.
-        Without a unit the number is in the objective's unit. If an objective has two limits, the
-        stricter one counts.
+        ``rmse`` means ``rmse_celsius`` if only this objective begins like that. UNIT is one of ns,
+        us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case; or the unit in
+        the objective's name. Without a unit the number is in the objective's unit. If an objective
+        has two limits, the stricter one counts.
 
         Args:
             text: the terms.
@@ -228,7 +228,7 @@ def _convert(number: float, written: str, objective: str) -> float:
     folded = _SPELLINGS.get(written.lower(), written.lower())
     if unit is not None and number < 0:
         raise ValueError(f"{objective} is never negative, got a limit of {number:g}{written}")
-    if not folded:
+    if not folded or (unit is None and objective.lower().endswith(f"_{folded}")):
         return number
     if folded not in _UNITS:
         raise ValueError(

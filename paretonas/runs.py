@@ -119,6 +119,11 @@ class Run:
         settings: Mapping[str, Any] = self.about["settings"]
         return settings
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint, from which `resume` goes on."""
+        return self._checkpoint.exists()
+
     def tell(self, **facts: Any) -> None:
         """Add plain values, by name, to ``run.json`` and `about`."""
         if all(self.about.get(name) == fact for name, fact in facts.items()):

@@ -43,6 +43,17 @@ def test_an_objective_without_a_unit_takes_a_bare_number():
     assert Constraint.parse("score<=-1", ["score"]).limits == {"score": -1.0}
 
 
+def test_a_unit_of_the_users_own_may_be_left_out_or_named():
+    for text in ("angle<=12", "angle_degrees<=12", "angle<=12 degrees", "angle<=12Degrees"):
+        assert Constraint.parse(text, ["error_percent", "angle_degrees"]).limits == {
+            "angle_degrees": 12.0
+        }
+    with pytest.raises(ValueError, match="'angle' may be any of angle_degrees, angle_turns"):
+        resolve("angle", ["angle_degrees", "angle_turns"])
+    with pytest.raises(ValueError, match="unknown unit 'turns'"):
+        Constraint.parse("angle<=2turns", ["angle_degrees"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

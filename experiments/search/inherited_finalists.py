@@ -84,13 +84,13 @@ class Way:
 FRESH = Way("fresh", 1.0, inherit=False)
 SHORT = Way("fresh .4", 0.4, inherit=False)
 NEVER = Way("inherit 0", 0.0)
-ONE, TWO, ALL = (
+ONE, TWO, FOUR, ALL = (
     {rate: Way(f"inherit {share:g} at {rate:g}", share, rate) for rate in (0.3, 1.0)}
-    for share in (0.2, 0.4, 1.0)  # one epoch, two epochs, and all five or six
+    for share in (0.2, 0.4, 0.7, 1.0)  # one, two, four and all of the five or six epochs
 )
-MANY = (FRESH, TWO[1.0], ONE[1.0], TWO[0.3], ONE[0.3], ALL[1.0], ALL[0.3], SHORT, NEVER)
-SOME = (FRESH, TWO[1.0], ONE[1.0], TWO[0.3], ALL[1.0], NEVER)
-FEW = (FRESH, TWO[1.0], TWO[0.3], ONE[1.0])
+FEW = (FRESH, ALL[1.0], TWO[1.0], FOUR[1.0])
+SOME = (*FEW, ONE[1.0], TWO[0.3], NEVER)
+MANY = (*SOME, ONE[0.3], ALL[0.3], SHORT)
 
 
 @dataclass(frozen=True)

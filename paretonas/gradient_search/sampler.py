@@ -110,7 +110,13 @@ class OneShotSearch:
             self._error.recipe,
         )
         return all_phases(
-            Settings.of(self._space, objectives=self._costs, budget=plan, seed=self._seed)
+            Settings.of(
+                self._space,
+                objectives=self._costs,
+                budget=plan,
+                seed=self._seed,
+                finalists="fresh",  # as every method's are
+            )
         )
 
     @property

@@ -79,3 +79,29 @@ def test_search_quality_compares_every_method_at_one_price(truth, tmp_path):
         same_number = group[~group["method"].str.endswith("trained")]
         assert (same_number["regret"] >= best[count] - 1e-9).all()
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+@pytest.mark.timeout(240)
+def test_searches_with_inherited_and_with_fresh_finalists_cost_the_same(truth, tmp_path, capsys):
+    import inherited_finalists as script
+    import pandas as pd
+
+    job = script.Job("signals", 300, (script.ALL[1.0], script.NEVER))
+    settings = script.Settings(jobs=(job,), seeds=1, csv=tmp_path / "points.csv")
+    space = truth.SPACES["signals"]
+    batches = -(-len(space.task().train) // 64)
+    for way in script.MANY:
+        plan = script.plan_for(space, 4500, way)
+        steps = 4500 - plan.supernet_steps
+        each = plan.recipe.epochs * batches * (way.share > 0) + 7 * way.inherit
+        assert 0 <= steps - plan.finalists * each < each or plan.finalists == script.MOST
+    script.main([], settings)
+    shown = capsys.readouterr().out
+    rows = pd.read_csv(settings.csv)
+    assert set(rows["method"]) == {"inherit 1 at 1", "inherit 0", "random"}
+    for _, front in rows.groupby("method"):
+        assert front["error_percent"].is_monotonic_increasing
+        assert front["parameters"].is_monotonic_decreasing
+    script.main([], settings)  # nothing is left to do
+    assert pd.read_csv(settings.csv).equals(rows)
+    assert shown.endswith(capsys.readouterr().out)

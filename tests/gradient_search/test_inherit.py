@@ -10,6 +10,7 @@ from paretonas.finalists import Finalist, train_finalists
 from paretonas.forward import seeded
 from paretonas.gradient_search import Budget, Plan
 from paretonas.gradient_search.search import search
+from paretonas.gradient_search.settings import Settings
 from paretonas.gradient_search.weights import WeightTraining, inherited_scores
 from paretonas.nn import BatchNorm1d, Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.point import Failure
@@ -159,7 +160,7 @@ def whole(tmp_path_factory, space, costs):
 
 
 def test_points_are_what_finalists_from_the_supernet_of_the_run_give(whole, space):
-    _steps, run = whole
+    _, run = whole
     supernet = space.supernet()
     supernet.load_state_dict(run.weights("supernet"))
     points = run.evaluations()
@@ -238,3 +239,48 @@ def test_what_finalists_learn_from_a_slower_optimizer_is_resumed_with_it(
     begun.close()
     list(searched(again, slow, costs, **settings))
     assert left_behind(again) == left_behind(whole)
+
+
+# --- which is the default -------------------------------------------------------------------------
+
+
+def test_finalists_inherit_unless_something_else_is_said(space):
+    def inherit(**settings):
+        return Settings.of(space, **settings).inherit
+
+    assert inherit()
+    assert inherit(finalists="inherit")
+    assert not inherit(finalists="fresh")
+    assert not inherit(trainer=lambda *_, **__: [])
+    with pytest.raises(ValueError, match="finalists must be fresh or inherit, got 'old'"):
+        inherit(finalists="old")
+    with pytest.raises(ValueError, match="if a trainer of your own trains them"):
+        inherit(finalists="inherit", trainer=lambda *_, **__: [])
+
+
+def test_a_run_keeps_to_what_it_was_begun_with(tmp_path, space):
+    def inherit(about, **settings):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        run = Run.create(folder, {}, device="cpu", seed=0)
+        run.save({})
+        run.tell(**about)
+        opened, named = (
+            Settings.of(space, run=one, **settings).inherit for one in (Run.open(folder), folder)
+        )
+        assert opened is named
+        return opened
+
+    assert not inherit({})  # of an older version
+    assert not inherit({"finalists": "fresh"})
+    assert inherit({"finalists": "inherit"})
+    assert inherit({"finalists": "inherit"}, finalists="inherit")
+    with pytest.raises(ValueError, match="were begun as 'fresh', got 'inherit'"):
+        inherit({}, finalists="inherit")
+    with pytest.raises(ValueError, match="were begun as 'inherit', got 'fresh'"):
+        inherit({"finalists": "inherit"}, finalists="fresh")
+    new = Run.create(tmp_path / "new", {}, device="cpu", seed=0)
+    assert Settings.of(space, run=new).inherit
+
+
+def test_the_run_says_how_its_finalists_were_trained(whole):
+    assert whole[1].about["finalists"] == "inherit"
