@@ -75,10 +75,11 @@ class Constraint:
     ) -> Constraint:
         """Read terms joined by commas: ``NAME<=NUMBER[UNIT]``, ``>=`` if NAME is maximized.
 
-        NAME is an objective, with or without its unit: ``latency`` means ``latency_ms``. UNIT is
-        one of ns, us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case; or
-        the unit in the objective's name. Without a unit the number is in the objective's unit. If
-        an objective has two limits, the stricter one counts.
+        NAME is an objective, with or without its unit: ``latency`` means ``latency_ms``, and
+        ``rmse`` means ``rmse_celsius`` if only this objective begins like that. UNIT is one of ns,
+        us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case; or the unit in
+        the objective's name. Without a unit the number is in the objective's unit. If an objective
+        has two limits, the stricter one counts.
 
         Args:
             text: the terms.
@@ -178,10 +179,10 @@ class Constraint:
 def resolve(name: str, objectives: Iterable[str]) -> str:
     """The column of the objective that is called ``name``, with or without its unit.
 
-    >>> resolve("latency", ["error_percent", "latency_ms"])
-    'latency_ms'
-    >>> resolve("angle", ["error_percent", "angle_degrees"])  # a unit of the user's own
-    'angle_degrees'
+    The unit may be any words, if no column has this name with a unit of time, size or energy.
+
+    >>> resolve("latency", ["latency_ms", "latency_gpu_ms"]), resolve("rmse", ["rmse_celsius"])
+    ('latency_ms', 'rmse_celsius')
 
     Raises:
         ValueError: no objective has this name, or more than one has it.

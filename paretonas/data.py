@@ -83,7 +83,11 @@ class Preprocessing:
 
         >>> Preprocessing("pixels", 1 / 255, (0.5, 0.4), 0.25).formula
         '(raw * 0.00392157 - [0.5, 0.4]) / 0.25'
+        >>> Preprocessing("degrees").formula
+        'raw'
         """
+        if (self.scale, self.mean, self.std) == (1, 0, 1):
+            return "raw"
         mean, std = (
             f"[{', '.join(f'{x:.6g}' for x in part)}]" if isinstance(part, tuple) else f"{part:.6g}"
             for part in (self.mean, self.std)

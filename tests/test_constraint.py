@@ -85,6 +85,16 @@ def test_a_name_that_fits_two_objectives_is_refused():
         resolve("latency", ["latency_ms", "latency_us"])
 
 
+def test_a_unit_of_the_users_own_may_be_left_out_unless_another_objective_fits():
+    own = ["rmse_celsius", "rmse", "dice_points", "latency_ms", "latency_gpu_ms"]
+    assert [resolve(name, own) for name in ("rmse", "dice", "latency")] == [*own[1:4]]
+    assert Constraint.parse("rmse<=4", own[:1]).limits == {"rmse_celsius": 4.0}
+    with pytest.raises(ValueError, match="'angle' may be any of angle_degrees, angle_turns"):
+        resolve("angle", ["angle_degrees", "angle_turns"])
+    with pytest.raises(ValueError, match="no objective is called 'rm'"):
+        resolve("rm", own)
+
+
 @given(st.floats(0, 1e6), st.floats(0, 1e6))
 def test_satisfied_is_at_most_the_limit(limit, value):
     assert Constraint({"latency_ms": limit}).satisfied({"latency_ms": value}) == (value <= limit)

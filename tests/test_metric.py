@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from paretonas.metric import Metric
-from paretonas.tasks import Supervised
+from paretonas.tasks import Supervised, metrics
 
 COUNT = 37
 
@@ -70,9 +70,9 @@ def split_of(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return inputs, torch.randn(COUNT, 2, generator=generator)
 
 
-def task_of(*metrics: Metric, reported=()) -> Supervised:
+def task_of(*measured: Metric, reported=()) -> Supervised:
     parts = [split_of(seed) for seed in range(3)]
-    return Supervised(*parts, loss=nn.functional.mse_loss, metric=metrics, reported=reported)
+    return Supervised(*parts, loss=nn.functional.mse_loss, metric=measured, reported=reported)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -95,8 +95,8 @@ def test_a_metric_is_that_of_all_batches_joined(name, size, monkeypatch):
 
 
 def test_several_metrics_and_reported_ones_are_evaluated_together():
-    metrics = [CASES[name][0] for name in ("median", "largest")]
-    task = task_of(*metrics, reported=[CASES["spread"][0]])
+    several = [CASES[name][0] for name in ("median", "largest")]
+    task = task_of(*several, reported=[CASES["spread"][0]])
     network = nn.Linear(3, 2)
     values = task.evaluate(network, "valid")
     assert list(values) == ["loss", "median", "largest_m", "spread"]
@@ -104,6 +104,23 @@ def test_several_metrics_and_reported_ones_are_evaluated_together():
         metric = CASES[name][0]
         alone = task_of(metric).evaluate(network, "valid")
         assert values[metric.column] == alone[metric.column]
+
+
+@pytest.mark.parametrize("name", ["error", "f1", "mae", "perplexity", "r2", "rmse", "roc_auc"])
+def test_a_ready_metric_takes_outputs_with_gradients(name):
+    """Such as those of an exported program, without a warning from torch."""
+    output = torch.tensor([[0.5, -1.0, 2.0], [1.0, 0.0, -2.0]], requires_grad=True)
+    if name in ("error", "perplexity"):  # scores of three classes
+        output, target = output[None], torch.tensor([[2, 1]])
+        output = output.transpose(1, 2) if name == "error" else output
+    else:
+        target = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    values = []
+    for scores in (output, output.detach()):
+        measured = getattr(metrics, name)().begin()
+        measured.update(scores, target)
+        values.append(measured.compute())
+    assert values[0] == values[1]
 
 
 def test_what_the_user_hands_in_stays_as_it_is():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -159,7 +159,7 @@ def search(
             metavar="DIR", show_default="paretonas-SPACE-1, ...", help="A new folder for the run."
         ),
     ] = None,
-    resume: Annotated[Path | None, _resumed("run")] = None,
+    resume: Annotated[Path | None, _resumed("run", "a larger --budget")] = None,
     trust: Trust = False,
 ) -> None:
     """Search a space; without options the default one, on real images, in about two minutes."""
@@ -184,7 +184,7 @@ def search(
     if resume is None:
         begin(out, **settings)
     else:
-        go_on(resume, Consent(_named(settings), trust))
+        go_on(resume, Consent(_named(settings), trust), settings.get("budget"))
 
 
 @app.command()
@@ -288,7 +288,7 @@ def compare(
         "budget": budget,
         "seeds": seeds,
     }
-    settings = _settings(options, out, resume, trust, "comparison", _MORE)
+    settings = _settings(options, out, resume, trust, "comparison")
     if resume is None:
         begin(out, jobs, **settings)
     else:
@@ -297,12 +297,7 @@ def compare(
 
 
 def _settings(
-    options: Mapping[str, Any],
-    out: Path | None,
-    resume: Path | None,
-    trust: bool,
-    what: str,
-    more: Set[str] = frozenset(),
+    options: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
 ) -> dict[str, Any]:
     """The options that were typed.
 
@@ -311,7 +306,7 @@ def _settings(
     settings = {name: value for name, value in options.items() if value is not None}
     if trust and resume is None:
         raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
-    others = [*(settings.keys() - _PARTS - more), *(["out"] if out else [])]
+    others = [*(settings.keys() - _PARTS - _MORE), *(["out"] if out else [])]
     if resume is not None and others:
         also = ", ".join(f"--{name}" for name in [*options, "out"] if name in others)
         raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
@@ -319,7 +314,7 @@ def _settings(
 
 
 _PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code
-_MORE = {"budget", "seeds"}  # of which a comparison that goes on may get more
+_MORE = {"budget", "seeds"}  # of which what is resumed may get more
 
 
 def _named(settings: Mapping[str, Any]) -> dict[str, list[str]]:

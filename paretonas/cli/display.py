@@ -71,11 +71,12 @@ def _live(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
 
 
 def _lines(steps: Iterable[Step], stream: TextIO) -> Iterator[Step]:
-    phase, printed, line = "", 0.0, ""
+    phase, printed, line, planned = "", 0.0, "", False
     for step, seen in _remembering(steps):
         line = ", ".join(_words(seen))
-        if step.phase != phase or step.seconds - printed >= _SECONDS_BETWEEN_LINES:
-            phase, printed = step.phase, step.seconds
+        plan = step.steps > 0 and not planned
+        if step.phase != phase or plan or step.seconds - printed >= _SECONDS_BETWEEN_LINES:
+            phase, printed, planned = step.phase, step.seconds, planned or plan
             print(line, file=stream, flush=True)
             line = ""
         yield step

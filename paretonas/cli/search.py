@@ -12,8 +12,8 @@ from paretonas.cli.find import Consent
 from paretonas.constraint import Constraint
 from paretonas.devices import find_device
 from paretonas.gradient_search.guessing import Guessing
-from paretonas.gradient_search.objectives import Wanted, column_of, objectives_of, understood
-from paretonas.gradient_search.plan import Budget
+from paretonas.gradient_search.objectives import Wanted, column_of, understood, wanted_of
+from paretonas.gradient_search.plan import Budget, last_budget
 from paretonas.gradient_search.search import search
 from paretonas.names import (
     find_objectives,
@@ -67,10 +67,18 @@ def begin(out: Path | None, **options: Any) -> None:
     _search(run, arguments, Consent(_parts(settings)))
 
 
-def go_on(folder: Path, consent: Consent) -> None:
-    """Search on from the last checkpoint of a run, with the settings that it was begun with."""
+def go_on(folder: Path, consent: Consent, budget: str | None = None) -> None:
+    """Search on from the last checkpoint of a run, with the settings that it was begun with.
+
+    Args:
+        folder: of the run.
+        consent: to run code that the folder names.
+        budget: a larger one; by default the last one that the run had.
+    """
     run = Run.open(folder)
-    settings = run.settings
+    settings = dict(run.settings)
+    if budget is not None or (budget := last_budget(run)) is not None:
+        settings["budget"] = budget
     space = with_networks(consent.space(folder, settings), "--space")
     _check(folder / ABOUT, settings)
     parts = _parts(settings)
@@ -150,7 +158,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
     else:
         columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
     if "costs" in settings and "minimize" not in settings:
-        arguments["objectives"] = objectives_of(Path(settings["costs"]), space)
+        arguments["objectives"] = wanted_of(Path(settings["costs"]), space)
     if "constraint" in settings:
         arguments["constraint"] = Constraint.parse(
             ",".join(settings["constraint"]),

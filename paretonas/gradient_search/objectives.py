@@ -6,9 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import torch
-
-from ..arguments import moved
 from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
 from ..objectives import (
@@ -27,21 +24,15 @@ from ..tasks.task import metrics_of
 Wanted = DifferentiableObjective | str  # a name is one of `OBJECTIVES`, which is not built yet
 
 
-def objectives_of(
-    objectives: object,
-    space: NetworkSpace,
-    *,
-    device: str | torch.device = "cpu",
-    threads: int = 1,
-) -> tuple[DifferentiableObjective, ...]:
+def wanted_of(objectives: object, space: NetworkSpace) -> tuple[Wanted, ...]:
     """The objectives that were given, or latency and memory by a table in a file.
+
+    Nothing is measured yet.
 
     Args:
         objectives: as such, or by name, also as one text, "latency,memory"; or the path of a file
             that ``paretonas profile`` has written.
         space: what they are objectives of.
-        device: that latency is measured on.
-        threads: that latency is measured with.
 
     Raises:
         ValueError: a file that is no cost table of this space, or a name that means nothing.
@@ -53,14 +44,7 @@ def objectives_of(
         supernet, example = space.supernet(), space.load_task().example()
         return Latency(CostTable.read(objectives, supernet.choices)), Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
-    wanted = understood(objectives, lambda name: find_objectives(name, space), columns)
-    if not any(isinstance(one, str) for one in wanted):
-        return tuple(one for one in wanted if not isinstance(one, str))
-    supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
-    return tuple(
-        OBJECTIVES[one].build(supernet, example, device, threads) if isinstance(one, str) else one
-        for one in wanted
-    )
+    return understood(objectives, lambda name: find_objectives(name, space), columns)
 
 
 def _is_file(text: str) -> bool:

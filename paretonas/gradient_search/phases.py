@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..point import Outcome
-from ..space import Architecture
+from ..space import Architecture, size
+from .clock import Pace
 from .model import Model
+from .plan import proxy_evaluations_for
 from .results import Results
 from .settings import Settings
 from .setup import Setup, tabulate
@@ -29,6 +31,7 @@ from .step import Step
 from .weights import WeightTraining
 
 ROUNDS = 3  # of proxy evaluations, after the initial design
+FEWEST = 6  # proxy evaluations, however late it is
 
 
 @dataclass(frozen=True)
@@ -61,26 +64,46 @@ def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
     """Phase 2: the weights of the supernet, on fairly drawn single paths."""
     settings, steps = setup.settings, setup.plan.supernet_steps
     training = WeightTraining(
-        setup.supernet, setup.task, settings.space.recipe, steps=steps, seed=settings.seed
+        setup.supernet,
+        setup.task,
+        settings.space.recipe,
+        steps=steps,
+        seed=settings.seed,
+        restarts=setup.plan.restarts,
     )
     if setup.saved:
         training.resume(setup.saved["weights"])
     losses: list[float] = []
     told = len(training.failures)
+    clock, begun, first = settings.clock, settings.clock.gone(), training.done
     for loss in training.run():
         losses += [loss] if math.isfinite(loss) else []
-        setup.report.done = training.done
+        setup.report.weights = training.done
+        if clock.timed:  # as many steps as there is time for, by the pace so far
+            setup.pace = (clock.gone() - begun) / (training.done - first)
+            more = round((setup.weights_until - clock.gone()) / max(setup.pace, 1e-9))
+            training.steps = training.done + max(0, more)
         for _, failure in training.failures[told:]:
             yield setup.set_aside("weights", failure)
         told = len(training.failures)
         if losses and (training.done % 25 == 0 or training.done == training.steps):
             mean = sum(losses) / len(losses)
             losses.clear()
+            _plan_steps(setup, training)
             yield setup.report.step("weights", message=f"loss on single paths {mean:.3f}")
         if training.done % 200 == 0:
             setup.save(training)
-    setup.report.done = training.done
+    setup.report.weights = training.done
+    _plan_steps(setup, training)
     return training
+
+
+def _plan_steps(setup: Setup, training: WeightTraining) -> None:
+    """Put into the plan how many steps there are, where time decides it."""
+    if training.steps != setup.plan.supernet_steps:
+        known = size(setup.supernet.choices)
+        proxies = proxy_evaluations_for(training.steps, known)
+        setup.plan_anew(supernet_steps=training.steps, proxy_evaluations=proxies)
 
 
 def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, None, Model]:
@@ -89,7 +112,7 @@ def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, 
     known = model.knowledge.inherited
     before, design = len(known), setup.plan.proxy_evaluations // 2
     for architecture in setup.feasible.design(design):
-        if model.proxy_evaluations >= design:
+        if model.proxy_evaluations >= design or (len(known) >= FEWEST and setup.late()):
             break
         if architecture not in known and architecture not in model.failed():
             yield from model.score(architecture)
@@ -104,14 +127,15 @@ def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, 
         yield setup.report.step("alpha", message=f"{len(known)} scored with inherited weights")
     for turn in range(model.turns + 1, ROUNDS + 1):
         due = design + math.ceil((setup.plan.proxy_evaluations - design) * turn / ROUNDS)
-        if model.proxy_evaluations >= due or setup.settings.late():
+        if model.proxy_evaluations >= due or setup.late():
             continue
         yield from model.optimize_alpha()
         blamed = -1
         while blamed < len(setup.blamed):  # again, if an option of what was chosen is to blame
             blamed = len(setup.blamed)
             for architecture in model.choose(due - model.proxy_evaluations, "inherited"):
-                yield from model.score(architecture)
+                if not setup.late():
+                    yield from model.score(architecture)
         model.turns = turn
         step = setup.report.step("alpha", message=f"{len(known)} scored with inherited weights")
         model.save()
@@ -120,16 +144,24 @@ def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, 
 
 
 def evaluate_finalists(setup: Setup, model: Model) -> Phases:
-    """Phase 4: train and measure what promises most, correct the surrogate, and so on."""
-    plan, knowledge, workers = setup.plan, model.knowledge, setup.settings.workers
+    """Phase 4: train and measure what promises most, correct the surrogate, and so on.
+
+    With a budget in seconds as many as there is time for; the last ones may be trained for fewer
+    epochs than the others.
+    """
+    knowledge, clock, workers = model.knowledge, setup.settings.clock, setup.settings.workers
     results = Results(setup, model)
     later = results.resume()
-    batch = workers * max(1, math.ceil(plan.finalists / 6 / workers))
+    pace = _pace(setup, results) if clock.timed else None
+    batch = workers * max(1, math.ceil(setup.plan.finalists / 6 / workers))
     # However late it is, one batch is trained: without it there is no front at all.
-    while (due := plan.finalists - results.tried) > 0 and not (
-        results.tried and setup.settings.late()
+    while (due := setup.plan.finalists - results.tried) > 0 and not (
+        pace and results.tried and not pace.fits(clock.left())
     ):
+        begun = clock.gone()
         yield from model.optimize_alpha()
+        if pace:
+            batch = pace.batch(clock.left())
         chosen = model.choose(min(batch, due), "trained")
         if not chosen and not later:
             break
@@ -138,11 +170,45 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
             yield results.show(outcome)
         later.clear()
         known = knowledge.trained.keys() | model.failed()
-        chosen = [a for a in chosen if a not in known][: plan.finalists - results.tried]
+        chosen = [a for a in chosen if a not in known][: setup.plan.finalists - results.tried]
+        if pace:
+            pace.turn = max(pace.turn, clock.gone() - begun)
+            setup.train_for(pace.shortened(clock.left()) if results.tried else pace.epochs)
+            begun = clock.gone()
         if chosen:
             answer = yield Batch(chosen, model.proxy_evaluations, model.training.done)
             for outcome in setup.evaluation(chosen) if answer is None else answer:
                 yield results.show(outcome)
         yield from results.blame([*knowledge.failed["trained"]][failed:])
+        if pace and chosen:
+            epochs = setup.trained.recipe.epochs
+            pace.see(clock.gone() - begun, len(chosen), epochs)
+            more = pace.finalists(clock.left()) if epochs == pace.epochs else 0
+            _plan_finalists(setup, results.tried + more)
         model.save()
-    yield results.end()
+    if pace:  # there is no time for more, also if this search is resumed
+        _plan_finalists(setup, results.tried)
+        setup.report.expect(0)
+        model.save()
+    yield results.end(pace)
+
+
+def _pace(setup: Setup, results: Results) -> Pace:
+    """What finalists will take; before the first one, for how many epochs they are trained."""
+    clock, recipe, workers = setup.settings.clock, setup.plan.recipe, setup.settings.workers
+    pace = Pace.of(setup.task, recipe, workers, setup.pace)
+    if not results.tried:
+        whole = Pace.of(setup.task, setup.settings.recipe, workers, setup.pace)
+        wanted = math.ceil(4 / workers)  # groups: a front of fewer than four says little
+        epochs = max(
+            recipe.epochs if setup.budgets > 1 else 1, whole.shortened(clock.left() / wanted)
+        )
+        setup.plan_anew(recipe=replace(recipe, epochs=epochs))
+        pace = Pace.of(setup.task, setup.plan.recipe, workers, setup.pace)
+        _plan_finalists(setup, pace.finalists(clock.left()))
+    return pace
+
+
+def _plan_finalists(setup: Setup, count: int) -> None:
+    """Put into the plan how many finalists there is time for."""
+    setup.plan_anew(finalists=min(count, size(setup.supernet.choices)))

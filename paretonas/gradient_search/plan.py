@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+from ..runs import Run
 from ..training import Recipe
+from .clock import Clock
 
 SUPERNET_SHARE = 0.3  # of the weight steps; the finalists get the rest
+WEIGHTS_TIME, ALPHA_TIME = 0.26, 0.2  # of a budget in seconds; the finalists get the rest
 DEFAULT_STEPS = 4500
 
 
@@ -57,6 +61,10 @@ class Budget:
             return cls(steps=int(number))
         return cls(seconds=number * {"s": 1, "m": 60, "min": 60, "h": 3600}[unit])
 
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        return f"{self.steps}steps" if self.seconds is None else f"{self.seconds:g}s"
+
 
 def budget_of(value: object) -> Budget | Plan:
     """A budget or a plan, given as such or as text for `Budget.parse`.
@@ -83,6 +91,7 @@ class Plan:
         proxy_evaluations: architectures to score with inherited weights.
         finalists: architectures to train properly.
         recipe: how; the space's own, with fewer epochs where the budget is small.
+        restarts: weight steps at which smaller budgets ended; the learning rate begins anew there.
 
     Raises:
         ValueError: nothing to train, to score or to finish with.
@@ -92,6 +101,7 @@ class Plan:
     proxy_evaluations: int
     finalists: int
     recipe: Recipe
+    restarts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("supernet_steps", 1), ("proxy_evaluations", 2), ("finalists", 1)):
@@ -111,7 +121,7 @@ class Plan:
         Raises:
             ValueError: not enough for one step of the supernet and one epoch of two finalists.
         """
-        least = 2 * epoch + 1
+        least = cls.least(epoch)
         if steps < least:
             raise ValueError(
                 f"the budget makes no search possible: an epoch of two finalists and a step of the "
@@ -127,6 +137,89 @@ class Plan:
             finalists=finalists,
             recipe=replace(recipe, epochs=epochs),
         )
+
+    @staticmethod
+    def least(epoch: int) -> int:
+        """The fewest weight steps of a search: an epoch of two finalists, a step of a supernet."""
+        return 2 * epoch + 1
+
+    def grown(self, larger: Plan) -> Plan:
+        """A larger plan that goes on from what this one has done.
+
+        Raises:
+            ValueError: it is smaller in some number.
+        """
+        for name in ("supernet_steps", "proxy_evaluations", "finalists", "epochs"):
+            before, now = (
+                p.recipe.epochs if name == "epochs" else getattr(p, name) for p in (self, larger)
+            )
+            longer = larger.recipe.epochs > self.recipe.epochs  # fewer finalists, each better
+            if now < before and not (name == "finalists" and longer):
+                raise ValueError(f"a budget can only grow: {before} {name} before, now {now}")
+        more = larger.supernet_steps > self.supernet_steps
+        restarts = (*self.restarts, self.supernet_steps) if more else self.restarts
+        return replace(larger, restarts=restarts)
+
+
+def full_training(recipe: Recipe, epoch: int) -> int:
+    """The fewest weight steps with which `Plan.of` trains finalists for all epochs of a recipe."""
+    return math.ceil(4 * recipe.epochs * epoch / (1 - SUPERNET_SHARE)) + 1
+
+
+def seconds_per_step(step: float, workers: int) -> float:
+    """Of wall time a weight step, everything else spread over the weight steps.
+
+    Args:
+        step: seconds of a step of the supernet.
+        workers: how many finalists are trained side by side.
+    """
+    # The steps of the supernet have proxy evaluations and alpha beside them. The other steps train
+    # finalists, with alpha and the measuring between them.
+    fine = 1.1 / workers + 0.3
+    return step * (SUPERNET_SHARE * 1.8 + (1 - SUPERNET_SHARE) * fine)
+
+
+def too_small(clock: Clock, what: str, seconds: float) -> ValueError:
+    """The error of a budget in seconds in which no search fits.
+
+    Args:
+        clock: of the search.
+        what: takes the time, in words.
+        seconds: that the smallest search takes, as far as is known.
+    """
+    return ValueError(
+        f"a budget of {clock.seconds:g} s is too small: {what}; give {in_words(1.2 * seconds)} or "
+        "more"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A round number of seconds or minutes that is not smaller, as `Budget.parse` reads it.
+
+    >>> in_words(41), in_words(61), in_words(200)
+    ('45s', '90s', '4m')
+    """
+    if seconds <= 60:
+        return f"{math.ceil(seconds / 5) * 5}s"
+    return "90s" if seconds <= 90 else f"{math.ceil(seconds / 60)}m"
+
+
+def plain(budget: Budget | Plan) -> dict[str, Any]:
+    """A budget in plain values, for ``run.json``."""
+    if isinstance(budget, Plan):
+        numbers = {n: v for n, v in asdict(budget).items() if n not in ("recipe", "restarts")}
+        return {"plan": numbers | {"epochs": budget.recipe.epochs}}
+    return {"steps": budget.steps} if budget.seconds is None else {"seconds": budget.seconds}
+
+
+def last_budget(run: Run) -> str | None:
+    """The last budget of a run as text; None if it does not tell one."""
+    match run.about.get("budgets"):
+        case [*_, {"seconds": int() | float() as seconds}]:
+            return str(Budget(seconds=seconds))
+        case [*_, {"steps": int() as steps}]:
+            return str(Budget(steps=steps))
+    return None
 
 
 def proxy_evaluations_for(steps: int, architectures: int) -> int:

@@ -10,9 +10,12 @@ import numpy as np
 from ..objectives.calibration import rank_correlation
 from ..point import Failure, Outcome, Point
 from ..space import Architecture
+from ..tasks.passes import batch_count
+from .clock import Pace
 from .fault import shared_fault, untrained_fault
 from .model import Model
-from .setup import Setup
+from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
+from .setup import Setup, epochs_of, trained_less
 from .step import Step
 
 
@@ -34,8 +37,8 @@ class Results:
 
     @property
     def tried(self) -> int:
-        """How many finalists there were, failures included."""
-        return len(self.points) + len(self._knowledge.failed["trained"])
+        """How many finalists there were for all epochs of the plan, failures included."""
+        return len(self._knowledge.trained) + len(self._knowledge.failed["trained"])
 
     def resume(self) -> list[Outcome]:
         """Take up what the run has recorded.
@@ -48,12 +51,20 @@ class Results:
             self._knowledge.forget_all_but({outcome.architecture for outcome in recorded})
         later: list[Outcome] = []
         picks = len(self._setup.supernet.choices)
+        self._setup.report.finalists = 0
+        last = {outcome.architecture: outcome for outcome in recorded}
+        short = trained_less(recorded, self._setup.plan.recipe)
         for outcome in recorded:
+            if outcome is not last[outcome.architecture]:
+                continue  # it was trained again, for longer
             if outcome.architecture in self._knowledge.failed["trained"]:
-                self._setup.report.finalist_done()
+                self._count(outcome)
             elif outcome.architecture in self._model.failed() or len(outcome.architecture) < picks:
                 continue  # an option is found to be to blame once more
             elif isinstance(outcome, Point) and outcome.architecture in self._knowledge.trained:
+                self._learn(outcome)
+                self._enter(outcome)
+            elif outcome in short:
                 self._enter(outcome)
             else:
                 later.append(outcome)
@@ -64,8 +75,9 @@ class Results:
         report = self._setup.report
         if isinstance(outcome, Failure):
             self._knowledge.failed["trained"][outcome.architecture] = outcome.reason
-            report.finalist_done()
+            self._count(outcome)
             return report.step("finalists", message=f"set aside {outcome}")
+        self._learn(outcome)
         entered = self._enter(outcome)
         if self._run:
             self._run.write_front(report.front)
@@ -87,8 +99,12 @@ class Results:
             found = shared_fault(setup.supernet, trained, self._knowledge.failed["trained"])
             yield from setup.blame("finalists", found)
 
-    def end(self) -> Step:
-        """Write the front and the supernet's weights; say how far to trust the results."""
+    def end(self, pace: Pace | None) -> Step:
+        """Write the front and the supernet's weights; say how far to trust the results.
+
+        Args:
+            pace: of the finalists, if the budget is one of seconds.
+        """
         report = self._setup.report
         if self._run:
             self._run.write_front(report.front)
@@ -106,16 +122,54 @@ class Results:
         trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
         guessing = self._setup.guessing
         doubt = guessing.remark(report.front) if guessing else ""
-        last_words = filter(None, [doubt, trust])
+        last_words = filter(None, [doubt, self._shortened(pace), trust])
         return report.step("finalists", message="; ".join(last_words))
 
-    def _enter(self, point: Point) -> bool:
-        self.points.append(point)
+    def _learn(self, point: Point) -> None:
         values = tuple(point.objectives[m.column] for m in self._knowledge.metrics)
         self._knowledge.trained[point.architecture] = values
-        self._setup.report.finalist_done()
-        meets = self._setup.settings.constraint.satisfied(point.objectives)
-        return meets and self._setup.report.front.add(point)
+
+    def _enter(self, point: Point) -> bool:
+        """Put a point on the front, in the place of one that was trained for fewer epochs."""
+        self._count(point)
+        front, satisfied = self._setup.report.front, self._setup.settings.constraint.satisfied
+        others = [p for p in self.points if p.architecture != point.architecture]
+        again = len(others) < len(self.points)
+        self.points = [*others, point]
+        entered = satisfied(point.objectives) and front.replace(point)
+        if again:  # what the shorter training had dominated may come back
+            for other in others:
+                if satisfied(other.objectives):
+                    front.add(other)
+        return entered
+
+    def _count(self, outcome: Outcome) -> None:
+        """Count the weight steps of a finalist, whether it failed or not."""
+        recipe = self._setup.plan.recipe
+        epochs = epochs_of(outcome, recipe) if isinstance(outcome, Point) else recipe.epochs
+        self._setup.report.finalists += epochs * batch_count(self._setup.task)
+
+    def _shortened(self, pace: Pace | None) -> str:
+        """What budget would train the finalists for all epochs of the recipe, if this one did not.
+
+        With a budget in seconds, the trained groups tell how long that takes.
+        """
+        setup = self._setup
+        recipe, whole = setup.plan.recipe, setup.settings.recipe
+        if recipe.epochs >= whole.epochs or isinstance(setup.settings.budget, Plan):
+            return ""
+        if pace is None:
+            budget = f"{full_training(whole, batch_count(setup.task))}steps"
+        else:
+            share = 1 - WEIGHTS_TIME - ALPHA_TIME
+            group = pace.group * whole.epochs / recipe.epochs
+            finalists = math.ceil(4 / pace.workers) * (group + pace.turn)
+            budget = in_words(1.1 * (setup.planned + finalists / share))
+        epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
+        return (
+            f"the finalists were trained for {epochs} instead of {whole.epochs}; --budget {budget} "
+            "trains them fully"
+        )
 
     def _trust(self) -> str:
         """How well the table ranks what was measured."""

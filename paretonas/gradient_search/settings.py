@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +17,14 @@ from ..devices import find_device
 from ..finalists import train_finalists
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace
-from ..objectives import DifferentiableObjective
-from ..objectives.default import BESIDE_THE_METRIC, OBJECTIVES
+from ..objectives.default import BESIDE_THE_METRIC
 from ..objectives.trained_metric import Trainer
 from ..runs import ABOUT, Run
 from ..solvers import SmoothTchebycheff, Solver
 from ..tasks.task import metrics_of
 from ..training import FineTuning, Recipe
-from .objectives import objectives_of
+from .clock import Clock
+from .objectives import Wanted, column_of, wanted_of
 from .plan import Budget, Plan, budget_of
 
 RAYS = 28
@@ -37,13 +36,13 @@ class Settings:
     """The arguments of `paretonas.search`, each as the object that it stands for.
 
     Attributes:
-        objectives: beside the metrics; None where they are to be measured first.
+        objectives: beside the metrics; those that are names are measured first.
         inherit: whether finalists go on from the weights of the supernet.
-        start: when the search began, by `time.perf_counter`.
+        clock: the time since the search began.
     """
 
     space: NetworkSpace
-    objectives: Sequence[DifferentiableObjective] | None
+    objectives: Sequence[Wanted]
     solver: Solver
     constraint: Constraint
     budget: Budget | Plan
@@ -54,7 +53,7 @@ class Settings:
     inherit: bool
     run: Run | None
     trainer: Trainer
-    start: float
+    clock: Clock
 
     @classmethod
     def of(
@@ -79,7 +78,7 @@ class Settings:
             ValueError: a name or a text that means nothing.
             TypeError: an argument of another kind.
         """
-        start = time.perf_counter()
+        clock = Clock()  # before the data is loaded
         if run is not None and not isinstance(run, Run | str | os.PathLike):
             raise TypeError(
                 f"run must be a folder, or what Run.create or Run.open gives, got {run!r}"
@@ -97,14 +96,12 @@ class Settings:
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
         metrics = metrics_of(space.load_task())
-        columns = [metric.column for metric in metrics]
-        found = None
-        if objectives is not None:
-            found = objectives_of(objectives, space, device=place, threads=threads)
-            columns += [objective.column for objective in found]
-        else:
-            columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
+        found = BESIDE_THE_METRIC if objectives is None else wanted_of(objectives, space)
+        columns = [metric.column for metric in metrics] + [*map(column_of, found)]
         upward = [metric.column for metric in metrics if metric.maximize]
+        wanted = Budget() if budget is None else budget_of(budget)
+        if isinstance(wanted, Budget) and wanted.seconds is not None:
+            clock.seconds = wanted.seconds
         return cls(
             space,
             objectives=found,
@@ -112,7 +109,7 @@ class Settings:
             constraint=Constraint({})
             if constraint is None
             else Constraint.of(constraint, columns, upward),
-            budget=Budget() if budget is None else budget_of(budget),
+            budget=wanted,
             seed=seed,
             device=place,
             threads=threads,
@@ -120,7 +117,7 @@ class Settings:
             inherit=inherit,
             run=_run(run, place, seed, threads),  # the last, so that nothing refused makes a folder
             trainer=partial(train_finalists, inherit=True) if inherit else trainer,
-            start=start,
+            clock=clock,
         )
 
     @property
@@ -132,11 +129,6 @@ class Settings:
     def workers(self) -> int:
         """How many finalists are trained at once."""
         return cores() if self.device.type == "cpu" else 1
-
-    def late(self) -> bool:
-        """Whether the seconds of the budget are over."""
-        seconds = self.budget.seconds if isinstance(self.budget, Budget) else None
-        return seconds is not None and time.perf_counter() - self.start > seconds
 
 
 def _run(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,20 +25,34 @@ from ..objectives import (
     TimedLatency,
     TrainedMetric,
 )
-from ..objectives.default import BESIDE_THE_METRIC, OBJECTIVES
+from ..objectives.default import OBJECTIVES
 from ..point import FAILING, Failure, Outcome, Point
-from ..runs import Run
+from ..runs import ABOUT, Run
 from ..solvers import Solver
 from ..space import Architecture, size
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
+from ..surrogates.quality_model import QualityModel
 from ..tasks.passes import batch_count, few
 from ..tasks.task import OutputError, Task, metrics_of, on_device, sized
+from ..training import Recipe
 from .guessing import Guessing
-from .plan import SUPERNET_SHARE, Plan
+from .plan import (
+    ALPHA_TIME,
+    WEIGHTS_TIME,
+    Budget,
+    Plan,
+    plain,
+    proxy_evaluations_for,
+    seconds_per_step,
+    too_small,
+)
 from .settings import Settings
 from .step import Reporter, Step
+from .tables import followed
 from .weights import WeightTraining, trial
+
+TRIAL_SECONDS = 2.0  # about, to find out how long a step of the supernet takes
 
 
 @dataclass(eq=False)
@@ -54,10 +70,18 @@ class Setup:
         plan: how the budget is divided.
         evaluation: trains finalists and measures them.
         report: makes the steps.
+        trained: the metric for which `evaluation` trains finalists.
         guessing: what guessing scores; None if the task does not say.
         saved: the last checkpoint; empty if there is none.
         aside: options that were set aside before anything was trained.
         blamed: options that were set aside since, by proxy evaluations and finalists.
+        budgets: how many budgets the run has had.
+        short_steps: weight steps of finalists that were trained for fewer epochs, with an earlier
+            budget.
+        pace: seconds of a step of the supernet, if the budget is one of seconds.
+        planned: when the plan was made, in seconds that were gone.
+        weights_until: when the supernet must be trained.
+        alpha_until: when the proxy evaluations must have ended.
     """
 
     settings: Settings
@@ -70,10 +94,33 @@ class Setup:
     plan: Plan
     evaluation: Evaluation
     report: Reporter
+    trained: TrainedMetric
     guessing: Guessing | None
     saved: Mapping[str, Any]
     aside: list[Failure]
     blamed: list[Failure] = field(default_factory=list)
+    budgets: int = 1
+    short_steps: int = 0
+    pace: float = 0.0
+    planned: float = 0.0
+    weights_until: float = math.inf
+    alpha_until: float = math.inf
+
+    def plan_anew(self, **changes: Any) -> None:
+        """Change numbers of the plan, and with them what there is to do."""
+        self.plan = replace(self.plan, **changes)
+        self.trained.recipe = self.plan.recipe
+        each = self.plan.recipe.steps(batch_count(self.task))
+        steps = self.plan.supernet_steps + self.plan.finalists * each
+        self.report.expect(steps + self.short_steps)
+
+    def train_for(self, epochs: int) -> None:
+        """Let `evaluation` train finalists for so many epochs from now on."""
+        self.trained.recipe = replace(self.plan.recipe, epochs=epochs)
+
+    def late(self) -> bool:
+        """Whether the time of the proxy evaluations is over."""
+        return self.settings.clock.gone() >= self.alpha_until
 
     def set_aside(self, phase: str, failure: Failure) -> Step:
         """Write a failure down, if it is not there already, and show it."""
@@ -92,11 +139,19 @@ class Setup:
         return not self.supernet.aside.keys().isdisjoint(self.supernet.taken(architecture))
 
     def save(self, training: WeightTraining, **state: Any) -> None:
-        """Write a checkpoint of the weights, and of the state of the later phases."""
+        """Write a checkpoint of the weights, and of the state of the later phases.
+
+        If the search goes on with a larger budget, there is such a state from the beginning.
+        """
+        later = ("knowledge", "alpha", "turns")
+        state = {name: self.saved[name] for name in later if name in self.saved} | state
         if self.settings.run:
             self.settings.run.save(
                 {
-                    "plan": vars(self.plan) | {"recipe": self.plan.recipe.numbers()},
+                    "plan": _stored(self.plan),
+                    "budgets": self.budgets,
+                    "seconds": self.settings.clock.gone(),
+                    "pace": self.pace,
                     "aside": [(dict(f.architecture), f.reason) for f in self.aside],
                     "blamed": [(dict(f.architecture), f.reason) for f in self.blamed],
                     "weights": training.state(),
@@ -108,7 +163,9 @@ class Setup:
 def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     """Phase 1: what runs, what each option costs, and with it the plan."""
     space, run = settings.space, settings.run
-    saved: Mapping[str, Any] = (run.resume() if run else None) or {}
+    saved: dict[str, Any] = (run.resume() if run else None) or {}
+    clock, budgets = settings.clock, _budgets(settings, saved)
+    clock.before = saved.get("seconds", 0.0)
     task = sized(space.load_task(), space.recipe.batch_size)
     task = on_device(task, settings.device)
     guessing = (Guessing.told(run.about) if run else None) or Guessing.of(task)
@@ -127,83 +184,120 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     empty = Front([metric.column for metric in metrics], maximized)
 
     def step(message: str) -> Step:
-        seconds = time.perf_counter() - settings.start
-        return Step("costs", 0, 0, empty, seconds, message=message)
+        return Step("costs", 0, 0, empty, clock.gone(), message=message)
 
     on_host = space.supernet(settings.seed)  # on the CPU, where tables are made
     leave_out(on_host, aside)
     for failure in aside:
         _record(run, failure)
         yield step(f"set aside {failure}")
-    example, objectives = moved(task.example(), "cpu"), settings.objectives
-    if objectives is None:
+    example, objectives = moved(task.example(), "cpu"), list(settings.objectives)
+    took = ""
+    if any(isinstance(one, str) for one in objectives):
         yield step("measuring what each option costs on this device")
-        objectives = tuple(
-            OBJECTIVES[name].build(on_host, example, settings.device, settings.threads)
-            for name in BESIDE_THE_METRIC
-        )
+        begun = clock.gone()
+        for place, name in enumerate(objectives):
+            if isinstance(name, str):
+                build = partial(
+                    OBJECTIVES[name].build, on_host, example, settings.device, settings.threads
+                )
+                objectives[place] = yield from followed(build, clock, step)
+        took = f"tables: {clock.gone() - begun:.1f} s; "
     parameters = Parameters.of(on_host, example)
     for failure in _left_out_by(on_host, supernet):  # what does not run on the example
         leave_out(supernet, [failure])
         aside.append(failure)
         _record(run, failure)
         yield step(f"set aside {failure}")
-    plan = _plan(settings, saved, task, supernet)
+    measured = [one for one in objectives if not isinstance(one, str)]
+    grows = bool(saved) and len(budgets) > saved.get("budgets", 1)
+    pace = saved.get("pace", 0.0)
+    if clock.timed and (grows or not pace):
+        pace = _seconds_of_a_step(settings, task, supernet)
+    plan = _plan(settings, saved, grows, task, supernet, pace)
     if run:
-        run.tell(recipe=plan.recipe.described())
+        run.tell(budgets=budgets, recipe=plan.recipe.described())
+    short = trained_less(run.outcomes() if run else [], plan.recipe)
+    short_steps = sum(epochs_of(point, plan.recipe) for point in short) * batch_count(task)
+    if grows:
+        if isinstance(settings.budget, Budget) and settings.budget.steps is not None:
+            # They are part of the budget as well.
+            fewer = math.ceil(short_steps / plan.recipe.steps(batch_count(task)))
+            plan = replace(plan, finalists=max(1, plan.finalists - fewer))
+        saved = _with_more(saved, plan, short, task, supernet)
+    epochs = _Epochs()
     trained = TrainedMetric(
         space,
         recipe=plan.recipe,
         seed=settings.seed,
         workers=settings.workers,
         trainer=settings.trainer,
-        reported=[parameters],
+        reported=[parameters, epochs],
         supernet=supernet,
         task=task,
     )
-    columns = tuple([m.column for m in metrics] + [o.column for o in objectives])
+    epochs.trained = trained
+    columns = tuple([m.column for m in metrics] + [o.column for o in measured])
     settings.constraint.satisfied(dict.fromkeys(columns, 0.0))  # refuses other names
     preferences = rays(len(columns), settings.rays)
-    steps_each = plan.recipe.steps(batch_count(task))
     setup = Setup(
         settings,
         task=task,
         supernet=supernet,
-        costs=tuple(objectives),
+        costs=tuple(measured),
         solver=with_preference(settings.solver, preferences),
         rays=preferences,
-        feasible=Feasible(supernet, objectives, settings.constraint, seed=settings.seed),
+        feasible=Feasible(supernet, measured, settings.constraint, seed=settings.seed),
         plan=plan,
         evaluation=Evaluation(
             [
                 trained,
                 *trained.others(),
-                *(_timed(objective, example, settings) for objective in objectives),
+                *(_timed(objective, example, settings) for objective in measured),
             ],
             journal=run or _Numbers(),
             origin="search",
         ),
         report=Reporter(
             run,
-            start=settings.start,
+            clock=clock,
             columns=columns,
-            names=[m.name for m in metrics] + [o.name for o in objectives],
-            steps=plan.supernet_steps + plan.finalists * steps_each,
-            steps_each=steps_each,
+            names=[m.name for m in metrics] + [o.name for o in measured],
             metrics=metrics,
             guess=None if guessing is None else guessing.value,
         ),
+        trained=trained,
         guessing=guessing,
         saved=saved,
         aside=aside,
         blamed=_failures(saved.get("blamed", [])),  # older checkpoints have none
+        budgets=len(budgets),
+        short_steps=short_steps,
+        pace=pace,
+        planned=clock.gone(),
+        weights_until=clock.moment(WEIGHTS_TIME),
+        alpha_until=clock.moment(WEIGHTS_TIME + ALPHA_TIME),
     )
+    setup.plan_anew()
+    about_how_many = "about " if clock.timed else ""
     message = (
-        f"plan: {plan.supernet_steps} weight steps, {plan.proxy_evaluations} proxy "
-        f"evaluations, {plan.finalists} finalists"
+        f"{took}plan: {about_how_many}{plan.supernet_steps} weight steps, "
+        f"{plan.proxy_evaluations} proxy evaluations, {plan.finalists} finalists"
     )
+    if plan.recipe.epochs < settings.recipe.epochs:
+        message += f" of {plan.recipe.epochs} epochs instead of {settings.recipe.epochs}"
     yield setup.report.step("costs", message=message)
     return setup
+
+
+class _Epochs:
+    """How many epochs a finalist was trained for: points report it."""
+
+    column = "epochs"
+    trained: TrainedMetric
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        return self.trained.recipe.epochs
 
 
 class _Numbers:
@@ -320,39 +414,125 @@ def _check_same(run: Run, space: Mapping[str, Any]) -> None:
     raise ValueError(f"{run.folder} is a run on the space {what}")
 
 
-def _plan(settings: Settings, saved: Mapping[str, Any], task: Task, supernet: Supernet) -> Plan:
-    """The plan of the checkpoint, or else one for the budget."""
-    budget = settings.budget
-    if saved:
-        plan = dict(saved["plan"])
-        if "looks" in plan:  # as older checkpoints call them
-            plan["proxy_evaluations"] = plan.pop("looks")
-        recipe = budget.recipe if isinstance(budget, Plan) else settings.recipe
-        return Plan(**{**plan, "recipe": replace(recipe, **plan["recipe"])})
+def _budgets(settings: Settings, saved: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All budgets of a run, the last one is that of the settings.
+
+    Raises:
+        ValueError: it is smaller than the one before.
+    """
+    run, now = settings.run, plain(settings.budget)
+    now_and_when = {**now, "started": datetime.now(UTC).isoformat(timespec="seconds")}
+    if run is None:
+        return [now_and_when]
+    told = run.about.get("budgets")
+    if told is None:  # of a run that is older than this list
+        text = run.settings.get("budget", str(Budget()) if "space" in run.settings else None)
+        known = saved and isinstance(text, str)
+        told = [{**plain(Budget.parse(text)), "started": run.about.get("started")}] if known else []
+    if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
+        raise ValueError(f"{run.folder / ABOUT}: budgets must be a list, got {told!r:.80}")
+    if not told:
+        return [now_and_when]
+    last = {name: value for name, value in told[-1].items() if name != "started"}
+    for name in ("steps", "seconds"):
+        if name in now and last.get(name, 0) > now[name]:
+            raise ValueError(
+                f"the budget of {run.folder} can only grow: {last[name]:g} {name} before, now "
+                f"{now[name]:g}"
+            )
+    return told if last == now else [*told, now_and_when]
+
+
+def _plan(
+    settings: Settings,
+    saved: Mapping[str, Any],
+    grows: bool,
+    task: Task,
+    supernet: Supernet,
+    pace: float,
+) -> Plan:
+    """The plan of the checkpoint; if there is none, or for more than that, one for the budget."""
+    before = _saved_plan(settings, saved) if saved else None
+    if before is not None and not grows:
+        return before
+    budget, recipe = settings.budget, settings.recipe
+    known = (recipe, batch_count(task), size(supernet.choices))
     if isinstance(budget, Plan):
-        return budget
-    known = (settings.recipe, batch_count(task), size(supernet.choices))
-    if budget.steps is not None:
-        return Plan.of(budget.steps, *known)
-    seconds, each = budget.seconds or 0.0, _seconds_per_step(settings, task, supernet)
-    spent = time.perf_counter() - settings.start
-    try:
-        return Plan.of(max(0, int((seconds - spent) / each)), *known)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}: {spent:.1f} of {seconds:g} s went into the tables of costs and a trial, "
-            f"and a step takes about {each:.3g} s"
-        ) from error
+        larger = budget
+    elif budget.steps is not None:
+        larger = Plan.of(budget.steps, *known)
+    else:
+        clock, each = settings.clock, seconds_per_step(pace, settings.workers)
+        spent, least = clock.gone(), Plan.least(batch_count(task)) * each
+        if clock.left() < least:
+            what = f"{spent:.0f} s are gone, and the smallest search takes about {least:.0f} s more"
+            raise too_small(clock, what, spent + least)
+        larger = Plan.of(int(clock.left() / each), *known)
+        if before is not None:  # this is what fits into the time that is left
+            steps = before.supernet_steps + larger.supernet_steps
+            larger = Plan(
+                steps,
+                proxy_evaluations_for(steps, known[-1]),
+                before.finalists + larger.finalists,
+                recipe=max(before.recipe, larger.recipe, key=lambda recipe: recipe.epochs),
+            )
+    return larger if before is None else before.grown(larger)
 
 
-def _seconds_per_step(settings: Settings, task: Task, like: Supernet) -> float:
-    """Of wall time a weight step, everything else spread over the weight steps."""
+def _saved_plan(settings: Settings, saved: Mapping[str, Any]) -> Plan:
+    plan = dict(saved["plan"])
+    if "looks" in plan:  # as older checkpoints call them
+        plan["proxy_evaluations"] = plan.pop("looks")
+    budget = settings.budget
+    recipe = budget.recipe if isinstance(budget, Plan) else settings.recipe
+    return Plan(**{**plan, "recipe": replace(recipe, **plan["recipe"])})
+
+
+def _stored(plan: Plan) -> dict[str, Any]:
+    """A plan in plain values, for a checkpoint; functions of its recipe come from the space."""
+    return vars(plan) | {"recipe": plan.recipe.numbers()}
+
+
+def _with_more(
+    saved: Mapping[str, Any], plan: Plan, short: Sequence[Point], task: Task, supernet: Supernet
+) -> dict[str, Any]:
+    """A checkpoint from which a search goes on with a larger plan.
+
+    The scores with inherited weights are forgotten, since the weights will change, and so are the
+    results of finalists that were trained for fewer epochs than the others will be.
+    """
+    more = {**saved, "plan": _stored(plan)}
+    if "knowledge" in saved:
+        knowledge = QualityModel(supernet.choices, (), metrics_of(task))
+        knowledge.resume(saved["knowledge"])
+        if plan.supernet_steps > saved["plan"]["supernet_steps"]:
+            knowledge.inherited.clear()
+        again = {point.architecture for point in short}
+        knowledge.forget_all_but(knowledge.trained.keys() - again)
+        more |= {"knowledge": knowledge.state(), "turns": 0}
+    return more
+
+
+def trained_less(outcomes: Sequence[Outcome], recipe: Recipe) -> list[Point]:
+    """The points of which each was trained for fewer epochs than a recipe has, and not again."""
+    last = {outcome.architecture: outcome for outcome in outcomes if isinstance(outcome, Point)}
+    return [p for p in last.values() if epochs_of(p, recipe) < recipe.epochs]
+
+
+def epochs_of(point: Point, recipe: Recipe) -> int:
+    """How long a point was trained; points of older runs do not tell it."""
+    epochs = point.reported.get(_Epochs.column, recipe.epochs)
+    return epochs if isinstance(epochs, int) else recipe.epochs
+
+
+def _seconds_of_a_step(settings: Settings, task: Task, like: Supernet) -> float:
+    """Seconds of a step of the supernet, measured on another one."""
     supernet = settings.space.supernet(settings.seed).to(settings.device)
     leave_out(supernet, _left_out_by(like, supernet))
     training = WeightTraining(supernet, task, settings.space.recipe, steps=24, seed=settings.seed)
-    clocks = [time.perf_counter() for _ in training.run()]
-    step = (clocks[-1] - clocks[3]) / (len(clocks) - 4)
-    # The steps of the supernet have proxy evaluations and alpha beside them. The other steps train
-    # finalists, side by side on the cores, with alpha and the measuring between them.
-    fine = 1.1 / settings.workers + 0.3
-    return step * (SUPERNET_SHARE * 1.8 + (1 - SUPERNET_SHARE) * fine)
+    clocks = [settings.clock.gone()]
+    for _ in training.run():
+        clocks.append(settings.clock.gone())
+        if len(clocks) > 6 and clocks[-1] - clocks[0] > TRIAL_SECONDS:
+            break
+    return (clocks[-1] - clocks[3]) / (len(clocks) - 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from ..front import Front
 from ..metric import Metric
 from ..runs import Run
+from .clock import Clock
 
 __all__ = ["Step"]
 
@@ -56,17 +56,16 @@ class Reporter:
 
     Args:
         run: where steps are logged, if anywhere.
-        start: when the search began, by `time.perf_counter`.
+        clock: the time since the search began.
         columns: of the objectives, the metrics first.
         names: of the objectives, as cosines name them.
-        steps: weight steps that there will be.
-        steps_each: of these, the steps of a finalist.
         metrics: of the task.
         guess: what guessing scores in the main metric, if it is known.
 
     Attributes:
         front: the measured points so far.
-        done: weight steps so far.
+        weights: steps of the supernet so far.
+        finalists: steps of the finalists so far.
         columns: of the objectives.
     """
 
@@ -74,19 +73,17 @@ class Reporter:
         self,
         run: Run | None,
         *,
-        start: float,
+        clock: Clock,
         columns: Sequence[str],
         names: Sequence[str],
-        steps: int,
-        steps_each: int,
         metrics: Sequence[Metric],
         guess: float | None,
     ) -> None:
         maximized = [metric.column for metric in metrics if metric.maximize]
-        self.front, self.done = Front(columns, maximized), 0
-        self._run, self._start, self.columns = run, start, tuple(columns)
+        self.front, self.weights, self.finalists = Front(columns, maximized), 0, 0
+        self._steps = 0
+        self._run, self._clock, self.columns = run, clock, tuple(columns)
         self._pairs = [f"{a}_{b}" for a, b in _pairs(names)]
-        self._steps, self._steps_each = steps, steps_each
         self._metrics, self._guess = tuple(metrics), guess
         self._highest = np.zeros(len(columns) - len(self._metrics))
 
@@ -94,15 +91,17 @@ class Reporter:
         """Count the hypervolume up to the highest costs that were seen; metrics are left out."""
         self._highest = np.maximum(self._highest, costs)
 
-    def finalist_done(self) -> None:
-        """Count the weight steps of a finalist, whether it failed or not."""
-        self.done += self._steps_each
+    def expect(self, steps: int) -> None:
+        """There will be so many weight steps, but no fewer than there are."""
+        self._steps = steps
 
     def step(self, phase: str, **known: Any) -> Step:
         """A step, logged in ``history.csv``."""
-        seconds = time.perf_counter() - self._start
+        seconds = self._clock.gone()
         volume = self._hypervolume()
-        step = Step(phase, self.done, self._steps, self.front, seconds, hypervolume=volume, **known)
+        done = self.weights + self.finalists
+        steps = max(done, self._steps)
+        step = Step(phase, done, steps, self.front, seconds, hypervolume=volume, **known)
         if self._run is not None and phase != "costs":
             self._run.log(
                 {

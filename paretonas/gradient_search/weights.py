@@ -40,17 +40,28 @@ class WeightTraining:
         task: what is trained for.
         recipe: how; its epochs do not matter here, nor what it has for finalists only.
         steps: in all, which the schedule is fitted to.
+        restarts: the steps at which the schedule begins anew (warm restarts, arXiv 1608.03983).
         seed: of the paths and of the order of the examples.
 
     Attributes:
+        steps: how many there will be; this number may change on the way.
         failures: the step, counted from 0, and what was set aside then: one pick, or a whole path.
     """
 
     def __init__(
-        self, supernet: Supernet, task: Task, recipe: Recipe, *, steps: int, seed: int
+        self,
+        supernet: Supernet,
+        task: Task,
+        recipe: Recipe,
+        *,
+        steps: int,
+        seed: int,
+        restarts: Sequence[int] = (),
     ) -> None:
         self.supernet, self.recipe, self.steps, self.seed = supernet, recipe, steps, seed
         self.task = sized(task, recipe.batch_size)
+        self._restarts = tuple(restarts)
+        self._cycle: tuple[int, int] | None = None  # the steps that the schedule is fitted to
         self.failures: list[tuple[int, Failure]] = []
         self._updates = Updates(supernet.network, self.task, _shared(recipe), steps)
         self._epoch = batch_count(self.task)
@@ -78,6 +89,9 @@ class WeightTraining:
             self._set_aside(step)
         self.supernet.train()
         for batch in self._batches():
+            if self.done >= self.steps:  # fewer than before
+                break
+            self._fit_schedule()
             step, path = self.done, next(paths)
             value = self._step(batch, path, recent)
             recent.append(path)
@@ -92,11 +106,21 @@ class WeightTraining:
             epoch, place = divmod(self.done, self._epoch)
             batches = one_pass(self.task, "train", seed=self.seed, epoch=epoch)
             before = self.done
-            yield from islice(batches, place, place + self.steps - self.done)
+            yield from islice(batches, place, None)
             if self.done == before:
                 raise ValueError(
                     f"the training split ended after {place} batches, its length is {self._epoch}"
                 )
+
+    def _fit_schedule(self) -> None:
+        """Fit the schedule to the part between two restarts that the next step belongs to."""
+        first = max((step for step in self._restarts if step <= self.done), default=0)
+        last = min((step for step in self._restarts if step > self.done), default=self.steps)
+        # A budget in seconds changes the number of steps all the time, mostly by a little.
+        tolerance = 0.03 * (last - first)
+        if self._cycle is None or first != self._cycle[0] or abs(last - self._cycle[1]) > tolerance:
+            self._updates.fit_schedule(first, last)
+            self._cycle = (first, last)
 
     def _step(self, batch: Any, path: Architecture, recent: Sequence[Architecture]) -> float:
         """Update the weights on a path; where it fails, only note what is to blame."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from ..arguments import moved
-from ..nn import NetworkSpace, Supernet
+from ..nn import NetworkSpace
 from .base import DifferentiableObjective, Objective
 from .latency import Latency
 from .memory import Memory
 from .parameters import Parameters
 from .trained_metric import TrainedMetric
 
-Build = Callable[[Supernet, Any, str | torch.device, int], DifferentiableObjective]
+Build = Callable[..., DifferentiableObjective]
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Known:
 
     Attributes:
         column: the name of the objective in files, with its unit.
-        build: builds it from the supernet, an example, the device and its threads.
+        build: builds it from the supernet, an example, the device, its threads, and a `Progress`.
     """
 
     column: str
@@ -35,8 +32,8 @@ class Known:
 OBJECTIVES: Mapping[str, Known] = {
     "latency": Known(
         "latency_ms",
-        lambda supernet, example, device, threads: Latency.profile(
-            supernet, example, device=device, threads=threads
+        lambda supernet, example, device, threads, progress=None: Latency.profile(
+            supernet, example, device=device, threads=threads, progress=progress
         ),
     ),
     "memory": Known("memory_kib", lambda supernet, example, *_: Memory.of(supernet, example)),

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..space import Architecture, Choice, decode
 from .calibration import Calibration, calibrate
 from .cost_table import CostTable, Slot
 from .parts import NetworkTrace, observer, part_paths
-from .tabulate import Dependence, slots, tabulate
+from .tabulate import Dependence, Values, slots, tabulate
 
 Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]
@@ -54,15 +55,22 @@ def profile(
         threads: the number of torch's CPU threads.
         cache: whether to read and write tables in the user's cache folder; their key is the device,
             the torch version, the threads, and all operations and shapes of the space.
-        progress: called with the number of finished rounds and the number of all rounds.
+        progress: called with the number of architectures that were looked at, and 0; then with the
+            number of finished rounds and the number of all rounds.
 
     Raises:
         ValueError: a part depends on more than 4096 combinations of picks, or there is no such
             device.
     """
     place = find_device(device) if isinstance(device, str) else device
-    observe = observer(supernet, example)
-    found = tabulate(supernet.choices, lambda a: observe(a).runs)
+    report = progress or (lambda done, total: None)
+    observe, numbers = observer(supernet, example), count(1)
+
+    def runs(architecture: Architecture) -> Values:
+        report(next(numbers), 0)
+        return observe(architecture).runs
+
+    found = tabulate(supernet.choices, runs)
     about: dict[str, Any] = {
         "device": device_name(place),
         "torch": torch.__version__,
@@ -73,7 +81,6 @@ def profile(
     path = _cache_folder() / f"latency-{_hash(repr(sorted(about.items())))}.json"
     if cache and path.exists():
         return CostTable.read(path, supernet.choices)
-    report = progress or (lambda done, total: None)
     with seeded(0, supernet):  # timed parts may use random generators
         measured = _measure_parts(supernet, example, found, place, threads, report)
         table = CostTable(supernet.choices, _slots(supernet.choices, found, measured), unit="ms")

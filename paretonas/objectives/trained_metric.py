@@ -13,7 +13,7 @@ from ..space import Architecture
 from ..tasks.passes import batch_count
 from ..tasks.task import Task, metrics_of, sized, value_of
 from ..training import Recipe
-from .base import DifferentiableObjective
+from .base import Objective
 
 Trainer = Callable[..., Sequence[Finalist | Failure]]
 """Trains several architectures, as `paretonas.finalists.train_finalists` does."""
@@ -44,7 +44,7 @@ class TrainedMetric:
         seed: int = 0,
         workers: int = 1,
         trainer: Trainer = train_finalists,
-        reported: Sequence[DifferentiableObjective] = (),
+        reported: Sequence[Objective] = (),
         supernet: Supernet | None = None,
         task: Task | None = None,
     ) -> None:

@@ -131,7 +131,7 @@ class _Errors:
         self._count = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        apart = (like_targets(output, target) - target).double()
+        apart = (like_targets(output, target).detach() - target).double()
         self._sum = self._sum + (apart.square() if self._squared else apart.abs()).sum()
         self._count += target.numel()
 
@@ -200,7 +200,7 @@ class _Perplexity:
 
     def update(self, output: Tensor, target: Tensor) -> None:
         flat = target.reshape(-1).long()
-        scores = output.reshape(-1, output.shape[-1]).float()
+        scores = output.detach().reshape(-1, output.shape[-1]).float()
         self._sum = self._sum + functional.cross_entropy(
             scores, flat, ignore_index=self._ignored, reduction="sum"
         )

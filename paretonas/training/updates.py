@@ -69,6 +69,7 @@ class Updates:
         if recipe.channels_last:
             _arrange(network, torch.channels_last)
         self.optimizer = _optimizer(recipe, list(network.parameters()))
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self._schedule = _schedule(recipe, self.optimizer, steps)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=recipe.precision == "fp16")
         self._average = None if recipe.ema is None else Average(network, recipe.ema)
@@ -84,6 +85,18 @@ class Updates:
         """The largest learning rate, before the schedule."""
         groups = self.optimizer.param_groups
         return max(float(group.get("initial_lr", group["lr"])) for group in groups)
+
+    def fit_schedule(self, first: int, last: int) -> None:
+        """Fit the schedule to the steps from `first` to `last`; it begins anew at `first`."""
+        if self._schedule is None:
+            return
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate
+            group.pop("initial_lr", None)
+        self._schedule = _schedule(self.recipe, self.optimizer, max(1, last - first))
+        for _ in range(self.done - first):
+            assert self._schedule is not None
+            self._schedule.step()
 
     def step(self, batch: Any) -> Tensor:
         """Take one step on a batch, which is copied, and return the loss, detached."""

@@ -1,0 +1,73 @@
+"""The tables of costs of a search: measured beside it, so that it can tell how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, Queue
+from threading import Event
+from typing import TypeVar
+
+import torch
+
+from .clock import Clock
+from .plan import too_small
+from .step import Step
+
+Progress = Callable[[int, int], None]
+Made = TypeVar("Made")
+
+EVERY = 0.5  # seconds between two messages
+
+
+def followed(
+    work: Callable[[Progress], Made], clock: Clock, step: Callable[[str], Step]
+) -> Generator[Step, None, Made]:
+    """Do some measuring in a thread of its own, and tell how far it is.
+
+    Args:
+        work: is called with a function of the number of rounds that are done and of all rounds, 0
+            while that is not known.
+        clock: of the search, whose budget the work must leave something of.
+        step: makes a step of what a person should read.
+
+    Yields:
+        A step from time to time.
+
+    Raises:
+        ValueError: the work takes the whole budget.
+    """
+    told: Queue[tuple[int, int]] = Queue()
+    stop = Event()
+
+    def report(done: int, total: int) -> None:
+        if stop.is_set():
+            raise InterruptedError("the search has ended")
+        told.put((done, total))
+
+    def alone() -> Made:
+        torch.set_num_threads(1)  # a new thread has a number of its own
+        return work(report)
+
+    first = said = -EVERY
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(alone)
+        try:
+            while not future.done():
+                if clock.left() == 0:
+                    raise too_small(clock, "the tables of costs are not ready", clock.gone())
+                try:
+                    done, total = told.get(timeout=0.1)
+                except Empty:
+                    continue
+                first = clock.gone() if not total or first < 0 else first
+                needed = first + (clock.gone() - first) * total / max(1, done)
+                if done > 1 and needed > clock.seconds:
+                    raise too_small(clock, f"the tables alone take {needed:.0f} s", needed)
+                if clock.gone() - said >= EVERY:
+                    said = clock.gone()
+                    round_of = f"round {done} of {total}"
+                    yield step(f"tables: {round_of if total else f'{done} architectures seen'}")
+        finally:
+            stop.set()
+        return future.result()

@@ -1,0 +1,240 @@
+"""A budget in seconds, on a clock that only the search's own work moves."""
+
+import importlib
+import math
+import time
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import nn
+
+from paretonas.finalists import Finalist
+from paretonas.gradient_search.clock import CLOSING, Clock
+from paretonas.gradient_search.search import search
+from paretonas.gradient_search.tables import followed
+from paretonas.nn import NetworkSpace, OneOf
+from paretonas.objectives import Parameters
+from paretonas.runs import Run
+from paretonas.training import Recipe, Updates
+
+from .conftest import rings
+
+clock, model, settings, weights = (
+    importlib.import_module(f"paretonas.gradient_search.{name}")
+    for name in ("clock", "model", "settings", "weights")
+)
+WORKERS = 2
+
+
+class Net(nn.Module):
+    """So many architectures, 4096, that no search runs out of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(2, 4), nn.Linear(4, 3)
+        self.layers = nn.ModuleList(
+            OneOf(
+                {
+                    "a": nn.Linear(4, 4),
+                    "b": nn.Linear(4, 4, bias=False),
+                    "c": nn.ReLU(),
+                    "d": nn.Tanh(),
+                }
+            )
+            for _ in range(6)
+        )
+
+    def forward(self, x):
+        x = self.stem(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+@dataclass
+class Machine:
+    """What each part of a search takes on it, in seconds, and the time that is gone."""
+
+    step: float = 0.03  # of the supernet
+    later: float = 1.0  # how many times as long its steps take after the first hundred
+    score: float = 0.05
+    alpha: float = 0.5
+    drift: float = 1.0  # how many times as long as expected a step of a finalist takes
+    time: float = 0.0
+    steps: int = 0
+    trained: list = field(default_factory=list)
+
+    def differentiate(self, *_):
+        self.steps += 1
+        self.time += self.step * (self.later if self.steps > 100 else 1)
+        return torch.tensor(1.0)
+
+    def inherited_scores(self, supernet, task, architecture):
+        self.time += self.score
+        return {"loss": 1 + len(set(architecture.values())) / 10}
+
+    def train(self, supernet, task, recipe, architectures, *, seed, workers):
+        groups = math.ceil(len(architectures) / workers)
+        self.time += groups * recipe.epochs * 6 * self.step * self.drift
+        self.trained += [(architecture, recipe.epochs) for architecture in architectures]
+        scores = {"loss": 1.0, "error_percent": 30.0}
+        return [Finalist(a, nn.Linear(1, 1), scores, scores) for a in architectures]
+
+
+@pytest.fixture(scope="module")
+def wide() -> NetworkSpace:
+    data = rings()
+    return NetworkSpace("wide", Net, lambda: data, Recipe(8, batch_size=20, learning_rate=0.03))
+
+
+@pytest.fixture
+def on(monkeypatch, wide):
+    """Search on a machine."""
+    example = wide.load_task().example()
+    costs = (Parameters.of(wide.supernet(), example),)
+    real = model.optimize_alpha
+
+    def go(machine, budget, run=None):
+        def optimize_alpha(*args, **kwargs):
+            machine.time += machine.alpha
+            return real(*args, **{**kwargs, "steps": 4})
+
+        monkeypatch.setattr(clock, "now", lambda: machine.time)
+        monkeypatch.setattr(settings, "cores", lambda: WORKERS)
+        monkeypatch.setattr(Updates, "differentiate", lambda _, batch: machine.differentiate())
+        monkeypatch.setattr(model, "inherited_scores", machine.inherited_scores)
+        monkeypatch.setattr(model, "optimize_alpha", optimize_alpha)
+        given = {"objectives": costs, "budget": budget, "rays": 3, "trainer": machine.train}
+        return search(wide, run=run, **given)
+
+    return go
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        Machine(),
+        Machine(step=0.2, score=0.5, alpha=1.0),
+        Machine(later=3.0),
+        Machine(drift=1.7),
+        Machine(score=3.0),  # a large validation split
+    ],
+)
+def test_a_search_ends_when_its_seconds_are_over(on, machine):
+    """Not later; and not earlier than a group of finalists could be trained for an epoch more."""
+    *_, last = on(machine, "60s")
+    epoch = 6 * machine.step * machine.drift
+    assert last.seconds == machine.time <= 60
+    assert machine.time >= 60 - CLOSING - 2 * (machine.alpha + epoch)
+    assert len(last.front)
+    assert last.step == last.steps
+
+
+def test_only_the_last_finalists_are_trained_for_fewer_epochs_and_say_so(on, tmp_path):
+    machine, run = Machine(), Run.create(tmp_path / "run", {}, "cpu", 0)
+    *_, last = on(machine, "60s", run)
+    epochs = [epochs for _, epochs in machine.trained]
+    assert set(epochs[:-WORKERS]) == {8}
+    told = {point.architecture: point.reported["epochs"] for point in run.evaluations()}
+    assert told == dict(machine.trained)
+    assert "instead of" not in last.message
+
+
+def test_a_small_budget_says_what_would_train_the_finalists_fully(on):
+    """And it is true."""
+    *_, last = on(Machine(step=0.05, alpha=0.2), "6s")
+    told = last.message.partition("the finalists were trained for ")[2]
+    assert "instead of 8; --budget " in told
+    budget = told.partition("--budget ")[2].split()[0]
+    machine = Machine(step=0.05, alpha=0.2)
+    *_, last = on(machine, budget)
+    assert "instead of" not in last.message
+    assert max(epochs for _, epochs in machine.trained) == 8
+
+
+def test_a_budget_that_is_too_small_is_answered_in_seconds(on):
+    with pytest.raises(ValueError, match="^a budget of 1 s is too small: .* give (.*) or more$"):
+        list(on(Machine(step=0.1), "1s"))
+    with pytest.raises(ValueError) as refused:
+        list(on(Machine(step=0.1), "1s"))
+    enough = str(refused.value).split("give ")[1].split()[0]
+    *_, last = on(Machine(step=0.1), enough)
+    assert len(last.front)
+
+
+def test_a_resumed_search_has_the_seconds_that_were_left(on, tmp_path):
+    """The pause between does not count, nor is anything measured once more."""
+    machine, run = Machine(), Run.create(tmp_path / "run", {}, "cpu", 0)
+    for step in on(machine, "60s", run):
+        if step.phase == "finalists":
+            break
+    machine.time += 1000
+    *_, last = on(machine, "60s", Run.open(run.folder))
+    assert 60 - 2 * CLOSING - 2 <= last.seconds <= 61
+    measured = [point.architecture for point in run.evaluations()]
+    assert len(set(measured)) == len(measured) > 10
+    trained = len(machine.trained)
+    *_, again = on(machine, "60s", Run.open(run.folder))
+    assert len(machine.trained) == trained
+    assert [*again.front] == [*last.front]
+
+
+def test_a_search_goes_on_with_more_seconds(on, tmp_path):
+    machine, run = Machine(), Run.create(tmp_path / "run", {}, "cpu", 0)
+    list(on(machine, "30s", run))
+    steps, trained = machine.steps, len(machine.trained)
+    *_, last = on(machine, "60s", Run.open(run.folder))
+    assert 57 <= last.seconds <= 60
+    assert machine.steps > 1.3 * steps
+    assert len(machine.trained) > 1.3 * trained
+    assert last.step == last.steps
+    with pytest.raises(ValueError, match="the budget of .*run can only grow: 60 seconds before"):
+        next(on(machine, "45s", Run.open(run.folder)))
+    assert [b["seconds"] for b in Run.open(run.folder).about["budgets"]] == [30, 60]
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """Twenty rounds of a second each, after twenty architectures."""
+    gone = [0.0]
+    monkeypatch.setattr(clock, "now", lambda: gone[0])
+
+    def work(report):
+        for total in (0, 20):
+            for number in range(1, 21):
+                gone[0] += 1
+                report(number, total)
+                time.sleep(0.02)
+        return "table"
+
+    return work
+
+
+def test_tables_tell_how_far_they_are_and_come_out(slowly):
+    told = []
+    following = followed(slowly, Clock(60.0), told.append)
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            next(following)
+    assert ended.value.value == "table"
+    assert told[0].startswith("tables: ") and told[0].endswith(" architectures seen")
+    assert told[-1].startswith("tables: round ") and told[-1].endswith(" of 20")
+
+
+def test_tables_that_would_eat_the_budget_are_refused_before_they_are_done(slowly):
+    seconds = Clock(30.0)
+    with pytest.raises(ValueError, match="a budget of 30 s is too small: the tables alone take 40"):
+        list(followed(slowly, seconds, str))
+    assert seconds.gone() < 35
+
+
+def test_what_goes_wrong_with_tables_is_told_as_it_is():
+    def broken(report):
+        raise ZeroDivisionError("no table")
+
+    with pytest.raises(ZeroDivisionError, match="no table"):
+        list(followed(broken, Clock(), str))
