@@ -33,7 +33,8 @@ class Head:
     """What one output of a network is trained for.
 
     Attributes:
-        loss: ``loss(output, target)`` of this head.
+        loss: ``loss(output, target)`` of this head. They come as they are: where the output is
+            (batch, 1) and the target (batch,), many losses of torch broadcast them with a warning.
         metric: of this head; its name differs from those of other heads.
     """
 
@@ -178,7 +179,7 @@ class MultiTask(Supervised):
                 examples += rows
                 for name, loss in self._losses(output, targets).items():
                     totals[name] += float(loss) * rows
-                    seen[name].update(self._of(output, name), self._of(targets, name))
+                    seen[name].update(*self._pair(output, targets, name))
         values = {"loss": sum(totals.values()) / examples}
         for name, head in self.heads.items():
             values[head.metric.column] = float(seen[name].compute())
@@ -188,7 +189,7 @@ class MultiTask(Supervised):
     def _losses(self, output: Any, targets: Any) -> dict[str, Tensor]:
         losses = {}
         for name, head in self.heads.items():
-            loss = head.loss(self._of(output, name), self._of(targets, name))
+            loss = head.loss(*self._pair(output, targets, name))
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
                 raise TypeError(
@@ -200,16 +201,23 @@ class MultiTask(Supervised):
     def _sum(self, output: Any, targets: Any) -> Tensor:
         return torch.stack([*self._losses(output, targets).values()]).sum()
 
-    def _of(self, values: Any, name: str) -> Any:
-        """The output or the target of a head."""
+    def _pair(self, output: Any, targets: Any, name: str) -> tuple[Any, Any]:
+        """The output and the target of a head."""
+        return self._of(output, name, "outputs"), self._of(targets, name, "targets")
+
+    def _of(self, values: Any, name: str, what: str) -> Any:
         if isinstance(values, Mapping) and name in values:
             return values[name]
         if isinstance(values, list | tuple) and len(values) == len(self.heads):
             return values[[*self.heads].index(name)]
-        found = [*values] if isinstance(values, Mapping) else type(values).__name__
+        found = type(values).__name__
+        if isinstance(values, Mapping):
+            found = f"a dict with {', '.join(map(str, values))}"
+        elif isinstance(values, list | tuple):
+            found += f" of {len(values)}"
         raise OutputError(
-            f"outputs and targets must be a dict with the heads {', '.join(self.heads)}, or a "
-            f"tuple in this order, got {found}"
+            f"the {what} must be a dict with the heads {', '.join(self.heads)}, or a tuple in this "
+            f"order, got {found}"
         )
 
 

@@ -223,17 +223,26 @@ class Plain(Net):
         return super().forward(x)["kind"]
 
 
+class Three(Net):
+    def forward(self, x):
+        return (x, x, x)
+
+
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        (Lacking, r"a dict with the heads kind, size, or a tuple in this order, got \['kind', 'si"),
-        (Plain, "a dict with the heads kind, size, or a tuple in this order, got Tensor"),
-    ],
+    ("kind", "found"),
+    [(Lacking, "a dict with kind, sizes"), (Plain, "Tensor"), (Three, "tuple of 3")],
 )
-def test_outputs_that_do_not_fit_the_heads_are_named(kind, message):
+def test_outputs_that_do_not_fit_the_heads_are_named(kind, found):
+    message = f"outputs must be a dict with the heads kind, size, or .* order, got {found}"
     for use in (task_of("UPGrad").backward, lambda m, _: task_of(None).evaluate(m, "valid")):
         with pytest.raises(OutputError, match=message):
             use(network(kind), EXAMPLES)
+
+
+def test_targets_that_do_not_fit_the_heads_are_named():
+    batch = (INPUTS, {"kind": KINDS, "sizes": SIZES})
+    with pytest.raises(OutputError, match="the targets must be .* got a dict with kind, sizes"):
+        task_of(None).loss(network(), batch)
 
 
 @pytest.mark.parametrize(
