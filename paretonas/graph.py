@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_leaves
 from .arguments import call
 from .forward import evaluating, handed, seeded
 
+__all__ = ["network_graph", "peak_memory"]
+
 INPUT = 0  # the node that stands for the network's input, with all its tensors
 
 
