@@ -7,8 +7,9 @@ Phase 1 is in `setup.py`; what each phase is made of is in `model.py` and `resul
 3. Alpha: architectures get a proxy evaluation, a score with inherited weights; a surrogate is
    fitted to the scores. A solver optimizes one distribution per ray for all objectives at once,
    through the surrogate and the cost tables. What alpha leads to is scored next, and so on.
-4. Finalists: the architectures with the largest expected gain of the front are trained from fresh
-   weights and measured. Each result corrects the surrogate, and alpha is optimized again.
+4. Finalists: the architectures with the largest expected gain of the front are trained, from the
+   supernet's weights or from fresh ones, and measured. Each result corrects the surrogate, and
+   alpha is optimized again.
 
 What cannot run is set aside by name, an option or an architecture, and the search goes on.
 """

@@ -66,10 +66,9 @@ def search(
         device: auto, cpu or cuda.
         threads: that latency is measured with.
         rays: how many preferences are searched at once, at least.
-        finalists: "inherit", which go on from the weights of the supernet and need a part of the
-            recipe (see `FineTuning`), or "fresh", trained from fresh weights by the whole recipe.
-            By default "inherit", and "fresh" with a `trainer` of your own; a run that is continued
-            keeps to what it was begun with.
+        finalists: "inherit", which go on from the weights of the supernet (see `FineTuning`), or
+            "fresh", trained from fresh weights. By default "inherit", and "fresh" with a `trainer`
+            of your own; a run that is continued keeps to what it was begun with.
         run: where to write: a folder, which is made if it is not there, or a `Run`; continued if it
             has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,

@@ -20,7 +20,7 @@ Trainer = Callable[..., Sequence[Finalist | Failure]]
 
 
 class TrainedMetric:
-    """The validation metric of an architecture that is trained from fresh weights.
+    """The validation metric of an architecture that is trained, by default from fresh weights.
 
     Its cost is the metric itself, or its negative if the metric is to be maximized. With the same
     settings an architecture always has the same cost, for every method.

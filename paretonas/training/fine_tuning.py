@@ -1,4 +1,4 @@
-"""A short training that goes on from weights of a supernet."""
+"""A training that goes on from the weights of a supernet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ BATCHES = 20  # from which batch norms take their statistics
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How a finalist is trained that inherits its weights from the supernet.
+    """How a finalist is trained that inherits its weights from the supernet: by the whole recipe.
+
+    Shorter trainings allow more finalists, for recipes that are long for their budget. Give
+    ``FineTuning(0.4).of(recipe)`` to a `Plan` then.
 
     Attributes:
         share: the part of the recipe's epochs; at least one epoch is trained.
@@ -32,7 +35,7 @@ class FineTuning:
         ValueError: a number is not positive and finite, or the share is above 1.
     """
 
-    share: float = 0.4
+    share: float = 1.0
     rate: float = 1.0
 
     def __post_init__(self) -> None:
