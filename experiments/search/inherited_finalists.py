@@ -222,14 +222,19 @@ def finished(
     """The number of finalists, the CPU seconds that they took in all, and the front."""
     start, plan = time.process_time(), plan_for(space, steps, way)
     run = Run.open(folder)
-    state = run.resume()
+    state = run.resume()  # the search goes on with the plan that it finds here
     run.save({**state, "plan": vars(plan) | {"recipe": plan.recipe.numbers()}})
     if way.share == 0:
         trainer: Any = only_recalibrated
     else:
         trainer = partial(train_finalists, inherit=True) if way.inherit else train_finalists
     *_, last = search(
-        space, objectives="parameters", budget=plan, seed=seed, run=run, trainer=trainer
+        space,
+        objectives="parameters",
+        budget=plan_for(space, steps, FRESH),  # the one that it was begun with
+        seed=seed,
+        run=run,
+        trainer=trainer,
     )
     return len(run.evaluations()), time.process_time() - start, list(last.front)
 

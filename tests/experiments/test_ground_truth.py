@@ -81,13 +81,9 @@ def test_search_quality_compares_every_method_at_one_price(truth, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-@pytest.mark.timeout(240)
-def test_searches_with_inherited_and_with_fresh_finalists_cost_the_same(truth, tmp_path, capsys):
+def test_searches_with_inherited_and_with_fresh_finalists_cost_the_same(truth):
     import inherited_finalists as script
-    import pandas as pd
 
-    job = script.Job("signals", 300, (script.ALL[1.0], script.NEVER))
-    settings = script.Settings(jobs=(job,), seeds=1, csv=tmp_path / "points.csv")
     space = truth.SPACES["signals"]
     batches = -(-len(space.task().train) // 64)
     for way in script.MANY:
@@ -95,6 +91,16 @@ def test_searches_with_inherited_and_with_fresh_finalists_cost_the_same(truth, t
         steps = 4500 - plan.supernet_steps
         each = plan.recipe.epochs * batches * (way.share > 0) + 7 * way.inherit
         assert 0 <= steps - plan.finalists * each < each or plan.finalists == script.MOST
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(240)
+def test_searches_with_inherited_finalists_go_on_where_they_were_stopped(truth, tmp_path, capsys):
+    import inherited_finalists as script
+    import pandas as pd
+
+    job = script.Job("signals", 300, (script.ALL[1.0], script.NEVER))
+    settings = script.Settings(jobs=(job,), seeds=1, csv=tmp_path / "points.csv")
     script.main([], settings)
     shown = capsys.readouterr().out
     rows = pd.read_csv(settings.csv)
