@@ -118,10 +118,12 @@ def test_it_does_not_collapse_into_skips(whole, space):
 
 def test_the_front_is_near_the_best_that_finalists_could_make(whole, space, costs, trainer):
     """Against every network of the space, trained the same way: the truth."""
-    supernet = space.supernet()
+    supernet, task = space.supernet(), space.load_task()
+    supernet.load_state_dict(whole.run.weights("supernet"))
     networks = list(dict.fromkeys(map(supernet.canonical, every(supernet.choices))))
     truth = Front(whole.steps[-1].front.objectives)
-    for finalist in trainer(supernet, space.load_task(), PLAN.recipe, networks, seed=0, workers=1):
+    settings = {"seed": 0, "workers": 1, "inherit": True}
+    for finalist in trainer(supernet, task, PLAN.recipe, networks, **settings):
         values = [finalist.valid["error_percent"], *(c.exact(finalist.architecture) for c in costs)]
         truth.add(Point(finalist.architecture, dict(zip(truth.objectives, values, strict=True))))
     reference = [70.0, *(max(c.exact(a) for a in networks) for c in costs)]
