@@ -95,7 +95,9 @@ def moved(nest: Any, device: torch.device | str, *, copies: bool = False) -> Any
 
     def move(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
-            return leaf.to(device, non_blocking=True, copy=copies)
+            # To the host a copy must have ended before it is read.
+            ahead = torch.device(device).type != "cpu"
+            return leaf.to(device, non_blocking=ahead, copy=copies)
         if _moves(leaf):
             return (copy.deepcopy(leaf) if copies else leaf).to(device)
         return leaf

@@ -78,6 +78,12 @@ class Preprocessing:
         return (values - part(self.mean)) / part(self.std)
 
     @property
+    def changes_nothing(self) -> bool:
+        """Whether prepared inputs are the raw ones."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        return self.scale == 1 and not mean.any() and bool((std == 1).all())
+
+    @property
     def formula(self) -> str:
         """The formula with its numbers.
 

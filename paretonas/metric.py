@@ -96,8 +96,8 @@ class Metric:
         """The value of a cost; the inverse of `cost`."""
         return 0.0 - cost if self.maximize else cost
 
-    def begin(self) -> Streaming:
-        """A fresh object that sees batches and computes the value.
+    def begin(self, device: torch.device | str = "cpu") -> Streaming:
+        """A fresh object that sees batches, which are on a device, and computes the value.
 
         Raises:
             TypeError: the metric has no function.
@@ -110,10 +110,9 @@ class Metric:
             reset = getattr(fresh, "reset", None)
             if callable(reset):
                 reset()
-            return fresh
+            return _on(fresh, device)
         if isinstance(function, type):
-            made: Streaming = function()
-            return made
+            return _on(function(), device)
         assert callable(function)
         return _Whole(self.name, function)
 
@@ -145,6 +144,15 @@ class _Whole:
         if not isinstance(parts[0], Tensor):
             return parts[0]
         return torch.cat(parts) if parts[0].ndim else torch.stack(parts)
+
+
+def _on(metric: Any, device: torch.device | str) -> Streaming:
+    """The same metric, with its tensors on a device, if it has any."""
+    move = getattr(metric, "to", None)
+    if callable(move):
+        move(device)
+    streaming: Streaming = metric
+    return streaming
 
 
 def _streams(function: object) -> TypeGuard[Streaming]:

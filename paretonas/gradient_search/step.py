@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +86,7 @@ class Reporter:
         self._run, self._clock, self.columns = run, clock, tuple(columns)
         self._pairs = [f"{a}_{b}" for a, b in _pairs(names)]
         self._metrics, self._guess = tuple(metrics), guess
+        self._worst = [-math.inf] * len(self._metrics)  # costs that were seen
         self._highest = np.zeros(len(columns) - len(self._metrics))
 
     def see(self, costs: Sequence[float]) -> None:
@@ -127,10 +129,13 @@ class Reporter:
         if not len(self.front):
             return None
         reference, sides = [], []
-        for metric in self._metrics:
+        for place, metric in enumerate(self._metrics):
             values = [metric.cost(point.objectives[metric.column]) for point in self.front]
-            worst = metric.worst if metric.worst is not None else self._guess
-            corner = max(values) if worst is None else metric.cost(worst)
+            worst = metric.worst
+            if worst is None and place == 0:  # guesses are of the main metric
+                worst = self._guess
+            self._worst[place] = max(self._worst[place], *values)
+            corner = self._worst[place] if worst is None else metric.cost(worst)
             ideal = min(values) if metric.best is None else metric.cost(metric.best)
             reference.append(metric.value(corner))
             sides.append(corner - ideal)

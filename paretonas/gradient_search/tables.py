@@ -18,6 +18,7 @@ Progress = Callable[[int, int], None]
 Made = TypeVar("Made")
 
 EVERY = 0.5  # seconds between two messages
+LEAST = 1.0  # seconds of measuring before it is judged how long it will take
 
 
 def followed(
@@ -28,7 +29,7 @@ def followed(
     Args:
         work: is called with a function of the number of rounds that are done and of all rounds, 0
             while that is not known.
-        clock: of the search, whose budget the work must leave something of.
+        clock: of the search. If nothing of its budget would be left, the work is given up.
         step: makes a step of what a person should read.
 
     Yields:
@@ -62,7 +63,9 @@ def followed(
                     continue
                 first = clock.gone() if not total or first < 0 else first
                 needed = first + (clock.gone() - first) * total / max(1, done)
-                if done > 1 and needed > clock.seconds:
+                # The first rounds are warm-up: a guess from few of them may be far off.
+                enough = done > max(1, total / 20) and clock.gone() - first >= LEAST
+                if enough and needed > clock.seconds:
                     raise too_small(clock, f"the tables alone take {needed:.0f} s", needed)
                 if clock.gone() - said >= EVERY:
                     said = clock.gone()

@@ -116,11 +116,16 @@ class WeightTraining:
         """Fit the schedule to the part between two restarts that the next step belongs to."""
         first = max((step for step in self._restarts if step <= self.done), default=0)
         last = min((step for step in self._restarts if step > self.done), default=self.steps)
-        # A budget in seconds changes the number of steps all the time, mostly by a little.
-        tolerance = 0.03 * (last - first)
-        if self._cycle is None or first != self._cycle[0] or abs(last - self._cycle[1]) > tolerance:
-            self._updates.fit_schedule(first, last)
+        # A budget in seconds changes the number of steps all the time, mostly by a little. No step
+        # may lie after the end that the schedule was fitted to.
+        cycle, slack = self._cycle, max(1, round(0.03 * (last - first)))
+        if cycle is None or first != cycle[0]:
             self._cycle = (first, last)
+        elif not last <= cycle[1] <= last + 2 * slack:
+            self._cycle = (first, last + slack)
+        if self._cycle != cycle:
+            assert self._cycle is not None
+            self._updates.fit_schedule(*self._cycle)
 
     def _step(self, batch: Any, path: Architecture, recent: Sequence[Architecture]) -> float:
         """Update the weights on a path; where it fails, only note what is to blame."""
@@ -169,8 +174,9 @@ class WeightTraining:
         if next(probe.working(), None) is None:
             if isinstance(error, FloatingPointError):
                 raise FloatingPointError(
-                    f"whatever the path of the supernet, {error} at step {self.done + 1}; a lower "
-                    f"learning rate may help, it is {self._updates.learning_rate:g}"
+                    f"whatever the path of the supernet, {error} at step {self.done + 1} (on "
+                    f"{path}); a lower learning rate may help, it is "
+                    f"{self._updates.learning_rate:g}, or clipping, as Recipe(clip=1.0) does"
                 ) from error
             if isinstance(error, SystemExit):
                 raise RuntimeError(Failure.of(path, error).reason) from error

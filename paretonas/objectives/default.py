@@ -41,7 +41,7 @@ OBJECTIVES: Mapping[str, Known] = {
         "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
     ),
 }
-"""The objectives of a space of networks by name; its error is not among them."""
+"""The objectives of a space of networks by name; its metrics are not among them."""
 BESIDE_THE_METRIC = ("latency", "memory")
 """The names of the objectives that are minimized beside the metrics by default."""
 
@@ -49,7 +49,7 @@ BESIDE_THE_METRIC = ("latency", "memory")
 def default_objectives(
     space: NetworkSpace, names: Sequence[str] = BESIDE_THE_METRIC
 ) -> tuple[Objective, ...]:
-    """The validation error after training with the space's recipe, and named objectives.
+    """The validation metrics after training with the space's recipe, and named objectives.
 
     The latency table is measured here, once, so that all methods use the same table. It is cached,
     so a resumed comparison uses it again.

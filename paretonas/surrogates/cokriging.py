@@ -1,4 +1,4 @@
-"""Co-kriging: a surrogate of the error from scores of two fidelities.
+"""Co-kriging: a surrogate of a metric from scores of two fidelities.
 
 The low fidelity is many cheap scores with inherited weights (proxy evaluations). The high fidelity
 is few scores of architectures that were trained on their own. The kernel is a sum and a product

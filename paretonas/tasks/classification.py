@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ..data import Data, Preprocessing, Split
 from ..metric import Metric
-from .metrics import IGNORED, error
+from .metrics import IGNORED, Wrong, error
 from .supervised import LARGEST, Supervised
 from .task import Guess, OutputError, Task
 
@@ -100,7 +100,7 @@ class Classification(Supervised):
 
     def guess(self) -> Guess | None:
         """The error of the most frequent class; None for another metric."""
-        if self.metric.column != "error_percent":
+        if type(self.metric.function) is not Wrong:
             return None
         counts = torch.zeros(self.classes, dtype=torch.long)
         for labels in self.targets("valid"):

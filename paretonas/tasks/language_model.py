@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ..arguments import mapped
 from ..metric import Metric
-from .metrics import IGNORED, perplexity
+from .metrics import IGNORED, Perplexity, perplexity
 from .supervised import Supervised
 from .task import Guess, OutputError
 
@@ -94,13 +94,17 @@ class LanguageModel(Supervised):
                     f"{high if high >= self.vocabulary else low} in the {name} split"
                 )
 
+    def numbers(self, example: tuple[Any, Any]) -> int:
+        """The scores of one example."""
+        return self.context * self.vocabulary
+
     def prepared(self, inputs: Any) -> Any:
         """Token ids as int64."""
         return mapped(lambda t: t if t.is_floating_point() else t.long(), inputs)
 
     def guess(self) -> Guess | None:
         """The perplexity of the frequencies of tokens; None for another metric."""
-        if self.metric.name != "perplexity":
+        if not isinstance(self.metric.function, Perplexity):
             return None
         counts = torch.zeros(self.vocabulary, dtype=torch.long)
         for targets in self.targets("valid"):
@@ -170,6 +174,8 @@ def _next_token(output: Any, targets: Tensor, *, vocabulary: int, ignore_index: 
             f"the network must give a score for each of {vocabulary} tokens, got shape "
             f"{tuple(output.shape)}"
         )
+    if not bool((targets != ignore_index).any()):  # the mean over nothing would be NaN
+        return output.sum() * 0
     return functional.cross_entropy(
         output.reshape(-1, output.shape[-1]), targets.reshape(-1).long(), ignore_index=ignore_index
     )

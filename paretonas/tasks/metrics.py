@@ -36,7 +36,7 @@ def error(
     name: str = "error",
 ) -> Metric:
     """Wrong answers in percent. Outputs are scores, (batch, classes, ...), targets labels."""
-    return Metric(name, _Wrong(ignore_index), unit="percent", worst=worst, resolution=resolution)
+    return Metric(name, Wrong(ignore_index), unit="percent", worst=worst, resolution=resolution)
 
 
 def accuracy(*, ignore_index: int = IGNORED, name: str = "accuracy") -> Metric:
@@ -46,12 +46,12 @@ def accuracy(*, ignore_index: int = IGNORED, name: str = "accuracy") -> Metric:
 
 def rmse(*, name: str = "rmse", unit: str = "") -> Metric:
     """The root of the mean squared error, in the unit of the targets."""
-    return Metric(name, _Errors(squared=True), unit=unit)
+    return Metric(name, Errors(squared=True), unit=unit)
 
 
 def mae(*, name: str = "mae", unit: str = "") -> Metric:
     """The mean absolute error, in the unit of the targets."""
-    return Metric(name, _Errors(squared=False), unit=unit)
+    return Metric(name, Errors(squared=False), unit=unit)
 
 
 def r2(*, name: str = "r2") -> Metric:
@@ -83,7 +83,7 @@ def mean_iou(classes: int, *, ignore_index: int = 255, name: str = "miou") -> Me
 
     Outputs are scores, (batch, classes, ...), targets labels, (batch, ...).
     """
-    return Metric(name, _IoU(classes, ignore_index), maximize=True, worst=0.0, best=1.0)
+    return Metric(name, IoU(classes, ignore_index), maximize=True, worst=0.0, best=1.0)
 
 
 def perplexity(*, ignore_index: int = IGNORED, name: str = "perplexity") -> Metric:
@@ -91,10 +91,10 @@ def perplexity(*, ignore_index: int = IGNORED, name: str = "perplexity") -> Metr
 
     Outputs are scores, (batch, length, vocabulary), targets token ids, (batch, length).
     """
-    return Metric(name, _Perplexity(ignore_index), best=1.0)
+    return Metric(name, Perplexity(ignore_index), best=1.0)
 
 
-class _Wrong:
+class Wrong:
     """Counts wrong answers."""
 
     def __init__(self, ignore_index: int) -> None:
@@ -106,24 +106,30 @@ class _Wrong:
         self._seen: Any = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
+        answers = output.argmax(dim=1) if output.ndim > 1 else output
+        if answers.shape != target.shape:
+            raise OutputError(
+                "right and wrong are counted for scores of shape (batch, classes, ...) and labels "
+                f"(batch, ...), got {tuple(output.shape)} and {tuple(target.shape)}"
+            )
         counted = target != self._ignored
-        self._wrong = self._wrong + ((output.argmax(dim=1) != target) & counted).sum()
+        self._wrong = self._wrong + ((answers != target) & counted).sum()
         self._seen = self._seen + counted.sum()
 
     def compute(self) -> float:
         return 100 * float(self._wrong) / max(1.0, float(self._seen))
 
 
-class _Right(_Wrong):
+class _Right(Wrong):
     def compute(self) -> float:
         return 100 - super().compute()
 
 
-class _Errors:
+class Errors:
     """Sums errors of numbers."""
 
     def __init__(self, *, squared: bool) -> None:
-        self._squared = squared
+        self.squared = squared
         self.reset()
 
     def reset(self) -> None:
@@ -132,12 +138,12 @@ class _Errors:
 
     def update(self, output: Tensor, target: Tensor) -> None:
         apart = (like_targets(output, target).detach() - target).double()
-        self._sum = self._sum + (apart.square() if self._squared else apart.abs()).sum()
+        self._sum = self._sum + (apart.square() if self.squared else apart.abs()).sum()
         self._count += target.numel()
 
     def compute(self) -> float:
         mean = float(self._sum) / max(1, self._count)
-        return mean**0.5 if self._squared else mean
+        return mean**0.5 if self.squared else mean
 
 
 class _F1:
@@ -160,7 +166,7 @@ class _F1:
         return 2 * hits / (2 * hits + wrong) if hits + wrong else 1.0
 
 
-class _IoU:
+class IoU:
     """Counts labels by what they are and what they are taken for."""
 
     def __init__(self, classes: int, ignore_index: int) -> None:
@@ -187,7 +193,7 @@ class _IoU:
         return float((hits / union)[union > 0].mean())
 
 
-class _Perplexity:
+class Perplexity:
     """Sums the cross-entropy of tokens."""
 
     def __init__(self, ignore_index: int) -> None:

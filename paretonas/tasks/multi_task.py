@@ -169,8 +169,8 @@ class MultiTask(Supervised):
     @torch.no_grad()
     def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
         """The sum of the losses, and the loss and the metric of each head, by name."""
-        seen = {name: head.metric.begin() for name, head in self.heads.items()}
         totals, examples, device = dict.fromkeys(self.heads, 0.0), 0, device_of(network)
+        seen = {name: head.metric.begin(device) for name, head in self.heads.items()}
         with evaluating(network):
             for batch in self.batches(split):
                 inputs, targets = moved(batch, device)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..data import Preprocessing
 from ..metric import Metric
-from .metrics import like_targets, rmse
+from .metrics import Errors, like_targets, rmse
 from .supervised import Loss, Supervised
 from .task import Guess
 
@@ -64,7 +64,8 @@ class Regression(Supervised):
 
     def guess(self) -> Guess | None:
         """The root mean squared error of the mean; None for another metric."""
-        if self.metric.name != "rmse":
+        function = self.metric.function
+        if not isinstance(function, Errors) or not function.squared:
             return None
         targets = torch.cat([y.double().cpu() for y in self.targets("valid")])
         squares = (targets - targets.mean(dim=0)).square().flatten()

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..data import Preprocessing
 from ..metric import Metric
 from .classification import Classification
-from .metrics import mean_iou
+from .metrics import IoU, mean_iou
 from .task import Guess
 
 __all__ = ["Segmentation"]
@@ -71,9 +71,14 @@ class Segmentation(Classification):
         if metric is None:
             self.metrics = (mean_iou(self.classes, ignore_index=ignore_index),)
 
+    def numbers(self, example: tuple[Any, Any]) -> int:
+        """The scores of one example, or its inputs if they are more."""
+        positions: int = example[1].numel()
+        return max(super().numbers(example), self.classes * positions)
+
     def guess(self) -> Guess | None:
         """The IoU of the most frequent class at every position; None for another metric."""
-        if self.metric.name != "miou":
+        if not isinstance(self.metric.function, IoU):
             return None
         counts = torch.zeros(self.classes, dtype=torch.long)
         for labels in self.targets("valid"):

@@ -128,7 +128,7 @@ class Supervised:
             return feed.batches(self.batch_size or 64, seed=seed, epoch=epoch)
         if feed.fixed:
             return feed.batches(1, seed=0, epoch=None)
-        numbers = sum(t.numel() for t in tensors(feed.first(1)[0]))
+        numbers = self.numbers(feed.first(1))
         size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, numbers)))
         return feed.batches(size, seed=0, epoch=None)
 
@@ -154,8 +154,8 @@ class Supervised:
     def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
         """The mean loss and all metrics of a network in evaluation mode, by column."""
         metrics = [*self.metrics, *self.reported]
-        seen = [metric.begin() for metric in metrics]
         total, examples, device = 0.0, 0, device_of(network)
+        seen = [metric.begin(device) for metric in metrics]
         with evaluating(network):
             for batch in self.batches(split):
                 inputs, targets = moved(batch, device)
@@ -168,12 +168,16 @@ class Supervised:
         values = {m.column: float(s.compute()) for m, s in zip(metrics, seen, strict=True)}
         return {"loss": total / examples if examples else math.nan, **values}
 
+    def numbers(self, example: tuple[Any, Any]) -> int:
+        """The numbers of one example, by which evaluations are cut into batches."""
+        return sum(t.numel() for t in tensors(example[0]))
+
     def prepared(self, inputs: Any) -> Any:
         """Inputs of the network: raw integers are prepared, if the task says how."""
         how = self.preprocessing
-        if how is None:
+        if how is None or how.changes_nothing:
             return inputs
-        return mapped(lambda t: how.prepare(t) if t.dtype == torch.uint8 else t, inputs)
+        return mapped(lambda t: how.prepare(t) if _whole_numbers(t) else t, inputs)
 
     def sized(self, batch_size: int) -> Self:
         """The same task with this batch size, unless it has one of its own."""
@@ -189,13 +193,18 @@ class Supervised:
         return other
 
 
+def _whole_numbers(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
 def _check_metrics(every: Sequence[Metric], objectives: Sequence[Metric]) -> None:
     for metric in every:
         if not isinstance(metric, Metric):
             raise TypeError(f"a metric must be a paretonas.Metric, got {metric!r}")
         if metric.function is None:
             raise ValueError(f"the metric {metric.name!r} needs a function to compute it")
-    columns = [metric.column for metric in every]
-    twice = {column for column in columns if columns.count(column) > 1}
-    if twice or not objectives:
-        raise ValueError(f"a task needs at least one metric, each once, got {columns}")
+    names = [metric.name for metric in every]
+    if len(set(names)) < len(names) or not objectives:
+        raise ValueError(
+            f"a task needs at least one metric, each with a name of its own, got {names}"
+        )

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ..arguments import moved
@@ -81,7 +81,7 @@ def recalibrate(network: nn.Module, task: Task, *, seed: int) -> None:
     """
     if not network.training:
         network.train()
-    norms = [m for m in network.modules() if isinstance(m, _NormBase) and m.training]
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:
         return

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from .._whole import whole
 from .teacher import Teacher
 from .warmup import warmup_cosine
 
@@ -88,6 +89,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("epochs", "batch_size"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
         if not callable(self.optimizer):
