@@ -177,6 +177,8 @@ def _cross_entropy(
             f"scores of shape {tuple(output.shape)} need integer labels of shape {wanted}, got "
             f"{found}"
         )
+    if not bool((labels != ignore_index).any()):  # the mean over nothing would be NaN
+        return output.sum() * 0
     try:
         return functional.cross_entropy(
             output,

@@ -268,7 +268,7 @@ def test_a_loss_that_cannot_be_differentiated_is_named(loss, message, solver):
     [
         ({"kind": HEADS["kind"]}, None, r"at least two heads, got \['kind'\]"),
         (HEADS | {"third": functional.mse_loss}, None, "'third' must be a Head"),
-        (HEADS | {"third": HEADS["size"]}, None, "each once, got .*rmse.*rmse"),
+        (HEADS | {"third": HEADS["size"]}, None, "a name of its own, got .*rmse.*rmse"),
         (HEADS, "UPGrid", "no solver is called 'UPGrid'; did you mean 'UPGrad'"),
         (HEADS, "Weighted", "no solver is called 'Weighted'"),
         (HEADS, "Direction", "no solver is called 'Direction'"),
