@@ -16,6 +16,22 @@ from torch.utils._pytree import tree_map
 __all__ = ["Metric", "Streaming"]
 
 
+# Columns of the files of a run.
+RESERVED = frozenset(
+    (
+        "id",
+        "loss",
+        "origin",
+        "epochs",
+        "step",
+        "phase",
+        "seconds",
+        "hypervolume",
+        "stationarity_gap",
+    )
+)
+
+
 class Streaming(Protocol):
     """A metric that sees one batch after the other, as those of torchmetrics and torcheval do."""
 
@@ -69,8 +85,10 @@ class Metric:
                 raise ValueError(
                     f"the {what} of a metric is a word of letters, digits and '_', got {word!r}"
                 )
-        if self.name in ("id", "loss", "origin"):
-            raise ValueError(f"a metric cannot be called {self.name!r}: files use this name")
+        if self.column in RESERVED or self.column.startswith(("test_", "cosine_")):
+            raise ValueError(f"a metric cannot be called {self.column!r}: files use this name")
+        if not isinstance(self.maximize, bool):
+            raise TypeError(f"maximize must be True or False, got {self.maximize!r}")
         if self.function is not None and not (callable(self.function) or _streams(self.function)):
             raise TypeError(
                 f"the function of the metric {self.name!r} must be callable, or have update and "
@@ -80,8 +98,20 @@ class Metric:
             object.__setattr__(self, "best", 0.0)
         for what in ("worst", "best", "resolution"):
             value = getattr(self, what)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"the {what} value of {self.name} must be finite, got {value}")
+            if value is not None and (isinstance(value, str) or not math.isfinite(value)):
+                raise ValueError(
+                    f"the {what} value of {self.name} must be a finite number, got {value!r}"
+                )
+        worst, best = self.worst, self.best
+        if worst is not None and best is not None and self.cost(worst) < self.cost(best):
+            raise ValueError(
+                f"the worst value of {self.name}, {self.worst}, is better than the best, "
+                f"{self.best}"
+            )
+        if self.resolution is not None and self.resolution <= 0:
+            raise ValueError(
+                f"the resolution of {self.name} must be positive, got {self.resolution}"
+            )
 
     @property
     def column(self) -> str:

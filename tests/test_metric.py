@@ -140,3 +140,32 @@ def test_a_cost_falls_where_the_metric_improves_and_goes_back(one, other, maximi
 def test_a_value_of_zero_is_no_negative_zero():
     metric = Metric("m", maximize=True)
     assert math.copysign(1, metric.cost(0.0)) == math.copysign(1, metric.value(0.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "seconds"}, "cannot be called 'seconds'"),
+        ({"name": "test_auc"}, "cannot be called 'test_auc'"),
+        ({"maximize": "no"}, "maximize must be True or False, got 'no'"),
+        ({"worst": 0.0, "best": 5.0}, "worst value of m, 0.0, is better than the best, 5.0"),
+        ({"worst": 5.0, "best": 1.0, "maximize": True}, "is better than the best"),
+        ({"resolution": -1.0}, "resolution of m must be positive, got -1.0"),
+        ({"worst": "3"}, "worst value of m must be a finite number, got '3'"),
+    ],
+)
+def test_a_metric_that_contradicts_itself_is_refused(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        Metric(**{"name": "m", **given})
+
+
+@pytest.mark.parametrize("found", [None, torch.ones(3), "0.5", True])
+def test_what_is_no_number_is_refused_by_the_name_of_the_metric(found):
+    x = torch.randn(6, 2)
+    task = Supervised(
+        *[(x, x)] * 3,
+        loss=torch.nn.functional.mse_loss,
+        metric=Metric("mine", lambda output, target: found),
+    )
+    with pytest.raises(TypeError, match="'mine' must give one number, got"):
+        task.evaluate(torch.nn.Linear(2, 2), "valid")

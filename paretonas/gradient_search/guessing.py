@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Guessing:
         """What guessing scores; None if the task does not say."""
         told = getattr(task, "guess", None)
         guess = told() if callable(told) else None
-        if guess is None:
+        if guess is None or not (math.isfinite(guess.value) and math.isfinite(guess.margin)):
             return None
         metric = task.metric
         return cls(metric.column, guess.value, guess.margin, metric.maximize, guess.words)

@@ -151,6 +151,8 @@ class Model:
             scale(limits[scale.metric.column]) if scale.metric.column in limits else math.inf
             for scale in self.knowledge.scales
         ]
+        if not self.knowledge.trained:  # what is predicted then is the loss
+            bounds = [math.inf] * len(bounds)
         for cost in self.setup.costs:
             limit = limits.get(cost.column, math.inf)
             bounds.append(math.log(max(limit, LEAST)))
@@ -162,9 +164,13 @@ class Model:
         return self.knowledge.proxy(inherited_scores(setup.supernet, setup.task, architecture))
 
     def _shown(self, step: AlphaStep, shown: Tensor) -> Step:
+        objectives = dict(zip(self.setup.report.columns, shown.tolist(), strict=True))
+        if not self.knowledge.trained:  # what is predicted then is the loss
+            for metric in self.knowledge.metrics:
+                del objectives[metric.column]
         return self.setup.report.step(
             "alpha",
-            objectives=dict(zip(self.setup.report.columns, shown.tolist(), strict=True)),
+            objectives=objectives,
             cosines=self.setup.report.cosines(step.cosines),
             stationarity_gap=float(step.direction.certificate.stationarity_gap.mean()),
         )

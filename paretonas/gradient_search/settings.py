@@ -15,6 +15,7 @@ from .._whole import whole
 from ..constraint import Constraint
 from ..devices import find_device
 from ..finalists import train_finalists
+from ..metric import RESERVED
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace
 from ..objectives.default import BESIDE_THE_METRIC
@@ -94,6 +95,12 @@ class Settings:
         found = BESIDE_THE_METRIC if objectives is None else wanted_of(objectives, space)
         columns = [metric.column for metric in metrics] + [*map(column_of, found)]
         upward = [metric.column for metric in metrics if metric.maximize]
+        for choice in space.choices:
+            if choice.name in columns or choice.name in RESERVED:
+                raise ValueError(
+                    f"{choice.name!r} is both a choice of the network and a column of its files; "
+                    "rename one of them"
+                )
         wanted = Budget() if budget is None else budget_of(budget)
         if isinstance(wanted, Budget) and wanted.seconds is not None:
             clock.seconds = wanted.seconds

@@ -163,7 +163,7 @@ class Setup:
 def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     """Phase 1: what runs, what each option costs, and with it the plan."""
     space, run = settings.space, settings.run
-    saved: dict[str, Any] = (run.resume() if run else None) or {}
+    saved: dict[str, Any] = (run.saved() if run else None) or {}
     clock, budgets = settings.clock, _budgets(settings, saved)
     clock.before = saved.get("seconds", 0.0)
     task = sized(space.load_task(), space.recipe.batch_size)
@@ -173,6 +173,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     if run:
         about = {"name": space.name, "choices": {c.name: list(c.options) for c in supernet.choices}}
         _check_same(run, about)
+        run.resume()  # only now: what is refused changes nothing
         run.tell(space=about)
     aside = _failures(saved["aside"]) if "aside" in saved else _try_options(settings, task)
     leave_out(supernet, aside)

@@ -53,10 +53,20 @@ class Started:
                     f"{name} has the shape {tuple(tensor.shape)} in {self.source}, "
                     f"and {tuple(own[name].shape)} in the network, at its largest sizes"
                 )
-            if not bool(tensor.isfinite().all()) and not torch.equal(tensor, own[name].to(tensor)):
+            if _kind(tensor) != _kind(own[name]):
+                raise ValueError(
+                    f"{name} is of {tensor.dtype} in {self.source}, and of {own[name].dtype} in "
+                    "the network"
+                )
+            cast = tensor.to(own[name])  # a smaller type may turn large numbers into infinity
+            if not bool(cast.isfinite().all()) and not torch.equal(cast, own[name]):
                 raise ValueError(f"{name} in {self.source} has values that are not finite")
         network.load_state_dict(dict(self.state), strict=False)
         return network
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:

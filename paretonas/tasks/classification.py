@@ -15,7 +15,7 @@ from ..data import Data, Preprocessing, Split
 from ..metric import Metric
 from .metrics import IGNORED, Wrong, error
 from .supervised import LARGEST, Supervised
-from .task import Guess, OutputError, Task
+from .task import Guess, OutputError, SplitName, Task
 
 __all__ = ["Classification"]
 
@@ -104,14 +104,26 @@ class Classification(Supervised):
             return None
         counts = torch.zeros(self.classes, dtype=torch.long)
         for labels in self.targets("valid"):
-            counts += torch.bincount(self._known(labels), minlength=self.classes)
+            counts += self._counts(labels, "valid")
         total = max(1, int(counts.sum()))
         share = int(counts.max()) / total
         margin = 200 * math.sqrt(share * (1 - share) / total)
         return Guess(100 * (1 - share), margin, "always answering the most frequent class")
 
+    def _counts(self, labels: Tensor, split: SplitName) -> Tensor:
+        """How often each class occurs, (classes,)."""
+        known = self._known(labels)
+        low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
+        if low < 0 or high >= self.classes:
+            raise ValueError(
+                f"labels must be in [0, {self.classes - 1}], found {low if low < 0 else high} in "
+                f"the {split} split"
+            )
+        return torch.bincount(known, minlength=self.classes)
+
     def _known(self, labels: Tensor) -> Tensor:
         """The labels, (n,), without those that are ignored."""
+        _integers(labels)
         flat = labels.reshape(-1).long().cpu()
         return flat[flat != self.ignore_index]
 
@@ -168,15 +180,20 @@ def _cross_entropy(
     if not isinstance(output, Tensor) or output.ndim < 2:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise OutputError(
-            f"the network must give a tensor of scores, (batch, classes, ...), got {found}"
+            f"the network must give a tensor of scores, (batch, classes, ...), got {found}; for "
+            "one score per example there is MultiLabel, with targets (batch,)"
         )
     wanted = (len(output), *output.shape[2:])
     if not isinstance(labels, Tensor) or labels.shape != wanted:
         found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        turned = ""
+        if output.ndim > 2 and found == tuple(output.shape[:-1]):
+            turned = "; classes are the second dimension: scores.transpose(1, -1)"
         raise OutputError(
             f"scores of shape {tuple(output.shape)} need integer labels of shape {wanted}, got "
-            f"{found}"
+            f"{found}{turned}"
         )
+    _integers(labels)
     if not bool((labels != ignore_index).any()):  # the mean over nothing would be NaN
         return output.sum() * 0
     try:
@@ -194,6 +211,13 @@ def _cross_entropy(
             f"[0, {output.shape[1] - 1}]; found labels from {int(known.min())} to "
             f"{int(known.max())}"
         ) from error
+
+
+def _integers(labels: Tensor) -> None:
+    if labels.is_floating_point() or labels.is_complex():
+        raise OutputError(
+            f"labels must be integers, got {labels.dtype}; numbers as targets are for Regression"
+        )
 
 
 def task_of(given: Task | Data | Split) -> Task:

@@ -20,7 +20,7 @@ from ..solvers import Solver
 from ..solvers.named import named, solver_classes
 from ..space import nearest
 from .supervised import Loss, Supervised
-from .task import OutputError, SplitName
+from .task import OutputError, SplitName, number_of
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -182,7 +182,7 @@ class MultiTask(Supervised):
                     seen[name].update(*self._pair(output, targets, name))
         values = {"loss": sum(totals.values()) / examples}
         for name, head in self.heads.items():
-            values[head.metric.column] = float(seen[name].compute())
+            values[head.metric.column] = number_of(head.metric, seen[name].compute())
             values[f"{head.metric.name}_loss"] = totals[name] / examples
         return values
 

@@ -82,7 +82,7 @@ class Segmentation(Classification):
             return None
         counts = torch.zeros(self.classes, dtype=torch.long)
         for labels in self.targets("valid"):
-            counts += torch.bincount(self._known(labels), minlength=self.classes)
+            counts += self._counts(labels, "valid")
         share = int(counts.max()) / max(1, int(counts.sum()))
         occurring = max(1, int((counts > 0).sum()))
         return Guess(share / occurring, 0.0, "always answering the most frequent class")

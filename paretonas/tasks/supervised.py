@@ -15,7 +15,7 @@ from ..data import Preprocessing
 from ..forward import device_of, evaluating, handed
 from ..metric import Metric
 from .feeds import feed_of
-from .task import SplitName
+from .task import SplitName, number_of
 
 __all__ = ["Supervised"]
 
@@ -165,7 +165,7 @@ class Supervised:
                 examples += rows
                 for one in seen:
                     one.update(output, targets)
-        values = {m.column: float(s.compute()) for m, s in zip(metrics, seen, strict=True)}
+        values = {m.column: number_of(m, s.compute()) for m, s in zip(metrics, seen, strict=True)}
         return {"loss": total / examples if examples else math.nan, **values}
 
     def numbers(self, example: tuple[Any, Any]) -> int:

@@ -111,6 +111,23 @@ def on_device(task: Task, device: torch.device | str) -> Task:
     return found
 
 
+def number_of(metric: Metric, found: Any) -> float:
+    """What a metric has computed, as a number.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    try:
+        if isinstance(found, str | bool):
+            raise TypeError
+        return float(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = f" of shape {tuple(found.shape)}" if hasattr(found, "shape") else ""
+        raise TypeError(
+            f"the metric {metric.name!r} must give one number, got {type(found).__name__}{shape}"
+        ) from error
+
+
 def value_of(scores: Mapping[str, float], metric: Metric) -> float:
     """The value of a metric in the result of an evaluation.
 
@@ -119,5 +136,5 @@ def value_of(scores: Mapping[str, float], metric: Metric) -> float:
     """
     for name in (metric.column, metric.name):
         if name in scores:
-            return float(scores[name])
+            return number_of(metric, scores[name])
     raise ValueError(f"the task evaluates to {', '.join(scores)}, without its metric {metric.name}")
