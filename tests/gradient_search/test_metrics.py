@@ -53,7 +53,8 @@ def several(space):
 
 def searched(folder, several, costs, trainer, steps=None):
     run = Run.open(folder) if folder.exists() else Run.create(folder, {}, device="cpu", seed=0)
-    found = search(several, objectives=costs, run=run, budget=PLAN, rays=6, trainer=trainer)
+    how = {"trainer": trainer, "finalists": "fresh"}  # also if the trainer is not wrapped
+    found = search(several, objectives=costs, run=run, budget=PLAN, rays=6, **how)
     shown = list(itertools.islice(found, steps))
     found.close()
     return shown, run
