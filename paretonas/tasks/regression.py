@@ -23,7 +23,9 @@ class Regression(Supervised):
     """The squared error of numbers of any type, and its root.
 
     The network gives a number for each target: (batch, ...), or (batch, 1) for targets (batch,).
-    Other shapes are refused, since torch would broadcast them in silence.
+    Other shapes are refused, since torch would broadcast them in silence. Targets keep their unit,
+    and so does the metric. A network learns targets far from 0 faster if its first outputs are near
+    them: let it add its output to a baseline, or scale it.
 
     Args:
         train: the training examples; see `Supervised` for the forms of examples.
