@@ -84,11 +84,11 @@ def test_a_profile_is_measured_once(supernet, example, tmp_path):
     assert len(list((tmp_path / "cache" / "paretonas").glob("latency-*.json"))) == 1
     told.clear()
     again = profile(supernet, example, progress=lambda *step: told.append(step))
-    assert told == []
+    assert not any(total for _, total in told)  # architectures are seen, and nothing is measured
     for architecture in every(supernet.choices):
         assert again.at(architecture) == first.at(architecture)
     profile(supernet, torch.zeros(1, 1, 7, 7), progress=lambda *step: told.append(step))
-    assert told  # another shape
+    assert any(total for _, total in told)  # another shape
 
 
 def test_a_written_profile_can_be_read(supernet, example, tmp_path):
