@@ -265,7 +265,13 @@ def test_every_option_of_the_contract_is_in_the_help(capsys):
         assert all(f"--{name} " in shown for name in names.split())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def slow(page):
+    """A page that searches for ten seconds or more: the deep run has it."""
+    deep = page.parent.name == "examples" or page.name == "your-own-training.md"
+    return pytest.param(page, marks=pytest.mark.deep) if deep else page
+
+
+@pytest.mark.parametrize("page", [*map(slow, PAGES)], ids=lambda page: page.name)
 def test_marked_python_runs(page, tmp_path, monkeypatch):
     """Fences that say ``python run`` run, one after the other; a file name saves the code first."""
     monkeypatch.chdir(tmp_path)

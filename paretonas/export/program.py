@@ -60,7 +60,7 @@ def program(network: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
     """Trace the network for batches of any size.
 
     Raises:
-        ValueError: its forward pass fixes the number of examples.
+        ValueError: its forward pass fixes the number of examples, or torch cannot trace it.
     """
     pair = inputs.pair()
     given = Arguments.of(pair)
@@ -77,12 +77,22 @@ def program(network: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
             return torch.export.export(network, given.args, given.kwargs, dynamic_shapes=dynamic)
     except UserError as error:
         if error.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
-            raise
+            raise _untraceable(error) from error
         raise ValueError(
             "a file serves batches of any size, but the network's forward pass fixes the number of "
             "examples, as len(x) and int(x.shape[0]) do: write x.shape[0] there; the weights "
             "alone can be exported as they are (safetensors)"
         ) from error
+    except Exception as error:  # of whatever kind: the tracer of torch names many
+        raise _untraceable(error) from error
+
+
+def _untraceable(error: Exception) -> ValueError:
+    first = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    return ValueError(
+        "torch.export cannot trace this network, so neither onnx nor torch can hold it; the "
+        f"weights alone can be exported (safetensors). It says {type(error).__name__}: {first}"
+    )
 
 
 def _without_classes(output: Any) -> Any:

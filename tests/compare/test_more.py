@@ -73,7 +73,7 @@ SLOW = {"gp": 12, "surgery": 15}  # their budgets
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param(name, marks=pytest.mark.deep) if name == "gp" else name
+        pytest.param(name, marks=pytest.mark.deep) if name in ("gp", "agemoea2") else name
         for name in methods
         if name != "search"  # it needs networks
     ],

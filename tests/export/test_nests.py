@@ -284,3 +284,23 @@ class TestInputsOfATask:
         task = Asked((torch.zeros(2, 2**20), torch.zeros(2)))
         preparation(task, nn.Identity(), torch.zeros(1, 2**20))
         assert task.asked == 2**24 / 2**20
+
+
+class Packed(nn.Module):
+    """A tagger of padded sequences, which torch.export cannot trace."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x):
+        lengths = (x[..., 0] != 0).sum(dim=1).clamp_min(1)
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], True, total_length=5)[0]
+
+
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(tmp_path):
+    point = Point({"op": "a"}, {"error_percent": 1.0}, id="a01")
+    with pytest.raises(ValueError, match=r"cannot trace this network.*\(safetensors\)"):
+        export(Packed(), point, torch.ones(2, 5, 3), "torch", tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())

@@ -130,6 +130,7 @@ def test_the_learning_rate_begins_anew_at_each_restart(monkeypatch, space):
     assert rates == pytest.approx([space.recipe.learning_rate * factor for factor in cycles])
 
 
+@pytest.mark.deep
 def test_an_older_run_goes_on_with_more(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "run"
