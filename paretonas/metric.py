@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from .direction import turned
+
 __all__ = ["Metric", "Streaming"]
 
 
@@ -120,11 +122,11 @@ class Metric:
 
     def cost(self, value: float) -> float:
         """The value as a cost: lower is better."""
-        return 0.0 - value if self.maximize else value
+        return turned(value, self.maximize)
 
     def value(self, cost: float) -> float:
         """The value of a cost; the inverse of `cost`."""
-        return 0.0 - cost if self.maximize else cost
+        return turned(cost, self.maximize)
 
     def begin(self, device: torch.device | str = "cpu") -> Streaming:
         """A fresh object that sees batches, which are on a device, and computes the value.

@@ -255,14 +255,6 @@ class Run:
                     f"a checkpoint holds tensors and plain values only: {error}"
                 ) from error
 
-    def saved(self) -> Any:
-        """The state of the last checkpoint, or None; nothing is changed.
-
-        Raises:
-            ValueError: the checkpoint is damaged, or of something else.
-        """
-        return _load(self._checkpoint)["state"] if self._checkpoint.exists() else None
-
     def resume(self) -> Any:
         """The state of the last checkpoint, or None: begin anew.
 

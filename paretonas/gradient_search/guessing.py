@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..constraint import split_unit
+from ..direction import turned
 from ..front import Front, Point
 from ..tasks.task import Task
 
@@ -62,8 +63,8 @@ class Guessing:
 
     def as_good_as(self, value: float) -> bool:
         """Whether a network with this value is no better, within the margin."""
-        sign = -1 if self.maximize else 1
-        return sign * value >= sign * self.value - self.margin
+        guessed = turned(self.value, self.maximize)
+        return turned(value, self.maximize) >= guessed - self.margin
 
     def remark(self, front: Front) -> str:
         """One line on a front of which the best network, or else the knee, is no better.

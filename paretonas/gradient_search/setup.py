@@ -163,9 +163,7 @@ class Setup:
 def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     """Phase 1: what runs, what each option costs, and with it the plan."""
     space, run = settings.space, settings.run
-    saved: dict[str, Any] = (run.saved() if run else None) or {}
-    clock, budgets = settings.clock, _budgets(settings, saved)
-    clock.before = saved.get("seconds", 0.0)
+    clock, budgets = settings.clock, _budgets(settings)
     task = sized(space.load_task(), space.recipe.batch_size)
     task = on_device(task, settings.device)
     guessing = (Guessing.told(run.about) if run else None) or Guessing.of(task)
@@ -173,8 +171,10 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     if run:
         about = {"name": space.name, "choices": {c.name: list(c.options) for c in supernet.choices}}
         _check_same(run, about)
-        run.resume()  # only now: what is refused changes nothing
         run.tell(space=about)
+    # Only now: what is refused changes nothing.
+    saved: dict[str, Any] = (run.resume() if run else None) or {}
+    clock.before = saved.get("seconds", 0.0)
     aside = _failures(saved["aside"]) if "aside" in saved else _try_options(settings, task)
     leave_out(supernet, aside)
     if run:
@@ -381,14 +381,11 @@ def _check_outputs(supernet: Supernet, task: Task, gates: Architecture | None = 
         OutputError: outputs that do not fit the task.
         ShapeError: options of different shapes, in a mixture.
     """
-    kind = {p.dtype for p in supernet.parameters() if p.is_floating_point()} or {torch.float32}
-    batch = moved(few(task, "train", 2), device_of(supernet), copies=True)
-    mixture = [
-        torch.full((len(c.options),), 1 / len(c.options), dtype=kind.copy().pop()).to(
-            device_of(supernet)
-        )
-        for c in supernet.choices
-    ]
+    device = device_of(supernet)
+    floating = (p.dtype for p in supernet.parameters() if p.is_floating_point())
+    even = torch.ones((), dtype=next(floating, torch.float32), device=device)
+    batch = moved(few(task, "train", 2), device, copies=True)
+    mixture = [even.expand(len(c.options)) / len(c.options) for c in supernet.choices]
     try:
         with (
             evaluating(supernet),
@@ -419,7 +416,7 @@ def _check_same(run: Run, space: Mapping[str, Any]) -> None:
     raise ValueError(f"{run.folder} is a run on the space {what}")
 
 
-def _budgets(settings: Settings, saved: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _budgets(settings: Settings) -> list[dict[str, Any]]:
     """All budgets of a run, the last one is that of the settings.
 
     Raises:
@@ -432,7 +429,7 @@ def _budgets(settings: Settings, saved: Mapping[str, Any]) -> list[dict[str, Any
     told = run.about.get("budgets")
     if told is None:  # of a run that is older than this list
         text = run.settings.get("budget", str(Budget()) if "space" in run.settings else None)
-        known = saved and isinstance(text, str)
+        known = run.begun and isinstance(text, str)
         told = [{**plain(Budget.parse(text)), "started": run.about.get("started")}] if known else []
     if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
         raise ValueError(f"{run.folder / ABOUT}: budgets must be a list, got {told!r:.80}")

@@ -134,7 +134,7 @@ class TrainedMetric:
 
     def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The cost of a trained network, and the reported values."""
-        cost, reported = measured(self.metric, finalist)
+        cost, reported = _cost_of(self.metric, finalist)
         known = {"loss", *(name for m in self.metrics for name in (m.column, m.name))}
         for name, value in finalist.test.items():
             if name not in known and math.isfinite(value):
@@ -178,10 +178,10 @@ class MeasuredMetric:
 
     def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The cost of a trained network, and the metric on the test split."""
-        return measured(self.metric, finalist)
+        return _cost_of(self.metric, finalist)
 
 
-def measured(metric: Metric, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+def _cost_of(metric: Metric, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
     """A metric on the validation split as a cost, and on the test split as it is."""
     on_test: dict[str, Cell] = {f"test_{metric.column}": value_of(finalist.test, metric)}
     return metric.cost(value_of(finalist.valid, metric)), on_test

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..data import Data, Preprocessing, Split
 from ..metric import Metric
 from .metrics import IGNORED, Wrong, error
-from .supervised import LARGEST, Supervised
+from .supervised import Supervised
 from .task import Guess, OutputError, SplitName, Task
 
 __all__ = ["Classification"]
@@ -102,71 +102,58 @@ class Classification(Supervised):
         """The error of the most frequent class; None for another metric."""
         if type(self.metric.function) is not Wrong:
             return None
-        counts = torch.zeros(self.classes, dtype=torch.long)
-        for labels in self.targets("valid"):
-            counts += self._counts(labels, "valid")
+        counts = self._counts("valid", self.classes)
         total = max(1, int(counts.sum()))
         share = int(counts.max()) / total
         margin = 200 * math.sqrt(share * (1 - share) / total)
         return Guess(100 * (1 - share), margin, "always answering the most frequent class")
 
-    def _counts(self, labels: Tensor, split: SplitName) -> Tensor:
-        """How often each class occurs, (classes,)."""
-        known = self._known(labels)
-        low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
-        if low < 0 or high >= self.classes:
-            raise ValueError(
-                f"labels must be in [0, {self.classes - 1}], found {low if low < 0 else high} in "
-                f"the {split} split"
-            )
-        return torch.bincount(known, minlength=self.classes)
+    def _counts(self, split: SplitName, classes: int | None) -> Tensor:
+        """How often each class occurs in a split, (classes,); None stands for any number of them.
 
-    def _known(self, labels: Tensor) -> Tensor:
-        """The labels, (n,), without those that are ignored."""
-        _integers(labels)
-        flat = labels.reshape(-1).long().cpu()
-        return flat[flat != self.ignore_index]
+        Raises:
+            ValueError: a label is out of its range.
+        """
+        counts = torch.zeros(classes or 0, dtype=torch.long)
+        for labels in self.targets(split):
+            _integers(labels)
+            flat = labels.reshape(-1).long().cpu()
+            known = flat[flat != self.ignore_index]
+            low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
+            if low < 0:
+                raise ValueError(f"labels must be 0 or more, found {low} in the {split} split")
+            if classes is not None and high >= classes:
+                raise ValueError(
+                    f"labels must be in [0, {classes - 1}], found {high} in the {split} split"
+                )
+            size = max(len(counts), high + 1)
+            counts = functional.pad(counts, (0, size - len(counts)))
+            counts += torch.bincount(known, minlength=size)
+        return counts
 
     def criterion(self, output: Any, target: Any) -> Tensor:
         """Cross-entropy with label smoothing."""
         if isinstance(output, Tensor) and output.ndim > 1 and output.shape[1] < self.classes:
-            raise self._unfit(output)
+            raise OutputError(
+                f"the network must give a score for each of {self.classes} classes, got shape "
+                f"{tuple(output.shape)} for {len(output)} examples"
+            )
         return self._loss(output, target, label_smoothing=self.label_smoothing)
 
     def smoothed(self, label_smoothing: float) -> Classification:
         """The same task with this label smoothing."""
         return self._with(label_smoothing=label_smoothing)
 
-    def _unfit(self, output: Tensor) -> OutputError:
-        return OutputError(
-            f"the network must give a score for each of {self.classes} classes, got shape "
-            f"{tuple(output.shape)} for {len(output)} examples"
-        )
-
     def _count_classes(self, told: int | None) -> int:
         """The number of classes; labels in memory are checked against it."""
         if told is not None and told < 1:
             raise ValueError(f"classes must be positive, got {told}")
-        count = told
+        classes = told
         for split, feed in self._feeds.items():
-            labels = getattr(feed, "targets", None)  # in memory
-            if labels is None and count is not None:
-                continue
-            if labels is None:
-                parts = [self._known(y) for _, y in feed.batches(LARGEST, seed=0, epoch=None)]
-                known = torch.cat(parts)
-            else:
-                known = self._known(torch.as_tensor(labels))
-            low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
-            if low < 0:
-                raise ValueError(f"labels must be 0 or more, found {low} in the {split} split")
-            if count is not None and high >= count:
-                raise ValueError(
-                    f"labels must be in [0, {count - 1}], found {high} in the {split} split"
-                )
-            count = high + 1 if count is None else count  # the training split comes first
-        assert count is not None
-        return count
+            if classes is None or feed.targets is not None:  # the training split comes first
+                classes = len(self._counts(split, classes))
+        assert classes is not None
+        return classes
 
 
 def _cross_entropy(

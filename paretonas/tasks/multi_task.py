@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..arguments import call, count, moved
+from ..arguments import call
 from ..data import Preprocessing
-from ..forward import device_of, evaluating, handed
+from ..forward import handed
 from ..metric import Metric
 from ..multitask import backward
 from ..multitask.parts import reached
@@ -20,7 +21,7 @@ from ..solvers import Solver
 from ..solvers.named import named, solver_classes
 from ..space import nearest
 from .supervised import Loss, Supervised
-from .task import OutputError, SplitName, number_of
+from .task import OutputError
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -100,7 +101,7 @@ class MultiTask(Supervised):
             train,
             valid,
             test,
-            loss=self._sum,
+            loss=partial(_sum, self.heads),
             metric=[head.metric for head in self.heads.values()],
             preprocessing=preprocessing,
             batch_size=batch_size,
@@ -109,12 +110,17 @@ class MultiTask(Supervised):
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The loss of each head on a batch of (inputs, targets)."""
         inputs, targets = batch
-        output = call(network, handed(network, self.prepared(inputs)))
-        return self._losses(output, targets)
+        return _losses(self.heads, call(network, handed(network, self.prepared(inputs))), targets)
 
-    def loss(self, network: nn.Module, batch: Any) -> Tensor:
-        """The sum of the losses."""
-        return torch.stack([*self.losses(network, batch).values()]).sum()
+    def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
+        """The loss of each head, by the name of its metric."""
+        losses = _losses(self.heads, output, target)
+        return {f"{self.heads[name].metric.name}_loss": loss for name, loss in losses.items()}
+
+    def seen_by(self, metric: Metric, output: Any, target: Any) -> tuple[Any, Any]:
+        """The output and the target of the metric's head."""
+        name = next(name for name, head in self.heads.items() if head.metric is metric)
+        return _pair(self.heads, output, target, name)
 
     def backward(
         self,
@@ -147,15 +153,11 @@ class MultiTask(Supervised):
                 )
         losses = [*named_losses.values()]
         total = torch.stack([loss.detach() for loss in losses]).sum()
-        if self.solver is None:
+        parts = None if self.solver is None else _Parts.of(network, losses, memory)
+        if self.solver is None or parts is None or not parts.meet:  # no conflict to resolve
             whole = torch.stack(losses).sum()
             (whole if scaler is None else scaler.scale(whole)).backward()
-            return total, None
-        parts = _Parts.of(network, losses, memory)
-        if not parts.meet:  # no conflict: no parameter is reached by two losses
-            whole = torch.stack(losses).sum()
-            (whole if scaler is None else scaler.scale(whole)).backward()
-            return total, parts.memory
+            return total, None if parts is None else parts.memory
         direction = backward(
             losses,
             parts.shared,
@@ -166,59 +168,41 @@ class MultiTask(Supervised):
         )
         return total, {**parts.memory, "state": direction.state}
 
-    @torch.no_grad()
-    def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
-        """The sum of the losses, and the loss and the metric of each head, by name."""
-        totals, examples, device = dict.fromkeys(self.heads, 0.0), 0, device_of(network)
-        seen = {name: head.metric.begin(device) for name, head in self.heads.items()}
-        with evaluating(network):
-            for batch in self.batches(split):
-                inputs, targets = moved(batch, device)
-                output = call(network, handed(network, self.prepared(inputs)))
-                rows = count(inputs)
-                examples += rows
-                for name, loss in self._losses(output, targets).items():
-                    totals[name] += float(loss) * rows
-                    seen[name].update(*self._pair(output, targets, name))
-        values = {"loss": sum(totals.values()) / examples}
-        for name, head in self.heads.items():
-            values[head.metric.column] = number_of(head.metric, seen[name].compute())
-            values[f"{head.metric.name}_loss"] = totals[name] / examples
-        return values
 
-    def _losses(self, output: Any, targets: Any) -> dict[str, Tensor]:
-        losses = {}
-        for name, head in self.heads.items():
-            loss = head.loss(*self._pair(output, targets, name))
-            if not isinstance(loss, Tensor) or loss.numel() != 1:
-                found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-                raise TypeError(
-                    f"the loss of head {name!r} must be one number, a tensor, got {found}"
-                )
-            losses[name] = loss.reshape(())
-        return losses
+def _losses(heads: Mapping[str, Head], output: Any, targets: Any) -> dict[str, Tensor]:
+    losses = {}
+    for name, head in heads.items():
+        loss = head.loss(*_pair(heads, output, targets, name))
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise TypeError(f"the loss of head {name!r} must be one number, a tensor, got {found}")
+        losses[name] = loss.reshape(())
+    return losses
 
-    def _sum(self, output: Any, targets: Any) -> Tensor:
-        return torch.stack([*self._losses(output, targets).values()]).sum()
 
-    def _pair(self, output: Any, targets: Any, name: str) -> tuple[Any, Any]:
-        """The output and the target of a head."""
-        return self._of(output, name, "outputs"), self._of(targets, name, "targets")
+def _sum(heads: Mapping[str, Head], output: Any, targets: Any) -> Tensor:
+    return torch.stack([*_losses(heads, output, targets).values()]).sum()
 
-    def _of(self, values: Any, name: str, what: str) -> Any:
-        if isinstance(values, Mapping) and name in values:
-            return values[name]
-        if isinstance(values, list | tuple) and len(values) == len(self.heads):
-            return values[[*self.heads].index(name)]
-        found = type(values).__name__
-        if isinstance(values, Mapping):
-            found = f"a dict with {', '.join(map(str, values))}"
-        elif isinstance(values, list | tuple):
-            found += f" of {len(values)}"
-        raise OutputError(
-            f"the {what} must be a dict with the heads {', '.join(self.heads)}, or a tuple in this "
-            f"order, got {found}"
-        )
+
+def _pair(heads: Mapping[str, Head], output: Any, targets: Any, name: str) -> tuple[Any, Any]:
+    """The output and the target of a head."""
+    return _of(heads, output, name, "outputs"), _of(heads, targets, name, "targets")
+
+
+def _of(heads: Mapping[str, Head], values: Any, name: str, what: str) -> Any:
+    if isinstance(values, Mapping) and name in values:
+        return values[name]
+    if isinstance(values, list | tuple) and len(values) == len(heads):
+        return values[[*heads].index(name)]
+    found = type(values).__name__
+    if isinstance(values, Mapping):
+        found = f"a dict with {', '.join(map(str, values))}"
+    elif isinstance(values, list | tuple):
+        found += f" of {len(values)}"
+    raise OutputError(
+        f"the {what} must be a dict with the heads {', '.join(heads)}, or a tuple in this order, "
+        f"got {found}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

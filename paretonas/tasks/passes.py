@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..forward import generators_inside, seeded
 from .feeds import CountedPass, Pass, seeded_each
@@ -11,6 +12,8 @@ from .supervised import Supervised
 from .task import SplitName, Task
 
 __all__ = ["batch_count", "few", "one_pass"]
+
+_counted: WeakKeyDictionary[Task, int] = WeakKeyDictionary()
 
 
 def one_pass(task: Task, split: SplitName, *, seed: int, epoch: int) -> Iterable[Any]:
@@ -37,9 +40,16 @@ def one_pass(task: Task, split: SplitName, *, seed: int, epoch: int) -> Iterable
 
 
 def batch_count(task: Task) -> int:
-    """The number of batches of the training split; without a length one pass counts them."""
+    """The number of batches of the training split; without a length one pass counts them, once."""
     batches = one_pass(task, "train", seed=0, epoch=0)
-    return len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
+    if isinstance(batches, Sized):
+        return len(batches)
+    try:
+        if task not in _counted:
+            _counted[task] = sum(1 for _ in batches)
+        return _counted[task]
+    except TypeError:  # a class of the user's own that has no hash
+        return sum(1 for _ in batches)
 
 
 def few(task: Task, split: SplitName, examples: int) -> Any:

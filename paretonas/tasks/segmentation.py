@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data import Preprocessing
@@ -80,9 +79,7 @@ class Segmentation(Classification):
         """The IoU of the most frequent class at every position; None for another metric."""
         if not isinstance(self.metric.function, IoU):
             return None
-        counts = torch.zeros(self.classes, dtype=torch.long)
-        for labels in self.targets("valid"):
-            counts += self._counts(labels, "valid")
+        counts = self._counts("valid", self.classes)
         share = int(counts.max()) / max(1, int(counts.sum()))
         occurring = max(1, int((counts > 0).sum()))
         return Guess(share / occurring, 0.0, "always answering the most frequent class")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
@@ -79,7 +78,7 @@ class Supervised:
         _check_metrics([*self.metrics, *self.reported], self.metrics)
         self.preprocessing, self.batch_size = preprocessing, batch_size
         self._loss = loss
-        given = {"train": train, "valid": valid, "test": test}
+        given: dict[SplitName, Any] = {"train": train, "valid": valid, "test": test}
         self._feeds = {name: feed_of(examples, name) for name, examples in given.items()}
 
     def __repr__(self) -> str:
@@ -150,23 +149,34 @@ class Supervised:
         """The loss of outputs in training, where it may differ from that of an evaluation."""
         return self._loss(output, target)
 
+    def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
+        """The losses of outputs in an evaluation, by name; their sum is the loss."""
+        return {"loss": self._loss(output, target)}
+
+    def seen_by(self, metric: Metric, output: Any, target: Any) -> tuple[Any, Any]:
+        """The part of outputs and targets that a metric is of."""
+        return output, target
+
     @torch.no_grad()
     def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
         """The mean loss and all metrics of a network in evaluation mode, by column."""
         metrics = [*self.metrics, *self.reported]
-        total, examples, device = 0.0, 0, device_of(network)
+        totals: dict[str, float] = {}
+        examples, device = 0, device_of(network)
         seen = [metric.begin(device) for metric in metrics]
         with evaluating(network):
             for batch in self.batches(split):
                 inputs, targets = moved(batch, device)
                 output = call(network, handed(network, self.prepared(inputs)))
                 rows = count(inputs)
-                total += float(self._loss(output, targets)) * rows
                 examples += rows
-                for one in seen:
-                    one.update(output, targets)
+                for name, loss in self.terms(output, targets).items():
+                    totals[name] = totals.get(name, 0.0) + float(loss) * rows
+                for metric, one in zip(metrics, seen, strict=True):
+                    one.update(*self.seen_by(metric, output, targets))
         values = {m.column: number_of(m, s.compute()) for m, s in zip(metrics, seen, strict=True)}
-        return {"loss": total / examples if examples else math.nan, **values}
+        losses = {name: total / examples for name, total in totals.items()}
+        return {"loss": sum(totals.values()) / examples, **losses, **values}
 
     def numbers(self, example: tuple[Any, Any]) -> int:
         """The numbers of one example, by which evaluations are cut into batches."""
