@@ -244,14 +244,14 @@ def test_a_row_is_the_one_that_the_package_names(package):
         expected = [
             100 - np.mean([row["val_acc"] for row in seen]),
             1000 * np.mean([row["latency"] for row in seen]),
-            np.mean([row["model_size"] for row in seen]),
+            next(iter(seen))["model_size"],
         ]
         assert cells.costs[cells.row(picks)] == pytest.approx(expected)
 
 
 def test_the_published_table_agrees_with_the_file(package, shared_data):
     """The same benchmark by another road, which left out some trainings of some cells."""
-    rows = pd.read_parquet(shared_data / "nb201.parquet").sample(500, random_state=0)
+    rows = pd.read_parquet(shared_data / "nb201.parquet")
     mine, names = load("cifar10"), [*structure.edges]
     picks = [{name: str(row[name]) for name in names} for row in rows.to_dict("records")]
     errors, _, parameters = np.array([mine.costs[mine.row(each)] for each in picks]).T
