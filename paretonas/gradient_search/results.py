@@ -11,11 +11,12 @@ from ..objectives.calibration import rank_correlation
 from ..point import Failure, Outcome, Point
 from ..space import Architecture
 from ..tasks.passes import batch_count
+from .budgets import epochs_of, trained_less
 from .clock import Pace
 from .fault import shared_fault, untrained_fault
 from .model import Model
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
-from .setup import Setup, epochs_of, trained_less
+from .setup import Setup
 from .step import Step
 
 
