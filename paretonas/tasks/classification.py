@@ -43,7 +43,8 @@ class Classification(Supervised):
         batch_size: examples in a batch; by default that of the recipe.
 
     Raises:
-        ValueError: a label is out of its range, or as `Supervised`.
+        ValueError: a label is out of its range, every label of a split is ignored, or as
+            `Supervised`.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Classification(Supervised):
         """How often each class occurs in a split, (classes,); None stands for any number of them.
 
         Raises:
-            ValueError: a label is out of its range.
+            ValueError: a label is out of its range, or none counts.
         """
         counts = torch.zeros(classes or 0, dtype=torch.long)
         for labels in self.targets(split):
@@ -129,6 +130,11 @@ class Classification(Supervised):
             size = max(len(counts), high + 1)
             counts = functional.pad(counts, (0, size - len(counts)))
             counts += torch.bincount(known, minlength=size)
+        if not counts.any():
+            raise ValueError(
+                f"every label of the {split} split is {self.ignore_index}, which is ignored: "
+                "there is nothing to learn from or to score"
+            )
         return counts
 
     def criterion(self, output: Any, target: Any) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -157,15 +158,23 @@ class Supervised:
         """The part of outputs and targets that a metric is of."""
         return output, target
 
-    @torch.no_grad()
     def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
         """The mean loss and all metrics of a network in evaluation mode, by column."""
+        return self.evaluate_on(network, self.batches(split))
+
+    @torch.no_grad()
+    def evaluate_on(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        """The mean loss and all metrics on some batches, by column.
+
+        Raises:
+            Exception: what a metric raises, with a note that names it.
+        """
         metrics = [*self.metrics, *self.reported]
         totals: dict[str, float] = {}
         examples, device = 0, device_of(network)
         seen = [metric.begin(device) for metric in metrics]
         with evaluating(network):
-            for batch in self.batches(split):
+            for batch in batches:
                 inputs, targets = moved(batch, device)
                 output = call(network, handed(network, self.prepared(inputs)))
                 rows = count(inputs)
@@ -173,8 +182,12 @@ class Supervised:
                 for name, loss in self.terms(output, targets).items():
                     totals[name] = totals.get(name, 0.0) + float(loss) * rows
                 for metric, one in zip(metrics, seen, strict=True):
-                    one.update(*self.seen_by(metric, output, targets))
-        values = {m.column: number_of(m, s.compute()) for m, s in zip(metrics, seen, strict=True)}
+                    with _named(metric):
+                        one.update(*self.seen_by(metric, output, targets))
+        values = {}
+        for metric, one in zip(metrics, seen, strict=True):
+            with _named(metric):
+                values[metric.column] = number_of(metric.name, one.compute())
         losses = {name: total / examples for name, total in totals.items()}
         return {"loss": sum(totals.values()) / examples, **losses, **values}
 
@@ -201,6 +214,16 @@ class Supervised:
         other = copy.copy(self)
         other.__dict__.update(changes)
         return other
+
+
+@contextmanager
+def _named(metric: Metric) -> Iterator[None]:
+    """Name the metric in what it raises."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"(in the metric {metric.name!r})")
+        raise
 
 
 def _whole_numbers(tensor: Tensor) -> bool:
