@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 
 import torch
 
 from ..arguments import moved
-from ..forward import device_of, evaluating, seeded
+from ..finalists import SCORED
+from ..forward import device_of, evaluating, generators_inside, held_generators, seeded
 from ..nn import ShapeError, Supernet
 from ..point import FAILING, Failure
+from ..probe import Probe
 from ..runs import Run
 from ..space import Architecture
 from ..tasks.passes import few
-from ..tasks.task import OutputError, Task
+from ..tasks.supervised import Supervised
+from ..tasks.task import OutputError, SplitName, Task, check_scores
 from .settings import Settings
-from .weights import trial
+from .weights import FEW, trial
+
+NETWORKS = 3  # that are scored before a split is refused
 
 
 def try_options(settings: Settings, task: Task) -> list[Failure]:
@@ -35,6 +41,7 @@ def try_options(settings: Settings, task: Task) -> list[Failure]:
             error.add_note(f"(no architecture runs; this is of {first})")
             raise
     _check_outputs(network, task, works)
+    _check_scores(task, probe, works)
     return probe.options()
 
 
@@ -62,6 +69,44 @@ def _check_outputs(supernet: Supernet, task: Task, gates: Architecture | None = 
         raise
     except FAILING:  # one option may be to blame; the probe finds out
         return
+
+
+def _check_scores(task: Task, probe: Probe, first: Architecture) -> None:
+    """Score a network on both splits: what cannot be scored is refused before training.
+
+    A few examples are enough, if the task can cut its batches. But a metric may fail on these, or
+    on one network, and nowhere else: it is refused if it fails on the whole split, for several
+    networks.
+
+    Raises:
+        ValueError: a split cannot be scored; the message names it, and the metric that fails.
+    """
+    supernet = probe.supernet
+    held = [*held_generators(supernet), *generators_inside(task)]
+    cuts = type(task).evaluate is Supervised.evaluate
+
+    def score(architecture: Architecture, split: SplitName, *, whole: bool) -> None:
+        with (
+            evaluating(supernet),
+            seeded(0, held=held),
+            torch.no_grad(),
+            supernet.path(architecture) as network,
+        ):
+            if isinstance(task, Supervised) and cuts and not whole:
+                check_scores(task, task.evaluate_on(network, [few(task, split, FEW)]))
+            else:
+                check_scores(task, task.evaluate(network, split))
+
+    for split in SCORED:
+        reason, tried = "", islice(probe.working(), NETWORKS)
+        for place, architecture in enumerate(chain([first], tried)):
+            try:
+                score(architecture, split, whole=place > 0)
+                break
+            except FAILING as error:
+                reason = Failure.of(architecture, error).reason
+        else:
+            raise ValueError(f"the {split} split cannot be scored: {reason}")
 
 
 def leave_out(supernet: Supernet, failures: Sequence[Failure]) -> None:
