@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ..data import Data, Preprocessing, Split
 from ..metric import Metric
+from .feeds import Target
 from .metrics import IGNORED, Wrong, error
 from .supervised import Supervised
 from .task import Guess, OutputError, SplitName, Task
@@ -39,6 +40,8 @@ class Classification(Supervised):
             2016, arXiv 1512.00567); in training only.
         weight: (classes,), the weight of each class in the loss.
         ignore_index: a label that is left out of the loss and the error.
+        target: the entries of dicts that are targets; see `Supervised`.
+        example: what exported files take, a batch of one; see `Supervised`.
         preprocessing: how raw inputs become inputs of the network.
         batch_size: examples in a batch; by default that of the recipe.
 
@@ -59,6 +62,8 @@ class Classification(Supervised):
         label_smoothing: float = 0.0,
         weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = IGNORED,
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -73,6 +78,8 @@ class Classification(Supervised):
             loss=partial(_cross_entropy, weight=self._weight, ignore_index=ignore_index),
             metric=error(ignore_index=ignore_index) if metric is None else metric,
             reported=reported,
+            target=target,
+            example=example,
             preprocessing=preprocessing,
             batch_size=batch_size,
         )

@@ -20,6 +20,7 @@ from ..multitask.parts import reached
 from ..solvers import Solver
 from ..solvers.named import named, solver_classes
 from ..space import nearest
+from .feeds import Target
 from .supervised import Loss, Supervised
 from .task import OutputError
 
@@ -71,6 +72,8 @@ class MultiTask(Supervised):
         test: the examples that are only reported.
         heads: the heads by name.
         solver: a solver of `paretonas.solvers`, or its name; None for the sum of the losses.
+        target: the entries of dicts that are targets; see `Supervised`.
+        example: what exported files take, a batch of one; see `Supervised`.
         preprocessing: how raw inputs become inputs of the network.
         batch_size: examples in a batch; by default that of the recipe.
 
@@ -88,6 +91,8 @@ class MultiTask(Supervised):
         *,
         heads: Mapping[str, Head],
         solver: Solver | str | None = None,
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -103,6 +108,8 @@ class MultiTask(Supervised):
             test,
             loss=partial(_sum, self.heads),
             metric=[head.metric for head in self.heads.values()],
+            target=target,
+            example=example,
             preprocessing=preprocessing,
             batch_size=batch_size,
         )

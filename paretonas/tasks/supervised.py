@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..arguments import call, count, mapped, moved, tensors
 from ..data import Preprocessing
 from ..forward import device_of, evaluating, handed
 from ..metric import Metric
-from .feeds import feed_of
+from .feeds import Target, feed_of, tensor_of
 from .task import SplitName, number_of
 
 __all__ = ["Supervised"]
@@ -40,13 +42,18 @@ class Supervised:
         train: the examples that weights are trained on. ``(inputs, targets)`` of tensors or numpy
             arrays, also memory-mapped ones, or of nests of them; a `torch.utils.data.Dataset` whose
             items are such pairs; or a `torch.utils.data.DataLoader`, which keeps its batch size,
-            its ``collate_fn`` and its workers.
+            its ``collate_fn`` and its workers. Items or batches that are dicts need a `target`.
         valid: the examples that decide in the search, in any of these forms.
         test: the examples that are only reported.
         loss: ``loss(output, target)``, a scalar, the mean over the batch.
         metric: what the search improves; several metrics are several objectives, the main one
             first.
         reported: more metrics, which are only reported.
+        target: the entries of dicts that are targets: one name, or several, which become a dict.
+            Of the other entries, one is the input of the network, several are its keyword
+            arguments.
+        example: the inputs of one forward pass, a batch of one: exported files take inputs of this
+            size, and latency is measured with it. By default the first training example.
         preprocessing: how raw inputs become inputs of the network. Integer inputs, such as uint8
             images, are raw, and it is applied to them here. Floating inputs are prepared already.
         batch_size: examples in a batch, where no `DataLoader` decides; by default that of the
@@ -57,8 +64,9 @@ class Supervised:
         metrics: all metrics that are objectives.
 
     Raises:
-        ValueError: the examples of a split do not fit together, a value is not finite, or two
-            metrics have one name.
+        ValueError: the examples of a split do not fit together, a value is not finite, two
+            metrics have one name, or the example is no batch of one.
+        KeyError: dicts lack a target.
         TypeError: the examples have another form.
     """
 
@@ -71,6 +79,8 @@ class Supervised:
         loss: Loss,
         metric: Metric | Sequence[Metric],
         reported: Sequence[Metric] = (),
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -80,7 +90,8 @@ class Supervised:
         self.preprocessing, self.batch_size = preprocessing, batch_size
         self._loss = loss
         given: dict[SplitName, Any] = {"train": train, "valid": valid, "test": test}
-        self._feeds = {name: feed_of(examples, name) for name, examples in given.items()}
+        self._feeds = {name: feed_of(each, name, target) for name, each in given.items()}
+        self._example = None if example is None else _one(example)
 
     def __repr__(self) -> str:
         sizes = ", ".join(
@@ -96,8 +107,10 @@ class Supervised:
         return self.metrics[0]
 
     def example(self) -> Any:
-        """The inputs of the first training example, as a batch of one."""
-        return self.few("train", 1)[0]
+        """The inputs of the first training example, or the example given; a batch of one."""
+        if self._example is None:
+            return self.few("train", 1)[0]
+        return self.prepared(mapped(torch.clone, self._example))
 
     def few(self, split: SplitName, examples: int) -> tuple[Any, Any]:
         """The first examples of a split, as one batch; their inputs are prepared."""
@@ -208,7 +221,8 @@ class Supervised:
 
     def to(self, device: torch.device | str) -> Self:
         """The same task, with examples that are in memory on a device."""
-        return self._with(_feeds={name: feed.to(device) for name, feed in self._feeds.items()})
+        feeds = {name: feed.to(device) for name, feed in self._feeds.items()}
+        return self._with(_feeds=feeds, _example=moved(self._example, device))
 
     def _with(self, **changes: object) -> Self:
         other = copy.copy(self)
@@ -228,6 +242,18 @@ def _named(metric: Metric) -> Iterator[None]:
 
 def _whole_numbers(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def _one(example: Any) -> Any:
+    """An example of the user's, with tensors in the place of arrays.
+
+    Raises:
+        ValueError: it is no batch of one.
+    """
+    whole = tree_map(lambda v: tensor_of(v) if isinstance(v, np.ndarray) else v, example)
+    if (found := count(whole)) != 1:
+        raise ValueError(f"the example must be a batch of one, got {found} rows")
+    return whole
 
 
 def _check_metrics(every: Sequence[Metric], objectives: Sequence[Metric]) -> None:
