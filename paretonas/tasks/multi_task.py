@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import call
 from ..data import Preprocessing
-from ..forward import handed
 from ..metric import Metric
 from ..multitask import backward
 from ..multitask.parts import reached
@@ -117,7 +115,7 @@ class MultiTask(Supervised):
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The loss of each head on a batch of (inputs, targets)."""
         inputs, targets = batch
-        return _losses(self.heads, call(network, handed(network, self.prepared(inputs))), targets)
+        return _losses(self.heads, self.output(network, inputs), targets)
 
     def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
         """The loss of each head, by the name of its metric."""

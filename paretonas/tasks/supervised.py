@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from .._whole import whole
 from ..arguments import call, count, mapped, moved, tensors
 from ..data import Preprocessing
 from ..forward import device_of, evaluating, handed
 from ..metric import Metric
+from ..point import FAILING
 from .feeds import Target, feed_of, tensor_of
-from .task import SplitName, number_of
+from .task import OutputError, SplitName, number_of
 
 __all__ = ["Supervised"]
 
@@ -87,7 +89,10 @@ class Supervised:
         self.metrics = (metric,) if isinstance(metric, Metric) else tuple(metric)
         self.reported = tuple(reported)
         _check_metrics([*self.metrics, *self.reported], self.metrics)
+        if batch_size is not None:
+            batch_size = whole("batch_size", batch_size, 1)
         self.preprocessing, self.batch_size = preprocessing, batch_size
+        self._sizes: dict[SplitName, int] = {}  # numbers of an example, once they are known
         self._loss = loss
         given: dict[SplitName, Any] = {"train": train, "valid": valid, "test": test}
         self._feeds = {name: feed_of(each, name, target) for name, each in given.items()}
@@ -141,8 +146,9 @@ class Supervised:
             return feed.batches(self.batch_size or 64, seed=seed, epoch=epoch)
         if feed.fixed:
             return feed.batches(1, seed=0, epoch=None)
-        numbers = self.numbers(feed.first(1))
-        size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, numbers)))
+        if split not in self._sizes:
+            self._sizes[split] = self.numbers(feed.first(1))
+        size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, self._sizes[split])))
         return feed.batches(size, seed=0, epoch=None)
 
     def loss(self, network: nn.Module, batch: Any) -> Tensor:
@@ -152,12 +158,32 @@ class Supervised:
             TypeError: the loss is not a scalar tensor.
         """
         inputs, targets = batch
-        output = call(network, handed(network, self.prepared(inputs)))
+        output = self.output(network, inputs)
         loss = self.criterion(output, targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise TypeError(f"the loss of a batch must be one number, a tensor, got {found}")
         return loss.reshape(())
+
+    def output(self, network: nn.Module, inputs: Any) -> Any:
+        """What a network gives for inputs, which are prepared first.
+
+        Raises:
+            OutputError: the inputs are integers, and the network takes them only as floats.
+        """
+        prepared = self.prepared(inputs)
+        try:
+            return call(network, handed(network, prepared))
+        except RuntimeError as error:
+            raw = [t.dtype for t in tensors(prepared) if _whole_numbers(t)]
+            if raw and _runs(network, mapped(_as_float, prepared)):
+                kind = str(raw[0]).removeprefix("torch.")
+                raise OutputError(
+                    f"the inputs are {kind}, which the network does not take: give the task "
+                    "preprocessing=Preprocessing('pixels from 0 to 255', 1 / 255), or inputs of a "
+                    "floating type"
+                ) from error
+            raise
 
     def criterion(self, output: Any, target: Any) -> Tensor:
         """The loss of outputs in training, where it may differ from that of an evaluation."""
@@ -189,7 +215,7 @@ class Supervised:
         with evaluating(network):
             for batch in batches:
                 inputs, targets = moved(batch, device)
-                output = call(network, handed(network, self.prepared(inputs)))
+                output = self.output(network, inputs)
                 rows = count(inputs)
                 examples += rows
                 for name, loss in self.terms(output, targets).items():
@@ -238,6 +264,20 @@ def _named(metric: Metric) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"(in the metric {metric.name!r})")
         raise
+
+
+def _as_float(tensor: Tensor) -> Tensor:
+    return tensor.float() if _whole_numbers(tensor) else tensor
+
+
+@torch.no_grad()
+def _runs(network: nn.Module, inputs: Any) -> bool:
+    """Whether a network takes these inputs."""
+    try:
+        call(network, handed(network, inputs))
+    except FAILING:
+        return False
+    return True
 
 
 def _whole_numbers(tensor: Tensor) -> bool:
