@@ -21,10 +21,11 @@ from ..objectives import (
 from ..objectives.default import OBJECTIVES
 from ..point import Failure, Outcome, Point
 from ..runs import Run
+from ..space import Architecture
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
 from ..tasks.passes import batch_count
-from ..tasks.task import metrics_of, on_device, sized
+from ..tasks.task import Task, metrics_of, on_device, sized
 from .budgets import (
     Epochs,
     budgets_of,
@@ -102,9 +103,11 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     if run:
         run.tell(
             budgets=budgets,
-            recipe=plan.recipe.described(),
+            recipe=settings.recipe_for(plan.recipe).described(),
+            batch_size=_batch_size(task),
             finalists="inherit" if settings.inherit else "fresh",
         )
+    known = {point.architecture: point for point in run.evaluations()} if run else {}
     short = trained_less(run.outcomes() if run else [], plan.recipe)
     short_steps = sum(epochs_of(point, plan.recipe) for point in short) * batch_count(task)
     if grows:
@@ -141,7 +144,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             [
                 trained,
                 *trained.others(),
-                *(_timed(objective, example, settings) for objective in measured),
+                *(_timed(objective, example, settings, known) for objective in measured),
             ],
             journal=run or _Numbers(),
             origin="search",
@@ -194,11 +197,20 @@ def _check_same(run: Run, space: Mapping[str, Any]) -> None:
     raise ValueError(f"{run.folder} is a run on the space {what}")
 
 
+def _batch_size(task: Task) -> int | None:
+    """The number of examples in a training batch, if the task tells it."""
+    size = getattr(task, "training_batch", getattr(task, "batch_size", None))
+    return size if isinstance(size, int) else None
+
+
 def _timed(
-    objective: DifferentiableObjective, example: Any, settings: Settings
+    objective: DifferentiableObjective,
+    example: Any,
+    settings: Settings,
+    known: Mapping[Architecture, Point],
 ) -> DifferentiableObjective:
     if isinstance(objective, Latency):
-        return TimedLatency(objective, example, settings.device, settings.threads)
+        return TimedLatency(objective, example, settings.device, settings.threads, known)
     return objective
 
 

@@ -110,10 +110,11 @@ class Results:
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
+            failures = len(self._knowledge.failed["trained"])
             self._run.tell(
                 ledger={
-                    "evaluations": self.tried,
-                    "failures": len(self._knowledge.failed["trained"]),
+                    "evaluations": len(self._run.evaluations()) + failures,  # each training
+                    "failures": failures,
                     "proxy_evaluations": self._model.proxy_evaluations,
                     "weight_steps": self._model.training.done,
                 }

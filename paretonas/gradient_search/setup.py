@@ -86,6 +86,8 @@ class Setup:
         each = self.plan.recipe.steps(batch_count(self.task))
         steps = self.plan.supernet_steps + self.plan.finalists * each
         self.report.expect(steps + self.short_steps)
+        if self.settings.run:
+            self.settings.run.tell(finalist_epochs=self.plan.recipe.epochs)
 
     def train_for(self, epochs: int) -> None:
         """Let `evaluation` train finalists for so many epochs from now on."""

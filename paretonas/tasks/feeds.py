@@ -62,10 +62,12 @@ class Feed(ABC):
 
     Attributes:
         fixed: whether the user's loader decides the batch size.
+        size: the batch size of that loader, if it tells it.
         targets: the targets as tensors, if they are in memory; otherwise None.
     """
 
     fixed: bool = False
+    size: int | None = None
     targets: Any = None
 
     def examples(self) -> int | None:
@@ -258,6 +260,7 @@ class _Loader(Feed):
 
     def __init__(self, loader: DataLoader[Any], pairs: _Pairs) -> None:
         self._loader, self._pairs = loader, pairs
+        self.size = getattr(loader.batch_sampler, "batch_size", loader.batch_size)
         sampler = _copied(loader, None)["batch_sampler"]
         plain = isinstance(sampler, BatchSampler) and not _streams(loader)
         self._rows = _length(sampler.sampler) if plain else None

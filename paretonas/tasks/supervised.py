@@ -126,6 +126,12 @@ class Supervised:
         """The number of examples of a split; None if it is not known before a pass."""
         return self._feeds[split].examples()
 
+    @property
+    def training_batch(self) -> int | None:
+        """The number of examples in a training batch; None if a `DataLoader` does not tell it."""
+        feed = self._feeds["train"]
+        return feed.size if feed.fixed else self.batch_size
+
     def targets(self, split: SplitName) -> Iterator[Any]:
         """The targets of a split, in parts; inputs in memory are not touched for them."""
         held = self._feeds[split].targets

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    SequentialSampler,
+    TensorDataset,
+)
 
 from paretonas.data import Preprocessing
 from paretonas.nn import NetworkSpace, OneOf
@@ -92,6 +98,20 @@ def test_a_search_refuses_bytes_before_anything_is_trained():
 def test_a_batch_needs_an_example(size, error, message):
     with pytest.raises(error, match=message):
         images(batch_size=size)
+
+
+def test_a_task_tells_how_many_examples_a_training_batch_has():
+    pairs = TensorDataset(X, Y)
+    loaders = {
+        5: DataLoader(pairs, 5),
+        3: DataLoader(pairs, batch_sampler=BatchSampler(SequentialSampler(pairs), 3, False)),
+        None: DataLoader(pairs, batch_sampler=[[0, 1], [2]]),
+    }
+    for size, loader in loaders.items():
+        task = Classification(loader, (X, Y), (X, Y), batch_size=7)
+        assert task.sized(9).training_batch == size
+    assert images().sized(9).training_batch == 9
+    assert images(batch_size=7).sized(9).training_batch == 7
 
 
 class Watched(Dataset):
