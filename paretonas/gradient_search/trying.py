@@ -31,14 +31,14 @@ def try_options(settings: Settings, task: Task) -> list[Failure]:
     probe = trial(network, task, settings.space.recipe, seed=settings.seed)
     works = next(probe.working(), None)
     if works is None:
-        first = probe.starts[0]
+        works = probe.starts[0]
         try:
-            probe.attempt(first)
+            probe.attempt(works)
         except SystemExit as error:
-            reason = Failure.of(first, error)
+            reason = Failure.of(works, error)
             raise RuntimeError(f"no architecture runs; this is of {reason}") from error
         except Exception as error:
-            error.add_note(f"(no architecture runs; this is of {first})")
+            error.add_note(f"(no architecture runs; this is of {works})")
             raise
     _check_outputs(network, task, works)
     _check_scores(task, probe, works)
