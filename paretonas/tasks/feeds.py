@@ -36,7 +36,7 @@ from ..arguments import first
 from ..data import Split
 from ..forward import Generator, generators_inside, seed_each, seeded
 
-__all__ = ["Batch", "Feed", "feed_of"]
+__all__ = ["Batch", "Feed", "Target", "feed_of"]
 
 Batch = tuple[Any, Any]
 """The inputs and the targets of some examples: tensors, or nests of tensors."""
