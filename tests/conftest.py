@@ -52,6 +52,12 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
 
 
 @pytest.fixture
+def one_process(monkeypatch) -> None:
+    """All runs of a comparison in this process: another one imports torch for seconds."""
+    monkeypatch.setattr("paretonas.cli.compare._processes", lambda *_: None)
+
+
+@pytest.fixture
 def killed() -> Callable[[str, Path, float], int]:
     """Run a program that uses `kill_often` in a folder; returns how many kills it prints."""
     helper = (Path(__file__).parent / "killing.py").read_text()

@@ -274,7 +274,10 @@ def test_a_probe_blames_nothing_where_everything_runs(space, supernet):
     assert trial(supernet, space.load_task(), seed=0).options() == []
 
 
-@pytest.mark.parametrize("name", ["DividesByZero", "Raises", "width", "depth", "inner"])
+DEEP = [pytest.param(name, marks=pytest.mark.deep) for name in ("Raises", "depth")]
+
+
+@pytest.mark.parametrize("name", ["DividesByZero", "width", "inner", *DEEP])
 def test_a_search_goes_on_without_what_does_not_run(tmp_path, name):
     network, expected = CASES[name]
     steps, run = searched(network, tmp_path / "run")
