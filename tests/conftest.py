@@ -51,6 +51,16 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
     sys.path[:] = before
 
 
+@pytest.fixture(scope="module")
+def short_timing() -> Iterator[None]:
+    """Profiles that measure for a moment and not for four seconds; for those that are not kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("profile", "calibration"):
+            module = importlib.import_module(f"paretonas.objectives.{name}")
+            patch.setattr(module, "SECONDS", 0.05)
+        yield
+
+
 @pytest.fixture
 def one_process(monkeypatch) -> None:
     """All runs of a comparison in this process: another one imports torch for seconds."""

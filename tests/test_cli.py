@@ -48,7 +48,7 @@ def nothing():
 
 
 @pytest.fixture(scope="module")
-def costs(tmp_path_factory) -> Path:
+def costs(tmp_path_factory, short_timing) -> Path:
     """A measured cost table of the toy space."""
     path = tmp_path_factory.mktemp("costs") / "costs.json"
     supernet = toy.space.supernet()
@@ -372,7 +372,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(folder, tmp_path, capsys, n
     assert "Error" not in message
 
 
-def test_profile_writes_a_table_that_search_reads(here, capsys):
+def test_profile_writes_a_table_that_search_reads(here, capsys, short_timing):
     assert run(["profile", "--space", "toy", "--device", "cpu", "--out", "costs.json"]) == 0
     assert "costs.json" in capsys.readouterr().out
     from paretonas.objectives import CostTable

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -179,12 +177,6 @@ def test_generators_are_where_they_were():
     check_solver(RandomWeights(), Claims(deterministic=False))
     assert torch.equal(own.get_state(), before)
     assert torch.equal(torch.random.get_rng_state(), world)
-
-
-def test_it_needs_no_test_library():
-    code = "import paretonas.solvers.conformance, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"hypothesis", "pytest", "torchjd"} & {*done.stdout.split()}
 
 
 def test_the_solver_of_the_page_is_that_of_the_package_which_strict_types_are_checked_on():
