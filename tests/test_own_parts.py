@@ -20,7 +20,7 @@ from paretonas.runs import Run
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / f"adding-{part}.md" for part in ("a-solver", "a-sampler", "a-space")]
 PAGES.append(ROOT / "docs" / "adding-an-objective.md")
-QUICK = {"--budget": {"600steps": "80steps", "60": "6", "8": "4"}, "--seeds": {"3": "2"}}
+QUICK = {"--budget": {"600steps": "80steps", "60": "6", "8": "4"}, "--seeds": {"3": "2", "2": "1"}}
 
 
 @pytest.fixture
