@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas  # noqa: F401 (as below)
 import pytest
 
 import paretonas.cli.search as job
+import search_spaces.images  # noqa: F401 (before a folder's file of that name can be found)
 from paretonas._lines import encode
 from paretonas._lock import held
 from paretonas.cli import run
