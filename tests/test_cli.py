@@ -56,7 +56,7 @@ def chosen(which="mine"):
 
 
 @pytest.fixture(scope="module")
-def costs(tmp_path_factory) -> Path:
+def costs(tmp_path_factory, short_timing) -> Path:
     """A measured cost table of the toy space."""
     path = tmp_path_factory.mktemp("costs") / "costs.json"
     supernet = toy.space.supernet()
@@ -280,7 +280,7 @@ def test_a_folder_is_no_place_for_a_file(folder, tmp_path, capsys, format):
 
 
 def test_a_run_with_a_damaged_line_goes_on_and_no_id_is_given_twice(folder, tmp_path):
-    for number in range(len(Run.open(folder).evaluations())):
+    for number in (0, len(Run.open(folder).evaluations()) - 1):
         copy = tmp_path / str(number)
         shutil.copytree(folder, copy)
         path = copy / "evaluations.jsonl"
@@ -380,7 +380,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(folder, tmp_path, capsys, n
     assert "Error" not in message
 
 
-def test_profile_writes_a_table_that_search_reads(here, capsys):
+def test_profile_writes_a_table_that_search_reads(here, capsys, short_timing):
     assert run(["profile", "--space", "toy", "--device", "cpu", "--out", "costs.json"]) == 0
     assert "costs.json" in capsys.readouterr().out
     from paretonas.objectives import CostTable
