@@ -395,8 +395,15 @@ def test_averages_join_the_rows_that_share_a_value(here, csv, frame, tmp_path):
 
 
 @pytest.mark.timeout(400)  # a fresh process imports all anew, also on a busy machine
-def test_ctrl_c_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path):
-    """The interrupt goes to the whole group, as a terminal sends it."""
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [
+        (os.killpg, signal.SIGINT, 130),  # to the whole group, as a terminal sends it
+        pytest.param(os.kill, signal.SIGTERM, 143, marks=pytest.mark.deep),
+    ],
+    ids=["ctrl-c", "sigterm"],
+)
+def test_a_signal_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path, send, number, code):
     out = tmp_path / "out"
     many = command(csv, out, methods="random,nsga2", seeds="400", budget="60")
     program = [sys.executable, "-c", "from paretonas.cli import main; main()", *many]
@@ -411,9 +418,9 @@ def test_ctrl_c_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path):
     )
     while process.poll() is None and not list(out.glob("runs/*[0-9].jsonl")):
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == code, error
     assert error == f"paretonas: stopped; to go on: paretonas compare --resume {out}\n"
     assert 1 <= len(list(out.glob("runs/*[0-9].jsonl"))) < 800
     assert not (out / "summary.csv").exists()

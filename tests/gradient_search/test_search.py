@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -151,6 +152,10 @@ def test_steps_tell_what_happens(whole, space):
         pairs = {"error_latency", "error_memory", "latency_memory"}
         assert set(step.cosines) == pairs
         assert all(-1.001 <= cosine <= 1.001 for cosine in step.cosines.values())
+        shown = repr(step)
+        for name, value in (*step.objectives.items(), ("stationarity gap", step.stationarity_gap)):
+            told = re.search(rf"{name} (-?[\d.e+-]+)", shown)
+            assert told and float(told[1].rstrip(".")) == pytest.approx(value, rel=0.05), shown
         assert step.stationarity_gap is not None
         assert 0 <= step.stationarity_gap <= 1.001
         assert set(step.objectives) - {"error_percent"} == {"latency_ms", "memory_kib"}
