@@ -67,10 +67,13 @@ class Probe:
 
     def options(self) -> list[Failure]:
         """Every option of every choice that causes failures."""
-        works = [start for start in self.starts if self._why(start) is None]
-        proven = {pick for each in works for pick in self.supernet.taken(each)}
-        options = [(i, j) for i in range(len(self.supernet.choices)) for j in self.supernet.left(i)]
-        return self._blamed([option for option in options if option not in proven])
+        left = range(len(self.supernet.choices))
+        unproven = dict.fromkeys((i, j) for i in left for j in self.supernet.left(i))
+        for start in self.starts:  # what works in one architecture is not to blame
+            if unproven and self._why(start) is None:
+                for pick in self.supernet.taken(start):
+                    unproven.pop(pick, None)
+        return self._blamed(list(unproven))
 
     def blame(
         self, architecture: Architecture, proven: Iterable[Architecture] = ()

@@ -66,13 +66,11 @@ class Residual(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        inner = [
-            nn.Conv2d(8, hidden, 1),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, 8, 1),
-        ]
-        self.inner = nn.Sequential(*inner) if hidden else None
+        if not hidden:
+            self.inner = None
+            return
+        first, last = nn.Conv2d(8, hidden, 1), nn.Conv2d(hidden, 8, 1)
+        self.inner = nn.Sequential(first, nn.BatchNorm2d(hidden), nn.ReLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         return x if self.inner is None else x + self.inner(x)
@@ -135,9 +133,8 @@ def extra_objectives(space: NetworkSpace, count: int) -> list[object]:
     for number in range(count - 2):
         slots = []
         for choice in space.choices:
-            values = torch.rand(
-                len(choice.options), generator=torch.Generator().manual_seed(number)
-            )
+            generator = torch.Generator().manual_seed(number)
+            values = torch.rand(len(choice.options), generator=generator)
             groups = {choice.name: tuple((option,) for option in choice.options)}
             slots.append(Slot(choice.name, groups, values.double()))
         table = CostTable(space.choices, slots, unit="")

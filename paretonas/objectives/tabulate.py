@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from math import prod
 from random import Random
 
@@ -29,6 +29,7 @@ Values = Mapping[str, Hashable]  # slot -> value; a missing slot has the value N
 Classes = list[list[int]]  # for each choice, the class of each option
 
 BASES = 2  # random architectures of which all neighbors are observed, if nothing is known
+NEAR = 48  # architectures that are looked at around one that refutes a guess
 CHECKS = 24  # consecutive architectures that the finished table must predict
 MOST_COMBINATIONS = 4096
 
@@ -182,9 +183,8 @@ class _Table:
             before = len(self.refuted)
             if self._learn(picks):
                 unlike = 0
-                # Further dependences are likely near this one.
-                for near in self._near(picks, dict.fromkeys(self.refuted[before:])):
-                    self._learn(near)
+                for near in self._near(picks, first=self.refuted[before:]):
+                    self._learn(near)  # further dependences are likely near this one
                 self._complete()
         for slot in self.slots.values():
             slot.merge()
@@ -199,10 +199,14 @@ class _Table:
                 for choice, pick in zip(self.choices, self._random(), strict=True)
             )
 
-    def _near(self, base: Picks, indices: Iterable[int]) -> Iterator[Picks]:
-        for index in indices:
-            for option in range(self.sizes[index]):
-                yield (*base[:index], option, *base[index + 1 :])
+    def _near(self, base: Picks, first: Iterable[int]) -> Iterator[Picks]:
+        """Architectures with one other pick, at most `NEAR`; those of some choices come first."""
+        rest = self.rng.sample(range(len(self.sizes)), len(self.sizes))
+        changes = (
+            (i, option) for i in dict.fromkeys([*first, *rest]) for option in range(self.sizes[i])
+        )
+        for index, option in islice(changes, NEAR):
+            yield (*base[:index], option, *base[index + 1 :])
 
     def _random(self) -> Picks:
         return tuple(self.rng.randrange(size) for size in self.sizes)
