@@ -137,7 +137,7 @@ def _calls(
     run: NetworkTrace, parts: Collection[str], example: Any, device: torch.device
 ) -> dict[str, Callable[[], object]]:
     """Calls that run parts alone, on inputs like those in their network."""
-    modules: dict[str, nn.Module] = {}
+    modules: dict[str | None, nn.Module] = {}
     for plain, owner in run.owners.items():
         if owner in parts and owner not in modules:
             modules[owner] = run.network.get_submodule(plain)
