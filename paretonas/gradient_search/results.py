@@ -11,11 +11,12 @@ from ..objectives.calibration import rank_correlation
 from ..point import Failure, Outcome, Point
 from ..space import Architecture
 from ..tasks.passes import batch_count
+from .budgets import epochs_of, trained_less
 from .clock import Pace
 from .fault import shared_fault, untrained_fault
 from .model import Model
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
-from .setup import Setup, epochs_of, trained_less
+from .setup import Setup
 from .step import Step
 
 
@@ -109,10 +110,11 @@ class Results:
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
+            failures = len(self._knowledge.failed["trained"])
             self._run.tell(
                 ledger={
-                    "evaluations": self.tried,
-                    "failures": len(self._knowledge.failed["trained"]),
+                    "evaluations": len(self._run.evaluations()) + failures,  # each training
+                    "failures": failures,
                     "proxy_evaluations": self._model.proxy_evaluations,
                     "weight_steps": self._model.training.done,
                 }
