@@ -125,15 +125,15 @@ def digit_pixels() -> Segmentation:
     def examples(split: Split) -> tuple[Tensor, Tensor]:
         small = functional.avg_pool2d(split.inputs, 2)
         images = functional.pad(small, (1, 1, 1, 1), value=background)
-        ink = images[:, 0] > float(told([[63.75]])[0, 0])  # a quarter of black
+        ink = images[:, 0] > float(told([[63.9]])[0, 0])  # from 64 on, a quarter
         return images, ink * (split.labels[:, None, None] + 1)
 
     return Segmentation(
         *map(examples, (data.train, data.valid, data.test)),
         preprocessing=replace(
             told,
-            raw="16 x 16 gray pixels from 0, background, to 255, ink: means of 2 x 2 pixels of MNIST, "
-            "and one pixel of background around them",
+            raw="16 x 16 gray pixels from 0, background, to 255, ink: means of 2 x 2 pixels of "
+            "MNIST, and one pixel of background around them",
             labels=("background", *DIGITS),
         ),
     )
