@@ -1,4 +1,4 @@
-"""A U-Net that labels each pixel of a digit: levels, widths and kernels; 1,548 networks.
+"""A U-Net that labels each pixel of an image: levels, widths and kernels; 1,548 networks.
 
 Ronneberger, Fischer and Brox 2015, "U-Net: convolutional networks for biomedical image
 segmentation" (arXiv 1505.04597). Each level works at half the resolution of the level above it, and
@@ -9,14 +9,12 @@ width and a kernel: 5,184 architectures. Some of them differ only in levels that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from paretonas.data import Split
+from paretonas.data import Preprocessing
 from paretonas.nn import (
     BatchNorm2d,
     Channels,
@@ -29,8 +27,6 @@ from paretonas.nn import (
 )
 from paretonas.tasks import Segmentation
 from paretonas.training import Recipe
-
-from .images import DIGITS, mnist_5k
 
 
 class UNet(nn.Module):
@@ -54,7 +50,7 @@ class UNet(nn.Module):
         kernels: Sequence[int] = (3, 5),
         at_least: int = 2,
         inputs: int = 1,
-        classes: int = 11,
+        classes: int = 3,
     ) -> None:
         super().__init__()
         sizes = [
@@ -112,31 +108,37 @@ def block(inputs: Channels, outputs: Width, kernel: Kernel) -> nn.Module:
 
 
 @cache
-def digit_pixels() -> Segmentation:
-    """Real digits of MNIST on 16 x 16 pixels; each pixel of ink has the label of its digit.
-
-    Label 0 is the background. So a network must see a whole digit, and keep its outline.
-    """
-    data = mnist_5k()
-    told = data.preprocessing
-    assert told is not None
-    background = float(told([[0]])[0, 0])
-
-    def examples(split: Split) -> tuple[Tensor, Tensor]:
-        small = functional.avg_pool2d(split.inputs, 2)
-        images = functional.pad(small, (1, 1, 1, 1), value=background)
-        ink = images[:, 0] > float(told([[63.9]])[0, 0])  # from 64 on, a quarter
-        return images, ink * (split.labels[:, None, None] + 1)
-
+def shapes() -> Segmentation:
+    """Generated 16 x 16 images: in noise a disk, label 1, and before it a cross, label 2."""
+    told = Preprocessing(
+        "gray pixels from 0 to 255",
+        scale=1 / 255,
+        mean=0.4,
+        std=0.2,
+        layout="batch, channel, height, width",
+        labels=("background", "disk", "cross"),
+    )
+    splits = [drawn(count, seed) for seed, count in enumerate((960, 300, 300))]
     return Segmentation(
-        *map(examples, (data.train, data.valid, data.test)),
-        preprocessing=replace(
-            told,
-            raw="16 x 16 gray pixels from 0, background, to 255, ink: means of 2 x 2 pixels of "
-            "MNIST, and one pixel of background around them",
-            labels=("background", *DIGITS),
-        ),
+        *[(torch.from_numpy(told(pixels)), masks) for pixels, masks in splits],
+        preprocessing=told,
     )
 
 
-space = NetworkSpace("unet", UNet, digit_pixels, Recipe(epochs=5, learning_rate=1e-2))
+def drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Pixels (count, 1, 16, 16) and masks (count, 16, 16), integers."""
+    draw, at = torch.Generator().manual_seed(seed), torch.arange(16.0)
+    masks = torch.zeros(count, 16, 16, dtype=torch.long)
+    for label in (1, 2):
+        y, x = 3 + 10 * torch.rand(2, count, 1, 1, generator=draw)
+        size = 2 + 3 * torch.rand(count, 1, 1, generator=draw)
+        down, right = (at[:, None] - y).abs(), (at - x).abs()
+        disk = down.square() + right.square() <= size.square()
+        cross = (torch.maximum(down, right) <= size) & (torch.minimum(down, right) <= 1)
+        masks[disk if label == 1 else cross] = label
+    noise = torch.randn(count, 16, 16, generator=draw)
+    pixels = (80 + 60 * (masks > 0) + 30 * noise).clamp(0, 255).byte()
+    return pixels[:, None], masks
+
+
+space = NetworkSpace("unet", UNet, shapes, Recipe(epochs=8, batch_size=32, learning_rate=1e-2))

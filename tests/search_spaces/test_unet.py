@@ -1,4 +1,4 @@
-"""The U-Net: published size, a formula for all others, and masks of real digits."""
+"""The U-Net: published size, a formula for all others, and masks of drawn shapes."""
 
 from random import Random
 
@@ -9,8 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from paretonas.nn.conformance import check_space
 from paretonas.space import draw, every, size
 from search_spaces import unet
-from search_spaces.images import mnist_5k
-from search_spaces.unet import UNet, digit_pixels, space
+from search_spaces.unet import UNet, drawn, shapes, space
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def layers(picks):
         yield kernel**2 * outputs * outputs, 2 * outputs, side**2
 
     yield from block(1, width, kernel, 16)
-    yield 11 * width, 11, 16**2
+    yield 3 * width, 3, 16**2
     side = 16
     for inner, inner_kernel in lower:
         yield from block(2 * width, width, kernel, side)  # after the concatenation
@@ -92,20 +91,15 @@ def test_the_page_counts_architectures_and_networks(supernet):
     assert f"{len(distinct):,} networks" in unet.__doc__
 
 
-def test_a_mask_is_the_ink_of_its_digit():
-    data, task = mnist_5k(), digit_pixels()
-    for split in ("valid", "test"):
-        whole = getattr(data, split)
-        batches = [*task.batches(split, seed=0, epoch=0)]
-        images, masks = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        assert images.shape == (1000, 1, 16, 16) and masks.shape == (1000, 16, 16)
-        pixels = whole.inputs.reshape(-1, 14, 2, 14, 2).mean(dim=(2, 4))
-        assert torch.allclose(images[:, 0, 1:-1, 1:-1], pixels, atol=1e-6)
-        ink = data.preprocessing.std * images[:, 0] + data.preprocessing.mean > 63.9 / 255
-        labels = whole.labels[:, None, None].expand_as(masks)
-        assert torch.equal(masks > 0, ink) and torch.equal(masks[ink], labels[ink] + 1)
-        assert not ink[:, [0, -1]].any() and not ink[:, :, [0, -1]].any()
-        assert ink.flatten(1).sum(1).min() > 10
+def test_a_mask_is_where_its_image_is_lighter():
+    pixels, masks = drawn(200, seed=1)
+    assert pixels.shape == (200, 1, 16, 16) and masks.shape == (200, 16, 16)
+    light = [pixels[:, 0][masks == label].float().mean() for label in (0, 1, 2)]
+    assert light[0] < 90 and min(light[1:]) > 130
+    inputs, targets = zip(*shapes().batches("valid", seed=0, epoch=0), strict=True)
+    pixels, masks = drawn(300, seed=1)
+    assert torch.equal(torch.cat(targets).to(masks), masks)
+    assert torch.allclose(torch.cat(inputs), shapes().preprocessing.prepare(pixels), atol=1e-5)
 
 
 def test_the_space_keeps_its_promises():
