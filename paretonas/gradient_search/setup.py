@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ from ..objectives import (
     TrainedMetric,
 )
 from ..objectives.default import OBJECTIVES
-from ..point import FAILING, Failure, Outcome, Point
+from ..point import FAILING, Failure, Outcome, Point, Stopped
 from ..runs import ABOUT, Run
 from ..solvers import Solver
 from ..space import Architecture, size
@@ -216,14 +216,19 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     if clock.timed and (grows or not pace):
         pace = _seconds_of_a_step(settings, task, supernet)
     plan = _plan(settings, saved, grows, task, supernet, pace)
+    halving = settings.early_stopping
     if run:
         run.tell(
             budgets=budgets,
             recipe=plan.recipe.described(),
-            finalists="inherit" if settings.inherit else "fresh",
+            finalists=settings.finalists,
+            **({"early_stopping": str(halving)} if halving else {}),
         )
-    short = trained_less(run.outcomes() if run else [], plan.recipe)
-    short_steps = sum(epochs_of(point, plan.recipe) for point in short) * batch_count(task)
+    recorded = run.outcomes() if run else []
+    short = trained_less(recorded, plan.recipe)
+    short_epochs = [epochs_of(point, plan.recipe) for point in short]
+    short_epochs += [o.epochs for o in recorded if stopped_less(o, plan.recipe)]
+    short_steps = sum(short_epochs) * batch_count(task)
     if grows:
         if isinstance(settings.budget, Budget) and settings.budget.steps is not None:
             # They are part of the budget as well.
@@ -510,7 +515,8 @@ def _with_more(
         if plan.supernet_steps > saved["plan"]["supernet_steps"]:
             knowledge.inherited.clear()
         again = {point.architecture for point in short}
-        knowledge.forget_all_but(knowledge.trained.keys() - again)
+        again |= {a for a, one in knowledge.stopped.items() if stopped_less(one, plan.recipe)}
+        knowledge.forget_all_but({*knowledge.tried("trained")} - again)
         more |= {"knowledge": knowledge.state(), "turns": 0}
     return more
 
@@ -519,6 +525,11 @@ def trained_less(outcomes: Sequence[Outcome], recipe: Recipe) -> list[Point]:
     """The points of which each was trained for fewer epochs than a recipe has, and not again."""
     last = {outcome.architecture: outcome for outcome in outcomes if isinstance(outcome, Point)}
     return [p for p in last.values() if epochs_of(p, recipe) < recipe.epochs]
+
+
+def stopped_less(outcome: Outcome, recipe: Recipe) -> TypeGuard[Stopped]:
+    """Whether this is a training that was stopped when recipes had fewer epochs than now."""
+    return isinstance(outcome, Stopped) and outcome.planned < recipe.epochs
 
 
 def epochs_of(point: Point, recipe: Recipe) -> int:
