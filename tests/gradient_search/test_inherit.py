@@ -213,9 +213,7 @@ def test_a_budget_pays_for_more_finalists_of_fewer_epochs(space, costs):
     assert inherit.endswith(f"{420 // (4 * 6)} finalists")
 
 
-def test_what_finalists_learn_from_a_slower_optimizer_is_resumed_with_it(
-    tmp_path, space, costs
-):
+def test_what_finalists_learn_from_a_slower_optimizer_is_resumed_with_it(tmp_path, space, costs):
     """A checkpoint holds no functions: the fine-tuning gives the optimizer again."""
 
     def optimizer(parameters):
@@ -261,7 +259,8 @@ def test_a_run_keeps_to_what_it_was_begun_with(tmp_path, space):
         run.save({})
         run.tell(**about)
         opened, named = (
-            Settings.of(space, run=one, **settings).tuning is not None for one in (Run.open(folder), folder)
+            Settings.of(space, run=one, **settings).tuning is not None
+            for one in (Run.open(folder), folder)
         )
         assert opened is named
         return opened
