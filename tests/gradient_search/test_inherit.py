@@ -248,6 +248,14 @@ def test_finalists_inherit_unless_something_else_is_said(space):
     assert not inherit(trainer=lambda *_, **__: [])
     with pytest.raises(ValueError, match="must be fresh, inherit, or inherit:SHARE:RATE .*'old'"):
         inherit(finalists="old")
+    with pytest.raises(
+        ValueError, match="'inherit:2' .*share must be above 0 and at most 1, got 2"
+    ):
+        inherit(finalists="inherit:2")
+    with pytest.raises(TypeError, match="must be a text or a FineTuning, got 0.4"):
+        inherit(finalists=0.4)
+    with pytest.raises(ValueError, match="a Plan has the recipe of the finalists"):
+        inherit(finalists=FineTuning(0.4), budget=PLAN)
     with pytest.raises(ValueError, match="if a trainer of your own trains them"):
         inherit(finalists="inherit", trainer=lambda *_, **__: [])
 
@@ -269,6 +277,11 @@ def test_a_run_keeps_to_what_it_was_begun_with(tmp_path, space):
     assert not inherit({"finalists": "fresh"})
     assert inherit({"finalists": "inherit"})
     assert inherit({"finalists": "inherit"}, finalists="inherit")
+    told = {"finalists": "inherit:0.4"}
+    assert inherit(told)
+    assert inherit(told, finalists=FineTuning(0.4))
+    with pytest.raises(ValueError, match="were begun as 'inherit:0.4', got 'inherit'"):
+        inherit(told, finalists="inherit")
     with pytest.raises(ValueError, match="were begun as 'fresh', got 'inherit'"):
         inherit({}, finalists="inherit")
     with pytest.raises(ValueError, match="were begun as 'inherit', got 'fresh'"):
