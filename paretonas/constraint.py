@@ -214,12 +214,14 @@ def is_resource(objective: str) -> bool:
 def split_unit(objective: str) -> tuple[str, str | None]:
     """``latency_ms`` as ``("latency", "ms")``; the unit is None if the last word is no unit.
 
-    >>> split_unit("dice_points"), split_unit("images_per_s")
-    (('dice_points', None), ('images_per_s', None))
+    A last word ``b`` is no unit, but tells one of two heads from the other; ``bytes`` is one.
+
+    >>> split_unit("dice_points"), split_unit("images_per_s"), split_unit("error_b")
+    (('dice_points', None), ('images_per_s', None), ('error_b', None))
     """
-    stem, _, unit = objective.rpartition("_")
-    unit = _SPELLINGS.get(unit, unit)
-    known = stem and unit in _UNITS and not stem.endswith("_per")
+    stem, _, word = objective.rpartition("_")
+    unit = _SPELLINGS.get(word, word)
+    known = stem and unit in _UNITS and word != "b" and not stem.endswith("_per")
     return (stem, unit) if known else (objective, None)
 
 

@@ -135,6 +135,7 @@ class Failure:
         """The failure that an exception describes, in one line."""
         kind = "" if isinstance(error, EvaluationError) else f"{type(error).__name__}: "
         reason = " ".join(f"{kind}{error}".split()).removesuffix(":")
+        reason = " ".join([reason, *getattr(error, "__notes__", ())])
         # A file of text cannot hold lone surrogates.
         return cls(architecture, reason.encode("utf-8", "backslashreplace").decode())
 

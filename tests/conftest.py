@@ -13,16 +13,13 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # torch obeys; it is not imported here, for seconds
 if sys.dont_write_bytecode:  # each process of a test would compile torch and pandas anew
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(ROOT / ".pytest_cache" / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # `python -B` sets none
 
-import torch  # noqa: E402 (after the lines above, which it reads)
-
-torch.set_num_threads(1)
 # The same cases every time, on machines of any speed; three times as many in the deep run.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.register_profile("deep", settings.get_profile("house"), max_examples=300)
@@ -30,8 +27,10 @@ settings.load_profile("house")
 
 
 @pytest.fixture
-def rng() -> torch.Generator:
+def rng():
     """A source of random numbers that starts anew for every test."""
+    import torch
+
     return torch.Generator().manual_seed(0)
 
 
@@ -49,6 +48,22 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
 
     yield imported
     sys.path[:] = before
+
+
+@pytest.fixture(scope="module")
+def short_timing() -> Iterator[None]:
+    """Profiles that measure for a moment and not for four seconds; for those that are not kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("profile", "calibration"):
+            module = importlib.import_module(f"paretonas.objectives.{name}")
+            patch.setattr(module, "SECONDS", 0.05)
+        yield
+
+
+@pytest.fixture
+def one_process(monkeypatch) -> None:
+    """All runs of a comparison in this process: another one imports torch for seconds."""
+    monkeypatch.setattr("paretonas.cli.compare._processes", lambda *_: None)
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -44,11 +46,17 @@ network = Net()
 plain = NetworkSpace("plain", lambda: nn.Linear(1, 1), digits_8x8)
 def nothing():
     raise RuntimeError("lost")
+def made():
+    return space
+def scaled(width, depth=2):
+    return space
+def chosen(which="mine"):
+    return {"mine": space}[which]
 """
 
 
 @pytest.fixture(scope="module")
-def costs(tmp_path_factory) -> Path:
+def costs(tmp_path_factory, short_timing) -> Path:
     """A measured cost table of the toy space."""
     path = tmp_path_factory.mktemp("costs") / "costs.json"
     supernet = toy.space.supernet()
@@ -272,7 +280,7 @@ def test_a_folder_is_no_place_for_a_file(folder, tmp_path, capsys, format):
 
 
 def test_a_run_with_a_damaged_line_goes_on_and_no_id_is_given_twice(folder, tmp_path):
-    for number in range(len(Run.open(folder).evaluations())):
+    for number in (0, len(Run.open(folder).evaluations()) - 1):
         copy = tmp_path / str(number)
         shutil.copytree(folder, copy)
         path = copy / "evaluations.jsonl"
@@ -372,7 +380,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(folder, tmp_path, capsys, n
     assert "Error" not in message
 
 
-def test_profile_writes_a_table_that_search_reads(here, capsys):
+def test_profile_writes_a_table_that_search_reads(here, capsys, short_timing):
     assert run(["profile", "--space", "toy", "--device", "cpu", "--out", "costs.json"]) == 0
     assert "costs.json" in capsys.readouterr().out
     from paretonas.objectives import CostTable
@@ -395,6 +403,9 @@ def test_profile_writes_a_table_that_search_reads(here, capsys):
         ("search --space my_file:network", "is a network, no space"),
         ("search --space my_file:Net", "is a network, no space"),
         ("search --space my_file:SIZE", "is of type int, no space"),
+        ("search --space my_file:nothing", "calling my_file:nothing() failed: RuntimeError: lost"),
+        ("search --space my_file:scaled", "my_file:scaled is the function scaled(width, depth=2)"),
+        ("search --space my_file:digits_8x8", "what my_file:digits_8x8() returns is of type Data"),
         ("search --space my_file:plain", "a search space needs a choice"),
         ("search --space broken.py", "broken.py failed: ZeroDivisionError"),
         ("search --solver mdga", "no solver is called 'mdga'; did you mean 'MGDA'?"),
@@ -450,6 +461,24 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(here, fake, capsys):
     assert run(["search", "--space", "toy", "--out", "run"]) == 130
     said = capsys.readouterr().err
     assert said == "paretonas: stopped; to go on: paretonas search --resume run\n"
+
+
+def test_sigterm_is_143_and_says_how_to_go_on(here, fake, capsys):
+    went_on, before = [], signal.getsignal(signal.SIGTERM)
+
+    def steps():
+        yield step(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        went_on.append(True)
+
+    fake(steps)
+    assert run(["search", "--space", "toy", "--out", "run"]) == 143
+    said = capsys.readouterr().err
+    assert said == "paretonas: stopped; to go on: paretonas search --resume run\n"
+    assert not went_on
+    assert (here / "run" / "run.json").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_unexpected_error_is_1_with_a_hint(here, fake, capsys, monkeypatch):
@@ -530,7 +559,10 @@ def test_each_run_gets_a_folder_of_its_own(here, fake):
     }
 
 
-@pytest.mark.parametrize("spec", ["my_file:space", "my_file.py:space", "./my_file.py"])
+@pytest.mark.parametrize(
+    "spec",
+    ["my_file:space", "my_file.py:space", "./my_file.py", "my_file:made", "my_file.py:chosen"],
+)
 def test_a_space_of_ones_own_is_found(here, spec):
     assert find_space(spec).name == "mine"
     os.chdir("/")

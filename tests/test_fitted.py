@@ -90,6 +90,21 @@ def test_no_cell_of_a_front_is_cut(width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_a_very_long_title_is_broken_and_not_cut(width):
+    words = "a metric whose name says everything about it that anybody may ever want to know"
+    titles = ["point", words, "withoutanybreak" * 6, "latency"]
+    rows = [["a01", "1.25", "3.5 %", "1.2 ms"], ["a02", "1.2", "4.5 %", "1.3 ms"]]
+    shown = printed(FittedTable(titles, rows), width)
+    assert max(map(len, shown.splitlines())) <= width and "\u2026" not in shown
+    letters = re.sub(r"point|\s", "", shown)  # the name stands beside each part of a title
+    for title in titles[1:]:
+        assert title.replace(" ", "") in letters
+    assert numbers(shown) == numbers(printed(FittedTable(titles, rows), 1000))
+    for name in ("a01", "a02"):
+        assert name in shown
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_no_number_of_a_comparison_is_cut(comparison, tmp_path, monkeypatch, width):
     def said(width: int) -> str:
         out = Terminal()

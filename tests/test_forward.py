@@ -273,13 +273,17 @@ HELD = {
 }
 
 
-@pytest.mark.parametrize("draw", HELD)
-def test_generators_that_a_network_holds_follow_from_the_seed_too(draw, tmp_path):
+def holding(draw: str) -> tuple[NetworkSpace, Supernet, nn.Module]:
     examples = data()
     space = NetworkSpace("mine", lambda: Holding(HELD[draw]), lambda: examples, Recipe(epochs=1))
-    supernet, task = space.supernet(), space.load_task()
-    network = supernet.extract({"op": "six", "last": "six"})
-    before = Generators.now(network, supernet)
+    supernet = space.supernet()
+    return space, supernet, supernet.extract({"op": "six", "last": "six"})
+
+
+@pytest.mark.parametrize("draw", HELD)
+def test_generators_that_a_network_holds_follow_from_the_seed_too(draw):
+    space, supernet, network = holding(draw)
+    task = space.load_task()
     scores, losses, means = set(), set(), set()
     for _ in range(2):
         network.own.seed(), network.several["a"].seed(), OTHERS[0].seed(), G.uniform()
@@ -290,11 +294,16 @@ def test_generators_that_a_network_holds_follow_from_the_seed_too(draw, tmp_path
         job = WeightTraining(space.supernet(), task, Recipe(), steps=3, seed=0)
         means.add(tuple(job.run()))
     assert (len(scores), len(losses), len(means)) == (1, 1, 2)
-    before.put_back()
-    for run in runs(supernet, network, space.load_task(), space, tmp_path).items():
-        if run[0] not in ("onnx", "torch"):
-            run[1]()
-            assert not before.moved(), run[0]
+
+
+@pytest.mark.parametrize("draw", ["torch", "a global"])
+def test_nothing_that_runs_a_network_moves_a_generator_that_it_holds(draw, tmp_path):
+    space, supernet, network = holding(draw)
+    before = Generators.now(network, supernet)
+    for name, run in runs(supernet, network, space.load_task(), space, tmp_path).items():
+        if name not in ("onnx", "torch"):
+            run()
+            assert not before.moved(), name
 
 
 def test_of_generators_none_draws_what_another_does():

@@ -36,7 +36,7 @@ BEGIN = """
 import json, os, sys, time
 from pathlib import Path
 from paretonas.runs import Run
-for turn in range(20):
+for turn in range(8):
     place, start, said = Path(sys.argv[1]) / str(turn), time.time() + 0.02, []
     pipes = []
     for number in range(4):

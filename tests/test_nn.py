@@ -330,11 +330,15 @@ def test_blocks_that_change_the_shape_are_refused():
         supernet(torch.zeros(5, 2), [torch.tensor([0.5, 0.5])])
 
 
-def test_a_width_outside_of_the_network_is_refused():
+def test_a_width_that_is_no_attribute_is_named_after_the_first_layer_that_uses_it():
     width = Width(8, 16)
-    hidden = nn.Sequential(Linear(2, width), OneOf({"a": nn.ReLU(), "b": nn.Tanh()}))
-    with pytest.raises(ValueError, match="the Width of '0' is not part of the network"):
-        Supernet(hidden)
+    hidden = nn.Sequential(Linear(2, width), nn.ReLU(), Linear(width, 3))
+    supernet = Supernet(hidden)
+    assert [(c.name, c.options) for c in supernet.choices] == [("0.out_features", ("8", "16"))]
+    plain = supernet.extract({"0.out_features": "8"})
+    x = torch.randn(4, 2)
+    torch.testing.assert_close(plain(x), supernet(x, {"0.out_features": "8"}))
+    assert plain[2].in_features == 8
 
 
 @pytest.mark.parametrize("widths", [(8, 4), (4, 4), (0, 4)])
@@ -359,10 +363,10 @@ def test_a_depth_has_as_many_blocks_as_must_run(at_least):
 
 def test_groups_must_divide_at_every_pick():
     width, other = Width(4, 8), Width(4, 8)
-    with pytest.raises(ValueError, match="groups may be a Width only where"):
+    with pytest.raises(ValueError, match="where groups is a size, channels must be this size"):
         Conv2d(width, other, 3, groups=width)
-    with pytest.raises(ValueError, match="groups must be 1 or that Width, got 2"):
-        Conv2d(width, 8, 3, groups=2)
+    with pytest.raises(ValueError, match="groups must divide the channels at every pick: 3 and 4"):
+        Conv2d(width, 9, 3, groups=3)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ _SHOW_TRACEBACK = "PARETONAS_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 success, 2 bad input, 1 failure, 130 Ctrl-C."""
+    """Run a command and exit: 0 success, 2 bad input, 1 failure, 130 Ctrl-C, 143 SIGTERM."""
     sys.exit(run(arguments))
 
 

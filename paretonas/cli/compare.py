@@ -16,6 +16,7 @@ from paretonas._threads import cores
 from paretonas.cli.display import console
 from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
+from paretonas.cli.stop import stoppable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
 from paretonas.compare.folder import Record, read_about
@@ -217,13 +218,9 @@ def _compare(out: Path, jobs: int | None, request: _Request, consent: Consent) -
     words = consent.words("space", "methods", "minimize")
     again = f"paretonas compare --resume {out}{words}"
     runs = max(1, len(names) * settings["seeds"])
-    try:
-        with _Watch(runs) as watch:
-            processes = _processes((problem, methods), jobs, runs)
-            comparison = _compared(out, request, problem, methods, jobs=processes, watch=watch)
-    except KeyboardInterrupt:
-        print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
-        raise
+    with stoppable(again), _Watch(runs) as watch:
+        processes = _processes((problem, methods), jobs, runs)
+        comparison = _compared(out, request, problem, methods, jobs=processes, watch=watch)
     if not comparison.records:
         raise RuntimeError(f"all of {runs} runs failed; to try these again: {again}")
     comparison.write(out)

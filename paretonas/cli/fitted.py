@@ -21,7 +21,8 @@ class FittedTable:
     """Rows of a name, numbers and perhaps words; the most important numbers come first.
 
     Where a line has no room for all columns, the rest follows in further tables below, with the
-    names again. Names and words are broken between two words, or in a long one, but in no number.
+    names again. Names, words and titles are broken between two words, or in a long one, but in no
+    number.
 
     Attributes:
         titles: of the columns, the name's first.
@@ -37,6 +38,10 @@ class FittedTable:
         room, last = options.max_width, len(self.titles) - 1
         table = [*zip(self.titles, *self.rows, strict=True)]
         needed = [max(map(cell_len, column)) for column in table]
+        least = min(needed[0], max(_NAME, _longest_piece(table[0])))
+        for column, (title, *cells) in enumerate(table[1:], start=1):  # beside the names
+            fits = max(1, room - _GAP - least)
+            needed[column] = max(min(cell_len(title), fits), *map(cell_len, cells), 0)
         if self.words:
             needed[last] = min(needed[last], max(_WORDS, _longest_piece(table[last])))
         name = max(_NAME, _longest_piece(table[0]), room - _GAP - max(needed[1:]))
@@ -56,7 +61,7 @@ class FittedTable:
                 widths[last] += room - sum(widths.values()) - _GAP * len(columns)
             for column in widths:
                 words = column == 0 or (self.words and column == last)
-                title = Text(self.titles[column])
+                title = Text(wrapped(self.titles[column], widths[column]))
                 shown.add_column(title, justify="left" if words else "right", no_wrap=True)
             for row in self.rows:
                 shown.add_row(*(Text(wrapped(row[at], width)) for at, width in widths.items()))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paretonas.cli.display import clock, console, front_table, watch
 from paretonas.cli.find import Consent
+from paretonas.cli.stop import stoppable
 from paretonas.constraint import Constraint
 from paretonas.devices import find_device
 from paretonas.gradient_search.guessing import Guessing
@@ -198,18 +198,14 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
 
 def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     last = None
-    try:
-        for step in watch(search(**arguments, run=run)):
-            last = step
-    except KeyboardInterrupt:
-        again = (
-            f"paretonas search --resume {run.folder}{consent.words('space', 'solver', 'minimize')}"
-        )
-        print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
-        raise
-    except Exception:
-        run.discard()  # what was refused before it began need not keep a folder that was made here
-        raise
+    words = consent.words("space", "solver", "minimize")
+    with stoppable(f"paretonas search --resume {run.folder}{words}"):
+        try:
+            for step in watch(search(**arguments, run=run)):
+                last = step
+        except Exception:
+            run.discard()  # what was refused before it began needs no folder that was made here
+            raise
     if last is None:
         raise ValueError("the budget made no step possible; give more with --budget")
     failures = run.failures()

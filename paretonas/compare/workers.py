@@ -8,11 +8,12 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import torch
 
@@ -172,14 +173,17 @@ def run_all(
 def _as_they_end(
     futures: Mapping[Future[Record | Broken], tuple[str, int]],
 ) -> Iterator[Record | Broken]:
-    waiting = set(futures)
-    while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in done:
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield Broken(*futures[future], "its process died, perhaps for want of memory")
+    # Not by `wait`: it holds the locks of all futures for a while, and an interruption at that
+    # moment leaves them locked, so that the pool could never end.
+    ended: SimpleQueue[Future[Record | Broken]] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(ended.put)
+    for _ in futures:
+        future = ended.get()
+        try:
+            yield future.result()
+        except BrokenProcessPool:
+            yield Broken(*futures[future], "its process died, perhaps for want of memory")
 
 
 _job: Job | None = None  # of this worker, received once instead of with every run

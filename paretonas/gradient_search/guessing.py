@@ -11,12 +11,13 @@ from ..direction import turned
 from ..front import Front, Point
 from ..tasks.task import Task
 
+WORST = "guessing, by the worst value of the metric,"
 LONGER = "give a larger budget, or the recipe more epochs"
 
 
 @dataclass(frozen=True)
 class Guessing:
-    """What a constant answer scores on the validation split, as a task tells it.
+    """What a constant answer scores on the validation split, as a task or its metric tells it.
 
     Attributes:
         column: the metric.
@@ -34,12 +35,13 @@ class Guessing:
 
     @classmethod
     def of(cls, task: Task) -> Guessing | None:
-        """What guessing scores; None if the task does not say."""
-        told = getattr(task, "guess", None)
+        """What guessing scores, or else the worst value that counts; None if neither is known."""
+        told, metric = getattr(task, "guess", None), task.metric
         guess = told() if callable(told) else None
         if guess is None or not (math.isfinite(guess.value) and math.isfinite(guess.margin)):
-            return None
-        metric = task.metric
+            if metric.worst is None:
+                return None
+            return cls(metric.column, metric.worst, 0.0, metric.maximize, WORST)
         return cls(metric.column, guess.value, guess.margin, metric.maximize, guess.words)
 
     @classmethod
@@ -92,7 +94,7 @@ class Guessing:
 
     @property
     def _told(self) -> str:
-        return f"{self.words} {self._has(self.value, self.margin)}"
+        return f"{self.words} {self._has(self.value, self.margin or None)}"
 
     def _has(self, value: float, margin: float | None = None) -> str:
         name, unit = split_unit(self.column)

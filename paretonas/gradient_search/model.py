@@ -18,8 +18,9 @@ from ..surrogates.alpha import LEAST, AlphaStep, Scale, optimize_alpha
 from ..surrogates.candidates import candidates
 from ..surrogates.quality_model import Level, QualityModel
 from ..tasks.task import metrics_of
-from .setup import Setup, leave_out
+from .setup import Setup
 from .step import Step
+from .trying import leave_out
 from .weights import RECENT, WeightTraining, inherited_scores
 
 ALPHA_STEPS = 80  # each time alpha is optimized

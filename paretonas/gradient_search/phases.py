@@ -1,6 +1,6 @@
 """The one-shot search on one page: from a space to a front of measured networks.
 
-Phase 1 is in `setup.py`; what each phase is made of is in `model.py` and `results.py`.
+Phase 1 is in `costs.py`; what each phase is made of is in `model.py` and `results.py`.
 
 1. Costs: every option is tried once; latency is tabulated on this device, memory by liveness.
 2. Weights: the supernet is trained on single paths, drawn fairly (weight sharing).
@@ -23,11 +23,12 @@ from dataclasses import dataclass, replace
 from ..point import Outcome
 from ..space import Architecture, size
 from .clock import Pace
+from .costs import tabulate
 from .model import Model
 from .plan import proxy_evaluations_for
 from .results import Results
 from .settings import Settings
-from .setup import Setup, tabulate
+from .setup import Setup
 from .step import Step
 from .weights import WeightTraining
 

@@ -11,12 +11,13 @@ from ..objectives.calibration import rank_correlation
 from ..point import Failure, Outcome, Point, Stopped
 from ..space import Architecture
 from ..tasks.passes import batch_count
+from .budgets import epochs_of, stopped_less, trained_less
 from .clock import Pace
 from .fault import shared_fault, untrained_fault
 from .halving import Bar
 from .model import Model
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
-from .setup import Setup, epochs_of, stopped_less, trained_less
+from .setup import Setup
 from .step import Step
 
 
@@ -147,11 +148,12 @@ class Results:
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
+            failures = len(self._knowledge.failed["trained"])
             stopped = {"stopped": len(self._knowledge.stopped)}
             self._run.tell(
                 ledger={
-                    "evaluations": self.tried,
-                    "failures": len(self._knowledge.failed["trained"]),
+                    "evaluations": len(self._run.evaluations()) + failures,  # each training
+                    "failures": failures,
                     **(stopped if self._setup.settings.early_stopping else {}),
                     "proxy_evaluations": self._model.proxy_evaluations,
                     "weight_steps": self._model.training.done,

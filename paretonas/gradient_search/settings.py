@@ -147,6 +147,10 @@ class Settings:
         """How finalists are trained, as text."""
         return str(self.tuning) if self.tuning else FRESH
 
+    def recipe_for(self, planned: Recipe) -> Recipe:
+        """What was asked for: the recipe of a plan of the user's own, or else `recipe`."""
+        return planned if isinstance(self.budget, Plan) else self.recipe
+
     @property
     def workers(self) -> int:
         """How many finalists are trained at once."""

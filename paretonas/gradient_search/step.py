@@ -48,7 +48,10 @@ class Step:
 
     def __repr__(self) -> str:
         done = f"{self.step} of {self.steps} steps" if self.steps else f"{self.step} steps"
-        said = f": {self.message}" if self.message else ""
+        found = [f"{name} {value:.4g}" for name, value in self.objectives.items()]
+        if self.stationarity_gap is not None:
+            found.append(f"stationarity gap {self.stationarity_gap:.2g}")
+        said = f": {self.message or ', '.join(found)}" if self.message or found else ""
         return f"Step({self.phase}, {done}, {len(self.front)} points{said})"
 
 

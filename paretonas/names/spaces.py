@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
 
-from paretonas._own_code import is_file
-from paretonas.names.lookup import attribute_of, find, kind_of, made_when_asked, unknown
+from torch import nn
+
+from paretonas._own_code import failed, is_file
+from paretonas.names.lookup import (
+    attribute_of,
+    find,
+    kind_of,
+    made_when_asked,
+    takes,
+    unknown,
+)
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import default_objectives
 from paretonas.problem import Problem
@@ -89,7 +99,8 @@ def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
 
     Args:
         spec: a bare name is a module of ``search_spaces``, also before a colon, as in
-            ``nas_bench_graph:cora``; without an attribute, ``space``. Other code is imported, so
+            ``nas_bench_graph:cora``; without an attribute, ``space``. An attribute may be a
+            function without arguments that returns the space. Other code is imported, so
             never pass what a folder says: that is for `Consent`.
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
@@ -106,7 +117,29 @@ def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
         value = attribute_of(_of_the_house(own), place, attribute, "space", _has_networks)
     if _is_space(value):
         return value
+    if callable(value) and not isinstance(value, type | nn.Module):
+        return _made_by(value, spec)
     raise ValueError(_no_space(value, spec))
+
+
+def _made_by(function: Callable[..., object], spec: str) -> SearchSpace:
+    """The space that a function without arguments returns.
+
+    Raises:
+        ValueError: it needs arguments, raises, or returns something else.
+    """
+    if not takes(function):
+        raise ValueError(
+            f"{spec} is {kind_of(function)}: a space may be made by a function, but only by one "
+            "that can be called without arguments"
+        )
+    try:
+        value = function()
+    except (Exception, SystemExit) as error:
+        raise failed(f"calling {spec}()", error) from error
+    if _is_space(value):
+        return value
+    raise ValueError(_no_space(value, f"what {spec}() returns"))
 
 
 def own_module(spec: str) -> str | None:

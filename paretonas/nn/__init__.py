@@ -1,27 +1,85 @@
 """Modules that add choices to any `torch.nn.Module`, and the supernet (one-shot model) over them.
 
-There are three kinds of choice: `OneOf` among modules, `Width` among numbers of channels, `Depth`
-among numbers of blocks. The name of a choice is its path in the network (``network.block1.op`` is
-``"block1.op"``). The elastic layers are torch's layers, but accept a `Width` as a number of
-channels. All architectures of a supernet share its weights (weight sharing).
+Choices among modules: `OneOf` of several, `Depth` of how many blocks, `Connect` of which tensors.
+Choices among numbers, which are sizes with arithmetic: `Width`, `Heads`, `Kernel`, `Resolution`.
+The elastic layers are torch's layers, but take a `Size` where torch takes a number; `Elastic` is
+the base to make more of them. The name of a choice is its path in the network
+(``network.block1.op`` is ``"block1.op"``), or the name it was given. All architectures of a
+supernet share its weights (weight sharing).
 """
 
-from .choices import Depth, OneOf, ShapeError, Stack, Width
-from .layers import BatchNorm1d, BatchNorm2d, Channels, Conv1d, Conv2d, Linear
+from .attention import MultiheadAttention
+from .choices import Depth, OneOf, ShapeError, Stack
+from .connection import Connect, Connected
+from .elastic import Channels, Elastic
+from .layers import (
+    Bilinear,
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Embedding,
+    Linear,
+    PReLU,
+)
+from .norms import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    RMSNorm,
+)
+from .recurrent import GRU, LSTM, RNN
+from .resolution import Resolution
+from .sizes import Heads, Kernel, Picked, Size, Width, largest, make_divisible
 from .supernet import NetworkSpace, Supernet
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
+    "Bilinear",
     "Channels",
+    "Connect",
+    "Connected",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "Depth",
+    "Elastic",
+    "Embedding",
+    "GroupNorm",
+    "Heads",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "Kernel",
+    "LayerNorm",
     "Linear",
+    "MultiheadAttention",
     "NetworkSpace",
     "OneOf",
+    "PReLU",
+    "Picked",
+    "RMSNorm",
+    "Resolution",
     "ShapeError",
+    "Size",
     "Stack",
     "Supernet",
     "Width",
+    "largest",
+    "make_divisible",
 ]

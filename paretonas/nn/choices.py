@@ -1,4 +1,4 @@
-"""The three kinds of choice: among modules, among numbers of blocks, among numbers of channels."""
+"""Choices among modules, and among numbers of blocks; `sizes.py` has those among numbers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,25 @@ class ShapeError(ValueError):
 
 
 class Chooser(Extracted):
-    """The base of the three kinds of choice: a gate, which the supernet sets for a forward pass."""
+    """The base of the kinds of choice: a gate, which the supernet sets for a forward pass.
 
+    Attributes:
+        name: what files call the choice; None stands for its path in the network. Choosers of the
+            same name are one choice.
+        gate: the pick, or the weights of a mixture; None before there is one.
+    """
+
+    name: str | None
     gate: Gate
 
-    def __init__(self, option_names: Sequence[str]) -> None:
+    def __init__(self, option_names: Sequence[str], name: str | None = None) -> None:
         super().__init__()
         if not option_names:
             raise ValueError(f"{type(self).__name__} needs at least one option, got none")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(f"the name of a choice must be a text, got {name!r}")
         self.option_names = tuple(option_names)
+        self.name = name
         self.gate = None if len(option_names) > 1 else 0  # a single option is always taken
 
     def gated(self) -> int | Tensor:
@@ -48,6 +58,10 @@ class Chooser(Extracted):
         assert isinstance(gate, int)
         return gate
 
+    def uses(self, part: str) -> frozenset[int] | None:
+        """The picks that use one of its options, blocks or branches; None for a choice of none."""
+        return None
+
 
 class OneOf(Chooser):
     """A choice among modules that take the same arguments and give the same shape.
@@ -56,16 +70,18 @@ class OneOf(Chooser):
 
     >>> block = OneOf({"conv3": nn.Conv2d(8, 8, 3, padding=1), "skip": nn.Identity()})
 
-    Attributes:
+    Args:
         options: the modules, by the name of the option.
+        name: choices of the same name are one choice. Stacked cells may share their picks so; their
+            weights are their own.
 
     Raises:
         ShapeError: in a forward pass through a mixture, if the options' outputs differ in their
             nests, in shapes, or in values that are not floating point.
     """
 
-    def __init__(self, options: Mapping[str, nn.Module]) -> None:
-        super().__init__(list(options))
+    def __init__(self, options: Mapping[str, nn.Module], name: str | None = None) -> None:
+        super().__init__(list(options), name)
         self.options = nn.ModuleDict(options)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -85,6 +101,10 @@ class OneOf(Chooser):
         option: nn.Module = copy.deepcopy(self.options[self.option_names[self.decided()]], memo)
         return option
 
+    def uses(self, part: str) -> frozenset[int]:
+        """The pick of an option."""
+        return frozenset({self.option_names.index(part)})
+
     def takes_more(self) -> bool:
         """Whether all options take more than one positional argument, or keyword arguments."""
         return all(_takes_more(option) for option in self.options.values())
@@ -100,12 +120,15 @@ class Depth(Chooser):
     Args:
         blocks: modules that keep the shape of their first argument.
         at_least: the smallest number; the options are at_least, ..., len(blocks).
+        name: choices of the same name are one choice.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], at_least: int = 1) -> None:
+    def __init__(
+        self, blocks: Sequence[nn.Module], at_least: int = 1, name: str | None = None
+    ) -> None:
         if not 0 <= at_least <= len(blocks):
             raise ValueError(f"at_least must be in [0, {len(blocks)}], got {at_least}")
-        super().__init__([str(count) for count in range(at_least, len(blocks) + 1)])
+        super().__init__([str(count) for count in range(at_least, len(blocks) + 1)], name)
         self.blocks = nn.ModuleList(blocks)
         self.at_least = at_least
 
@@ -131,6 +154,11 @@ class Depth(Chooser):
             plain.append(copy.deepcopy(block, memo))
         return plain
 
+    def uses(self, part: str) -> frozenset[int]:
+        """The picks with a block."""
+        first = max(0, int(part) + 1 - self.at_least)
+        return frozenset(range(first, len(self.option_names)))
+
     def takes_more(self) -> bool:
         """Whether all blocks take more than one positional argument, or keyword arguments."""
         return len(self.blocks) > 0 and all(map(_takes_more, self.blocks))
@@ -149,47 +177,6 @@ class Stack(nn.Sequential):
         for block in self:
             input = block(input, *args, **kwargs)
         return input
-
-
-class Width(Chooser):
-    """A choice among numbers of channels; all layers with the same object share the choice.
-
-    >>> import paretonas
-    >>> width = Width(8, 16)
-    >>> stem = paretonas.nn.Conv2d(1, width, 3)
-
-    In a mixture all channels run, each weighted by the probability that it exists.
-
-    Attributes:
-        widths: the numbers of channels, increasing.
-    """
-
-    def __init__(self, *widths: int) -> None:
-        if any(width < 1 for width in widths) or list(widths) != sorted(set(widths)):
-            raise ValueError(f"widths must be positive and increasing, got {list(widths)}")
-        super().__init__([str(width) for width in widths])
-        self.widths = widths
-
-    @property
-    def channels(self) -> int:
-        """The number of channels of the current pick; in a mixture, the largest number."""
-        gate = self.gated()
-        return self.widths[gate] if isinstance(gate, int) else self.widths[-1]
-
-    def mask(self, y: Tensor, axis: int) -> Tensor:
-        """`y`, with each channel of `axis` multiplied by the probability that it exists."""
-        gate = self.gate
-        if not isinstance(gate, Tensor):
-            return y
-        index = torch.arange(self.widths[-1], device=y.device)
-        limits = torch.tensor(self.widths, device=y.device)
-        exists = (index[None, :] < limits[:, None]).to(y.dtype)
-        shape = [1] * y.ndim
-        shape[axis] = -1
-        return y * (gate.to(y.dtype) @ exists).reshape(shape)
-
-    def extracted(self, memo: Extraction) -> None:
-        """None: extracted layers have plain numbers of channels."""
 
 
 def _takes_more(module: nn.Module) -> bool:

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from ..forward import copied
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_PARTS = ("weight", "bias", "_like", "options", "blocks")  # attributes of this package's modules
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Extraction(dict[int, Any]):
@@ -35,7 +34,7 @@ class Extraction(dict[int, Any]):
         super().__init__()
         self._network = network
         self._untouched = untouched
-        self._pieces: dict[tuple[int, torch.Size], nn.Parameter] = {}
+        self._pieces: dict[tuple[int, object, torch.Size], nn.Parameter] = {}
         held = chain(network.modules(), network.parameters(), network.buffers())
         self._held = {id(part) for part in held}
 
@@ -50,35 +49,40 @@ class Extraction(dict[int, Any]):
             twin = self.get(id(module))
             if type(twin) is type(module):
                 for name, child in module._modules.items():
-                    if child is not None and twin._modules[name] is None:  # a Width has no copy
-                        del twin._modules[name]
+                    if child is not None and not isinstance(twin._modules[name], nn.Module):
+                        number = twin._modules.pop(name)  # of a size
+                        if isinstance(name, str) and name.isidentifier():
+                            vars(twin)[name] = number
         for module in plain.modules():
-            for owner in (vars(module), *(vars(module)[hooks] for hooks in _HOOKS)):
+            for owner in (vars(module), *(vars(module)[hooks] for hooks in HOOKS)):
                 owner.update({name: self._anew(value) for name, value in owner.items()})
         self._refuse_torn_parameters()
         return plain
 
-    def piece(self, whole: nn.Parameter, piece: Tensor, drawn: Tensor | None) -> nn.Parameter:
+    def piece(
+        self, whole: nn.Parameter, piece: Tensor, drawn: Tensor | None, ranges: object
+    ) -> nn.Parameter:
         """The copy of a piece of a parameter; layers that take the same piece share the copy.
 
         Args:
             whole: the parameter.
             piece: the piece of its values.
             drawn: newly initialized values of the same shape, for an untouched parameter.
+            ranges: where the piece is in the parameter.
         """
         if drawn is None or id(whole) not in self._untouched:
             drawn = piece
         if drawn is piece and piece.shape == whole.shape:
             full: nn.Parameter = copy.deepcopy(whole, self)
             return full
-        key = (id(whole), piece.shape)
+        key = (id(whole), ranges, piece.shape)
         if key not in self._pieces:
             value = drawn.detach().clone()
             self._pieces[key] = nn.Parameter(value, requires_grad=whole.requires_grad)
         return self._pieces[key]
 
     def _refuse_torn_parameters(self) -> None:
-        for whole in {whole for whole, _ in self._pieces}:
+        for whole in {whole for whole, *_ in self._pieces}:
             count = sum(key[0] == whole for key in self._pieces)
             if count + (whole in self) > 1:
                 named = self._network.named_parameters(remove_duplicate=False)
@@ -148,17 +152,23 @@ def _content(cell: CellType) -> object:
 class Extracted(nn.Module):
     """The base of modules that an extraction replaces."""
 
-    def extracted(self, memo: Extraction) -> nn.Module | None:
-        """The module that replaces it, for the current picks."""
+    _parts: Collection[str] = ("options", "blocks")  # the names of what it holds
+
+    def extracted(self, memo: Extraction) -> Any:
+        """The module that replaces it, for the current picks, or the number of a size."""
         raise NotImplementedError
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module | None:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if isinstance(memo, Extraction):
             return self.extracted(memo)
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        twin.__dict__ = copy.deepcopy(self._held(), memo)
         return twin
+
+    def _held(self) -> dict[str, Any]:
+        """The attributes that a copy has."""
+        return self.__dict__
 
     def refuse_changes(self, path: str) -> None:
         """Refuse additions to the class that an extraction would lose.
@@ -166,18 +176,23 @@ class Extracted(nn.Module):
         Raises:
             ValueError: a subclass has another forward pass, hooks, or further parameters.
         """
-        own = next(c for c in type(self).__mro__ if c.__module__.startswith(f"{__package__}."))
+        own = next(c for c in type(self).__mro__ if _is_a_kind(c))
         above = type(self).__mro__[: type(self).__mro__.index(own)]
-        changed = {n for c in above for n in vars(c) if hasattr(own, n) or n in _PARTS}
+        changed = {n for c in above for n in vars(c) if hasattr(own, n) or n in self._parts}
         changed = {n for n in changed if n == "__call__" or not n.startswith("__")}
         changed |= {"forward"} & vars(self).keys()
         found = [f"its own {name}" for name in sorted(changed - {"extra_repr"})]
-        found += ["hooks"] if any(vars(self)[hooks] for hooks in _HOOKS) else []
+        found += ["hooks"] if any(vars(self)[hooks] for hooks in HOOKS) else []
         held = {**self._parameters, **self._buffers, **self._modules}
-        found += [f"further {name}" for name in held if name not in _PARTS]
+        found += [f"further {name}" for name in held if name not in self._parts]
         if found:
             raise ValueError(
                 f"the {own.__name__} at {path!r} has {', '.join(found)}, which extracted networks "
                 f"would lose: put an unchanged {own.__name__} into a module of your own, and make "
                 "the changes there"
             )
+
+
+def _is_a_kind(kind: type) -> bool:
+    """Whether a class is one of this package, or a kind of elastic layer that someone else made."""
+    return kind.__module__.startswith(f"{__package__}.") or "layer" in vars(kind)

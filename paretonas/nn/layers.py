@@ -1,256 +1,267 @@
-"""Elastic layers: torch's layers that also accept a `Width` as a number of channels."""
+"""Elastic layers that map channels: convolutions, linear maps, embeddings, PReLU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from .choices import Width
-from .extraction import Extracted, Extraction
-
-Channels = int | Width
-"""A number of channels or features, or a choice among numbers."""
-
-
-def _most(channels: Channels) -> int:
-    return channels.widths[-1] if isinstance(channels, Width) else channels
-
-
-def _now(channels: Channels) -> int:
-    return channels.channels if isinstance(channels, Width) else channels
-
-
-class Elastic(Extracted):
-    """The base of the elastic layers.
-
-    Attributes:
-        channels: the channels of the input and of the output.
-    """
-
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-    channels: tuple[Channels, Channels]
-    _drawn: dict[str, Tensor]
-
-    def _adopt(self, full: nn.Module, channels: tuple[Channels, Channels]) -> None:
-        """Take the parameters of torch's layer, and remember their initial values."""
-        self.channels = channels
-        for name in ("weight", "bias"):
-            self.register_parameter(name, getattr(full, name))
-        self._drawn = {n: p.detach().clone() for n, p in self.named_parameters()}
-
-    def untouched(self) -> list[str]:
-        """The parameters that still have torch's initial values; it can be called only once."""
-        drawn, self._drawn = self._drawn, {}
-        held = dict(self.named_parameters())
-        return [n for n, d in drawn.items() if n in held and torch.equal(held[n], d.to(held[n]))]
-
-    def _masked(self, y: Tensor, axis: int) -> Tensor:
-        outputs = self.channels[1]
-        return outputs.mask(y, axis) if isinstance(outputs, Width) else y
-
-    def extracted(self, memo: Extraction) -> nn.Module:
-        """Torch's layer for the current picks."""
-        layer, pieces = self._plain()
-        layer.training = self.training
-        wholes = {name: self.get_parameter(name) for name in pieces}
-        smaller = any(pieces[name].shape != whole.shape for name, whole in wholes.items())
-        for name, whole in wholes.items():
-            drawn = layer.get_parameter(name) if smaller else None
-            layer.register_parameter(name, memo.piece(whole, pieces[name], drawn))
-        return layer
-
-    def _plain(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Torch's layer for the current picks, and the pieces of the parameters for it."""
-        raise NotImplementedError
+from .elastic import Channels, Elastic, cut
+from .sizes import Kernel, Size, _Product
 
 
 class _Conv(Elastic):
-    """The elastic part of `Conv1d` and `Conv2d`."""
+    """What convolutions have in common."""
 
     weight: nn.Parameter
-    _torch: type[nn.Module]
-    _functional: Callable[..., Tensor]
+    spatial: int
+    transposed = False
 
-    def __init__(
-        self,
-        in_channels: Channels,
-        out_channels: Channels,
-        kernel_size: int | tuple[int, ...],
-        *,
-        stride: int | tuple[int, ...] = 1,
-        padding: int | tuple[int, ...] = 0,
-        dilation: int | tuple[int, ...] = 1,
-        groups: Channels = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        if isinstance(groups, Width) and not groups is in_channels is out_channels:
-            raise ValueError(
-                "groups may be a Width only where in_channels and out_channels are the same Width"
-            )
-        if isinstance(groups, int) and groups > 1 and isinstance(in_channels, Width):
-            raise ValueError(
-                f"with a Width for in_channels, groups must be 1 or that Width, got {groups}"
-            )
-        self._settings = {"stride": stride, "padding": padding, "dilation": dilation}
-        self._kernel_size = kernel_size
-        self._grouped = groups if isinstance(groups, int) else None
-        full = self._torch(
-            _most(in_channels),
-            _most(out_channels),
-            kernel_size,
-            groups=_most(groups),
-            bias=bias,
-            **self._settings,
-        )
-        self._adopt(full, (in_channels, out_channels))
+    def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        inputs, outputs = a["in_channels"], a["out_channels"]
+        first, second = (inputs, outputs) if self.transposed else (outputs, inputs)
+        each = per_group(second, a["groups"])
+        return {"weight": [first, each, *self._kernel(a)], "bias": [outputs]}
 
-    def _slices(self) -> tuple[Tensor, Tensor | None, int]:
-        inputs, outputs = (_now(c) for c in self.channels)
-        groups = inputs if self._grouped is None else self._grouped
-        weight: Tensor = self.weight[:outputs, : inputs // groups]
-        bias = None if self.bias is None else self.bias[:outputs]
-        return weight, bias, groups
+    def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["in_channels"], -1 - self.spatial)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias, groups = self._slices()
-        y = type(self)._functional(x, weight, bias, groups=groups, **self._settings)
-        return self._masked(y, 1)
+    def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["out_channels"], -1 - self.spatial)]
 
-    def _plain(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        weight, bias, groups = self._slices()
-        layer = self._torch(
-            weight.shape[1] * groups,
-            weight.shape[0],
-            self._kernel_size,
-            groups=groups,
-            bias=bias is not None,
-            device=weight.device,
-            dtype=weight.dtype,
-            **self._settings,
-        )
-        return layer, _present(weight=weight, bias=bias)
+    def check(self, a: Mapping[str, Any]) -> None:
+        per_group(a["in_channels"], a["groups"])
+        per_group(a["out_channels"], a["groups"])
+
+    def mixture(self, *args: Any, **kwargs: Any) -> Any:
+        a = self.arguments
+        apart = all(_in_groups(a[name], a["groups"]) for name in ("in_channels", "out_channels"))
+        return self.masked(*args, **kwargs) if apart else super().mixture(*args, **kwargs)
+
+    def pieces(self) -> dict[str, Tensor]:
+        """The parts of the parameters; a mixture has the expected kernel."""
+        found = super().pieces()
+        for kernel, axes in self._kernels().items():
+            if isinstance(kernel.gate, Tensor):
+                whole, chances = found["weight"], kernel.chances().to(found["weight"].dtype)
+                each = [self._smaller(whole, kernel, axes, n) for n in kernel.numbers]
+                parts = zip(chances, each, strict=True)
+                found["weight"] = torch.stack([c * _around(part, whole) for c, part in parts]).sum(
+                    0
+                )
+            elif kernel.transform and kernel.now() < kernel.most():
+                ranges = [
+                    r if i < 2 else None for i, r in enumerate(self._shell().ranges["weight"])
+                ]
+                whole = cut(self.weight, dict(enumerate(ranges)))
+                found["weight"] = self._smaller(whole, kernel, axes, kernel.now())
+        return found
+
+    def _smaller(self, weight: Tensor, kernel: Kernel, axes: Sequence[int], size: int) -> Tensor:
+        """The weight of a smaller kernel: its center, transformed from each size to the next."""
+        if not kernel.transform:
+            return _center(weight, axes, size)
+        for larger, smaller in zip(kernel.numbers[:0:-1], kernel.numbers[-2::-1], strict=True):
+            if larger <= size:
+                break
+            center = _center(weight, axes, smaller)
+            flat = center.flatten(2) @ self.get_parameter(f"transform_{larger}to{smaller}").mT
+            weight = flat.reshape(center.shape)
+        return weight
+
+    def _adopt(self, full: nn.Module, arguments: Mapping[str, Any], *rest: Any) -> None:
+        super()._adopt(full, arguments, *rest)
+        for kernel, axes in self._kernels().items():
+            if not kernel.transform:
+                continue
+            if len(axes) < self.spatial:
+                raise ValueError(f"a Kernel with a transform needs all {self.spatial} axes of it")
+            names = []
+            for larger, smaller in zip(kernel.numbers[1:], kernel.numbers, strict=False):
+                names.append(f"transform_{larger}to{smaller}")
+                matrix = torch.eye(smaller**self.spatial).to(self.weight)
+                self.register_parameter(names[-1], nn.Parameter(matrix))
+            self._parts = {*self._parts, *names}
+
+    def _kernels(self) -> dict[Kernel, list[int]]:
+        """The kernels that are choices, and the axes of the weight that each has."""
+        found: dict[Kernel, list[int]] = {}
+        for axis, kernel in enumerate(self._kernel(self.arguments), start=2):
+            if isinstance(kernel, Kernel):
+                found.setdefault(kernel, []).append(axis)
+        return found
+
+    def _kernel(self, a: Mapping[str, Any]) -> Sequence[Any]:
+        kernel = a["kernel_size"]
+        return [*kernel] if isinstance(kernel, list | tuple) else [kernel] * self.spatial
 
 
 class Conv1d(_Conv):
-    """`torch.nn.Conv1d` whose channels may be a `Width`; ``groups=width`` is depthwise."""
+    """`torch.nn.Conv1d` whose channels, groups and kernel may be sizes."""
 
-    _torch = nn.Conv1d
-    _functional = staticmethod(functional.conv1d)
+    layer, spatial = nn.Conv1d, 1
 
 
 class Conv2d(_Conv):
-    """`torch.nn.Conv2d` whose channels may be a `Width`; ``groups=width`` is depthwise.
+    """`torch.nn.Conv2d` whose channels, groups and kernel may be sizes.
 
-    >>> width = Width(8, 16)
-    >>> depthwise = Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+    >>> from paretonas.nn import Kernel, Width
+    >>> width, kernel = Width(8, 16), Kernel(3, 5)
+    >>> depthwise = Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
+    >>> grouped = Conv2d(4 * width, 4 * width, 3, 1, 1, groups=4)
+
+    With a number of groups, the channels are best written as ``groups * width``, the width of each
+    group. A plain width, which the groups must divide at each pick, keeps the first channels of
+    all, so that a channel may be in other groups than at another pick.
 
     Raises:
-        ValueError: `groups` does not divide the channels for every pick.
+        ValueError: `groups` does not divide the channels at every pick.
     """
 
-    _torch = nn.Conv2d
-    _functional = staticmethod(functional.conv2d)
+    layer, spatial = nn.Conv2d, 2
+
+
+class Conv3d(_Conv):
+    """`torch.nn.Conv3d` whose channels, groups and kernel may be sizes."""
+
+    layer, spatial = nn.Conv3d, 3
+
+
+class ConvTranspose1d(_Conv):
+    """`torch.nn.ConvTranspose1d` whose channels, groups and kernel may be sizes."""
+
+    layer, spatial, transposed = nn.ConvTranspose1d, 1, True
+
+
+class ConvTranspose2d(_Conv):
+    """`torch.nn.ConvTranspose2d` whose channels, groups and kernel may be sizes."""
+
+    layer, spatial, transposed = nn.ConvTranspose2d, 2, True
+
+
+class ConvTranspose3d(_Conv):
+    """`torch.nn.ConvTranspose3d` whose channels, groups and kernel may be sizes."""
+
+    layer, spatial, transposed = nn.ConvTranspose3d, 3, True
 
 
 class Linear(Elastic):
-    """`torch.nn.Linear` whose features may be a `Width`.
+    """`torch.nn.Linear` whose features may be sizes.
+
+    >>> from paretonas.nn import Width
+    >>> width = Width(8, 16)
+    >>> head = Linear(width * 49, 10)  # after the flatten of (width, 7, 7)
 
     Attributes:
-        weight: (largest output features, largest input features); a pick uses the upper left part.
+        weight: (largest output features, largest input features); a pick uses a part.
     """
 
-    weight: nn.Parameter
+    layer = nn.Linear
 
-    def __init__(self, in_features: Channels, out_features: Channels, bias: bool = True) -> None:
-        super().__init__()
-        full = nn.Linear(_most(in_features), _most(out_features), bias=bias)
-        self._adopt(full, (in_features, out_features))
+    def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        return {"weight": [a["out_features"], a["in_features"]], "bias": [a["out_features"]]}
 
-    def _slices(self) -> tuple[Tensor, Tensor | None]:
-        inputs, outputs = (_now(c) for c in self.channels)
-        return self.weight[:outputs, :inputs], None if self.bias is None else self.bias[:outputs]
+    def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["in_features"], -1)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map inputs (..., input features) with the weights of the picked features."""
-        return self._masked(functional.linear(x, *self._slices()), -1)
+    def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["out_features"], -1)]
 
-    def _plain(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        weight, bias = self._slices()
-        layer = nn.Linear(
-            weight.shape[1],
-            weight.shape[0],
-            bias=bias is not None,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
-        return layer, _present(weight=weight, bias=bias)
+    mixture = Elastic.masked
 
 
-class _ElasticBatchNorm(Elastic):
-    """The elastic part of `BatchNorm1d` and `BatchNorm2d`.
+class Bilinear(Elastic):
+    """`torch.nn.Bilinear` whose features may be sizes."""
 
-    In a supernet it normalizes by the current batch, since the running statistics of one path are
-    useless for another. The plain layer from `Supernet.extract` keeps running statistics again.
+    layer = nn.Bilinear
+
+    def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        sizes = [a["out_features"], a["in1_features"], a["in2_features"]]
+        return {"weight": sizes, "bias": sizes[:1]}
+
+    def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["in1_features"], -1), (a["in2_features"], -1)]
+
+    def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["out_features"], -1)]
+
+    mixture = Elastic.masked
+
+
+class Embedding(Elastic):
+    """`torch.nn.Embedding` whose `embedding_dim` may be a size."""
+
+    layer = nn.Embedding
+
+    def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        return {"weight": [a["num_embeddings"], a["embedding_dim"]]}
+
+    def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["embedding_dim"], -1)]
+
+    def check(self, a: Mapping[str, Any]) -> None:
+        if a.get("max_norm") is not None:
+            raise ValueError("an elastic Embedding has no max_norm, which changes its weights")
+
+    mixture = Elastic.masked
+
+
+class PReLU(Elastic):
+    """`torch.nn.PReLU` whose number of parameters may be a size."""
+
+    layer = nn.PReLU
+
+    def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        return {"weight": [a["num_parameters"]]}
+
+    def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["num_parameters"], 1)]
+
+    outputs = inputs
+    mixture = Elastic.masked
+
+
+def _center(weight: Tensor, axes: Sequence[int], size: int) -> Tensor:
+    for axis in axes:
+        weight = weight.narrow(axis, (weight.shape[axis] - size) // 2, size)
+    return weight
+
+
+def _around(part: Tensor, whole: Tensor) -> Tensor:
+    """A smaller kernel with zeros around it."""
+    gaps = [(w - p) // 2 for p, w in zip(part.shape, whole.shape, strict=True)]
+    return functional.pad(part, [gap for g in reversed(gaps) for gap in (g, g)])
+
+
+def per_group(channels: Channels, groups: Channels) -> Channels:
+    """The channels of one group.
+
+    Raises:
+        ValueError: the groups do not divide the channels at every pick.
     """
-
-    _torch: type[_BatchNorm]
-    _like: Tensor
-
-    def __init__(
-        self,
-        num_features: Channels,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-    ) -> None:
-        super().__init__()
-        full = self._torch(_most(num_features), affine=affine)
-        self.eps, self.momentum = eps, momentum
-        self._adopt(full, (num_features, num_features))
-        # Stores the device and the type for a layer without weights.
-        self.register_buffer("_like", torch.empty(0), persistent=False)
-
-    def _slices(self) -> tuple[Tensor | None, Tensor | None, int]:
-        count = _now(self.channels[0])
-        if self.weight is None or self.bias is None:
-            return None, None, count
-        return self.weight[:count], self.bias[:count], count
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias, _ = self._slices()
-        y = functional.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        return self._masked(y, 1)
-
-    def _plain(self) -> tuple[nn.Module, dict[str, Tensor]]:
-        weight, bias, count = self._slices()
-        layer = self._torch(
-            count,
-            eps=self.eps,
-            momentum=self.momentum,
-            affine=weight is not None,
-            device=self._like.device,
-            dtype=self._like.dtype,
+    if groups == 1:
+        return channels
+    if channels == groups:
+        return 1
+    if isinstance(channels, _Product) and channels.outer == groups:
+        return channels.inner
+    if isinstance(groups, Size):
+        raise ValueError(
+            f"where groups is a size, channels must be this size, or a multiple of it: {groups!r} "
+            f"or {groups!r} * 2, got {channels!r}"
         )
-        return layer, _present(weight=weight, bias=bias)
+    values = channels.values() if isinstance(channels, Size) else (channels,)
+    for value in values:
+        if value % groups:
+            raise ValueError(f"groups must divide the channels at every pick: {groups} and {value}")
+    return channels // groups
 
 
-class BatchNorm1d(_ElasticBatchNorm):
-    """`torch.nn.BatchNorm1d` whose features may be a `Width`."""
-
-    _torch = nn.BatchNorm1d
-
-
-class BatchNorm2d(_ElasticBatchNorm):
-    """`torch.nn.BatchNorm2d` whose features may be a `Width`."""
-
-    _torch = nn.BatchNorm2d
-
-
-def _present(**pieces: Tensor | None) -> dict[str, Tensor]:
-    return {name: piece for name, piece in pieces.items() if piece is not None}
+def _in_groups(channels: Channels, groups: Channels) -> bool:
+    """Whether each channel is in the same group at every pick."""
+    if isinstance(channels, int) or groups == 1 or channels == groups:
+        return True
+    return isinstance(channels, _Product) and channels.outer == groups

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from ..arguments import call
 from ..cell import Structure
@@ -21,18 +22,28 @@ from ..space import Architecture, Choice, encode
 from ..tasks import Task
 from ..tasks.classification import task_of
 from ..training import Recipe
-from .choices import Chooser, Depth, OneOf, Width
+from .choices import Chooser
+from .elastic import Elastic
 from .extraction import Extracted, Extraction
-from .layers import Elastic
+from .norms import Tracking
 from .start import Started, checked_state, read_state
+
+Needs = tuple[tuple[int, frozenset[int]], ...]  # (choice, the picks that keep a place in use)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """The place of a choice: the path of its module, and the picks that it needs to be reached."""
+    """The places of a choice.
 
-    path: str
-    needs: tuple[tuple[int, frozenset[int]], ...]  # (choice, the picks that keep it in use)
+    Attributes:
+        name: of the choice.
+        choosers: the modules that share it; several, if they were given the same name.
+        needs: for each place in the network, the picks that it needs to be reached.
+    """
+
+    name: str
+    choosers: tuple[Chooser, ...]
+    needs: tuple[Needs, ...]
 
 
 class Supernet(nn.Module):
@@ -44,12 +55,15 @@ class Supernet(nn.Module):
     extracted networks get the original ones.
 
     Args:
-        network: any module that contains `OneOf`, `Width` or `Depth` modules. It is not copied.
+        network: any module that contains choices, such as `OneOf`, `Width` or `Depth`. It is not
+            copied.
         constructor: builds such a network, for `fresh`. Without it `fresh` uses a copy of `network`
             that is made together with the supernet.
 
     Attributes:
-        choices: one per module with a choice, in the order of `network.named_modules()`.
+        choices: in the order of `network.named_modules()`. The name is the one that the choice was
+            given, or else its path; for a size that is no attribute of a module, the path of the
+            first layer that uses it and the name of the argument.
         aside: the (choice, option) pairs that were set aside, by their indices, and the reasons.
 
     Raises:
@@ -66,7 +80,7 @@ class Supernet(nn.Module):
         self._places = tuple(_places(network))
         self.aside: dict[tuple[int, int], str] = {}
         self.choices = tuple(
-            Choice(place.path, self._chooser(place).option_names) for place in self._places
+            Choice(place.name, place.choosers[0].option_names) for place in self._places
         )
         if not self.choices:
             raise ValueError(
@@ -78,21 +92,17 @@ class Supernet(nn.Module):
         for path, module in network.named_modules():
             if isinstance(module, Extracted):
                 module.refuse_changes(path)
+            if any(map(is_lazy, module.parameters(recurse=False))):
+                raise ValueError(
+                    f"the {type(module).__name__} at {path!r} has no size yet: give its sizes, or "
+                    "run the network once on an example in its constructor"
+                )
             if isinstance(module, Elastic):
-                if not known.issuperset(c for c in module.channels if isinstance(c, Width)):
-                    raise ValueError(
-                        f"the Width of {path!r} is not part of the network: make it an attribute, "
-                        "as in self.width = Width(8, 16)"
-                    )
                 untouched += [f"{path}.{name}".lstrip(".") for name in module.untouched()]
         self._untouched = frozenset(untouched)
         self._resting = tuple(m for m in known if network.training and not m.training)
-        self._norms = tuple(m for m in known - set(self._resting) if isinstance(m, _NormBase))
-
-    def _chooser(self, place: _Place) -> Chooser:
-        module = self.network.get_submodule(place.path)
-        assert isinstance(module, Chooser)
-        return module
+        norms = (m for m in known - set(self._resting) if isinstance(m, _NormBase | Tracking))
+        self._norms = tuple(norms)
 
     def train(self, mode: bool = True) -> Supernet:
         """Set the mode of all modules except those that stay in evaluation mode."""
@@ -112,11 +122,12 @@ class Supernet(nn.Module):
     @contextmanager
     def path(self, gates: Mapping[str, str] | Sequence[Tensor]) -> Iterator[nn.Module]:
         """The network itself, which runs one architecture or a mixture inside this context."""
-        with self._set(gates), self._batch_at_hand():
+        with self.picked(gates), self._batch_at_hand():
             yield self.network
 
     @contextmanager
-    def _set(self, gates: Mapping[str, str] | Sequence[Tensor]) -> Iterator[None]:
+    def picked(self, gates: Mapping[str, str] | Sequence[Tensor]) -> Iterator[None]:
+        """All choices have these picks or gates inside this context."""
         values: Sequence[int | Tensor] = (
             encode(self.choices, gates) if isinstance(gates, Mapping) else gates
         )
@@ -124,14 +135,15 @@ class Supernet(nn.Module):
             raise ValueError(
                 f"gates are one tensor per choice: {len(self.choices)} choices, got {len(values)}"
             )
-        choosers = [self._chooser(place) for place in self._places]
-        for chooser, value in zip(choosers, values, strict=True):
-            chooser.gate = value
+        before = [(chooser, chooser.gate) for place in self._places for chooser in place.choosers]
+        for place, value in zip(self._places, values, strict=True):
+            for chooser in place.choosers:
+                chooser.gate = value
         try:
             yield
         finally:
-            for chooser in choosers:
-                chooser.gate = None
+            for chooser, gate in before:
+                chooser.gate = gate
 
     @contextmanager
     def _batch_at_hand(self) -> Iterator[None]:
@@ -197,7 +209,7 @@ class Supernet(nn.Module):
         for path, module in self.network.named_modules():
             if isinstance(module, Extracted):
                 module.refuse_changes(path)
-        with self._set(architecture), seeded(seed):  # torch initializes every new layer
+        with self.picked(architecture), seeded(seed):  # torch initializes every new layer
             return Extraction(self.network, untouched).plain()
 
     def canonical(self, architecture: Mapping[str, str]) -> Architecture:
@@ -206,10 +218,12 @@ class Supernet(nn.Module):
         Two architectures that differ only inside an option that is not taken are the same network.
         An option that was set aside is replaced by the first option that was not.
         """
-        picks = list(encode(self.choices, architecture))
-        for index, place in enumerate(self._places):
-            if (index, picks[index]) in self.aside or not self._reaches(place, picks):
-                picks[index] = self.left(index)[0]
+        picks, before = list(encode(self.choices, architecture)), None
+        while picks != before:  # a choice may come before one that decides whether it is reached
+            before = picks.copy()
+            for index, place in enumerate(self._places):
+                if (index, picks[index]) in self.aside or not self._reaches(place, picks):
+                    picks[index] = self.left(index)[0]
         names = [choice.options[pick] for choice, pick in zip(self.choices, picks, strict=True)]
         return Architecture(dict(zip((c.name for c in self.choices), names, strict=True)))
 
@@ -225,11 +239,12 @@ class Supernet(nn.Module):
         pick = self.choices[index].options.index(option)
         if self.left(index) != [pick]:
             self.aside[index, pick] = reason
-        elif self._places[index].needs:
-            outer, picks = self._places[index].needs[-1]
-            for other in sorted(picks & {*self.left(outer)}):
-                above = self.choices[outer]
-                self.set_aside(above.name, above.options[other], f"{choice}={option}: {reason}")
+        elif all(self._places[index].needs):
+            for needs in self._places[index].needs:
+                outer, picks = needs[-1]
+                for other in sorted(picks & {*self.left(outer)}):
+                    above = self.choices[outer]
+                    self.set_aside(above.name, above.options[other], f"{choice}={option}: {reason}")
         else:
             found = {
                 name: self.aside.get((index, i), reason)
@@ -245,19 +260,22 @@ class Supernet(nn.Module):
 
     def reaching(self, index: int, pick: int, picks: Sequence[int]) -> list[int]:
         """The picks with the fewest changes so that a choice is reached and takes a pick."""
-        changed = list(picks)
-        changed[index] = pick
-        for outer, allowed in self._places[index].needs:
-            if changed[outer] not in allowed:
-                changed[outer] = min(allowed & {*self.left(outer)}, default=min(allowed))
-        return changed
+        found = []
+        for needs in self._places[index].needs:
+            changed = list(picks)
+            changed[index] = pick
+            for outer, allowed in needs:
+                if changed[outer] not in allowed:
+                    changed[outer] = min(allowed & {*self.left(outer)}, default=min(allowed))
+            found.append(changed)
+        return min(found, key=lambda c: sum(a != b for a, b in zip(c, picks, strict=True)))
 
     def inside(self, index: int, pick: int) -> list[int]:
         """The choices inside an option, by index; they may also be inside other options."""
         return [
             inner
             for inner, place in enumerate(self._places)
-            if any(outer == index and pick in allowed for outer, allowed in place.needs)
+            if any(outer == index and pick in allowed for n in place.needs for outer, allowed in n)
         ]
 
     def reached(self, architecture: Mapping[str, str]) -> list[int]:
@@ -271,7 +289,7 @@ class Supernet(nn.Module):
         return [(index, picks[index]) for index in self.reached(architecture)]
 
     def _reaches(self, place: _Place, picks: Sequence[int]) -> bool:
-        return all(picks[choice] in allowed for choice, allowed in place.needs)
+        return any(all(picks[c] in allowed for c, allowed in needs) for needs in place.needs)
 
 
 def built(constructor: Callable[[], nn.Module], seed: int) -> Supernet:
@@ -286,17 +304,40 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _places(network: nn.Module) -> Iterator[_Place]:
-    """Every choice with two options or more, outer choices before inner ones."""
-    index_of: dict[str, int] = {}
-    paths: dict[nn.Module, list[str]] = {}
-    for path, module in network.named_modules(remove_duplicate=False):
-        if isinstance(module, Chooser) and len(module.option_names) > 1:
+    """Every choice with two options or more, outer choices before inner ones.
+
+    Raises:
+        ValueError: choosers of the same name have different options.
+    """
+    paths: dict[Chooser, list[str]] = {}
+    named = list(network.named_modules(remove_duplicate=False))
+    attributes = {module for _, module in named if isinstance(module, Chooser)}
+    for path, module in named:
+        if module in attributes:
             paths.setdefault(module, []).append(path)
-    for found in paths.values():
-        # A module in several places is out of use only if it is out of use in all of them.
-        needs = [set(_needs(network, path, index_of)) for path in found]
-        yield _Place(found[0], tuple(sorted(set.intersection(*needs), key=lambda need: need[0])))
-        index_of |= dict.fromkeys(found, len(set(index_of.values())))
+        if isinstance(module, Elastic):
+            for leaf, argument in module.leaves.items():
+                if leaf not in attributes:
+                    paths.setdefault(leaf, []).append(f"{path}.{argument}".lstrip("."))
+    shared: dict[str, list[Chooser]] = {}
+    for chooser, found in paths.items():
+        if len(chooser.option_names) > 1:
+            shared.setdefault(chooser.name or found[0], []).append(chooser)
+    index_of: dict[str, int] = {}  # by path, outer paths first
+    for index, (name, choosers) in enumerate(shared.items()):
+        index_of |= {path: index for chooser in choosers for path in paths[chooser]}
+        for chooser in choosers[1:]:
+            if chooser.option_names != choosers[0].option_names:
+                raise ValueError(
+                    f"choices of the name {name!r} must have the same options, got "
+                    f"{list(choosers[0].option_names)} and {list(chooser.option_names)}"
+                )
+    index_of = dict(sorted(index_of.items(), key=lambda item: item[0].count(".")))
+    for name, choosers in shared.items():
+        places = [path for chooser in choosers for path in paths[chooser]]
+        needs = dict.fromkeys(tuple(_needs(network, path, index_of)) for path in places)
+        # A place that is always reached makes the others idle.
+        yield _Place(name, tuple(choosers), ((),) if () in needs else tuple(needs))
 
 
 def _needs(
@@ -308,11 +349,9 @@ def _needs(
         if not path.startswith(f"{outer}.") or len(inner) < 2:
             continue
         chooser = network.get_submodule(outer)
-        if isinstance(chooser, OneOf):
-            yield choice, frozenset({chooser.option_names.index(inner[1])})
-        elif isinstance(chooser, Depth):
-            first = max(0, int(inner[1]) + 1 - chooser.at_least)
-            yield choice, frozenset(range(first, len(chooser.option_names)))
+        assert isinstance(chooser, Chooser)
+        if (picks := chooser.uses(inner[1])) is not None:
+            yield choice, picks
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from ..graph import Op, Recording, record
-from ..nn import Depth, OneOf, Supernet, Width
-from ..nn.layers import Elastic
+from ..nn import Connect, Depth, Elastic, OneOf, Resolution, Supernet
+from ..nn.sizes import SizeChoice
 from ..point import FAILING, FailureWarning
 from ..probe import Probe
 from ..space import Architecture
@@ -128,7 +128,7 @@ class NetworkTrace:
         """Extract an architecture and run it on the example."""
         network = supernet.extract(architecture)
         recording = record(network, example)
-        places = dict(extracted_paths(supernet.network, architecture))
+        places = dict(extracted_paths(supernet, architecture))
         owners = {
             path: _owner(places.get(path, path), paths) for path, _ in network.named_modules()
         }
@@ -157,11 +157,12 @@ def part_paths(network: nn.Module) -> Iterator[str]:
     """The paths of the parts in a network with choices."""
 
     def visit(module: nn.Module, path: str) -> Iterator[str]:
-        children = [(n, c) for n, c in module.named_children() if not isinstance(c, Width)]
-        choosers, widths = _held(module)
-        sizes = [len(c.option_names) for c in [*choosers, *widths]]
+        children = [(n, c) for n, c in module.named_children() if not _is_a_number(c)]
+        choosers, sizes = _held(module)
         runs = not isinstance(module, nn.ModuleList | nn.ModuleDict)
-        small = len(choosers) <= 1 and prod(sizes) <= MOST_COMBINATIONS
+        small = (
+            len(choosers) <= 1 and prod([*choosers.values(), *sizes.values()]) <= MOST_COMBINATIONS
+        )
         if path and runs and (small or not children):
             yield path
         else:
@@ -171,39 +172,53 @@ def part_paths(network: nn.Module) -> Iterator[str]:
     return visit(network, "")
 
 
-def _held(module: nn.Module) -> tuple[set[OneOf | Depth], set[Width]]:
-    """The choices inside a module, and the widths of its layers."""
-    choosers: set[OneOf | Depth] = set()
-    widths: set[Width] = set()
+def _held(module: nn.Module) -> tuple[dict[object, int], dict[object, int]]:
+    """The choices among modules inside a module, those among its sizes, and their options."""
+    choosers: dict[object, int] = {}
+    sizes: dict[object, int] = {}
     for inner in module.modules():
-        if isinstance(inner, OneOf | Depth) and len(inner.option_names) > 1:
-            choosers.add(inner)
-        if isinstance(inner, Width):
-            widths.add(inner)
-        if isinstance(inner, Elastic):
-            widths.update(c for c in inner.channels if isinstance(c, Width))
-    return choosers, {width for width in widths if len(width.option_names) > 1}
+        if isinstance(inner, OneOf | Depth | Connect) and len(inner.option_names) > 1:
+            choosers[inner.name or inner] = len(inner.option_names)
+        leaves = [inner] if isinstance(inner, SizeChoice) else []
+        leaves += inner.leaves if isinstance(inner, Elastic) else []
+        for leaf in leaves:
+            if len(leaf.numbers) > 1:
+                sizes[leaf.name or leaf] = len(leaf.numbers)
+    return choosers, sizes
+
+
+def _is_a_number(module: nn.Module) -> bool:
+    """Whether a module is only a number, and does not run."""
+    return isinstance(module, SizeChoice) and not isinstance(module, Resolution)
 
 
 def extracted_paths(
-    network: nn.Module, architecture: Mapping[str, str]
+    supernet: Supernet, architecture: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Pairs (path in the extracted network, path in the network with choices) of every module."""
 
     def visit(module: nn.Module, path: str, plain: str) -> Iterator[tuple[str, str]]:
         yield plain, path
+        inner = module.named_children()
         if isinstance(module, OneOf):
-            option = architecture.get(path, module.option_names[0])
+            option = module.option_names[module.decided()]
             yield from visit(module.options[option], f"{path}.options.{option}", plain)
-        elif isinstance(module, Depth):
-            count = int(architecture.get(path, module.option_names[0]))
-            for index, block in enumerate(module.blocks[:count]):
-                yield from visit(block, f"{path}.blocks.{index}", f"{plain}.{index}".lstrip("."))
-        else:
-            for name, child in module.named_children():
-                yield from visit(child, f"{path}.{name}".lstrip("."), f"{plain}.{name}".lstrip("."))
+            return
+        if isinstance(module, Depth):
+            count = module.at_least + module.decided()
+            inner = ((str(i), module.blocks[i]) for i in range(count))
+            path += ".blocks"
+        elif isinstance(module, Connect):
+            taken = module.taken[module.decided()]
+            for place, index in enumerate(taken):
+                own = f"{path}.blocks.{index}"
+                yield from visit(module.blocks[index], own, f"{plain}.{place}".lstrip("."))
+            return
+        for name, child in inner:
+            yield from visit(child, f"{path}.{name}".lstrip("."), f"{plain}.{name}".lstrip("."))
 
-    return visit(network, "", "")
+    with supernet.picked(architecture):
+        yield from visit(supernet.network, "", "")
 
 
 def _parts(run: NetworkTrace, architecture: Architecture) -> Parts:

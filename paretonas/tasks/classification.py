@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ..data import Data, Preprocessing, Split
 from ..metric import Metric
+from .feeds import Target
 from .metrics import IGNORED, Wrong, error
 from .supervised import Supervised
 from .task import Guess, OutputError, SplitName, Task
@@ -39,11 +40,14 @@ class Classification(Supervised):
             2016, arXiv 1512.00567); in training only.
         weight: (classes,), the weight of each class in the loss.
         ignore_index: a label that is left out of the loss and the error.
+        target: the entries of dicts that are targets; see `Supervised`.
+        example: what exported files take, a batch of one; see `Supervised`.
         preprocessing: how raw inputs become inputs of the network.
         batch_size: examples in a batch; by default that of the recipe.
 
     Raises:
-        ValueError: a label is out of its range, or as `Supervised`.
+        ValueError: a label is out of its range, every label of a split is ignored, or as
+            `Supervised`.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Classification(Supervised):
         label_smoothing: float = 0.0,
         weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = IGNORED,
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -72,6 +78,8 @@ class Classification(Supervised):
             loss=partial(_cross_entropy, weight=self._weight, ignore_index=ignore_index),
             metric=error(ignore_index=ignore_index) if metric is None else metric,
             reported=reported,
+            target=target,
+            example=example,
             preprocessing=preprocessing,
             batch_size=batch_size,
         )
@@ -112,7 +120,7 @@ class Classification(Supervised):
         """How often each class occurs in a split, (classes,); None stands for any number of them.
 
         Raises:
-            ValueError: a label is out of its range.
+            ValueError: a label is out of its range, or none counts.
         """
         counts = torch.zeros(classes or 0, dtype=torch.long)
         for labels in self.targets(split):
@@ -129,6 +137,11 @@ class Classification(Supervised):
             size = max(len(counts), high + 1)
             counts = functional.pad(counts, (0, size - len(counts)))
             counts += torch.bincount(known, minlength=size)
+        if not counts.any():
+            raise ValueError(
+                f"every label of the {split} split is {self.ignore_index}, which is ignored: "
+                "there is nothing to learn from or to score"
+            )
         return counts
 
     def criterion(self, output: Any, target: Any) -> Tensor:

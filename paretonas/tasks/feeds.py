@@ -6,7 +6,7 @@ import copy
 import math
 import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,15 +36,19 @@ from ..arguments import first
 from ..data import Split
 from ..forward import Generator, generators_inside, seed_each, seeded
 
-__all__ = ["Batch", "Feed", "feed_of"]
+__all__ = ["Batch", "Feed", "Target", "feed_of"]
 
 Batch = tuple[Any, Any]
 """The inputs and the targets of some examples: tensors, or nests of tensors."""
+
+Target = str | Sequence[str] | None
+"""The names of the entries that are targets, where examples are dicts."""
 
 UNDERSTOOD = (
     "(inputs, targets) of tensors or NumPy arrays, or nests of them; a torch Dataset of "
     "(input, target); or a DataLoader whose batches are (inputs, targets)"
 )
+NAMED = "name the entries that are targets, as in target='labels'"
 WIDER = {np.uint16: np.int32, np.uint32: np.int64, np.uint64: np.int64}  # torch computes with these
 _ONE_AT_A_TIME = RLock()  # threads share the global generators
 
@@ -58,10 +62,12 @@ class Feed(ABC):
 
     Attributes:
         fixed: whether the user's loader decides the batch size.
+        size: the batch size of that loader, if it tells it.
         targets: the targets as tensors, if they are in memory; otherwise None.
     """
 
     fixed: bool = False
+    size: int | None = None
     targets: Any = None
 
     def examples(self) -> int | None:
@@ -95,7 +101,7 @@ class Feed(ABC):
         return self
 
 
-def feed_of(examples: Any, name: str) -> Feed:
+def feed_of(examples: Any, name: str, target: Target = None) -> Feed:
     """A feed of examples in any of these forms.
 
     - ``(inputs, targets)``, each a tensor, a NumPy array or a nest of them (see `Arguments`), with
@@ -107,27 +113,36 @@ def feed_of(examples: Any, name: str) -> Feed:
     - A `DataLoader` with any settings. Workers that are persistent are started anew for each pass,
       because only then the same epoch gives the same batches.
 
+    Where `target` names entries, each example or batch is a dict instead of a pair, and so may a
+    split be that is in memory. The other entries are the inputs: one is the input itself, several
+    are keyword arguments of the network.
+
     A data set with a state of its own, other than random generators, is not copied: the same epoch
     gives the same batches only if its items do not depend on that state.
 
     Args:
         examples: the examples. They are never changed, and arrays are not copied.
         name: the name of the split, for messages.
+        target: the entries of dicts that are targets: a name, or several, which become a dict.
 
     Raises:
+        KeyError: an entry is missing.
         TypeError: the examples have another form, or an array has a type that torch lacks.
         ValueError: there is no example, the numbers of rows differ, or a number is NaN or infinite.
     """
     if isinstance(examples, Split):
         return _Arrays((examples.inputs, examples.labels))
+    pairs = _Pairs(name, target)
     if isinstance(examples, DataLoader):
-        return _Loader(examples, name)
+        return _Loader(examples, pairs)
     if isinstance(examples, IterableDataset):
-        return _Stream(examples, name)
+        return _Stream(examples, pairs)
     if type(examples) is TensorDataset and len(examples.tensors) == 2 and len(examples):
         return _Arrays((examples.tensors[0], examples.tensors[1]))
     if isinstance(examples, Dataset):
-        return _Items(examples, name)
+        return _Items(examples, pairs)
+    if isinstance(examples, Mapping):
+        examples = pairs.cut(examples)
     if not isinstance(examples, tuple | list):
         raise TypeError(f"the {name} split must be {UNDERSTOOD}; got {type(examples).__name__}")
     if len(examples) != 2:
@@ -185,17 +200,17 @@ class _Arrays(Feed):
 class _Items(Feed):
     """A data set of single examples that are fetched by their number."""
 
-    def __init__(self, dataset: Dataset[Any], name: str) -> None:
-        self._dataset, self._name = dataset, name
+    def __init__(self, dataset: Dataset[Any], pairs: _Pairs) -> None:
+        self._dataset, self._pairs = dataset, pairs
         try:
             self._rows = len(dataset)  # type: ignore[arg-type]
         except (TypeError, NotImplementedError) as error:
             raise TypeError(
-                f"the data set of the {name} split needs a length (__len__), or must be an "
+                f"the data set of the {pairs.name} split needs a length (__len__), or must be an "
                 f"IterableDataset; {type(dataset).__name__} has none"
             ) from error
         if self._rows == 0:
-            raise ValueError(f"the {name} split needs at least one example, got none")
+            raise ValueError(f"the {pairs.name} split needs at least one example, got none")
 
     def examples(self) -> int:
         return self._rows
@@ -213,14 +228,14 @@ class _Items(Feed):
             lists = (some.tolist() for some in rows)
             return iter(DataLoader(self._dataset, batch_sampler=lists))
 
-        return _fetched(start, seed, generators_inside(self._dataset), self._name)
+        return _fetched(start, seed, generators_inside(self._dataset), self._pairs)
 
 
 class _Stream(Feed):
     """An iterable data set, whose examples come in its own order."""
 
-    def __init__(self, dataset: IterableDataset[Any], name: str) -> None:
-        self._dataset, self._name = dataset, name
+    def __init__(self, dataset: IterableDataset[Any], pairs: _Pairs) -> None:
+        self._dataset, self._pairs = dataset, pairs
 
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
         _check_size(size)
@@ -235,7 +250,7 @@ class _Stream(Feed):
             groups = iter(lambda: list(islice(items, size)), [])
             return map(default_collate, _never_single(groups) if training and size > 1 else groups)
 
-        return _fetched(start, seed, generators_inside(self._dataset), self._name)
+        return _fetched(start, seed, generators_inside(self._dataset), self._pairs)
 
 
 class _Loader(Feed):
@@ -243,13 +258,14 @@ class _Loader(Feed):
 
     fixed = True
 
-    def __init__(self, loader: DataLoader[Any], name: str) -> None:
-        self._loader, self._name = loader, name
+    def __init__(self, loader: DataLoader[Any], pairs: _Pairs) -> None:
+        self._loader, self._pairs = loader, pairs
+        self.size = getattr(loader.batch_sampler, "batch_size", loader.batch_size)
         sampler = _copied(loader, None)["batch_sampler"]
         plain = isinstance(sampler, BatchSampler) and not _streams(loader)
         self._rows = _length(sampler.sampler) if plain else None
         if self._rows == 0:
-            raise ValueError(f"the {name} split needs at least one example, got none")
+            raise ValueError(f"the {pairs.name} split needs at least one example, got none")
 
     def examples(self) -> int | None:
         return self._rows
@@ -288,7 +304,7 @@ class _Loader(Feed):
             changes[which] = seeded_each(lambda: iter(order), f"{seed} order", others)
         changes["worker_init_fn"] = partial(_begin, loader.worker_init_fn, inside)
         twin = _with(loader, **changes)
-        return _fetched(lambda: iter(twin), seed, held, self._name)
+        return _fetched(lambda: iter(twin), seed, held, self._pairs)
 
 
 @dataclass(frozen=True)
@@ -342,15 +358,15 @@ class CountedPass(Pass):
 
 
 def _fetched(
-    start: Callable[[], Iterator[Any]], seed: str, held: list[Generator], name: str
+    start: Callable[[], Iterator[Any]], seed: str, held: list[Generator], pairs: _Pairs
 ) -> Iterator[Batch]:
     """The batches of a loader or another iterable."""
     none = True
     for batch in seeded_each(start, seed, held):
         none = False
-        yield _pair(batch, name)
+        yield pairs(batch)
     if none:
-        raise ValueError(f"the {name} split gave no batch")
+        raise ValueError(f"the {pairs.name} split gave no batch")
 
 
 def seeded_each(
@@ -376,19 +392,58 @@ def seeded_each(
         yield value
 
 
-def _pair(batch: Any, name: str) -> Batch:
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        found = type(batch).__name__
-        if isinstance(batch, dict):
-            found = f"a dict with the keys {', '.join(map(repr, batch))}"
+@dataclass(frozen=True)
+class _Pairs:
+    """Makes pairs of inputs and targets from what a loader gives.
+
+    Attributes:
+        name: the name of the split, for messages.
+        target: the entries that are targets, where batches are dicts.
+    """
+
+    name: str
+    target: Target = None
+
+    def __call__(self, batch: Any) -> Batch:
+        """The pair of a batch, with tensors in the place of arrays."""
+        pair = self.cut(batch)
+        inputs, targets = tree_map(lambda v: tensor_of(v) if isinstance(v, np.ndarray) else v, pair)
+        return inputs, targets
+
+    def cut(self, batch: Any) -> Any:
+        """The pair of a batch, as it is."""
+        if self.target is not None:
+            return self._entries(batch, self.target)
+        if isinstance(batch, tuple | list) and len(batch) == 2:
+            return batch
+        found, remedy = type(batch).__name__, "a DataLoader with a collate_fn can make pairs"
+        if isinstance(batch, Mapping):
+            found, remedy = f"a dict with the keys {', '.join(map(repr, batch))}", NAMED
         elif isinstance(batch, tuple | list):
             found = f"{len(batch)} values"
         raise TypeError(
-            f"a batch of the {name} split must be a pair (inputs, targets), got {found}; a "
-            "DataLoader with a collate_fn can make pairs"
+            f"a batch of the {self.name} split must be a pair (inputs, targets), got {found}; "
+            f"{remedy}"
         )
-    inputs, targets = tree_map(lambda v: tensor_of(v) if isinstance(v, np.ndarray) else v, batch)
-    return inputs, targets
+
+    def _entries(self, batch: Any, target: str | Sequence[str]) -> tuple[Any, Any]:
+        names = [target] if isinstance(target, str) else list(target)
+        if not isinstance(batch, Mapping):
+            raise TypeError(
+                f"target={target!r} names entries, so the {self.name} split must consist of "
+                f"dicts, got {type(batch).__name__}"
+            )
+        inputs = {key: value for key, value in batch.items() if key not in names}
+        keys = ", ".join(map(repr, batch)) or "no key"
+        for name in names:
+            if name not in batch:
+                raise KeyError(f"the {self.name} split has no entry {name!r}, only {keys}")
+        if not inputs:
+            raise ValueError(f"the {self.name} split has only targets, no inputs: {keys}")
+        targets = (
+            batch[target] if isinstance(target, str) else {name: batch[name] for name in names}
+        )
+        return next(iter(inputs.values())) if len(inputs) == 1 else inputs, targets
 
 
 def _never_single(groups: Iterable[list[Any]]) -> Iterator[list[Any]]:

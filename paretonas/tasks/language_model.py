@@ -46,7 +46,8 @@ class LanguageModel(Supervised):
         batch_size: examples in a batch; by default that of the recipe.
 
     Raises:
-        ValueError: a split has fewer than ``context + 1`` tokens, or a token is out of range.
+        ValueError: a split has fewer than ``context + 1`` tokens, a token is out of range, or
+            all of them are ignored.
         FileNotFoundError: there is no such file.
     """
 
@@ -88,6 +89,8 @@ class LanguageModel(Supervised):
         )
         for part, name in zip(parts, ("train", "valid", "test"), strict=True):
             low, high = int(part.min()), int(part.max())
+            if low == high == ignore_index:
+                raise ValueError(f"every token of the {name} split is {low}, which is ignored")
             if high >= self.vocabulary or (low < 0 and low != ignore_index):
                 raise ValueError(
                     f"tokens must be in [0, {self.vocabulary - 1}], found "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,7 @@ class Wrong:
     def reset(self) -> None:
         self._wrong: Any = 0
         self._seen: Any = 0
+        self._unknown: Any = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
         answers = output.argmax(dim=1) if output.ndim > 1 else output
@@ -115,9 +117,11 @@ class Wrong:
         counted = target != self._ignored
         self._wrong = self._wrong + ((answers != target) & counted).sum()
         self._seen = self._seen + counted.sum()
+        self._unknown = self._unknown + (_nan(output) & counted).sum()
 
     def compute(self) -> float:
-        return 100 * float(self._wrong) / max(1.0, float(self._seen))
+        seen = _some(self._seen, self._ignored)
+        return 100 * float(self._wrong) / seen if not self._unknown else math.nan
 
 
 class _Right(Wrong):
@@ -155,13 +159,18 @@ class _F1:
     def reset(self) -> None:
         self._hits: Any = 0
         self._wrong: Any = 0
+        self._unknown: Any = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        told, right = like_targets(output, target) > 0, target > 0.5
+        scores = like_targets(output, target)
+        told, right = scores > 0, target > 0.5
+        self._unknown = self._unknown + scores.isnan().sum()
         self._hits = self._hits + (told & right).sum()
         self._wrong = self._wrong + (told != right).sum()
 
     def compute(self) -> float:
+        if self._unknown:
+            return math.nan
         hits, wrong = float(self._hits), float(self._wrong)
         return 2 * hits / (2 * hits + wrong) if hits + wrong else 1.0
 
@@ -177,17 +186,20 @@ class IoU:
 
     def reset(self) -> None:
         self._counts: Any = 0
+        self._unknown: Any = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
         counted = target != self._ignored
+        self._unknown = self._unknown + (_nan(output) & counted).sum()
         told, right = output.argmax(dim=1)[counted], target[counted].long()
         pairs = torch.bincount(right * self._classes + told, minlength=self._classes**2)
         self._counts = self._counts + pairs
 
     def compute(self) -> float:
         counts = torch.as_tensor(self._counts).double().reshape(-1, self._classes)
-        if not counts.sum():
-            return 0.0
+        _some(counts.sum(), self._ignored)
+        if self._unknown:
+            return math.nan
         hits = counts.diagonal()
         union = counts.sum(dim=0) + counts.sum(dim=1) - hits
         return float((hits / union)[union > 0].mean())
@@ -213,7 +225,23 @@ class Perplexity:
         self._count = self._count + (flat != self._ignored).sum()
 
     def compute(self) -> float:
-        return float(torch.as_tensor(self._sum / max(1, int(self._count))).exp())
+        return float(torch.as_tensor(self._sum / _some(self._count, self._ignored)).exp())
+
+
+def _nan(output: Tensor) -> Tensor:
+    """Where a score of a class is NaN, (batch, ...): `argmax` would take it for an answer."""
+    return output.amax(dim=1).isnan() if output.ndim > 1 else output.isnan()
+
+
+def _some(count: Any, ignored: int) -> float:
+    """The number of labels that count.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not count:
+        raise ValueError(f"every label is {ignored}, which is ignored: there is nothing to score")
+    return float(count)
 
 
 def like_targets(output: Any, target: Tensor) -> Tensor:
@@ -252,6 +280,8 @@ def _over_labels(output: Tensor, target: Tensor, one: Callable[[Tensor, Tensor],
     if output.ndim == 2 and output.shape[1] == 2 and target.ndim == 1:
         output = output[:, 1] - output[:, 0]
     scores = like_targets(output, target).double().reshape(len(target), -1)
+    if scores.isnan().any():
+        return math.nan
     right = (target > 0.5).reshape(len(target), -1)
     both = [j for j in range(right.shape[1]) if 0 < int(right[:, j].sum()) < len(right)]
     if not both:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..data import Preprocessing
 from ..metric import Metric
+from .feeds import Target
 from .metrics import average_precision, like_targets
 from .supervised import Supervised
 from .task import Guess
@@ -31,6 +32,8 @@ class MultiLabel(Supervised):
         pos_weight: (labels,), the weight of the positive examples of each label in the loss.
         metric: by default the average precision; see `paretonas.tasks.metrics`.
         reported: more metrics.
+        target: the entries of dicts that are targets; see `Supervised`.
+        example: what exported files take, a batch of one; see `Supervised`.
         preprocessing: how raw inputs become inputs of the network.
         batch_size: examples in a batch; by default that of the recipe.
 
@@ -47,6 +50,8 @@ class MultiLabel(Supervised):
         pos_weight: Tensor | Sequence[float] | None = None,
         metric: Metric | Sequence[Metric] | None = None,
         reported: Sequence[Metric] = (),
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -58,6 +63,8 @@ class MultiLabel(Supervised):
             loss=partial(_binary_cross_entropy, pos_weight=weight),
             metric=average_precision() if metric is None else metric,
             reported=reported,
+            target=target,
+            example=example,
             preprocessing=preprocessing,
             batch_size=batch_size,
         )

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import call
 from ..data import Preprocessing
-from ..forward import handed
 from ..metric import Metric
 from ..multitask import backward
 from ..multitask.parts import reached
 from ..solvers import Solver
 from ..solvers.named import named, solver_classes
 from ..space import nearest
+from .feeds import Target
 from .supervised import Loss, Supervised
 from .task import OutputError
 
@@ -71,6 +70,8 @@ class MultiTask(Supervised):
         test: the examples that are only reported.
         heads: the heads by name.
         solver: a solver of `paretonas.solvers`, or its name; None for the sum of the losses.
+        target: the entries of dicts that are targets; see `Supervised`.
+        example: what exported files take, a batch of one; see `Supervised`.
         preprocessing: how raw inputs become inputs of the network.
         batch_size: examples in a batch; by default that of the recipe.
 
@@ -88,6 +89,8 @@ class MultiTask(Supervised):
         *,
         heads: Mapping[str, Head],
         solver: Solver | str | None = None,
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -103,6 +106,8 @@ class MultiTask(Supervised):
             test,
             loss=partial(_sum, self.heads),
             metric=[head.metric for head in self.heads.values()],
+            target=target,
+            example=example,
             preprocessing=preprocessing,
             batch_size=batch_size,
         )
@@ -110,7 +115,7 @@ class MultiTask(Supervised):
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The loss of each head on a batch of (inputs, targets)."""
         inputs, targets = batch
-        return _losses(self.heads, call(network, handed(network, self.prepared(inputs))), targets)
+        return _losses(self.heads, self.output(network, inputs), targets)
 
     def terms(self, output: Any, target: Any) -> dict[str, Tensor]:
         """The loss of each head, by the name of its metric."""

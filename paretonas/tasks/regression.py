@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ..data import Preprocessing
 from ..metric import Metric
+from .feeds import Target
 from .metrics import Errors, like_targets, rmse
 from .supervised import Loss, Supervised
 from .task import Guess
@@ -34,6 +35,8 @@ class Regression(Supervised):
         loss: ``loss(output, target)`` of equal shapes; by default the mean squared error.
         metric: by default the root mean squared error; see `paretonas.tasks.metrics`.
         reported: more metrics.
+        target: the entries of dicts that are targets; see `Supervised`.
+        example: what exported files take, a batch of one; see `Supervised`.
         preprocessing: how raw inputs become inputs of the network.
         batch_size: examples in a batch; by default that of the recipe.
 
@@ -50,6 +53,8 @@ class Regression(Supervised):
         loss: Loss = functional.mse_loss,
         metric: Metric | Sequence[Metric] | None = None,
         reported: Sequence[Metric] = (),
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -60,6 +65,8 @@ class Regression(Supervised):
             loss=partial(_of_one_shape, loss),
             metric=rmse() if metric is None else metric,
             reported=reported,
+            target=target,
+            example=example,
             preprocessing=preprocessing,
             batch_size=batch_size,
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data import Preprocessing
 from ..metric import Metric
 from .classification import Classification
+from .feeds import Target
 from .metrics import IoU, mean_iou
 from .task import Guess
 
@@ -32,6 +33,8 @@ class Segmentation(Classification):
         label_smoothing: as in `Classification`.
         weight: (classes,), the weight of each class in the loss.
         ignore_index: the label of positions that do not count.
+        target: the entries of dicts that are targets; see `Supervised`.
+        example: what exported files take, a batch of one; see `Supervised`.
         preprocessing: how raw inputs become inputs of the network.
         batch_size: examples in a batch; by default that of the recipe.
 
@@ -51,6 +54,8 @@ class Segmentation(Classification):
         label_smoothing: float = 0.0,
         weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = 255,
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
@@ -64,6 +69,8 @@ class Segmentation(Classification):
             label_smoothing=label_smoothing,
             weight=weight,
             ignore_index=ignore_index,
+            target=target,
+            example=example,
             preprocessing=preprocessing,
             batch_size=batch_size,
         )

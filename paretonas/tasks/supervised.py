@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
+from .._whole import whole
 from ..arguments import call, count, mapped, moved, tensors
 from ..data import Preprocessing
 from ..forward import device_of, evaluating, handed
 from ..metric import Metric
-from .feeds import feed_of
-from .task import SplitName, number_of
+from ..point import FAILING
+from .feeds import Target, feed_of, tensor_of
+from .task import OutputError, SplitName, number_of
 
 __all__ = ["Supervised"]
 
@@ -39,13 +44,18 @@ class Supervised:
         train: the examples that weights are trained on. ``(inputs, targets)`` of tensors or numpy
             arrays, also memory-mapped ones, or of nests of them; a `torch.utils.data.Dataset` whose
             items are such pairs; or a `torch.utils.data.DataLoader`, which keeps its batch size,
-            its ``collate_fn`` and its workers.
+            its ``collate_fn`` and its workers. Items or batches that are dicts need a `target`.
         valid: the examples that decide in the search, in any of these forms.
         test: the examples that are only reported.
         loss: ``loss(output, target)``, a scalar, the mean over the batch.
         metric: what the search improves; several metrics are several objectives, the main one
             first.
         reported: more metrics, which are only reported.
+        target: the entries of dicts that are targets: one name, or several, which become a dict.
+            Of the other entries, one is the input of the network, several are its keyword
+            arguments.
+        example: the inputs of one forward pass, a batch of one: exported files take inputs of this
+            size, and latency is measured with it. By default the first training example.
         preprocessing: how raw inputs become inputs of the network. Integer inputs, such as uint8
             images, are raw, and it is applied to them here. Floating inputs are prepared already.
         batch_size: examples in a batch, where no `DataLoader` decides; by default that of the
@@ -56,8 +66,9 @@ class Supervised:
         metrics: all metrics that are objectives.
 
     Raises:
-        ValueError: the examples of a split do not fit together, a value is not finite, or two
-            metrics have one name.
+        ValueError: the examples of a split do not fit together, a value is not finite, two
+            metrics have one name, or the example is no batch of one.
+        KeyError: dicts lack a target.
         TypeError: the examples have another form.
     """
 
@@ -70,16 +81,22 @@ class Supervised:
         loss: Loss,
         metric: Metric | Sequence[Metric],
         reported: Sequence[Metric] = (),
+        target: Target = None,
+        example: Any = None,
         preprocessing: Preprocessing | None = None,
         batch_size: int | None = None,
     ) -> None:
         self.metrics = (metric,) if isinstance(metric, Metric) else tuple(metric)
         self.reported = tuple(reported)
         _check_metrics([*self.metrics, *self.reported], self.metrics)
+        if batch_size is not None:
+            batch_size = whole("batch_size", batch_size, 1)
         self.preprocessing, self.batch_size = preprocessing, batch_size
+        self._sizes: dict[SplitName, int] = {}  # numbers of an example, once they are known
         self._loss = loss
         given: dict[SplitName, Any] = {"train": train, "valid": valid, "test": test}
-        self._feeds = {name: feed_of(examples, name) for name, examples in given.items()}
+        self._feeds = {name: feed_of(each, name, target) for name, each in given.items()}
+        self._example = None if example is None else _one(example)
 
     def __repr__(self) -> str:
         sizes = ", ".join(
@@ -95,8 +112,10 @@ class Supervised:
         return self.metrics[0]
 
     def example(self) -> Any:
-        """The inputs of the first training example, as a batch of one."""
-        return self.few("train", 1)[0]
+        """The inputs of the first training example, or the example given; a batch of one."""
+        if self._example is None:
+            return self.few("train", 1)[0]
+        return self.prepared(mapped(torch.clone, self._example))
 
     def few(self, split: SplitName, examples: int) -> tuple[Any, Any]:
         """The first examples of a split, as one batch; their inputs are prepared."""
@@ -106,6 +125,12 @@ class Supervised:
     def examples(self, split: SplitName) -> int | None:
         """The number of examples of a split; None if it is not known before a pass."""
         return self._feeds[split].examples()
+
+    @property
+    def training_batch(self) -> int | None:
+        """The number of examples in a training batch; None if a `DataLoader` does not tell it."""
+        feed = self._feeds["train"]
+        return feed.size if feed.fixed else self.batch_size
 
     def targets(self, split: SplitName) -> Iterator[Any]:
         """The targets of a split, in parts; inputs in memory are not touched for them."""
@@ -127,8 +152,9 @@ class Supervised:
             return feed.batches(self.batch_size or 64, seed=seed, epoch=epoch)
         if feed.fixed:
             return feed.batches(1, seed=0, epoch=None)
-        numbers = self.numbers(feed.first(1))
-        size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, numbers)))
+        if split not in self._sizes:
+            self._sizes[split] = self.numbers(feed.first(1))
+        size = max(self.batch_size or 1, min(LARGEST, NUMBERS // max(1, self._sizes[split])))
         return feed.batches(size, seed=0, epoch=None)
 
     def loss(self, network: nn.Module, batch: Any) -> Tensor:
@@ -138,12 +164,32 @@ class Supervised:
             TypeError: the loss is not a scalar tensor.
         """
         inputs, targets = batch
-        output = call(network, handed(network, self.prepared(inputs)))
+        output = self.output(network, inputs)
         loss = self.criterion(output, targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             found = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise TypeError(f"the loss of a batch must be one number, a tensor, got {found}")
         return loss.reshape(())
+
+    def output(self, network: nn.Module, inputs: Any) -> Any:
+        """What a network gives for inputs, which are prepared first.
+
+        Raises:
+            OutputError: the inputs are integers, and the network takes them only as floats.
+        """
+        prepared = self.prepared(inputs)
+        try:
+            return call(network, handed(network, prepared))
+        except RuntimeError as error:
+            raw = [t.dtype for t in tensors(prepared) if _whole_numbers(t)]
+            if raw and _runs(network, mapped(_as_float, prepared)):
+                kind = str(raw[0]).removeprefix("torch.")
+                raise OutputError(
+                    f"the inputs are {kind}, which the network does not take: give the task "
+                    "preprocessing=Preprocessing('pixels from 0 to 255', 1 / 255), or inputs of a "
+                    "floating type"
+                ) from error
+            raise
 
     def criterion(self, output: Any, target: Any) -> Tensor:
         """The loss of outputs in training, where it may differ from that of an evaluation."""
@@ -157,24 +203,36 @@ class Supervised:
         """The part of outputs and targets that a metric is of."""
         return output, target
 
-    @torch.no_grad()
     def evaluate(self, network: nn.Module, split: SplitName) -> dict[str, float]:
         """The mean loss and all metrics of a network in evaluation mode, by column."""
+        return self.evaluate_on(network, self.batches(split))
+
+    @torch.no_grad()
+    def evaluate_on(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        """The mean loss and all metrics on some batches, by column.
+
+        Raises:
+            Exception: what a metric raises, with a note that names it.
+        """
         metrics = [*self.metrics, *self.reported]
         totals: dict[str, float] = {}
         examples, device = 0, device_of(network)
         seen = [metric.begin(device) for metric in metrics]
         with evaluating(network):
-            for batch in self.batches(split):
+            for batch in batches:
                 inputs, targets = moved(batch, device)
-                output = call(network, handed(network, self.prepared(inputs)))
+                output = self.output(network, inputs)
                 rows = count(inputs)
                 examples += rows
                 for name, loss in self.terms(output, targets).items():
                     totals[name] = totals.get(name, 0.0) + float(loss) * rows
                 for metric, one in zip(metrics, seen, strict=True):
-                    one.update(*self.seen_by(metric, output, targets))
-        values = {m.column: number_of(m, s.compute()) for m, s in zip(metrics, seen, strict=True)}
+                    with _named(metric):
+                        one.update(*self.seen_by(metric, output, targets))
+        values = {}
+        for metric, one in zip(metrics, seen, strict=True):
+            with _named(metric):
+                values[metric.column] = number_of(metric.name, one.compute())
         losses = {name: total / examples for name, total in totals.items()}
         return {"loss": sum(totals.values()) / examples, **losses, **values}
 
@@ -195,7 +253,8 @@ class Supervised:
 
     def to(self, device: torch.device | str) -> Self:
         """The same task, with examples that are in memory on a device."""
-        return self._with(_feeds={name: feed.to(device) for name, feed in self._feeds.items()})
+        feeds = {name: feed.to(device) for name, feed in self._feeds.items()}
+        return self._with(_feeds=feeds, _example=moved(self._example, device))
 
     def _with(self, **changes: object) -> Self:
         other = copy.copy(self)
@@ -203,8 +262,44 @@ class Supervised:
         return other
 
 
+@contextmanager
+def _named(metric: Metric) -> Iterator[None]:
+    """Name the metric in what it raises."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"(in the metric {metric.name!r})")
+        raise
+
+
+def _as_float(tensor: Tensor) -> Tensor:
+    return tensor.float() if _whole_numbers(tensor) else tensor
+
+
+@torch.no_grad()
+def _runs(network: nn.Module, inputs: Any) -> bool:
+    """Whether a network takes these inputs."""
+    try:
+        call(network, handed(network, inputs))
+    except FAILING:
+        return False
+    return True
+
+
 def _whole_numbers(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def _one(example: Any) -> Any:
+    """An example of the user's, with tensors in the place of arrays.
+
+    Raises:
+        ValueError: it is no batch of one.
+    """
+    whole = tree_map(lambda v: tensor_of(v) if isinstance(v, np.ndarray) else v, example)
+    if (found := count(whole)) != 1:
+        raise ValueError(f"the example must be a batch of one, got {found} rows")
+    return whole
 
 
 def _check_metrics(every: Sequence[Metric], objectives: Sequence[Metric]) -> None:

@@ -111,8 +111,8 @@ def on_device(task: Task, device: torch.device | str) -> Task:
     return found
 
 
-def number_of(metric: Metric, found: Any) -> float:
-    """What a metric has computed, as a number.
+def number_of(name: str, found: Any) -> float:
+    """A value that a task has computed, as a number.
 
     Raises:
         TypeError: it is no number.
@@ -124,7 +124,7 @@ def number_of(metric: Metric, found: Any) -> float:
     except (TypeError, ValueError, RuntimeError) as error:
         shape = f" of shape {tuple(found.shape)}" if hasattr(found, "shape") else ""
         raise TypeError(
-            f"the metric {metric.name!r} must give one number, got {type(found).__name__}{shape}"
+            f"the metric {name!r} must give one number, got {type(found).__name__}{shape}"
         ) from error
 
 
@@ -136,5 +136,31 @@ def value_of(scores: Mapping[str, float], metric: Metric) -> float:
     """
     for name in (metric.column, metric.name):
         if name in scores:
-            return number_of(metric, scores[name])
+            return number_of(metric.name, scores[name])
     raise ValueError(f"the task evaluates to {', '.join(scores)}, without its metric {metric.name}")
+
+
+def check_scores(task: Task, scores: object) -> None:
+    """See that what a task evaluates to is complete.
+
+    Raises:
+        TypeError: it is no mapping from names to numbers.
+        ValueError: the loss or a metric is missing.
+    """
+    if not isinstance(scores, Mapping):
+        raise TypeError(
+            "evaluate must return a mapping from names to numbers, such as "
+            f'{{"loss": 0.3, "{task.metric.name}": 0.9}}, got {type(scores).__name__}'
+        )
+    keys = ", ".join(map(repr, scores)) or "no key"
+    if "loss" not in scores:
+        raise ValueError(f"evaluate must return the 'loss' and the metrics, got {keys}")
+    for metric in metrics_of(task):
+        if metric.column not in scores and metric.name not in scores:
+            raise ValueError(
+                f"evaluate must return the metric {metric.column!r} beside the loss, got {keys}"
+            )
+        value_of(scores, metric)
+    for name, value in scores.items():
+        if not isinstance(value, bool):
+            number_of(name, value)

@@ -13,7 +13,7 @@ from ..data import Data, Split
 from ..forward import device_of, evaluating, seeded
 from ..tasks.classification import task_of
 from ..tasks.passes import batch_count, one_pass
-from ..tasks.task import SplitName, Task, TaskScores, sized
+from ..tasks.task import SplitName, Task, TaskScores, check_scores, sized
 from .recipe import Recipe
 from .updates import Updates
 
@@ -78,4 +78,5 @@ def score(network: nn.Module, task: Task, split: SplitName) -> TaskScores:
     """Like `evaluate`, but the network draws from the global generators in their current state."""
     with evaluating(network):
         found = task.evaluate(network, split)
+    check_scores(task, found)
     return TaskScores({name: float(value) for name, value in found.items()})

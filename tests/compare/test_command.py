@@ -49,12 +49,6 @@ def error_of(arguments, capsys) -> tuple[int, str]:
     return code, lines[0]
 
 
-@pytest.fixture
-def here(monkeypatch) -> None:
-    """All runs in this process, which spares the start of others."""
-    monkeypatch.setattr("paretonas.cli.compare._processes", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def folder(frame, tmp_path_factory):
     """A comparison that two processes made."""
@@ -87,7 +81,7 @@ def test_the_files_are_those_of_the_contract(folder):
     ]
 
 
-def test_two_processes_give_the_same_files_as_one(here, folder):
+def test_two_processes_give_the_same_files_as_one(one_process, folder):
     csv, other = folder.parent / "cells.csv", folder.parent / "other"
     assert run(command(csv, other)) == 0
     for name in ("anytime.csv", "evaluations.csv", "front-nsga2.csv"):
@@ -173,7 +167,7 @@ def test_the_same_command_goes_on_and_another_is_refused(folder, capsys):
     assert f"the budget of the comparison in {folder} can only grow: 24 before, now 23" in line
 
 
-def test_a_failed_run_is_told_and_the_code_is_1(here, csv, tmp_path, capsys, monkeypatch):
+def test_a_failed_run_is_told_and_the_code_is_1(one_process, csv, tmp_path, capsys, monkeypatch):
 
     def fragile(name, problem, seed):
         if name == "nsga2" and seed:
@@ -194,7 +188,9 @@ def test_a_failed_run_is_told_and_the_code_is_1(here, csv, tmp_path, capsys, mon
     assert "OSError: no luck" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_where_all_runs_fail_there_is_nothing_to_show(here, csv, tmp_path, capsys, monkeypatch):
+def test_where_all_runs_fail_there_is_nothing_to_show(
+    one_process, csv, tmp_path, capsys, monkeypatch
+):
     def never(name, problem, seed):
         raise OSError("no luck")
 
@@ -280,7 +276,7 @@ def test_a_comparison_of_nothing_is_refused(tmp_path, monkeypatch, capsys, argum
     assert not list(tmp_path.iterdir())
 
 
-def test_each_comparison_gets_a_folder_of_its_own(here, csv, tmp_path, monkeypatch):
+def test_each_comparison_gets_a_folder_of_its_own(one_process, csv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert run(command("cells.csv", None, methods="random", budget="5")) == 0
@@ -288,7 +284,7 @@ def test_each_comparison_gets_a_folder_of_its_own(here, csv, tmp_path, monkeypat
     assert folders == {"compare-cells-1", "compare-cells-2"}
 
 
-def test_names_may_be_given_one_by_one_and_gains_by_their_own_name(here, csv, tmp_path):
+def test_names_may_be_given_one_by_one_and_gains_by_their_own_name(one_process, csv, tmp_path):
     arguments = command(csv, tmp_path / "out", minimize=None, methods="random")
     more = ["--minimize", "latency_ms", "--maximize", "accuracy", "--log", "accuracy"]
     assert run([*arguments, *more, "--free", "latency_ms"]) == 0
@@ -307,7 +303,7 @@ def numbers_of(value) -> list[float]:
     return [value] if isinstance(value, int | float) else []
 
 
-def test_what_is_maximized_is_shown_as_it_was_measured(here, csv, tmp_path, capsys):
+def test_what_is_maximized_is_shown_as_it_was_measured(one_process, csv, tmp_path, capsys):
     """No file, page or line holds its negative, nor a name like minus accuracy."""
     out = tmp_path / "out"
     arguments = command(csv, out, minimize="latency_ms", maximize="accuracy", log="accuracy")
@@ -335,7 +331,7 @@ def test_what_is_maximized_is_shown_as_it_was_measured(here, csv, tmp_path, caps
     assert front.pick("most-accurate").objectives["accuracy"] == rows["accuracy"].max()
 
 
-def test_an_own_objective_may_be_maximized(here, tmp_path, monkeypatch, capsys):
+def test_an_own_objective_may_be_maximized(one_process, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(
         "class Coverage:\n"
         "    column, maximize = 'coverage', True\n"
@@ -356,7 +352,7 @@ def test_an_own_objective_may_be_maximized(here, tmp_path, monkeypatch, capsys):
     assert Path("out/report.html").read_text() == page
 
 
-def test_a_name_with_a_comma_stands_in_quotes(here, csv, frame, tmp_path):
+def test_a_name_with_a_comma_stands_in_quotes(one_process, csv, frame, tmp_path):
     other = {"op_0_1": "first, or so", "op_0_2": 'the "second"', "error": "error, in percent"}
     frame.rename(columns=other).to_csv(csv, index=False)
     arguments = command(
@@ -381,7 +377,7 @@ def test_a_name_with_a_comma_stands_in_quotes(here, csv, frame, tmp_path):
     ]
 
 
-def test_averages_join_the_rows_that_share_a_value(here, csv, frame, tmp_path):
+def test_averages_join_the_rows_that_share_a_value(one_process, csv, frame, tmp_path):
     frame.assign(kind=[i // 2 for i in range(64)]).to_csv(csv, index=False)
     arguments = command(csv, tmp_path / "out", average="kind", where=None, budget="64", seeds="1")
     assert run(arguments) == 0
@@ -395,8 +391,15 @@ def test_averages_join_the_rows_that_share_a_value(here, csv, frame, tmp_path):
 
 
 @pytest.mark.timeout(400)  # a fresh process imports all anew, also on a busy machine
-def test_ctrl_c_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path):
-    """The interrupt goes to the whole group, as a terminal sends it."""
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [
+        (os.killpg, signal.SIGINT, 130),  # to the whole group, as a terminal sends it
+        pytest.param(os.kill, signal.SIGTERM, 143, marks=pytest.mark.deep),
+    ],
+    ids=["ctrl-c", "sigterm"],
+)
+def test_a_signal_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path, send, number, code):
     out = tmp_path / "out"
     many = command(csv, out, methods="random,nsga2", seeds="400", budget="60")
     program = [sys.executable, "-c", "from paretonas.cli import main; main()", *many]
@@ -411,9 +414,9 @@ def test_ctrl_c_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path):
     )
     while process.poll() is None and not list(out.glob("runs/*[0-9].jsonl")):
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == code, error
     assert error == f"paretonas: stopped; to go on: paretonas compare --resume {out}\n"
     assert 1 <= len(list(out.glob("runs/*[0-9].jsonl"))) < 800
     assert not (out / "summary.csv").exists()
@@ -435,7 +438,7 @@ def test_killed_it_leaves_no_process_behind(csv, tmp_path):
         pass
 
 
-def test_the_commands_of_the_page_run_on_the_file_of_the_page(here, tmp_path, monkeypatch):
+def test_the_commands_of_the_page_run_on_the_file_of_the_page(one_process, tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text()
     code = re.findall(r"^```python run\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
     commands = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)

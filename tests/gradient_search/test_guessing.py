@@ -12,6 +12,7 @@ from paretonas.front import Front
 from paretonas.gradient_search import Plan
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.search import search
+from paretonas.metric import Metric
 from paretonas.nn import NetworkSpace
 from paretonas.point import Point
 from paretonas.report import write_report
@@ -59,11 +60,41 @@ def test_guessing_is_the_best_constant_answer(labels):
 
 def test_a_task_that_does_not_say_what_guessing_scores_has_no_guess():
     class Silent:
-        metric = labeled([0, 1]).metric
+        metric = Metric("auc", maximize=True)
 
     assert Guessing.of(Silent()) is None
     Silent.guess = lambda self: None
     assert Guessing.of(Silent()) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "told"),
+    [
+        (Metric("auc", maximize=True, worst=0.5), 0.5, ("auc 0.5", "auc 0.5")),
+        (Metric("auc", maximize=True, worst=0.5), 0.49, ("auc 0.49", "auc 0.5")),
+        (Metric("auc", maximize=True, worst=0.5), 0.51, None),
+        (Metric("late", worst=8.0, unit="ms"), 9.0, ("late 9 ms", "late 8 ms")),
+        (Metric("late", worst=8.0, unit="ms"), 7.9, None),
+    ],
+)
+def test_a_task_without_a_guess_is_compared_with_the_worst_value_that_counts(metric, value, told):
+    class Silent:
+        def __init__(self) -> None:
+            self.metric = metric
+
+    front = Front([metric.column, "memory_kib"], [metric.column] if metric.maximize else [])
+    front.add(Point({"op": "a"}, {metric.column: value, "memory_kib": 9.0}))
+    said = Guessing.of(Silent()).remark(front)
+    assert (
+        said == ""
+        if told is None
+        else said
+        == (
+            f"no better than guessing: the best network has {told[0]} on the validation examples, "
+            f"guessing, by the worst value of the metric, has {told[1]}; "
+            "give a larger budget, or the recipe more epochs"
+        )
+    )
 
 
 def test_the_margin_is_two_standard_deviations_over_many_splits():

@@ -20,7 +20,7 @@ from paretonas.tasks.task import sized
 from paretonas.training import FineTuning, Recipe, evaluate, recalibrate, train
 
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.03)
-PLAN = Plan(220, 14, 7, RECIPE)
+PLAN = Plan(60, 8, 5, RECIPE)
 
 
 class Normed(nn.Module):
@@ -179,7 +179,7 @@ def test_points_are_what_finalists_from_the_supernet_of_the_run_give(whole, spac
         assert point.reported["test_error_percent"] == finalist.test["error_percent"]
 
 
-@pytest.mark.parametrize("each", [2, pytest.param(1, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
 def test_a_search_that_was_stopped_ends_with_the_same(tmp_path, whole, space, costs, each):
     """In the weights, between proxy evaluations, and after each of several finalists."""
     steps, run = whole

@@ -274,7 +274,10 @@ def test_a_probe_blames_nothing_where_everything_runs(space, supernet):
     assert trial(supernet, space.load_task(), seed=0).options() == []
 
 
-@pytest.mark.parametrize("name", ["DividesByZero", "Raises", "width", "depth", "inner"])
+DEEP = [pytest.param(name, marks=pytest.mark.deep) for name in ("Raises", "depth")]
+
+
+@pytest.mark.parametrize("name", ["DividesByZero", "width", "inner", *DEEP])
 def test_a_search_goes_on_without_what_does_not_run(tmp_path, name):
     network, expected = CASES[name]
     steps, run = searched(network, tmp_path / "run")
@@ -638,8 +641,8 @@ def test_finalists_accuse_an_option_only_if_nothing_else_is_to_blame(trained, fa
     assert shared_fault(supernet, trained, {a: str(a) for a in reasons}) == []  # other reasons
 
 
-@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
-def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path, each):
+@pytest.mark.parametrize("stops", ["last", pytest.param("all", marks=pytest.mark.deep)])
+def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path, stops):
     """Stopped after every kind of failure, a search goes on as if it had not been."""
 
     class Both(Cells):
@@ -653,7 +656,7 @@ def test_options_blamed_by_looks_and_finalists_are_kept_bit_for_bit(tmp_path, ea
     steps = list(search(uneven, run=whole, **given))
     told = [i for i, step in enumerate(steps, start=1) if "set aside" in step.message]
     assert {steps[i - 1].phase for i in told} == {"alpha", "finalists"}
-    for stop in told[::each]:
+    for stop in told if stops == "all" else told[-1:]:
         run = Run.create(tmp_path / f"after-{stop}", {}, "cpu", 0)
         begun = search(uneven, run=run, **given)
         list(itertools.islice(begun, stop))
@@ -734,7 +737,7 @@ def test_picks_that_do_not_fit_together_end_neither_tables_nor_search(tmp_path):
     assert {str(f.architecture) for f in run.failures()} == {"width=4 groups=3", "width=6 groups=4"}
 
 
-def test_latency_is_profiled_without_what_does_not_run():
+def test_latency_is_profiled_without_what_does_not_run(short_timing):
     for network, picks in ((lambda: Cells(Raises), 3), (OddGroups, 0)):
         supernet = space(network).supernet()
         with pytest.warns(UserWarning, match="do not run mean nothing|set aside"):

@@ -1,7 +1,5 @@
 """Profiles: structure, agreement of the two forms, the cache, and what timings must show."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -30,10 +28,14 @@ class Fast(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys.modules["paretonas.objectives.profile"], "SECONDS", 0.05)
-    monkeypatch.setattr(sys.modules["paretonas.objectives.calibration"], "SECONDS", 0.05)
+def quick(monkeypatch, tmp_path, short_timing):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def fast() -> tuple[Supernet, torch.Tensor]:
+    """For what does not depend on how a space is made."""
+    return Supernet(Fast()), torch.zeros(1, 16, 24, 24)
 
 
 def test_every_part_has_a_cost_and_both_forms_agree(supernet, example):
@@ -55,9 +57,9 @@ def test_every_part_has_a_cost_and_both_forms_agree(supernet, example):
         assert latency.exact(supernet.canonical(architecture)) == pytest.approx(exact, rel=1e-12)
 
 
-def test_operations_cost_and_equal_parts_cost_the_same():
-    x = torch.zeros(1, 16, 24, 24)
-    latency = Latency.profile(Supernet(Fast()), x)
+def test_operations_cost_and_equal_parts_cost_the_same(fast):
+    supernet, x = fast
+    latency = Latency.profile(supernet, x)
     cost = {(a["op"], a["other"]): latency.exact(a) for a in every(latency.table.choices)}
     assert cost["conv", "skip"] == pytest.approx(cost["skip", "conv"])
     assert cost["conv", "conv"] > cost["conv", "skip"] > cost["skip", "skip"] > 0
@@ -66,18 +68,19 @@ def test_operations_cost_and_equal_parts_cost_the_same():
     assert all(slot.values.min() >= 0 for slot in latency.table.slots)
 
 
-def test_the_table_says_where_it_comes_from(supernet, example):
-    about = profile(supernet, example, threads=1).about
+def test_the_table_says_where_it_comes_from(fast):
+    about = profile(*fast, threads=1).about
     assert about["torch"] == torch.__version__
     assert about["threads"] == 1
-    assert about["input"] == [1, 1, 6, 6]
+    assert about["input"] == [1, 16, 24, 24]
     assert about["device"]
     assert -1 <= about["rank_correlation"] <= 1
     assert about["factor"] > 0
     assert about["shift_ms"] >= 0
 
 
-def test_a_profile_is_measured_once(supernet, example, tmp_path):
+def test_a_profile_is_measured_once(fast, tmp_path):
+    supernet, example = fast
     told: list[tuple[int, int]] = []
     first = profile(supernet, example, progress=lambda *step: told.append(step))
     assert told[-1][0] == told[-1][1]
@@ -87,7 +90,7 @@ def test_a_profile_is_measured_once(supernet, example, tmp_path):
     assert not any(total for _, total in told)  # architectures are seen, and nothing is measured
     for architecture in every(supernet.choices):
         assert again.at(architecture) == first.at(architecture)
-    profile(supernet, torch.zeros(1, 1, 7, 7), progress=lambda *step: told.append(step))
+    profile(supernet, torch.zeros(1, 16, 7, 7), progress=lambda *step: told.append(step))
     assert any(total for _, total in told)  # another shape
 
 
@@ -100,10 +103,10 @@ def test_a_written_profile_can_be_read(supernet, example, tmp_path):
     assert all(again.at(a) == table.at(a) for a in every(supernet.choices))
 
 
-def test_measuring_leaves_the_process_as_it_was(supernet, example):
+def test_measuring_leaves_the_process_as_it_was(fast):
     torch.manual_seed(0)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    profile(supernet, example, threads=threads + 1, cache=False)
+    profile(*fast, threads=threads + 1, cache=False)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert not torch.is_inference_mode_enabled()

@@ -142,8 +142,11 @@ def test_a_small_space_is_exhausted_and_ends(problem_of, grid):
         outcomes = list(sample(problem, make(name, problem), front, budget=size(problem.choices)))
         assert {o.architecture for o in outcomes} == {*every(problem.choices)}
         sampler = make(name, problem)
-        for _ in range(30):
-            sampler.tell([evaluate(a, problem.objectives) for a in sampler.ask()])
+        rounds = 0
+        while asked := sampler.ask():
+            sampler.tell([evaluate(a, problem.objectives) for a in asked])
+            rounds += 1
+            assert rounds < 30
         assert sampler.ask() == []
 
 
@@ -217,14 +220,14 @@ def test_age_moea_says_what_it_needs(problem_of, grid, monkeypatch):
 
 
 def test_age_moea_is_compiled_before_it_thinks(problem_of, grid, monkeypatch):
-    pytest.importorskip("numba")
+    numba = pytest.importorskip("numba")
     from pymoo.algorithms.moo.age2 import AGEMOEA2Survival
 
-    compiled, called = AGEMOEA2Survival.pairwise_distances, []
+    called = []
 
-    def distances(front, p):
-        called.append(p)
-        return compiled(front, p)
+    def distances(front, p):  # the real one is compiled for each pair of types, for seconds
+        called.append((numba.typeof(front), numba.typeof(p)))
+        return np.linalg.norm(front[:, None] - front, axis=-1)
 
     monkeypatch.setattr(AGEMOEA2Survival, "pairwise_distances", staticmethod(distances))
     problem = problem_of(
@@ -232,10 +235,9 @@ def test_age_moea_is_compiled_before_it_thinks(problem_of, grid, monkeypatch):
     )
     sampler = make("agemoea2", problem)
     assert len(called) == 1
-    ready = list(compiled.signatures)
     list(sample(problem, sampler, Front(problem.columns), budget=60))
     assert len(called) > 1
-    assert compiled.signatures == ready
+    assert len(set(called)) == 1
 
 
 def test_a_steady_state_has_one_child_at_a_time(problem_of, grid):

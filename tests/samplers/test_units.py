@@ -18,7 +18,7 @@ def test_a_sampler_asks_for_the_same_in_any_unit(problem_of, grid, method):
             b=lambda p: power * (9.0 - sum(p) + 0.3 * p[0] * p[3]),
         )
         sampler, front = make(method, problem, 0), Front(problem.columns)
-        outcomes = sample(problem, sampler, front, budget=24)
+        outcomes = sample(problem, sampler, front, budget=15)
         return [outcome.architecture for outcome in outcomes]
 
     assert asked(1.0) == asked(POWERS[0]) == asked(POWERS[1])
@@ -34,4 +34,4 @@ def test_a_sampler_copes_with_objectives_of_any_size(problem_of, grid, method):
         same=lambda p: 1e250,
     )
     sampler, front = make(method, problem, 0), Front(problem.columns)
-    assert len([*sample(problem, sampler, front, budget=20)]) == 20
+    assert len([*sample(problem, sampler, front, budget=14)]) == 14

@@ -1,6 +1,7 @@
 """NAS-Bench-Graph: every encoding finds its network, and a pickle can do no harm."""
 
 import datetime
+import doctest
 import io
 import os
 import pickle
@@ -48,6 +49,11 @@ def package():
 
 def architecture(template, operations):
     return {"link": template, **dict(zip(NODES, operations, strict=True))}
+
+
+def test_the_example_of_a_tree_is_true():
+    (example,) = (t for t in doctest.DocTestFinder().find(Tree) if t.examples)
+    assert doctest.DocTestRunner().run(example) == (0, 2)
 
 
 # --- the tables --------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ some_values = st.sampled_from(["random", "equal", "two kinds", "one outlier"])
     st.booleans(),
     st.integers(0, 99),
 )
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_no_evidence_breaks_it(count, level, kind, scale, duplicates, seed):
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(EVERY), (count,), generator=generator)

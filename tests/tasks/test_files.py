@@ -384,6 +384,37 @@ def test_other_separators_are_seen(table, separator):
     assert torch.equal(got[1], wanted[1])
 
 
+def test_a_separator_inside_a_quoted_name_is_a_part_of_it(table):
+    frame, file = table
+    wanted = everything(csv(file, target="species")["train"])
+    renamed = frame.rename(columns={"age": 'age, "years", at,last,birthday'})
+    renamed.to_csv(file, sep=";", index=False, quoting=1)
+    found = csv(file, target="species")
+    assert 'columns age, "years", at,last,birthday, color' in found["preprocessing"].raw
+    assert torch.equal(everything(found["train"])[0], wanted[0])
+
+
+def test_the_largest_whole_numbers_are_kept(tmp_path):
+    numbers = [2**63 - 1, -(2**63), *range(18)]
+    rows = "".join(f"{place},{number}\n" for place, number in enumerate(numbers))
+    (tmp_path / "t.csv").write_text("a,b\n" + rows)
+    found = csv(tmp_path / "t.csv", target="b")
+    targets = torch.cat([everything(found[split])[1] for split in SPLITS])
+    assert sorted(targets.tolist()) == sorted(numbers)
+
+
+def test_a_cut_without_shuffling_keeps_the_order_of_time(tmp_path):
+    rows = "".join(f"{place % 7},{place}\n" for place in range(20))
+    (tmp_path / "t.csv").write_text("a,b\n" + rows)
+    np.savez(tmp_path / "a.npz", inputs=X, targets=Y)
+    for found in (
+        csv(tmp_path / "t.csv", target="b", valid=0.1, test=0.2, shuffle=False),
+        npz(tmp_path / "a.npz", valid=0.1, test=0.2, shuffle=False),
+    ):
+        parts = [everything(found[split])[1].tolist() for split in SPLITS]
+        assert parts == [[*range(14)], [14, 15], [16, 17, 18, 19]]
+
+
 def test_the_cut_of_a_table_depends_on_the_seed_only(table):
     _, file = table
     one, same, other = (
@@ -406,6 +437,12 @@ def test_the_cut_of_a_table_depends_on_the_seed_only(table):
         ("1.5,2e3\n1,2\n", "needs a line of column names, begins with '1.5,2e3'"),
         ("b\n1\n2\n", "inputs and targets must be different columns"),
         ("a,b\n1,2\n3,4\n", "too few examples: 2 in all"),
+        ("a,a,b\n1,2,3\n4,5,6\n", "t.csv has 2 columns that are called 'a'"),
+        ('"a";b; "a"\n1;2;3\n4;5;6\n', "t.csv has 2 columns that are called 'a'"),
+        (f"a,b\n{2**64 - 1},1\n5,2\n", f"'a' of .* fit into 64 bits, such as {2**64 - 1}"),
+        (f"a,b\n1,5\n2,{2**70}\n", f"'b' of .* fit into 64 bits, such as {2**70}"),
+        (f"a,b\n{-(2**63) - 1},1\n5,2\n", f"'a' of .* fit into 64 bits, such as -{2**63 + 1}"),
+        (f"a,b\n{2**63},1\n-5,2\n", f"'a' of .* fit into 64 bits, such as {2**63}"),
         ("a,b\n" + "".join(f"t{i},1\n" for i in range(1001)), "1001 different texts, such as 't0'"),
     ],
 )

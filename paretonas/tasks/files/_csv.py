@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from csv import reader
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ def csv(
     valid: float = 0.15,
     test: float = 0.15,
     seed: int = 0,
+    shuffle: bool = True,
 ) -> Splits:
     """A table with a line of column names; commas, semicolons, tabs or bars between the columns.
 
     Inputs are (n, columns), float32. A column of texts becomes the place of each text among all
     texts of the column, in alphabetical order. All columns are normalized by the mean and standard
-    deviation of the training rows. The splits are cut at random.
+    deviation of the training rows. The splits are cut at random; or in the order of the rows, as
+    time series need it: the first rows are for training, then come validation and test.
 
     Args:
         path: the file.
@@ -40,11 +44,13 @@ def csv(
         valid: the share of the validation rows.
         test: the share of the test rows.
         seed: of the random cut.
+        shuffle: whether the cut is random.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a column is missing, a value is missing or not finite, a column has more than
-            1000 different texts, or the file is not a table.
+        ValueError: a column is missing or there twice, a value is missing or not finite, whole
+            numbers do not fit into 64 bits, a column has more than 1000 different texts, or the
+            file is not a table.
     """
     file = file_at(path, "a table with a line of column names")
     table = _table(file)
@@ -62,7 +68,7 @@ def csv(
         numbers = np.stack([codes[column][0] for column in wanted], axis=1).astype(np.float64)
         names = ()
     targets = numbers if numbers.dtype == np.int64 else numbers.astype(np.float32)
-    rows = cut(len(inputs), {"valid": valid, "test": test}, seed, file)
+    rows = cut(len(inputs), {"valid": valid, "test": test}, seed, file, shuffle)
     mean, std = (f(inputs[rows["train"]], axis=0) for f in (np.mean, np.std))
     told = [f"{c} ({_codes(codes[c][1])})" if codes[c][1] else c for c in given]
     preprocessing = Preprocessing(
@@ -84,7 +90,9 @@ def _table(file: Path) -> dict[str, Any]:
     try:
         with file.open(encoding="utf-8-sig") as opened:
             header = opened.readline()
-        separator = max(",;\t|", key=header.count)
+        unquoted = re.sub(r'"(?:[^"]|"")*"', "", header)
+        separator = max(",;\t|", key=unquoted.count)
+        names = next(reader([header], delimiter=separator, skipinitialspace=True), [])
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are too long
             frame = pd.read_csv(
@@ -98,6 +106,9 @@ def _table(file: Path) -> dict[str, Any]:
     except (ValueError, pd.errors.ParserWarning) as error:
         what = " ".join(str(error).split())
         raise ValueError(f"{file} cannot be read as a table: {what}") from error
+    for name, times in Counter(names).items():
+        if name and times > 1:
+            raise ValueError(f"{file} has {times} columns that are called {name!r}; rename them")
     if frame.empty:
         raise ValueError(f"{file} has no rows below its line of column names")
     if all(re.fullmatch(r"[-+.\deE]+", str(name)) for name in frame):
@@ -114,6 +125,11 @@ def _numbers(file: Path, column: str, series: Any) -> tuple[NDArray[Any], tuple[
             f"{where} has no value in {len(missing)} of {len(series)} rows, first in row "
             f"{missing[0] + 1} below the names: fill it in, or leave out the row or the column"
         )
+    if (large := _too_large(series)) is not None:
+        raise ValueError(
+            f"{where} has whole numbers that do not fit into 64 bits, such as {large}: name the "
+            "columns to use, without it, or write them with a decimal point"
+        )
     if series.dtype.kind in "biu":
         return series.to_numpy(np.int64), ()
     if series.dtype.kind == "f":
@@ -129,6 +145,19 @@ def _numbers(file: Path, column: str, series: Any) -> tuple[NDArray[Any], tuple[
             f"{CATEGORIES}: name the columns to use, without it"
         )
     return codes.astype(np.int64), tuple(texts.tolist())
+
+
+def _too_large(series: Any) -> int | None:
+    """A whole number that int64 cannot hold, in a column of whole numbers; None if there is none.
+
+    pandas reads such a column as uint64, as Python's integers or as texts.
+    """
+    if series.dtype.kind in "bif":
+        return None
+    texts = series.astype(str)
+    if series.dtype.kind != "u" and not texts.str.fullmatch(r"[-+]?\d+").all():
+        return None
+    return next((number for number in map(int, texts) if not -(2**63) <= number < 2**63), None)
 
 
 def _codes(texts: Sequence[str]) -> str:

@@ -21,14 +21,21 @@ from ._splits import Splits, cut, file_at, splits
 IN_MEMORY = 2**30  # bytes; larger arrays stay on the disk
 
 
-def npz(path: str | Path, *, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Splits:
+def npz(
+    path: str | Path,
+    *,
+    valid: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    shuffle: bool = True,
+) -> Splits:
     """Arrays in NumPy's .npz, by their names.
 
     They are called ``train_inputs``, ``train_targets``, ``valid_inputs`` and so on. ``val`` stands
     for ``valid``; ``x``, ``images`` or ``data`` for ``inputs``; ``y`` or ``labels`` for
     ``targets``; and the two words may change places, as in ``x_train``. A split that is missing is
-    cut from the training examples at random. Without any split, there are only ``inputs`` and
-    ``targets``.
+    cut from the training examples at random; or, as time series need it, from their end, validation
+    before test. Without any split, there are only ``inputs`` and ``targets``.
 
     Arrays of more than 1 GiB stay on the disk, if the file is not compressed. Inputs of the type
     uint8 get a preprocessing to about [-2, 2].
@@ -38,6 +45,7 @@ def npz(path: str | Path, *, valid: float = 0.1, test: float = 0.1, seed: int = 
         valid: the share of validation examples, if the file has none.
         test: the share of test examples, if the file has none.
         seed: of the random cut.
+        shuffle: whether the cut is random.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -68,7 +76,7 @@ def npz(path: str | Path, *, valid: float = 0.1, test: float = 0.1, seed: int = 
     whole = {split: (arrays["inputs"], arrays["targets"]) for split, arrays in found.items()}
     missing = {s: share for s, share in (("valid", valid), ("test", test)) if s not in found}
     if missing:
-        for split, rows in cut(len(inputs), missing, seed, file).items():
+        for split, rows in cut(len(inputs), missing, seed, file, shuffle).items():
             whole[split] = _rows_of(inputs, targets, rows)
     pixels = Preprocessing("whole numbers from 0 to 255", 1 / 255, 0.5, 0.25)
     return splits(whole, pixels if inputs.dtype == np.uint8 else None)

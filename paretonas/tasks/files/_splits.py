@@ -30,9 +30,12 @@ class Splits(TypedDict):
 
 
 def cut(
-    examples: int, shares: Mapping[str, float], seed: int, place: Path
+    examples: int, shares: Mapping[str, float], seed: int, place: Path, shuffle: bool = True
 ) -> dict[str, NDArray[np.int64]]:
-    """The rows of some splits by their shares, at random; the rest is for training."""
+    """The rows of some splits by their shares; the rest is for training.
+
+    They are drawn at random, or the training rows come first, and the others in their order.
+    """
     counts = {
         split: max(1, round(checked_share(share) * examples)) for split, share in shares.items()
     }
@@ -42,7 +45,9 @@ def cut(
             f"{place} has too few examples: {examples} in all leave none to train on beside "
             + ", ".join(f"{count} for {split}" for split, count in counts.items())
         )
-    order = torch.randperm(examples, generator=torch.Generator().manual_seed(seed))
+    order = torch.arange(examples)
+    if shuffle:
+        order = torch.randperm(examples, generator=torch.Generator().manual_seed(seed))
     parts = order.split([rest, *counts.values()])
     return {s: part.numpy() for s, part in zip(("train", *counts), parts, strict=True)}
 

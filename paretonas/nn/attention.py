@@ -1,0 +1,70 @@
+"""Elastic attention of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from .elastic import Elastic
+from .sizes import Size
+
+
+class MultiheadAttention(Elastic):
+    """`torch.nn.MultiheadAttention` whose embedding and number of heads may be sizes.
+
+    >>> from paretonas.nn import Heads, Width
+    >>> heads = Heads(2, 4)
+    >>> attention = MultiheadAttention(heads * 16, heads, batch_first=True)  # 16 for each head
+    >>> thinner = MultiheadAttention(4 * Width(8, 16), 4)  # 8 or 16 for each of 4 heads
+
+    A plain width as the embedding keeps the first channels of all heads, so that a channel may be
+    in other heads than at another pick.
+
+    Raises:
+        ValueError: the heads do not divide the embedding at every pick.
+    """
+
+    layer = nn.MultiheadAttention
+
+    @classmethod
+    def arguments_of(cls, layer: nn.Module) -> dict[str, Any]:
+        found = super().arguments_of(layer)
+        flags = {"bias": "in_proj_bias", "add_bias_kv": "bias_k"}
+        return found | {name: getattr(layer, held) is not None for name, held in flags.items()}
+
+    def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        embed = a["embed_dim"]
+        kdim, vdim = (embed if a[name] is None else a[name] for name in ("kdim", "vdim"))
+        return {
+            "in_proj_weight": [3 * embed, embed],
+            "in_proj_bias": [3 * embed],
+            "q_proj_weight": [embed, embed],
+            "k_proj_weight": [embed, kdim],
+            "v_proj_weight": [embed, vdim],
+            "bias_k": [1, 1, embed],
+            "bias_v": [1, 1, embed],
+            "out_proj.weight": [embed, embed],
+            "out_proj.bias": [embed],
+        }
+
+    def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [
+            (a["embed_dim"] if a[n] is None else a[n], -1) for n in ("embed_dim", "kdim", "vdim")
+        ]
+
+    def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["embed_dim"], -1)]
+
+    def check(self, a: Mapping[str, Any]) -> None:
+        embed, heads = a["embed_dim"], a["num_heads"]
+        if getattr(embed, "outer", None) == heads:
+            return
+        for e in embed.values() if isinstance(embed, Size) else (embed,):
+            for h in heads.values() if isinstance(heads, Size) else (heads,):
+                if e % h:
+                    raise ValueError(
+                        f"num_heads must divide embed_dim at every pick: {h} and {e}; with "
+                        "embed_dim=heads * 16 each head has 16"
+                    )

@@ -1,0 +1,568 @@
+"""Sizes: numbers of channels, heads or kernel cells that are choices, and the arithmetic on them.
+
+A size also knows which parts of the largest size a pick keeps. So a layer can cut its weights for
+the pick: a `Width` keeps the first channels, a `Kernel` the center, a concatenation ``v + w`` the
+first channels of both.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import floor, prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .choices import Chooser
+from .extraction import Extraction
+
+Range = tuple[int, int]
+Numbers = Callable[["SizeChoice"], int]
+MOST_COMBINATIONS = 4096  # picks of the choices in one size, of which a mixture is made
+
+
+class Size:
+    """A number that depends on choices: a `Width`, a `Kernel`, `Heads`, or arithmetic on them.
+
+    ``v + w``
+        a concatenation: the channels of v, then those of w.
+    ``w * 64``
+        each channel becomes 64 features in a row, as in the flatten of (channels, 8, 8).
+    ``64 * w``
+        64 blocks of w each: ``3 * w`` is a query, a key and a value; ``groups * w`` the channels of
+        a grouped convolution, w for each group.
+    ``heads * w``
+        of two sizes: w for each head.
+    ``w // 4``, ``w * 0.25``, ``largest(v, w)``, ``make_divisible(w * 0.25, 8)``
+        the first channels, as many as the number says; a fraction is rounded down.
+
+    `int(size)` is the number of the current pick. So ``x.view(n, int(self.heads), -1)`` works in
+    the supernet and in an extracted network, where each size is a plain number.
+    """
+
+    @property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        """The choices that it depends on, each once."""
+        raise NotImplementedError
+
+    def exactly(self, numbers: Numbers) -> int | float:
+        """The number, before a fraction is rounded down, for the numbers of the choices."""
+        raise NotImplementedError
+
+    def number(self, numbers: Numbers) -> int:
+        """The number for the numbers of the choices."""
+        return floor(self.exactly(numbers))
+
+    def ranges(self, numbers: Numbers) -> tuple[Range, ...]:
+        """What is kept of the largest size, as ranges [start, stop)."""
+        return ((0, self.number(numbers)),)
+
+    @property
+    def largest(self) -> int:
+        """The largest number."""
+        return self.number(SizeChoice.most)
+
+    @property
+    def smallest(self) -> int:
+        """The smallest number."""
+        return self.number(SizeChoice.least)
+
+    def values(self) -> tuple[int, ...]:
+        """All numbers that it can be, increasing."""
+        return tuple(sorted({self.number(numbers) for numbers, _ in self._combinations()}))
+
+    def __int__(self) -> int:
+        return self.number(SizeChoice.now)
+
+    __index__ = __int__
+
+    @property
+    def channels(self) -> int:
+        """The number of the current pick; in a mixture, the largest number."""
+        return int(self)
+
+    def kept(self) -> tuple[Range, ...]:
+        """What the current pick keeps of the largest size; in a mixture, all of it."""
+        return self.ranges(SizeChoice.now)
+
+    def exists(self) -> Tensor | None:
+        """The probability that each part exists, (largest,); None if all picks are decided."""
+        if not any(isinstance(leaf.gate, Tensor) for leaf in self.leaves):
+            return None
+        return self._exists()
+
+    def _exists(self) -> Tensor:
+        rows, weights = [], []
+        for numbers, weight in self._combinations():
+            row = torch.zeros(self.largest, dtype=torch.bool)
+            for start, stop in self.ranges(numbers):
+                row[start:stop] = True
+            rows.append(row)
+            weights.append(weight())
+        chance = torch.stack(weights)
+        return chance @ torch.stack(rows).to(chance)
+
+    def mask(self, y: Tensor, axis: int) -> Tensor:
+        """`y`, with each part along `axis` multiplied by the probability that it exists."""
+        exists = self.exists()
+        if exists is None:
+            return y
+        shape = [1] * y.ndim
+        shape[axis] = -1
+        return y * exists.to(y.dtype).reshape(shape)
+
+    def _combinations(self) -> Iterator[tuple[Numbers, Callable[[], Tensor]]]:
+        """The numbers of all picks of the choices, and the probability of each combination."""
+        leaves = self.leaves
+        count = prod(len(leaf.numbers) for leaf in leaves)
+        if count > MOST_COMBINATIONS:
+            raise ValueError(
+                f"a size may depend on at most {MOST_COMBINATIONS} combinations of picks, got "
+                f"{count} of {len(leaves)} choices"
+            )
+        for picks in product(*(range(len(leaf.numbers)) for leaf in leaves)):
+            found = {id(leaf): leaf.numbers[pick] for leaf, pick in zip(leaves, picks, strict=True)}
+
+            def numbers(leaf: SizeChoice, found: dict[int, int] = found) -> int:
+                return found[id(leaf)]
+
+            def weight(picks: tuple[int, ...] = picks) -> Tensor:
+                gates = [leaf.chances() for leaf in leaves]
+                chosen = [gate[pick] for gate, pick in zip(gates, picks, strict=True)]
+                return torch.stack(torch.broadcast_tensors(*chosen)).prod(0)
+
+            yield numbers, weight
+
+    def __add__(self, other: int | Size) -> Size:
+        return _Sum.of(self, other)
+
+    def __radd__(self, other: int | Size) -> Size:
+        return _Sum.of(other, self)
+
+    def __mul__(self, other: float | Size) -> Size:
+        if isinstance(other, float):
+            return _Scaled(self, other)
+        return _Product.of(self, other)
+
+    def __rmul__(self, other: float | Size) -> Size:
+        if isinstance(other, float):
+            return _Scaled(self, other)
+        return _Product.of(other, self)
+
+    def __floordiv__(self, divisor: int) -> Size:
+        if not isinstance(divisor, int) or divisor < 1:
+            raise ValueError(f"a size is divided by a positive integer, got {divisor!r}")
+        return _Quotient(self, divisor)
+
+    # In a forward pass a size is also the number of its pick.
+
+    def __sub__(self, other: float) -> Any:
+        return int(self) - other
+
+    def __rsub__(self, other: float) -> Any:
+        return other - int(self)
+
+    def __truediv__(self, other: float) -> float:
+        return int(self) / other
+
+    def __rtruediv__(self, other: float) -> float:
+        return other / int(self)
+
+    def __mod__(self, other: int) -> int:
+        return int(self) % other
+
+    def __pow__(self, exponent: float) -> Any:
+        return int(self) ** exponent
+
+    def __lt__(self, other: float) -> bool:
+        return int(self) < other
+
+    def __le__(self, other: float) -> bool:
+        return int(self) <= other
+
+    def __gt__(self, other: float) -> bool:
+        return int(self) > other
+
+    def __ge__(self, other: float) -> bool:
+        return int(self) >= other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if isinstance(memo, Extraction):
+            return Picked(int(self))
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        # The parts of a size are sizes, tuples of sizes and plain numbers.
+        for name, value in vars(self).items():
+            object.__setattr__(twin, name, copy.deepcopy(value, memo))
+        return twin
+
+
+class Picked(int):
+    """The number of a size in an extracted network: a plain integer."""
+
+    @property
+    def channels(self) -> int:
+        """The number itself."""
+        return int(self)
+
+    def __deepcopy__(self, memo: object) -> Picked:
+        return self
+
+
+class SizeChoice(Chooser, Size):
+    """The base of the choices among numbers: a gate, and the number of each option.
+
+    Attributes:
+        numbers: of the options, increasing.
+    """
+
+    def __init__(self, numbers: Sequence[int], name: str | None = None) -> None:
+        kind = type(self).__name__.lower()
+        kind = kind if kind.endswith("s") else f"{kind}s"
+        if any(not isinstance(n, int) or isinstance(n, bool) for n in numbers):
+            raise ValueError(f"{kind} must be integers, got {list(numbers)}")
+        if any(n < 1 for n in numbers) or list(numbers) != sorted(set(numbers)):
+            raise ValueError(f"{kind} must be positive and increasing, got {list(numbers)}")
+        super().__init__([str(number) for number in numbers], name)
+        self.numbers = tuple(numbers)
+
+    @property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        return (self,)
+
+    def exactly(self, numbers: Numbers) -> int:
+        return numbers(self)
+
+    def gated(self) -> int | Tensor:
+        if self.gate is None:
+            kind = type(self).__name__
+            raise RuntimeError(
+                f"this {kind} has no pick yet, so it is no number: give it to the elastic layers "
+                "of paretonas.nn, such as paretonas.nn.Conv2d, and call the network through "
+                "paretonas.nn.Supernet(network)"
+            )
+        return self.gate
+
+    def now(self) -> int:
+        """The number of the current pick; in a mixture, the largest number."""
+        gate = self.gated()
+        return self.numbers[gate] if isinstance(gate, int) else self.numbers[-1]
+
+    def most(self) -> int:
+        """The largest number."""
+        return self.numbers[-1]
+
+    def least(self) -> int:
+        """The smallest number."""
+        return self.numbers[0]
+
+    def chances(self) -> Tensor:
+        """The probability of each option, (options,)."""
+        gate = self.gated()
+        return gate if isinstance(gate, Tensor) else torch.eye(len(self.numbers))[gate]
+
+    def extracted(self, memo: Extraction) -> Any:
+        """The number."""
+        return Picked(int(self))
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.numbers))
+
+    # A module and not a value: two widths with the same numbers are two choices.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+    __deepcopy__ = Chooser.__deepcopy__
+
+
+class Width(SizeChoice):
+    """A choice among numbers of channels; all layers with the same object share the choice.
+
+    >>> import paretonas
+    >>> width = Width(8, 16)
+    >>> stem = paretonas.nn.Conv2d(1, width, 3)
+
+    In a mixture all channels run, each weighted by the probability that it exists. The arithmetic
+    is that of `Size`.
+
+    Args:
+        widths: the numbers of channels, increasing.
+        name: choices of the same name are one choice.
+    """
+
+    def __init__(self, *widths: int, name: str | None = None) -> None:
+        super().__init__(widths, name)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The numbers of channels."""
+        return self.numbers
+
+
+class Heads(SizeChoice):
+    """A choice among numbers of attention heads.
+
+    >>> from paretonas.nn import Linear
+    >>> heads = Heads(2, 4, 8)
+    >>> qkv = Linear(64, 3 * (heads * 16))
+
+    Args:
+        heads: the numbers of heads, increasing; a pick keeps the first ones.
+        name: choices of the same name are one choice.
+    """
+
+    def __init__(self, *heads: int, name: str | None = None) -> None:
+        super().__init__(heads, name)
+
+
+class Kernel(SizeChoice):
+    """A choice among sizes of a convolution's kernel, which share weights.
+
+    A smaller kernel is the center of the largest one. With ``padding=kernel // 2`` the size of the
+    output is the same for each pick.
+
+    >>> from paretonas.nn import Conv2d
+    >>> kernel = Kernel(3, 5, 7)
+    >>> conv = Conv2d(8, 8, kernel, padding=kernel // 2)
+
+    Args:
+        kernels: the sizes, increasing; all odd or all even, so that there is a center.
+        transform: whether each layer learns a linear map from each size to the next smaller one. It
+            begins as the identity.
+        name: choices of the same name are one choice.
+
+    References:
+        Cai et al. 2020, "Once-for-All: Train One Network and Specialize it for Efficient
+        Deployment" (arXiv 1908.09791), section 3.3, for the shared kernel and its transform.
+    """
+
+    def __init__(self, *kernels: int, transform: bool = False, name: str | None = None) -> None:
+        super().__init__(kernels, name)
+        if len({kernel % 2 for kernel in kernels}) > 1:
+            raise ValueError(f"kernels must be all odd or all even, got {list(kernels)}")
+        self.transform = transform
+
+    def ranges(self, numbers: Numbers) -> tuple[Range, ...]:
+        """The center."""
+        start = (self.most() - numbers(self)) // 2
+        return ((start, start + numbers(self)),)
+
+
+@dataclass(frozen=True, repr=False)
+class _Sum(Size):
+    """A concatenation."""
+
+    parts: tuple[int | Size, ...]
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.parts))
+
+    @classmethod
+    def of(cls, *parts: int | Size) -> Size:
+        flat: list[int | Size] = []
+        for part in parts:
+            _check(part, "+")
+            flat += part.parts if isinstance(part, _Sum) else [part]
+        return cls(tuple(flat))
+
+    @cached_property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        return _leaves(self.parts)
+
+    def exactly(self, numbers: Numbers) -> int | float:
+        return sum(_number(part, numbers) for part in self.parts)
+
+    def ranges(self, numbers: Numbers) -> tuple[Range, ...]:
+        found, offset = [], 0
+        for part in self.parts:
+            found += [(offset + a, offset + b) for a, b in _ranges(part, numbers)]
+            offset += _largest(part)
+        return _merged(found)
+
+    def _exists(self) -> Tensor:
+        like = next(leaf.gate for leaf in self.leaves if isinstance(leaf.gate, Tensor))
+        parts = []
+        for part in self.parts:
+            exists = None if isinstance(part, int) else part.exists()
+            parts.append(like.new_ones(_largest(part)) if exists is None else exists)
+        return torch.cat(parts)
+
+
+@dataclass(frozen=True, repr=False)
+class _Product(Size):
+    """For each of the outer parts, all of the inner parts."""
+
+    outer: int | Size
+    inner: int | Size
+
+    def __repr__(self) -> str:
+        each = (self.outer, self.inner)
+        return " * ".join(f"({part!r})" if isinstance(part, _Sum) else repr(part) for part in each)
+
+    @classmethod
+    def of(cls, outer: int | Size, inner: int | Size) -> Size:
+        _check(outer, "*")
+        _check(inner, "*")
+        if inner == 1 and isinstance(outer, Size):
+            return outer
+        if outer == 1 and isinstance(inner, Size):
+            return inner
+        return cls(outer, inner)
+
+    @cached_property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        return _leaves((self.outer, self.inner))
+
+    def exactly(self, numbers: Numbers) -> int | float:
+        return _number(self.outer, numbers) * _number(self.inner, numbers)
+
+    def ranges(self, numbers: Numbers) -> tuple[Range, ...]:
+        step = _largest(self.inner)
+        inner, outer = _ranges(self.inner, numbers), _ranges(self.outer, numbers)
+        if inner == ((0, step),):
+            return _merged((a * step, b * step) for a, b in outer)
+        places = (i for a, b in outer for i in range(a, b))
+        return _merged((i * step + a, i * step + b) for i in places for a, b in inner)
+
+
+@dataclass(frozen=True, repr=False)
+class _Scaled(Size):
+    """A fraction."""
+
+    size: Size
+    factor: float
+
+    def __repr__(self) -> str:
+        return f"({self.size!r}) * {self.factor}"
+
+    @property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        return self.size.leaves
+
+    def exactly(self, numbers: Numbers) -> float:
+        return self.size.exactly(numbers) * self.factor
+
+
+@dataclass(frozen=True, repr=False)
+class _Quotient(Size):
+    """An integer division."""
+
+    size: Size
+    divisor: int
+
+    def __repr__(self) -> str:
+        return f"({self.size!r}) // {self.divisor}"
+
+    @property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        return self.size.leaves
+
+    def exactly(self, numbers: Numbers) -> int:
+        return self.size.number(numbers) // self.divisor
+
+
+@dataclass(frozen=True, repr=False)
+class _Largest(Size):
+    """The largest of several."""
+
+    sizes: tuple[int | Size, ...]
+
+    def __repr__(self) -> str:
+        return f"largest({', '.join(map(repr, self.sizes))})"
+
+    @cached_property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        return _leaves(self.sizes)
+
+    def exactly(self, numbers: Numbers) -> int:
+        return max(_number(size, numbers) for size in self.sizes)
+
+
+@dataclass(frozen=True, repr=False)
+class _Divisible(Size):
+    """A multiple of a divisor."""
+
+    size: Size
+    divisor: int
+
+    def __repr__(self) -> str:
+        return f"make_divisible({self.size!r}, {self.divisor})"
+
+    @property
+    def leaves(self) -> tuple[SizeChoice, ...]:
+        return self.size.leaves
+
+    def exactly(self, numbers: Numbers) -> int:
+        wanted = self.size.exactly(numbers)
+        near = max(self.divisor, int(wanted + self.divisor / 2) // self.divisor * self.divisor)
+        return near + self.divisor if near < 0.9 * wanted else near
+
+
+def largest(*sizes: int | Size) -> Size:
+    """The largest of several sizes; the channels that are kept are the first ones."""
+    for size in sizes:
+        _check(size, "largest")
+    return _Largest(sizes)
+
+
+def make_divisible(size: Size, divisor: int = 8) -> Size:
+    """The multiple of a divisor that is nearest to a size, and at least nine tenths of it.
+
+    References:
+        Howard et al. 2019, "Searching for MobileNetV3" (arXiv 1905.02244), and the code of its
+        authors, which rounds so.
+    """
+    if not isinstance(size, Size):
+        raise TypeError(f"make_divisible takes a size, got {size!r}")
+    return _Divisible(size, divisor)
+
+
+@contextmanager
+def picked(leaves: Iterable[SizeChoice], picks: Iterable[int]) -> Iterator[None]:
+    """Decide choices for a while."""
+    before = [(leaf, leaf.gate) for leaf in leaves]
+    for (leaf, _), pick in zip(before, picks, strict=True):
+        leaf.gate = pick
+    try:
+        yield
+    finally:
+        for leaf, gate in before:
+            leaf.gate = gate
+
+
+def _check(part: Any, operation: str) -> None:
+    if not isinstance(part, Size) and (not isinstance(part, int) or part < 1):
+        raise ValueError(f"a size and {part!r} in {operation}: give a size or a positive integer")
+
+
+def _leaves(parts: Iterable[int | Size]) -> tuple[SizeChoice, ...]:
+    found = (leaf for part in parts if isinstance(part, Size) for leaf in part.leaves)
+    return tuple({id(leaf): leaf for leaf in found}.values())
+
+
+def _number(part: int | Size, numbers: Numbers) -> int:
+    return part if isinstance(part, int) else part.number(numbers)
+
+
+def _largest(part: int | Size) -> int:
+    return part if isinstance(part, int) else part.largest
+
+
+def _ranges(part: int | Size, numbers: Numbers) -> tuple[Range, ...]:
+    return ((0, part),) if isinstance(part, int) else part.ranges(numbers)
+
+
+def _merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Neighboring ranges become one."""
+    found: list[Range] = []
+    for start, stop in ranges:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        elif stop > start:
+            found.append((start, stop))
+    return tuple(found)

@@ -1,0 +1,523 @@
+"""Elastic layers of every kind: a pick is torch's layer on the parts that the sizes keep."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import paretonas.nn as pn
+from paretonas.nn import Elastic, Heads, Kernel, Supernet, Width
+from paretonas.nn.elastic import cut
+from paretonas.space import Architecture, every
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")
+
+
+def w():
+    return Width(2, 4, 6)
+
+
+def v():
+    return Width(4, 8)
+
+
+def case(make, inputs):
+    return {"make": make, "inputs": inputs}
+
+
+def conv(kind, rest, **kwargs):
+    def make():
+        a, b = w(), v()
+        return (kind(a, b, 3, 2, 1, **kwargs), [a])
+
+    return case(make, lambda sizes: [torch.randn(3, int(sizes[0]), *rest)])
+
+
+def channelwise(kind, rest, *args, **kwargs):
+    def make():
+        a = v()
+        return kind(*args, a, **kwargs), [a]
+
+    return case(make, lambda sizes: [torch.randn(3, int(sizes[0]), *rest)])
+
+
+def last(kind, make_arguments, length=5):
+    def make():
+        size, arguments, kwargs = make_arguments()
+        return kind(*arguments, **kwargs), [size]
+
+    return case(make, lambda sizes: [torch.randn(3, length, int(sizes[0]))])
+
+
+def grouped():
+    a, b = Width(1, 2), Width(2, 3)
+    return pn.Conv2d(4 * a, 4 * b, 3, groups=4), [4 * a]
+
+
+def plain_groups():
+    a, b = Width(4, 8), Width(2, 6)
+    return pn.Conv2d(a, b, 3, groups=2), [a]
+
+
+def depthwise():
+    a = w()
+    return pn.Conv2d(a, a * 2, (3, 1), padding="same", groups=a, padding_mode="reflect"), [a]
+
+
+def with_kernel(**kwargs):
+    def make():
+        a, k = w(), Kernel(1, 3, 5, **kwargs)
+        return pn.Conv2d(a, 4, k, padding=k // 2), [a]
+
+    return make
+
+
+def joined():
+    a, b = w(), v()
+    return pn.Conv1d(a + 3 + b, 5, 3), [a + 3 + b]
+
+
+def flattened():
+    a = w()
+    return pn.Linear(a * 9, v()), [a * 9]
+
+
+def stacked():
+    a, heads = w(), Heads(1, 2)
+    return pn.Linear(a, 3 * (heads * 4)), [a]
+
+
+def attention(**kwargs):
+    def make():
+        heads = Heads(2, 4)
+        return pn.MultiheadAttention(heads * 3, heads, batch_first=True, **kwargs), [heads * 3]
+
+    return make
+
+
+def self_attention(sizes):
+    x = torch.randn(3, 5, int(sizes[0]))
+    return [x, x, x]
+
+
+def cross():
+    e, k = 2 * Width(2, 3), w()
+    return pn.MultiheadAttention(e, 2, kdim=k, vdim=7, batch_first=True), [e, k]
+
+
+def recurrent(kind, **kwargs):
+    def make():
+        a = w()
+        return kind(a, Width(3, 5), **kwargs), [a]
+
+    return case(make, lambda sizes: [torch.randn(5, 3, int(sizes[0]))])
+
+
+def embedding():
+    return pn.Embedding(11, w(), padding_idx=0), []
+
+
+def bilinear():
+    a, b = w(), v()
+    return pn.Bilinear(a, b, Width(2, 3)), [a, b]
+
+
+def first_of(make):
+    return case(make, lambda sizes: [torch.randn(3, int(sizes[0]), 9, 9)])
+
+
+CASES = {
+    "conv1d": conv(pn.Conv1d, (9,)),
+    "conv2d": conv(pn.Conv2d, (9, 9), bias=False),
+    "conv3d": conv(pn.Conv3d, (5, 5, 5)),
+    "transposed1d": conv(pn.ConvTranspose1d, (9,), dilation=2),
+    "transposed2d": conv(pn.ConvTranspose2d, (5, 5), output_padding=1),
+    "transposed3d": conv(pn.ConvTranspose3d, (3, 3, 3), bias=False),
+    "grouped": first_of(grouped),
+    "plain groups": first_of(plain_groups),
+    "depthwise": first_of(depthwise),
+    "kernel": first_of(with_kernel()),
+    "transformed kernel": first_of(with_kernel(transform=True)),
+    "concatenated": case(joined, lambda sizes: [torch.randn(3, int(sizes[0]), 9)]),
+    "flattened": case(flattened, lambda sizes: [torch.randn(3, int(sizes[0]))]),
+    "stacked": case(stacked, lambda sizes: [torch.randn(3, int(sizes[0]))]),
+    "linear": last(pn.Linear, lambda: (a := w(), (a, v(), False), {})),
+    "bilinear": case(bilinear, lambda sizes: [torch.randn(3, int(s)) for s in sizes]),
+    "embedding": case(embedding, lambda sizes: [torch.tensor([[1, 2, 0], [3, 4, 10]])]),
+    "prelu": channelwise(pn.PReLU, (9,)),
+    "batch norm 1": channelwise(pn.BatchNorm1d, (9,)),
+    "batch norm 2": channelwise(pn.BatchNorm2d, (4, 4), eps=1e-2, momentum=None),
+    "batch norm 3": channelwise(pn.BatchNorm3d, (2, 2, 2), affine=False),
+    "instance norm 1": channelwise(pn.InstanceNorm1d, (9,)),
+    "instance norm 2": channelwise(pn.InstanceNorm2d, (4, 4), affine=True),
+    "instance norm 3": channelwise(pn.InstanceNorm3d, (2, 2, 2)),
+    "group norm": channelwise(pn.GroupNorm, (5,), 2),
+    "layer norm": last(pn.LayerNorm, lambda: (a := w(), (a,), {"eps": 1e-3})),
+    "layer norm of two": last(pn.LayerNorm, lambda: (a := w(), ([5, a],), {"bias": False})),
+    "layer norm over channels": channelwise(lambda a: pn.LayerNorm((a, 4)), (4,)),
+    "rms norm": last(pn.RMSNorm, lambda: (a := w(), (a,), {})),
+    "attention": case(attention(), self_attention),
+    "attention with more": case(
+        attention(bias=False, add_bias_kv=True, add_zero_attn=True), self_attention
+    ),
+    "cross attention": case(
+        cross, lambda s: [torch.randn(3, n, int(k)) for n, k in ((4, s[0]), (5, s[1]), (5, 7))]
+    ),
+    "lstm": recurrent(pn.LSTM, num_layers=2, bidirectional=True),
+    "projected lstm": recurrent(pn.LSTM, num_layers=2, proj_size=2, bias=False),
+    "gru": recurrent(pn.GRU, bidirectional=True),
+    "rnn": recurrent(pn.RNN, nonlinearity="relu"),
+}
+
+
+class Holder(nn.Module):
+    def __init__(self, layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *args):
+        return self.layer(*args)
+
+
+@pytest.fixture(params=CASES)
+def found(request):
+    torch.manual_seed(0)
+    layer, sizes = CASES[request.param]["make"]()
+    with torch.no_grad():
+        for parameter in layer.parameters():  # no symmetric values, such as ones
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return Supernet(Holder(layer)), sizes, CASES[request.param]["inputs"]
+
+
+def some(supernet, count=6):
+    architectures = list(every(supernet.choices))
+    return architectures[:: max(1, len(architectures) // count)]
+
+
+def tensors(output):
+    if isinstance(output, torch.Tensor):
+        return [output]
+    return [t for part in output if part is not None for t in tensors(part)]
+
+
+def called(supernet, architecture, sizes, inputs):
+    with supernet.picked(architecture):
+        return inputs(sizes)
+
+
+def test_a_pick_is_the_extracted_layer_of_torch(found):
+    supernet, sizes, inputs = found
+    for architecture in some(supernet):
+        args = called(supernet, architecture, sizes, inputs)
+        plain = supernet.extract(architecture)
+        assert type(plain.layer).__module__.startswith("torch.nn")
+        expected = tensors(plain(*args))
+        assert len(expected) > 0
+        for one, other in zip(tensors(supernet(args, architecture)), expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_the_largest_pick_has_all_weights_and_can_be_loaded_from_torchs_layer(found):
+    supernet, sizes, inputs = found
+    largest = Architecture({c.name: c.options[-1] for c in supernet.choices})
+    plain = supernet.extract(largest).layer
+    own = supernet.network.layer.state_dict()
+    assert {n for n in own if "transform" not in n} == plain.state_dict().keys()
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.normal_()
+    supernet.network.layer.load_state_dict(plain.state_dict(), strict=False)
+    args = called(supernet, largest, sizes, inputs)
+    for one, other in zip(
+        tensors(supernet(args, largest)), tensors(plain.train()(*args)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_one_hot_gates_are_one_pick_in_its_place(found):
+    supernet, sizes, inputs = found
+    layer = supernet.network.layer
+    for architecture in some(supernet):
+        gates = [
+            torch.tensor([float(o == architecture[c.name]) for o in c.options])
+            for c in supernet.choices
+        ]
+        with supernet.picked(architecture):
+            args = inputs(sizes)
+            placed = [
+                _spread(x, s, axis)
+                for x, (s, axis) in zip(args, layer.inputs(layer.arguments), strict=False)
+            ]
+            outs = layer.outputs(layer.arguments)
+            expected = [
+                _spread(y, s, axis)
+                for y, (s, axis) in zip(tensors(layer(*args)), outs, strict=False)
+            ]
+        mixed = tensors(supernet([*placed, *args[len(placed) :]], gates))
+        for one, other in zip(mixed, expected, strict=False):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def _spread(x, size, axis):
+    if isinstance(size, int):
+        return x
+    index = [i for a, b in size.kept() for i in range(a, b)]
+    shape = list(x.shape)
+    shape[axis] = size.largest
+    return torch.zeros(shape).index_copy(axis, torch.tensor(index), x)
+
+
+def test_a_copy_and_another_type_and_device_work_alike(found):
+    supernet, sizes, inputs = found
+    architecture = some(supernet)[1]
+    args = called(supernet, architecture, sizes, inputs)
+    expected = tensors(supernet(args, architecture))
+    double = copy.deepcopy(supernet).double()
+    cast = [x.double() if x.is_floating_point() else x for x in args]
+    for one, other in zip(tensors(double(cast, architecture)), expected, strict=True):
+        assert one.dtype == torch.float64
+        torch.testing.assert_close(one.float(), other, rtol=1e-4, atol=1e-4)
+    meta = copy.deepcopy(supernet).to("meta")
+    output = meta([x.to("meta") for x in args], architecture)
+    assert {t.device.type for t in tensors(output)} == {"meta"}
+    plain = meta.extract(architecture)
+    assert {p.device.type for p in plain.parameters()} <= {"meta"}
+
+
+def test_gradients_are_those_of_the_extracted_layer(found):
+    supernet, sizes, inputs = found
+    if not list(supernet.parameters()):
+        return
+    architecture = some(supernet)[0]
+    args = called(supernet, architecture, sizes, inputs)
+    plain = supernet.extract(architecture).train()
+    sum(t.square().sum() for t in tensors(supernet(args, architecture))).backward()
+    sum(t.square().sum() for t in tensors(plain(*args))).backward()
+    layer = supernet.network.layer
+    with supernet.picked(architecture):
+        ranges = layer._shell().ranges
+    for name, parameter in plain.layer.named_parameters():
+        if parameter.grad is not None and not hasattr(layer, "transform_3to1"):
+            own = cut(layer.get_parameter(name).grad, dict(enumerate(ranges[name])))
+            torch.testing.assert_close(own, parameter.grad)
+            rest = layer.get_parameter(name).grad.count_nonzero()
+            assert rest == own.count_nonzero()
+
+
+# --- particular layers ------------------------------------------------------------------------
+
+
+def test_a_smaller_kernel_is_the_center_and_a_transform_begins_as_the_identity():
+    k = Kernel(1, 3, 5)
+    one = pn.Conv2d(2, 3, k, padding=k // 2)
+    changed = Kernel(1, 3, 5, transform=True)
+    other = pn.Conv2d(2, 3, changed, padding=changed // 2)
+    other.load_state_dict(one.state_dict(), strict=False)
+    x = torch.randn(2, 2, 7, 7)
+    for pick, size in enumerate((1, 3, 5)):
+        k.gate = changed.gate = pick
+        start = (5 - size) // 2
+        center = one.weight[..., start : start + size, start : start + size]
+        expected = functional.conv2d(x, center, one.bias, padding=size // 2)
+        torch.testing.assert_close(one(x), expected)
+        torch.testing.assert_close(other(x), expected)
+    with torch.no_grad():
+        other.transform_5to3.copy_(torch.randn(9, 9))
+    changed.gate = 1
+    center = other.weight[..., 1:4, 1:4].reshape(6, 9) @ other.transform_5to3.T
+    expected = functional.conv2d(x, center.reshape(3, 2, 3, 3), other.bias, padding=1)
+    torch.testing.assert_close(other(x), expected)
+
+
+def test_a_group_norm_of_groups_times_a_width_keeps_the_groups():
+    width = Width(1, 2)
+    norm = pn.GroupNorm(3, 3 * width)
+    width.gate = 0
+    x = torch.randn(2, 3, 4)
+    assert norm.pieces()["weight"].shape == (3,)
+    torch.testing.assert_close(norm(x), functional.group_norm(x, 3))
+
+
+def test_a_batch_norm_keeps_the_running_statistics_of_its_channels():
+    width = Width(2, 4)
+    supernet = Supernet(Holder(pn.BatchNorm2d(width)))
+    supernet.network.layer.running_mean.copy_(torch.arange(4.0))
+    plain = supernet.extract({"layer.num_features": "2"})
+    assert plain.layer.running_mean.tolist() == [0, 1]
+    before = copy.deepcopy(supernet.state_dict())
+    supernet(torch.randn(3, 2, 4, 4), {"layer.num_features": "2"})
+    assert all(torch.equal(before[n], t) for n, t in supernet.state_dict().items())
+
+
+def test_old_files_without_running_statistics_are_read():
+    norm = pn.BatchNorm1d(Width(2, 4))
+    state = {n: t for n, t in norm.state_dict().items() if n in ("weight", "bias")}
+    norm.load_state_dict(state)
+
+
+# --- layers that exist ------------------------------------------------------------------------
+
+
+class Activated(nn.BatchNorm2d):
+    """A subclass that carries more than a norm, as in libraries of networks."""
+
+    def __init__(self, features):
+        super().__init__(features)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x)) + self.num_features
+
+
+def test_an_existing_layer_keeps_its_class_its_weights_and_its_statistics():
+    norm = Activated(4).eval()
+    norm.running_mean.copy_(torch.arange(4.0))
+    before = copy.deepcopy(norm.state_dict())
+    width = Width(2, 4)
+    layer = Elastic.of(norm, num_features=width)
+    x = torch.randn(3, 4, 5, 5)
+    for pick, count in enumerate((2, 4)):
+        width.gate = pick
+        expected = functional.relu(
+            functional.batch_norm(x[:, :count], norm.running_mean[:count], norm.running_var[:count])
+        )
+        torch.testing.assert_close(layer(x[:, :count]), expected + count)
+    plain = Supernet(nn.Sequential(layer)).extract({"0.num_features": "2"})
+    assert type(plain[0]) is Activated
+    torch.testing.assert_close(plain(x[:, :2]), layer_at(width, 0, layer, x[:, :2]))
+    assert all(torch.equal(before[n], t) for n, t in norm.state_dict().items())
+    assert plain[0].act is not norm.act
+
+
+def layer_at(width, pick, layer, x):
+    width.gate = pick
+    return layer(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "sizes"),
+    [
+        (nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), {"in_channels": Width(2, 4)}),
+        (nn.Linear(4, 6), {"out_features": Width(3, 6)}),
+        (nn.LayerNorm(6), {"normalized_shape": (Width(3, 6),)}),
+        (nn.MultiheadAttention(6, 2, bias=False), {"embed_dim": 2 * Width(1, 3)}),
+        (nn.LSTM(4, 5, 2, bidirectional=True), {"hidden_size": Width(2, 5)}),
+        (nn.Embedding(9, 4), {"embedding_dim": Width(2, 4)}),
+        (nn.GroupNorm(2, 8), {"num_channels": 2 * Width(2, 4)}),
+        (nn.ConvTranspose2d(4, 6, 3, output_padding=1, stride=2), {"out_channels": Width(3, 6)}),
+        (nn.PReLU(4), {"num_parameters": Width(2, 4)}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_torch_made_becomes_elastic_and_back(layer, sizes):
+    supernet = Supernet(nn.ModuleList([Elastic.of(layer, **sizes)]))
+    (choice,) = supernet.choices
+    largest = supernet.extract({choice.name: choice.options[-1]})[0]
+    assert type(largest) is type(layer)
+    assert largest.extra_repr() == layer.extra_repr()
+    own = layer.state_dict()
+    assert all(torch.equal(own[name], t) for name, t in largest.state_dict().items())
+    smaller = supernet.extract({choice.name: choice.options[0]})[0]
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in layer.parameters())
+
+
+def test_layers_that_cannot_be_taken_over_are_refused():
+    hooked = nn.Linear(2, 4)
+    hooked.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="the Linear has hooks or parametrizations"):
+        Elastic.of(hooked, out_features=Width(2, 4))
+    with pytest.raises(TypeError, match="a Softmax has no elastic form"):
+        Elastic.of(nn.Softmax(), dim=Width(2, 4))
+    with pytest.raises(ValueError, match="out_features of the Linear is 4, and the largest .* 8"):
+        Elastic.of(nn.Linear(2, 4), out_features=Width(2, 8))
+    with pytest.raises(TypeError, match="Linear takes in_features, .*, and no 'width'"):
+        Elastic.of(nn.Linear(2, 4), width=Width(2, 4))
+
+
+# --- a kind of one's own ----------------------------------------------------------------------
+
+
+class Scale(nn.Module):
+    def __init__(self, features, start=1.0):
+        super().__init__()
+        self.features = features
+        self.weight = nn.Parameter(torch.full((features,), start))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class ElasticScale(Elastic):
+    layer = Scale
+
+    def axes(self, a):
+        return {"weight": [a["features"]]}
+
+    def inputs(self, a):
+        return [(a["features"], -1)]
+
+    outputs = inputs
+
+
+def test_a_kind_of_ones_own_is_like_the_others():
+    width = Width(2, 4)
+    supernet = Supernet(nn.Sequential(pn.Linear(3, width), ElasticScale(width, 2.0)))
+    x = torch.randn(5, 3)
+    name = supernet.choices[0].name
+    for option, gates in (("2", [1.0, 0.0]), ("4", [0.0, 1.0])):
+        plain = supernet.extract({name: option})
+        assert type(plain[1]) is Scale and plain[1].features == int(option)
+        y = supernet(x, {name: option})
+        torch.testing.assert_close(plain(x), y)
+        mixed = supernet(x, [torch.tensor(gates)])
+        torch.testing.assert_close(mixed[:, : int(option)], y)
+        assert not mixed[:, int(option) :].any()
+    assert type(Elastic.of(Scale(4), features=width)) is ElasticScale
+
+
+def test_changes_of_a_kind_of_ones_own_are_refused_too():
+    class Changed(ElasticScale):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(ValueError, match="the ElasticScale at '0' has its own forward"):
+        Supernet(nn.Sequential(Changed(Width(2, 4))))
+
+
+# --- mistakes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: pn.Conv2d(3), TypeError, "Conv2d: missing a required argument: 'out_channels'"),
+        (lambda: pn.Linear(3, Width(2, 4), size=3), TypeError, "unexpected keyword.*'size'"),
+        (lambda: pn.GroupNorm(4, Width(4, 6)), ValueError, "every pick: 4 and 6"),
+        (lambda: pn.MultiheadAttention(Width(4, 6), 4), ValueError, "every pick: 4 and 6"),
+        (lambda: Kernel(3, 4), ValueError, "all odd or all even"),
+        (lambda: Width(2.5, 4), ValueError, "widths must be integers"),
+        (lambda: Width(2, 4) // 0, ValueError, "a positive integer, got 0"),
+        (lambda: Width(2, 4) + 0, ValueError, "a size or a positive integer"),
+        (lambda: Heads(4, 2), ValueError, "heads must be positive and increasing"),
+        (lambda: nn.Conv2d(3, Width(2, 4), 3), RuntimeError, "give it to the elastic layers"),
+        (lambda: Width(2, 4, name=""), ValueError, "the name of a choice must be a text"),
+    ],
+)
+def test_mistakes_get_one_line(make, kind, message):
+    with pytest.raises(kind, match=message) as refused:
+        make()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_lazy_layer_is_refused_by_its_place():
+    with pytest.raises(ValueError, match="the LazyLinear at '1' has no size yet"):
+        Supernet(nn.Sequential(pn.Linear(2, Width(2, 4)), nn.LazyLinear(3)))
+
+
+def test_elastic_layers_and_sizes_show_what_they_are():
+    width = Width(2, 4)
+    text = repr(nn.Sequential(pn.Conv2d(3, width, 3, bias=False), pn.Linear(width * 9 + 1, 5)))
+    assert "Conv2d(in_channels=3, out_channels=Width(2, 4), kernel_size=3, bias=False)" in text
+    assert "in_features=Width(2, 4) * 9 + 1" in text
