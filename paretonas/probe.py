@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from .arguments import tensors
 from .nn import Supernet
+from .nn.choices import Chooser
 from .point import FAILING, Failure
 from .space import Architecture, decode, draw, encode
 
@@ -66,8 +67,13 @@ class Probe:
 
     def options(self) -> list[Failure]:
         """Every option of every choice that causes failures."""
-        options = [(i, j) for i in range(len(self.supernet.choices)) for j in self.supernet.left(i)]
-        return self._blamed(options)
+        left = range(len(self.supernet.choices))
+        unproven = dict.fromkeys((i, j) for i in left for j in self.supernet.left(i))
+        for start in self.starts:  # what works in one architecture is not to blame
+            if unproven and self._why(start) is None:
+                for pick in self.supernet.taken(start):
+                    unproven.pop(pick, None)
+        return self._blamed(list(unproven))
 
     def blame(
         self, architecture: Architecture, proven: Iterable[Architecture] = ()
@@ -160,8 +166,9 @@ def _alike(supernet: Supernet) -> Iterator[Architecture]:
 @contextmanager
 def _finished(supernet: Supernet) -> Iterator[list[int]]:
     """Count the choices with finite results, a count for each level of nesting, outermost first."""
-    names = [choice.name for choice in supernet.choices]
-    name_of = {supernet.network.get_submodule(name): name for name in names}
+    modules = supernet.network.named_modules()
+    name_of = {m: path for path, m in modules if isinstance(m, Chooser) and len(m.option_names) > 1}
+    names = list(name_of.values())
     counts = [0] * len(names)
     done: set[str] = set()
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_structure
 
 from ..arguments import moved, tensors
 from ..forward import device_of, evaluating, held_generators, seeded
-from ..nn import BatchNorm1d, BatchNorm2d, Supernet
+from ..nn import Supernet
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..space import Architecture, fair_paths
@@ -267,14 +267,11 @@ def refuse_another_function(
 ) -> None:
     """Make sure that the network that comes out computes what the supernet does, but for rounding.
 
-    Both run in the supernet's present mode. What is not repeatable cannot be compared, nor can an
-    elastic batch norm that rests in evaluation mode: its plain layer has statistics of its own.
+    Both run in the supernet's present mode. What is not repeatable cannot be compared.
 
     Raises:
         ValueError: it computes something else.
     """
-    if any(isinstance(m, BatchNorm1d | BatchNorm2d) and not m.training for m in supernet.modules()):
-        return
 
     def run(network: nn.Module) -> list[Any]:
         """The outputs of the network, and the loss."""

@@ -77,7 +77,7 @@ class Supernet(nn.Module):
         super().__init__()
         self._constructor = constructor or partial(copied, copied(network))
         self.network = network
-        self._places = tuple(_places(network))
+        self._places, self._index_of = _places(network)
         self.aside: dict[tuple[int, int], str] = {}
         self.choices = tuple(
             Choice(place.name, place.choosers[0].option_names) for place in self._places
@@ -278,6 +278,19 @@ class Supernet(nn.Module):
             if any(outer == index and pick in allowed for n in place.needs for outer, allowed in n)
         ]
 
+    def choices_in(self, module: nn.Module) -> list[int]:
+        """The choices inside a module of the network, and in the sizes of its layers, by index."""
+        index = {c: i for i, place in enumerate(self._places) for c in place.choosers}
+        found: dict[int, None] = {}
+        for inner in module.modules():
+            leaves = inner.leaves if isinstance(inner, Elastic) else [inner]
+            found |= dict.fromkeys(index[leaf] for leaf in leaves if leaf in index)
+        return sorted(found)
+
+    def needs_of(self, path: str) -> Needs:
+        """The picks that use a place in the network, as (choice, picks)."""
+        return tuple(_needs(self.network, path, self._index_of))
+
     def reached(self, architecture: Mapping[str, str]) -> list[int]:
         """The choices that the architecture's network uses, by index."""
         picks = encode(self.choices, architecture)
@@ -303,8 +316,8 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return chain(module.named_parameters(), module.named_buffers())
 
 
-def _places(network: nn.Module) -> Iterator[_Place]:
-    """Every choice with two options or more, outer choices before inner ones.
+def _places(network: nn.Module) -> tuple[tuple[_Place, ...], dict[str, int]]:
+    """Every choice with two options or more, in order, and their indices by the paths of places.
 
     Raises:
         ValueError: choosers of the same name have different options.
@@ -320,9 +333,9 @@ def _places(network: nn.Module) -> Iterator[_Place]:
                 if leaf not in attributes:
                     paths.setdefault(leaf, []).append(f"{path}.{argument}".lstrip("."))
     shared: dict[str, list[Chooser]] = {}
-    for chooser, found in paths.items():
+    for chooser, places in paths.items():
         if len(chooser.option_names) > 1:
-            shared.setdefault(chooser.name or found[0], []).append(chooser)
+            shared.setdefault(chooser.name or places[0], []).append(chooser)
     index_of: dict[str, int] = {}  # by path, outer paths first
     for index, (name, choosers) in enumerate(shared.items()):
         index_of |= {path: index for chooser in choosers for path in paths[chooser]}
@@ -333,11 +346,13 @@ def _places(network: nn.Module) -> Iterator[_Place]:
                     f"{list(choosers[0].option_names)} and {list(chooser.option_names)}"
                 )
     index_of = dict(sorted(index_of.items(), key=lambda item: item[0].count(".")))
+    found = []
     for name, choosers in shared.items():
         places = [path for chooser in choosers for path in paths[chooser]]
         needs = dict.fromkeys(tuple(_needs(network, path, index_of)) for path in places)
         # A place that is always reached makes the others idle.
-        yield _Place(name, tuple(choosers), ((),) if () in needs else tuple(needs))
+        found.append(_Place(name, tuple(choosers), ((),) if () in needs else tuple(needs)))
+    return tuple(found), index_of
 
 
 def _needs(

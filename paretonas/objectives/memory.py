@@ -12,7 +12,7 @@ from torch import Tensor
 from ..nn import Supernet
 from .base import DifferentiableObjective
 from .cost_table import CostTable
-from .parts import observer
+from .parts import dependences, observer
 from .tabulate import cost_table
 
 
@@ -48,9 +48,10 @@ class Memory(DifferentiableObjective):
             ValueError: the memory of one part depends on more than 4096 combinations of picks.
         """
         observe, choices = observer(supernet, example), supernet.choices
+        guess = dependences(supernet)
         return cls(
-            cost_table(choices, lambda a: observe(a).parameter_bytes, unit="bytes"),
-            cost_table(choices, lambda a: observe(a).live, unit="bytes"),
+            cost_table(choices, lambda a: observe(a).parameter_bytes, unit="bytes", guess=guess),
+            cost_table(choices, lambda a: observe(a).live, unit="bytes", guess=guess),
         )
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..nn import Supernet
-from .parts import observer
+from .parts import dependences, observer
 from .table_objective import TableObjective
 from .tabulate import cost_table
 
@@ -30,4 +30,7 @@ class Parameters(TableObjective):
             ValueError: a part depends on more than 4096 combinations of picks.
         """
         observe = observer(supernet, example)
-        return cls(cost_table(supernet.choices, lambda a: observe(a).parameters, unit=""))
+        guess = dependences(supernet)
+        return cls(
+            cost_table(supernet.choices, lambda a: observe(a).parameters, unit="", guess=guess)
+        )

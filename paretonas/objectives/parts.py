@@ -172,6 +172,27 @@ def part_paths(network: nn.Module) -> Iterator[str]:
     return visit(network, "")
 
 
+def dependences(supernet: Supernet) -> Callable[[str], list[list[int]]]:
+    """The classes of options that a part likely depends on, by the name of the part.
+
+    These are the choices around it, which decide whether it runs; and the choices inside it and in
+    the sizes of its layers, unless it is a whole network.
+    """
+
+    def guess(part: str) -> list[list[int]]:
+        classes = [[0] * len(choice.options) for choice in supernet.choices]
+        path = part.partition("/")[0]
+        inside = supernet.choices_in(supernet.network.get_submodule(path))
+        if prod(len(classes[index]) for index in inside) <= MOST_COMBINATIONS:
+            for index in inside:
+                classes[index] = list(range(len(classes[index])))
+        for index, picks in supernet.needs_of(path):
+            classes[index] = [int(pick not in picks) for pick in range(len(classes[index]))]
+        return classes
+
+    return guess
+
+
 def _held(module: nn.Module) -> tuple[dict[object, int], dict[object, int]]:
     """The choices among modules inside a module, those among its sizes, and their options."""
     choosers: dict[object, int] = {}

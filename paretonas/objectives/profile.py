@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..nn import Supernet
 from ..space import Architecture, Choice, decode
 from .calibration import Calibration, calibrate
 from .cost_table import CostTable, Slot
-from .parts import NetworkTrace, observer, part_paths
+from .parts import NetworkTrace, dependences, observer, part_paths
 from .tabulate import Dependence, Values, slots, tabulate
 
 Signature = tuple[str, ...]
@@ -70,7 +71,7 @@ def profile(
         report(next(numbers), 0)
         return observe(architecture).runs
 
-    found = tabulate(supernet.choices, runs)
+    found = tabulate(supernet.choices, runs, guess=dependences(supernet))
     about: dict[str, Any] = {
         "device": device_name(place),
         "torch": torch.__version__,
@@ -114,48 +115,69 @@ def _measure_parts(
                 wanted.setdefault(value, (part, decode(supernet.choices, picks)))
     paths = frozenset(part_paths(supernet.network))
     observe = observer(supernet, example)
-    calls = [
-        _call(
-            NetworkTrace.of(supernet, observe(a).architecture, example, paths),
-            part,
-            example,
-            device,
-        )
-        for part, a in wanted.values()
-    ]
+    together: dict[Architecture, dict[Signature, str]] = {}  # one pass for all its parts
+    for key, (part, architecture) in wanted.items():
+        together.setdefault(observe(architecture).architecture, {})[key] = part
+    calls: dict[Signature, Callable[[], object]] = {}
+    for architecture, own in together.items():
+        run = NetworkTrace.of(supernet, architecture, example, paths)
+        found_calls = _calls(run, frozenset(own.values()), example, device)
+        calls |= {key: found_calls[part] for key, part in own.items()}
     times = measure_in_turn(
-        calls,
+        list(calls.values()),
         threads=threads,
         device=device,
         seconds=SECONDS,
         progress=lambda done, total: progress(done, 2 * total),
     )
-    return {key: time.median_ms for key, time in zip(wanted, times, strict=True)}
+    return {key: time.median_ms for key, time in zip(calls, times, strict=True)}
 
 
-def _call(run: NetworkTrace, part: str, example: Any, device: torch.device) -> Callable[[], object]:
-    """A call that runs a part alone, on inputs like those in its network."""
-    path = next((plain for plain, owner in run.owners.items() if owner == part), None)
-    calls: list[Callable[[], object]] = []
-    if path is not None:
-        module = run.network.get_submodule(path)
+def _calls(
+    run: NetworkTrace, parts: Collection[str], example: Any, device: torch.device
+) -> dict[str, Callable[[], object]]:
+    """Calls that run parts alone, on inputs like those in their network."""
+    modules: dict[str | None, nn.Module] = {}
+    for plain, owner in run.owners.items():
+        if owner in parts and owner not in modules:
+            modules[owner] = run.network.get_submodule(plain)
+    inputs: dict[str, list[tuple[Any, Any]]] = {part: [] for part in parts}
 
-        def keep(_: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs.append(_like((args, kwargs), device))  # before a module overwrites them
+    def keeper(part: str) -> Callable[[nn.Module, Any, Any], None]:
+        # Before a module overwrites them.
+        return lambda _, args, kwargs: inputs[part].append(_like((args, kwargs), device))
 
-        inputs: list[tuple[Any, Any]] = []
-        hook = module.register_forward_pre_hook(keep, with_kwargs=True)
-        run.network.eval()
-        with torch.inference_mode(), seeded(0, run.network):
-            call(run.network, handed(run.network, example))
+    hooks = [
+        module.register_forward_pre_hook(keeper(part), with_kwargs=True)
+        for part, module in modules.items()
+    ]
+    run.network.eval()
+    with torch.inference_mode(), seeded(0, run.network):
+        call(run.network, handed(run.network, example))
+    for hook in hooks:
         hook.remove()
-        module.to(device)
-        calls = [repeated(module, *args, **kwargs) for args, kwargs in inputs]
-    if not calls:  # it is not called as a module: run its operations
-        own = [op.call for name, op, _ in run.ops() if name == part]
-        replay = [(f, _like(args, device), _like(kwargs, device)) for f, args, kwargs in own]
-        return lambda: [f(*args, **kwargs) for f, args, kwargs in replay]
-    return calls[0] if len(calls) == 1 else lambda: [each() for each in calls]
+    replays: dict[str, list[tuple[Any, Any, Any]]] = {part: [] for part in parts}
+    for part, op, _ in run.ops():
+        if part in parts and not inputs[part]:  # not called as a module: run its operations
+            function, args, kwargs = op.call
+            replays[part].append((function, _like(args, device), _like(kwargs, device)))
+    found: dict[str, Callable[[], object]] = {}
+    for part in parts:
+        if part in modules and inputs[part]:
+            module = modules[part].to(device)
+            each = [repeated(module, *args, **kwargs) for args, kwargs in inputs[part]]
+            found[part] = each[0] if len(each) == 1 else partial(_all, each)
+        else:
+            found[part] = partial(_replayed, replays[part])
+    return found
+
+
+def _all(calls: Sequence[Callable[[], object]]) -> list[object]:
+    return [each() for each in calls]
+
+
+def _replayed(calls: Sequence[tuple[Any, Any, Any]]) -> list[object]:
+    return [function(*args, **kwargs) for function, args, kwargs in calls]
 
 
 def _like(value: Any, device: torch.device) -> Any:

@@ -1,17 +1,18 @@
 """Find the choices that each slot of a cost depends on, and its value for every combination.
 
-Whole architectures are observed; each observation gives the values of all slots. First, single
-picks are changed around a few random architectures. This gives a first guess of the dependences of
-each slot. If two observations then differ although the guess says that they are equal, there is a
-further dependence; bisection between the two observations finds it. A dependence that has an effect
-in very few architectures can stay hidden.
+Whole architectures are observed; each observation gives the values of all slots. The dependences of
+each slot are guessed first: from the structure of a network, or, if nothing is known, from changes
+of single picks around a few random architectures. If two observations then differ although the
+guess says that they are equal, there is a further dependence; bisection between the two
+observations finds it. Options that turn out to be equal are merged at the end. A dependence that
+has an effect in very few architectures can stay hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from math import prod
 from random import Random
 
@@ -25,7 +26,10 @@ __all__ = ["cost_table"]
 Picks = tuple[int, ...]
 Values = Mapping[str, Hashable]  # slot -> value; a missing slot has the value None
 
-BASES = 2  # random architectures of which all neighbors are observed
+Classes = list[list[int]]  # for each choice, the class of each option
+
+BASES = 2  # random architectures of which all neighbors are observed, if nothing is known
+NEAR = 48  # architectures that are looked at around one that refutes a guess
 CHECKS = 24  # consecutive architectures that the finished table must predict
 MOST_COMBINATIONS = 4096
 
@@ -39,7 +43,7 @@ class Dependence:
         values: for each combination of classes, the value and the picks that were observed.
     """
 
-    classes: list[list[int]]
+    classes: Classes
     values: dict[Picks, tuple[Hashable, Picks]] = field(default_factory=dict)
 
     def key(self, picks: Picks) -> Picks:
@@ -49,6 +53,24 @@ class Dependence:
     def axes(self) -> list[int]:
         """The choices that the slot depends on."""
         return [index for index, group in enumerate(self.classes) if max(group) > 0]
+
+    def merge(self) -> None:
+        """Options that have the same values beside all others become one class."""
+        for axis in self.axes():
+            rows: dict[int, dict[Picks, Hashable]] = {}
+            for key, (value, _) in self.values.items():
+                rows.setdefault(key[axis], {})[key[:axis] + key[axis + 1 :]] = value
+            first: list[dict[Picks, Hashable]] = []
+            merged = {}
+            for kind in self.classes[axis]:  # in the order of the options
+                if rows[kind] not in first:
+                    first.append(rows[kind])
+                merged[kind] = first.index(rows[kind])
+            self.classes[axis] = [merged[kind] for kind in self.classes[axis]]
+            self.values = {
+                (*key[:axis], merged[key[axis]], *key[axis + 1 :]): found
+                for key, found in self.values.items()
+            }
 
     def missing(self) -> Iterator[Picks]:
         """Picks for combinations without a value, with -1 where a choice does not matter."""
@@ -62,20 +84,25 @@ class Dependence:
 
 
 def tabulate(
-    choices: Sequence[Choice], observe: Callable[[Architecture], Values], *, seed: int = 0
+    choices: Sequence[Choice],
+    observe: Callable[[Architecture], Values],
+    *,
+    guess: Callable[[str], Classes] | None = None,
+    seed: int = 0,
 ) -> dict[str, Dependence]:
     """Every slot's dependence on the choices, complete over all combinations.
 
     Args:
         choices: the choices of the space.
         observe: returns the values of all slots of one architecture; it must be deterministic.
+        guess: the classes of options that a slot likely depends on; it may be wrong.
         seed: the seed of the random architectures; with the same seed, tables for several costs
             observe mostly the same architectures.
 
     Raises:
         ValueError: a slot has more than 4096 combinations.
     """
-    return _Table(choices, observe, Random(seed)).fill()
+    return _Table(choices, observe, Random(seed), guess).fill()
 
 
 def slots(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> list[Slot]:
@@ -105,13 +132,21 @@ def cost_table(
     observe: Callable[[Architecture], Mapping[str, float]],
     *,
     unit: str,
+    guess: Callable[[str], Classes] | None = None,
 ) -> CostTable:
     """The cost table of numbers that can be observed for each part of an architecture.
+
+    Args:
+        choices: the choices of the space.
+        observe: returns the numbers of all parts of one architecture.
+        unit: of the numbers.
+        guess: the classes of options that a part likely depends on; see `tabulate`.
 
     Raises:
         ValueError: a slot has more than 4096 combinations.
     """
-    return CostTable(choices, slots(choices, tabulate(choices, observe)), unit=unit)
+    found = tabulate(choices, observe, guess=guess)
+    return CostTable(choices, slots(choices, found), unit=unit)
 
 
 class _Table:
@@ -120,31 +155,39 @@ class _Table:
         choices: Sequence[Choice],
         observe: Callable[[Architecture], Values],
         rng: Random,
+        guess: Callable[[str], Classes] | None,
     ) -> None:
         self.choices = choices
         self.sizes = [len(choice.options) for choice in choices]
         self.observe = observe
         self.rng = rng
+        self.guess = guess
         self.seen: dict[Picks, Values] = {}
         self.slots: dict[str, Dependence] = {}
-        self.refuted = 0  # how many times a further dependence was found
+        self.refuted: list[int] = []  # the choices that a further dependence was found on
 
     def fill(self) -> dict[str, Dependence]:
-        for _ in range(BASES):
-            self._perturb(self._random())
-        for picks in list(self.seen):
-            self._learn(picks)
+        if self.guess is None:
+            for _ in range(BASES):
+                self._perturb(self._random())
+            for picks in list(self.seen):
+                self._learn(picks)
+        else:
+            self._learn(self._random())
         self._complete()
         unlike = 0
         tests = self._alike()
         while unlike < CHECKS:
             unlike += 1
             picks = next(tests, ()) or self._random()
+            before = len(self.refuted)
             if self._learn(picks):
                 unlike = 0
-                for near in self._near(picks):  # further dependences are likely near this one
-                    self._learn(near)
+                for near in self._near(picks, first=self.refuted[before:]):
+                    self._learn(near)  # further dependences are likely near this one
                 self._complete()
+        for slot in self.slots.values():
+            slot.merge()
         return self.slots
 
     def _alike(self) -> Iterator[Picks]:
@@ -156,10 +199,14 @@ class _Table:
                 for choice, pick in zip(self.choices, self._random(), strict=True)
             )
 
-    def _near(self, base: Picks) -> Iterator[Picks]:
-        for index, size in enumerate(self.sizes):
-            for option in range(size):
-                yield (*base[:index], option, *base[index + 1 :])
+    def _near(self, base: Picks, first: Iterable[int]) -> Iterator[Picks]:
+        """Architectures with one other pick, at most `NEAR`; those of some choices come first."""
+        rest = self.rng.sample(range(len(self.sizes)), len(self.sizes))
+        changes = (
+            (i, option) for i in dict.fromkeys([*first, *rest]) for option in range(self.sizes[i])
+        )
+        for index, option in islice(changes, NEAR):
+            yield (*base[:index], option, *base[index + 1 :])
 
     def _random(self) -> Picks:
         return tuple(self.rng.randrange(size) for size in self.sizes)
@@ -168,7 +215,8 @@ class _Table:
         if picks not in self.seen:
             self.seen[picks] = self.observe(decode(self.choices, picks))
             for name in [name for name in self.seen[picks] if name not in self.slots]:
-                slot = self.slots[name] = Dependence([[0] * size for size in self.sizes])
+                guess = self.guess(name) if self.guess else [[0] * size for size in self.sizes]
+                slot = self.slots[name] = Dependence(guess)
                 self._rebuild(name, slot)
         return self.seen[picks]
 
@@ -190,19 +238,19 @@ class _Table:
 
     def _learn(self, picks: Picks) -> bool:
         """Enter an observation into the table of every slot; return whether a guess was wrong."""
-        before = self.refuted
+        before = len(self.refuted)
         self._values(picks)
         for name, slot in list(self.slots.items()):
             self._enter(name, slot, picks)
-        return self.refuted > before
+        return len(self.refuted) > before
 
     def _enter(self, name: str, slot: Dependence, picks: Picks) -> bool:
         value = self._values(picks).get(name)
         known, witness = slot.values.setdefault(slot.key(picks), (value, picks))
         if known == value:
             return False
-        self.refuted += 1
         index, option = self._difference(name, picks, witness)
+        self.refuted.append(index)
         slot.classes[index][option] = max(slot.classes[index]) + 1
         self._rebuild(name, slot)
         return True

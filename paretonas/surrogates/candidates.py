@@ -23,6 +23,7 @@ Scoring = Callable[[list[Picks]], list[tuple[Picks, float]]]
 
 SAMPLES = 4  # of each ray's distribution
 RANDOM = 20  # drawn uniformly, so that every option can be reached
+POOL = 2000  # candidates of the gradient search: joint draws take the cube of their number
 ROUNDS = 4  # of local search
 BEAM = 8  # architectures whose neighbors are scored in a round
 
@@ -36,9 +37,10 @@ def candidates(
 ) -> list[Architecture]:
     """The pool of the gradient search.
 
-    For each ray the architecture of its most probable picks and `SAMPLES` of its distribution; all
-    neighbors of the former and of the front; `RANDOM` random ones. Architectures that are the same
-    network are listed once, under their canonical name.
+    For each ray the architecture of its most probable picks and `SAMPLES` of its distribution; the
+    neighbors of the former and of the front; `RANDOM` random ones. In a large space a random part
+    of the neighbors is left out, so that there are at most `POOL` candidates. Architectures that
+    are the same network are listed once, under their canonical name.
 
     Args:
         supernet: the space.
@@ -59,7 +61,12 @@ def candidates(
     decided = [tuple(row) for row in picks_of(p, sizes).tolist()]
     samples = [tuple(row) for row in torch.cat(drawn).tolist()]
     centers = dict.fromkeys([*decided, *(encode(choices, a) for a in front)])
-    found = [*decided, *samples, *around(centers, sizes, Random(seed), RANDOM)]
+    rng = Random(seed)
+    near = around(centers, sizes, rng, RANDOM)
+    room = max(RANDOM, POOL - len(decided) - len(samples))
+    if len(near) > room:
+        near = rng.sample(near[:-RANDOM], room - RANDOM) + near[-RANDOM:]
+    found = [*decided, *samples, *near]
     return list(dict.fromkeys(supernet.canonical(decode(choices, picks)) for picks in found))
 
 

@@ -84,9 +84,7 @@ class CoKriging:
     def relaxed(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, " r"]:
         """The expected score, once trained, of an architecture drawn from each row."""
         p = probabilities.double()
-        cross = _covariance(
-            self.hyper, _overlap(p, self._train, self.sizes), torch.ones(len(p)), self._trained
-        )
+        cross = self._between(p, self._train, torch.ones(len(p)), self._trained)
         return (self._mean[1] + cross @ self._weights).to(probabilities.dtype)
 
     def mean(self, picks: Int[Tensor, "k c"]) -> Float[Tensor, " k"]:
@@ -97,10 +95,21 @@ class CoKriging:
         """Mean (k,) and covariance (k, k) of scores without noise: trained (1) or inherited (0)."""
         x = one_hot_picks(picks, self.sizes).double()
         ones = torch.full((len(x),), float(level), dtype=torch.float64)
-        cross = _covariance(self.hyper, _overlap(x, self._train, self.sizes), ones, self._trained)
-        own = _covariance(self.hyper, _overlap(x, x, self.sizes), ones, ones)
+        cross = self._between(x, self._train, ones, self._trained)
+        own = self._between(x, x, ones, ones)
         half = torch.linalg.solve_triangular(self._factor, cross.T, upper=False)
         return self._mean[level] + cross @ self._weights, own - half.T @ half
+
+    def _between(self, p: Tensor, x: Tensor, trained: Tensor, trained2: Tensor) -> Tensor:
+        """The covariance of rows; choice by choice, since all of them at once may be gigabytes."""
+        relevance, stiffness = _by_choice(self.hyper)
+        pairs = zip(p.split(list(self.sizes), 1), x.split(list(self.sizes), 1), strict=True)
+        additive, product = torch.tensor(0.0).double(), torch.tensor(1.0).double()
+        for (a, b), weight, stiff in zip(pairs, relevance, stiffness, strict=True):
+            overlap = a @ b.T
+            additive = additive + weight * overlap
+            product = product * (stiff + (1 - stiff) * overlap)
+        return _combined(self.hyper, additive, product, trained, trained2)
 
     def sample(
         self,
@@ -160,13 +169,26 @@ def _overlap(p: Tensor, x: Tensor, sizes: Sequence[int]) -> Float[Tensor, "c r k
 
 
 def _covariance(theta: Tensor, overlap: Tensor, trained: Tensor, trained2: Tensor) -> Tensor:
-    shared = theta[:_SHARED].exp()
+    relevance, stiffness = _by_choice(theta)
+    additive = torch.einsum("c,crk->rk", relevance, overlap)
+    stiffness = stiffness[:, None, None]
+    product = (stiffness + (1 - stiffness) * overlap).prod(dim=0)
+    return _combined(theta, additive, product, trained, trained2)
+
+
+def _by_choice(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """The relevance and the stiffness of each choice."""
     count = (len(theta) - _SHARED) // 2
     relevance = torch.softmax(theta[_SHARED : _SHARED + count], dim=0) * count
-    stiffness = torch.sigmoid(theta[_SHARED + count :] + 1.0)[:, None, None]
-    additive = torch.einsum("c,crk->rk", relevance, overlap)
-    product = (stiffness + (1 - stiffness) * overlap).prod(dim=0)
-    a, b = trained[:, None].to(overlap.dtype), trained2[None, :].to(overlap.dtype)
+    return relevance, torch.sigmoid(theta[_SHARED + count :] + 1.0)
+
+
+def _combined(
+    theta: Tensor, additive: Tensor, product: Tensor, trained: Tensor, trained2: Tensor
+) -> Tensor:
+    """The covariance of the scores from the parts that choices add and multiply."""
+    shared = theta[:_SHARED].exp()
+    a, b = trained[:, None].to(additive.dtype), trained2[None, :].to(additive.dtype)
     scale = (1 + (shared[6] - 1) * a) * (1 + (shared[6] - 1) * b)
     inherited = shared[0] * additive + shared[1] * product
     # The mean of the trained scores comes from few scores; the constant makes it uncertain.

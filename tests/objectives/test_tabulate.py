@@ -74,3 +74,45 @@ def test_too_many_combinations_are_refused_by_name():
         r"holds at most 4096",
     ):
         tabulate(choices, lambda a: {"all": str(a)})
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_guess_may_be_wrong_and_changes_no_table(data):
+    """Whatever is guessed, the table is the same, and options that are equal share a class."""
+    axes = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=2, unique=True))
+    wrong = data.draw(st.lists(st.booleans(), min_size=5, max_size=5))
+
+    def value(architecture):
+        picks = encode(CHOICES, architecture)
+        return sum((picks[axis] // 2 + 1) * 7**place for place, axis in enumerate(axes))
+
+    def guess(name):
+        return [
+            list(range(len(c.options))) if told else [0] * len(c.options)
+            for c, told in zip(CHOICES, wrong, strict=True)
+        ]
+
+    found = tabulate(CHOICES, lambda a: {"slot": value(a)}, guess=guess)["slot"]
+    for axis, choice in enumerate(CHOICES):
+        halves = [pick // 2 for pick in range(len(choice.options))]
+        assert found.classes[axis] == (halves if axis in axes else [0] * len(halves))
+    for architecture in every(CHOICES):
+        assert found.values[found.key(encode(CHOICES, architecture))][0] == value(architecture)
+
+
+def test_with_a_right_guess_very_few_architectures_are_looked_at():
+    choices = tuple(Choice(f"c{i}", tuple("abcdef")) for i in range(80))
+    seen = set()
+
+    def observe(architecture):
+        seen.add(architecture)
+        return {f"part{i}": architecture[f"c{i}"] for i in range(80)}
+
+    def guess(name):
+        own = int(name.removeprefix("part"))
+        return [list(range(6)) if index == own else [0] * 6 for index in range(80)]
+
+    found = tabulate(choices, observe, guess=guess)
+    assert all(found[f"part{i}"].axes() == [i] for i in range(80))
+    assert len(seen) < 60
