@@ -57,7 +57,7 @@ class Row:
         widths: the channels that the blocks give.
         expansions: the channels inside a block, by the channels that it gets; of each block.
         kernels: the size of the depthwise convolution; of each block.
-        depths: the number of blocks.
+        depth: the smallest and the largest number of blocks.
         squeezes: whether a block has squeeze-and-excitation; of each block.
         stride: of the first block.
         activation: the class of the activation function.
@@ -66,7 +66,7 @@ class Row:
     widths: int | tuple[int, ...]
     expansions: float | tuple[float, ...]
     kernels: int | tuple[int, ...] = 3
-    depths: int | tuple[int, ...] = 1
+    depth: tuple[int, int] = (1, 1)
     squeezes: bool | tuple[bool, ...] = False
     stride: int = 1
     activation: Callable[[], nn.Module] = nn.Hardswish
@@ -75,12 +75,6 @@ class Row:
 def several(options: Any) -> tuple[Any, ...]:
     """The options, of which there may be only one."""
     return options if isinstance(options, tuple) else (options,)
-
-
-def choice(kind: Callable[..., Any], options: Any) -> Any:
-    """A choice among several numbers; the number itself if there is only one."""
-    found = several(options)
-    return kind(*found) if len(found) > 1 else found[0]
 
 
 class SqueezeExcite(nn.Module):
@@ -102,8 +96,8 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: Channels, outputs: Channels, row: Row, stride: int) -> None:
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
-        self.kernel = choice(partial(Kernel, transform=True), row.kernels)
-        self.expansion = choice(Ratio, row.expansions)
+        self.kernel = Kernel(*several(row.kernels), transform=True)
+        self.expansion = Ratio(*several(row.expansions))
         inner = make_divisible(inputs * self.expansion, 8)
         self.expand = nn.Sequential()
         if row.expansions != 1:
@@ -145,11 +139,12 @@ class Stage(nn.Module):
 
     def __init__(self, inputs: Channels, row: Row) -> None:
         super().__init__()
-        self.width = choice(Width, row.widths)
-        depths = several(row.depths)
+        # A plain number, if there is one only, so that it equals that of another stage.
+        self.width = row.widths if isinstance(row.widths, int) else Width(*row.widths)
+        least, most = row.depth
         blocks = [InvertedResidual(inputs, self.width, row, row.stride)]
-        blocks += [InvertedResidual(self.width, self.width, row, 1) for _ in range(1, depths[-1])]
-        self.depth = Depth(blocks, at_least=depths[0])
+        blocks += [InvertedResidual(self.width, self.width, row, 1) for _ in range(1, most)]
+        self.depth = Depth(blocks, at_least=least)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.depth(x)
@@ -160,7 +155,7 @@ class MobileNet(nn.Module):
     """The network: a convolution with stride 2, stages, and a classifier with one hidden layer.
 
     Args:
-        rows: the stages. Depths that are a choice must follow each other, such as ``(2, 3, 4)``.
+        rows: the stages.
         stem: the channels of the first convolution.
         last: the channels of the last convolution, by those of the last stage.
         hidden: the features of the hidden layer.
@@ -202,15 +197,15 @@ LARGE = (  # MobileNetV3-Large, table 1 of its paper
     Row(16, 1, activation=nn.ReLU),
     Row(24, 4, stride=2, activation=nn.ReLU),
     Row(24, 3, activation=nn.ReLU),
-    Row(40, 3, 5, depths=3, squeezes=True, stride=2, activation=nn.ReLU),
+    Row(40, 3, 5, depth=(3, 3), squeezes=True, stride=2, activation=nn.ReLU),
     Row(80, 6, stride=2),
     Row(80, 2.5),
-    Row(80, 2.3, depths=2),
-    Row(112, 6, depths=2, squeezes=True),
-    Row(160, 6, 5, depths=3, squeezes=True, stride=2),
+    Row(80, 2.3, depth=(2, 2)),
+    Row(112, 6, depth=(2, 2), squeezes=True),
+    Row(160, 6, 5, depth=(3, 3), squeezes=True, stride=2),
 )
 
-_elastic = partial(Row, expansions=(3, 4, 6), kernels=(3, 5, 7), depths=(2, 3, 4))
+_elastic = partial(Row, expansions=(3, 4, 6), kernels=(3, 5, 7), depth=(2, 4))
 
 ONCE_FOR_ALL = (
     Row(16, 1, activation=nn.ReLU),
@@ -224,7 +219,7 @@ ONCE_FOR_ALL = (
 
 def small() -> MobileNet:
     """The network of the space, for gray images of 28 x 28."""
-    row = partial(_elastic, depths=(1, 2), squeezes=(False, True))
+    row = partial(_elastic, depth=(1, 2), squeezes=(False, True))
     rows = (row((8, 12)), row((16, 24), stride=2), row((24, 40), stride=2))
     resolutions = (20, 24, 28)
     return MobileNet(rows, stem=8, hidden=64, inputs=1, classes=10, resolutions=resolutions)
