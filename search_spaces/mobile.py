@@ -140,7 +140,7 @@ class Stage(nn.Module):
     def __init__(self, inputs: Channels, row: Row) -> None:
         super().__init__()
         # A plain number, if there is one only, so that it equals that of another stage.
-        self.width = row.widths if isinstance(row.widths, int) else Width(*row.widths)
+        self.width: Channels = row.widths if isinstance(row.widths, int) else Width(*row.widths)
         least, most = row.depth
         blocks = [InvertedResidual(inputs, self.width, row, row.stride)]
         blocks += [InvertedResidual(self.width, self.width, row, 1) for _ in range(1, most)]
@@ -181,8 +181,9 @@ class MobileNet(nn.Module):
         self.stages = nn.Sequential()
         width: Channels = stem
         for row in rows:
-            self.stages.append(Stage(width, row))
-            width = self.stages[-1].width
+            stage = Stage(width, row)
+            self.stages.append(stage)
+            width = stage.width
         self.last = convolution(width, width * last, 1)
         self.hidden = nn.Sequential(Linear(width * last, hidden), nn.Hardswish())
         self.head = nn.Linear(hidden, classes)
