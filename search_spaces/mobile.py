@@ -221,7 +221,7 @@ ONCE_FOR_ALL = (
 def small() -> MobileNet:
     """The network of the space, for gray images of 28 x 28."""
     row = partial(_elastic, depth=(1, 2), squeezes=(False, True))
-    rows = (row((8, 12)), row((16, 24), stride=2), row((24, 40), stride=2))
+    rows = (row((8, 12), stride=2), row((16, 24), stride=2), row((24, 40)))
     resolutions = (20, 24, 28)
     return MobileNet(rows, stem=8, hidden=64, inputs=1, classes=10, resolutions=resolutions)
 

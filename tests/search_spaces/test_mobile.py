@@ -86,7 +86,7 @@ def formula(picks):
             block = f"stages.{stage}.depth.blocks.{index}"
             inner = nearest_eighth(channels * int(picks[f"{block}.expansion"]))
             layer(channels * inner, side**2, 2 * inner)
-            if stage and not index:
+            if stage < 2 and not index:
                 side = (side + 1) // 2
             layer(inner * int(picks[f"{block}.kernel"]) ** 2, side**2, 2 * inner)
             if picks[f"{block}.squeeze"] == "on":
