@@ -118,7 +118,8 @@ class Depth(Chooser):
     first argument may be a nest of tensors; a tuple is passed on as one argument.
 
     Args:
-        blocks: modules that keep the shape of their first argument.
+        blocks: modules that keep the shape of their first argument. The first `at_least` of them,
+            which always run, may change it.
         at_least: the smallest number; the options are at_least, ..., len(blocks).
         name: choices of the same name are one choice.
     """
