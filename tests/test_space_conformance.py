@@ -40,6 +40,13 @@ class Refusing(nn.Linear):
         raise RuntimeError("not today")
 
 
+class Inside(nn.Sequential):
+    """A choice that exists only in this option; its second option is what a test puts there."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__(nn.Identity(), OneOf({"c": nn.Linear(64, 10), "d": other}))
+
+
 def drawn_from_the_clock():
     own = torch.Generator()
     own.seed()
@@ -66,6 +73,7 @@ def no_data():
         (lambda: Flat(Root(64, 10)), digits_8x8, "1=b: the gradient of .*weight is not finite"),
         (lambda: Flat(OneByOne(64, 10)), digits_8x8, "1=b: a batch of 2 gives 1 rows"),
         (lambda: Flat(Refusing(64, 10)), digits_8x8, "1=b, in training: RuntimeError"),
+        (lambda: Flat(Inside(Refusing(64, 10))), digits_8x8, "1=b 1.options.b.1=d, in training"),
     ],
 )
 def test_a_broken_promise_is_found(network, task, message):

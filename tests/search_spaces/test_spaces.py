@@ -8,11 +8,12 @@ import torch
 
 from paretonas.space import Architecture, draw, every, size
 from paretonas.training import Recipe, evaluate, train
-from search_spaces import digits, images, signals, toy
+from search_spaces import digits, images, mlp, signals, toy
 
 SPACES = {
     "digits": digits.space,
     "digits_small": digits.small,
+    "mlp": mlp.space,
     "signals": signals.space,
     "toy": toy.space,
 }
@@ -23,7 +24,7 @@ def space(request):
     return request.param
 
 
-@pytest.mark.parametrize("module", [digits, signals, toy])
+@pytest.mark.parametrize("module", [digits, mlp, signals, toy])
 def test_a_space_is_as_large_as_its_page_says(module):
     assert f" {size(module.space.choices):,} architectures" in " ".join(module.__doc__.split())
 
