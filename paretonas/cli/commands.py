@@ -140,6 +140,15 @@ def search(
             help="Stop the training of finalists that the front cannot need, and train others.",
         ),
     ] = None,
+    paths: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fair|sandwich|distill[:N]",
+            show_default="fair",
+            help="Paths of the supernet in one update of its weights: N random ones; with the "
+            "largest and the smallest; and all learning from the largest.",
+        ),
+    ] = None,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -186,6 +195,7 @@ def search(
         "rays": rays,
         "finalists": finalists,
         "early_stopping": early_stopping,
+        "paths": paths,
         "start": None if start is None else str(start.resolve()),
         "seed": seed,
         "costs": costs,

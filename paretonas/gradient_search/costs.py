@@ -109,6 +109,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             batch_size=_batch_size(task),
             finalists=settings.finalists,
             **({"early_stopping": str(halving)} if halving else {}),
+            **({"paths": str(settings.paths)} if settings.paths.passes > 1 else {}),
         )
     known = {point.architecture: point for point in run.evaluations()} if run else {}
     recorded = run.outcomes() if run else []

@@ -72,6 +72,7 @@ def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
         steps=steps,
         seed=settings.seed,
         restarts=setup.plan.restarts,
+        paths=settings.paths,
     )
     if setup.saved:
         training.resume(setup.saved["weights"])

@@ -17,6 +17,7 @@ from ..runs import Run
 from ..solvers import Solver
 from ..training import FineTuning
 from .halving import SuccessiveHalving
+from .paths import Paths
 from .phases import all_phases
 from .plan import Budget, Plan
 from .settings import RAYS, Settings
@@ -38,6 +39,7 @@ def search(
     rays: int = RAYS,
     finalists: FineTuning | str | None = None,
     early_stopping: SuccessiveHalving | str | None = None,
+    paths: Paths | str | None = None,
     run: Run | str | os.PathLike[str] | None = None,
     trainer: Trainer = train_finalists,
 ) -> Iterator[Step]:
@@ -76,6 +78,10 @@ def search(
         early_stopping: "halving", or `SuccessiveHalving`, stops finalists that the front cannot
             need, and trains others instead; "none", the default, trains all to their end. A run
             that is continued keeps to it.
+        paths: which paths of the supernet an update of its weights trains, `Paths` or a text:
+            "fair", one at random, the default; "fair:4", four; "sandwich:2", the largest, the
+            smallest and two; "distill:2", the same, and all learn from the largest. Each path
+            counts as a step. A run that is continued keeps to it.
         run: where to write: a folder, which is made if it is not there, or a `Run`; continued if it
             has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
@@ -106,6 +112,7 @@ def search(
         rays=rays,
         finalists=finalists,
         early_stopping=early_stopping,
+        paths=paths,
         run=run,
         trainer=trainer,
     )

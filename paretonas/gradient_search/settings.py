@@ -27,6 +27,7 @@ from ..training import FineTuning, Recipe
 from .clock import Clock
 from .halving import SuccessiveHalving
 from .objectives import Wanted, column_of, wanted_of
+from .paths import Paths
 from .plan import Budget, Plan, budget_of
 
 RAYS = 28
@@ -43,6 +44,7 @@ class Settings:
         objectives: beside the metrics; those that are names are measured first.
         tuning: how finalists go on from the weights of the supernet; None: their weights are fresh.
         early_stopping: which finalists are not trained to their end; None: all are.
+        paths: which paths an update of the supernet's weights trains.
         clock: the time since the search began.
     """
 
@@ -57,6 +59,7 @@ class Settings:
     rays: int
     tuning: FineTuning | None
     early_stopping: SuccessiveHalving | None
+    paths: Paths
     run: Run | None
     trainer: Trainer
     clock: Clock
@@ -76,6 +79,7 @@ class Settings:
         rays: int = RAYS,
         finalists: FineTuning | str | None = None,
         early_stopping: SuccessiveHalving | str | None = None,
+        paths: Paths | str | None = None,
         run: Run | str | os.PathLike[str] | None = None,
         trainer: Trainer = train_finalists,
     ) -> Settings:
@@ -132,6 +136,7 @@ class Settings:
             rays=rays,
             tuning=tuning,
             early_stopping=halving,
+            paths=_paths(paths, run=there),
             run=_run(run, place, seed, threads),  # the last, so that nothing refused makes a folder
             trainer=partial(train_finalists, inherit=True) if tuning else trainer,
             clock=clock,
@@ -208,6 +213,24 @@ def _understood(finalists: object) -> FineTuning | str:
     except ValueError as error:
         what = f"finalists must be {FRESH}, inherit, or inherit:SHARE:RATE such as inherit:0.4"
         raise ValueError(f"{what}, got {finalists!r} ({error})") from error
+
+
+def _paths(asked: object, *, run: Run | None) -> Paths:
+    """The paths of an update: as asked for, or as the run was begun.
+
+    Raises:
+        ValueError: an unknown word, or other paths than the run was begun with.
+        TypeError: something else than a word or `Paths`.
+    """
+    begun = run.about.get("paths", str(Paths())) if run is not None and run.begun else None
+    if asked is None:
+        asked = begun or Paths()
+    if not isinstance(asked, str | Paths):
+        raise TypeError(f"paths must be a text or Paths, got {asked!r}")
+    found = Paths.parse(asked) if isinstance(asked, str) else asked
+    if begun is not None and str(found) != begun:
+        raise ValueError(f"the paths of {run} were begun as {begun!r}, got {str(found)!r}")
+    return found
 
 
 def _halving(asked: object, *, own: bool, run: Run | None) -> SuccessiveHalving | None:

@@ -58,6 +58,10 @@ class Chooser(Extracted):
         assert isinstance(gate, int)
         return gate
 
+    def ranks(self) -> Sequence[int]:
+        """A number for each option, which is larger for a larger one."""
+        return range(len(self.option_names))
+
     def uses(self, part: str) -> frozenset[int] | None:
         """The picks that use one of its options, blocks or branches; None for a choice of none."""
         return None
@@ -100,6 +104,11 @@ class OneOf(Chooser):
         """The option that is picked."""
         option: nn.Module = copy.deepcopy(self.options[self.option_names[self.decided()]], memo)
         return option
+
+    def ranks(self) -> Sequence[int]:
+        """The parameters of each option."""
+        options = (self.options[name] for name in self.option_names)
+        return [sum(p.numel() for p in option.parameters()) for option in options]
 
     def uses(self, part: str) -> frozenset[int]:
         """The pick of an option."""
