@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from paretonas.data import Data
 from paretonas.forward import Generators, copied, device_of, evaluating, seeded
 from paretonas.metric import Metric
 from paretonas.nn import Supernet
-from paretonas.point import FAILING, Failure
+from paretonas.point import FAILING, Failure, Stopped
 from paretonas.space import Architecture
 from paretonas.tasks.classification import task_of
 from paretonas.tasks.passes import one_pass
@@ -45,12 +45,28 @@ class Finalist:
         network: the trained network.
         valid: what the task evaluates to on the validation split: the loss and metrics, by name.
         test: the same on the test split.
+        rungs: what it scored on the validation split at each rung, by epoch; see `EarlyStopping`.
     """
 
     architecture: Architecture
     network: nn.Module
     valid: TaskScores
     test: TaskScores
+    rungs: Mapping[int, TaskScores] = field(default_factory=dict)
+
+
+class EarlyStopping(Protocol):
+    """Says which trainings need not go on; threads ask it in any order."""
+
+    def rungs(self, epochs: int) -> Collection[int]:
+        """The epochs of a training after which to ask."""
+        ...
+
+    def __call__(
+        self, architecture: Architecture, epoch: int, scores: TaskScores
+    ) -> Stopped | None:
+        """What to leave it at after this epoch; None: the training goes on."""
+        ...
 
 
 def train_finalists(
@@ -62,6 +78,7 @@ def train_finalists(
     seed: int,
     workers: int,
     inherit: bool = False,
+    stopping: EarlyStopping | None = None,
 ) -> list[Finalist | Failure]:
     """Train architectures, `workers` at a time, each on one thread.
 
@@ -71,6 +88,9 @@ def train_finalists(
     training uses random numbers are trained one after the other, since threads share the global
     generators; these are restored. So are those that compile, or that a `Recipe.fit` trains. A
     network that raises, or whose loss is not finite, becomes a `Failure`; the others continue.
+
+    With `stopping` networks are scored on the validation split at its rungs. One that it stops
+    becomes a `Stopped`; the others end as without it, to the bit.
     """
     job = sized(task_of(task), recipe.batch_size)
 
@@ -87,15 +107,18 @@ def train_finalists(
         if isinstance(trained, Failure):
             return trained
         try:
+            rungs = _Rungs(stopping, architecture, recipe)
             for _ in train(trained, job, recipe, seed=seed):
-                pass
+                if stopped := rungs.look(lambda: evaluate(trained, job, "valid"), job):
+                    return stopped
             if inherit:
                 with seeded(seed, trained):
                     recalibrate(trained, job, seed=seed)
             valid, test = (evaluate(trained, job, split) for split in SCORED)
         except FAILING as error:
             return Failure.of(architecture, error)
-        return with_finite_scores(Finalist(architecture, trained, valid, test), metrics_of(job))
+        found = Finalist(architecture, trained, valid, test, rungs.scores)
+        return with_finite_scores(found, metrics_of(job))
 
     with threads(1):
         batch = (
@@ -109,7 +132,9 @@ def train_finalists(
             for a, n in fresh.items()
             if isinstance(n, nn.Module) and not _alone(copied(n), job, recipe, batch)
         }
-        found = _side_by_side(quiet, job, recipe, seed=seed, workers=workers, inherit=inherit)
+        found = _side_by_side(
+            quiet, job, recipe, seed=seed, workers=workers, inherit=inherit, stopping=stopping
+        )
         return [found[a] if a in found else alone(a) for a in architectures]
 
 
@@ -121,6 +146,7 @@ def _side_by_side(
     seed: int,
     workers: int,
     inherit: bool,
+    stopping: EarlyStopping | None,
 ) -> dict[Architecture, Finalist | Failure]:
     """Train networks in threads; there is no result if one of them used random numbers."""
     stop = threading.Event()
@@ -129,15 +155,19 @@ def _side_by_side(
         torch.set_num_threads(1)
         network = networks[architecture]
         try:
+            rungs = _Rungs(stopping, architecture, recipe)
             for _ in epochs(network, task, recipe, seed=seed):
                 if stop.is_set():
                     return None
+                if stopped := rungs.look(lambda: score(network, task, "valid"), task):
+                    return stopped
             if inherit:
                 recalibrate(network, task, seed=seed)
             valid, test = (score(network, task, split) for split in SCORED)
         except FAILING as error:
             return Failure.of(architecture, error)
-        return with_finite_scores(Finalist(architecture, network, valid, test), metrics_of(task))
+        finalist = Finalist(architecture, network, valid, test, rungs.scores)
+        return with_finite_scores(finalist, metrics_of(task))
 
     held = networks.values()
     with seeded(0, *held), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -149,6 +179,29 @@ def _side_by_side(
         if before.moved():
             return {}
     return {one.architecture: one for one in found if one is not None}
+
+
+class _Rungs:
+    """The rungs of one training: what was scored there, and whether it goes on."""
+
+    def __init__(
+        self, stopping: EarlyStopping | None, architecture: Architecture, recipe: Recipe
+    ) -> None:
+        self.scores: dict[int, TaskScores] = {}
+        self._stopping, self._architecture = stopping, architecture
+        self._at = frozenset() if stopping is None else frozenset(stopping.rungs(recipe.epochs))
+        self._epoch = 0
+
+    def look(self, scored: Callable[[], TaskScores], task: Task) -> Stopped | None:
+        """After an epoch: score the network if this is a rung, and ask whether to go on."""
+        self._epoch += 1
+        if self._stopping is None or self._epoch not in self._at:
+            return None
+        scores = scored()
+        if not all(math.isfinite(value_of(scores, metric)) for metric in metrics_of(task)):
+            return None  # this says nothing about the end of the training
+        self.scores[self._epoch] = scores
+        return self._stopping(self._architecture, self._epoch, scores)
 
 
 def with_finite_scores(

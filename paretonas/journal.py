@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paretonas import _lines
-from paretonas.point import NAME, Failure, Outcome, Point, is_name
+from paretonas.point import NAME, Failure, Outcome, Point, Stopped, is_name
 from paretonas.space import Architecture
 
 
@@ -18,7 +18,10 @@ def encode(outcome: Outcome, seconds: float | None = None) -> bytes:
         ValueError: a value is not finite.
     """
     entry: dict[str, Any] = {"architecture": dict(outcome.architecture)}
-    if isinstance(outcome, Failure):
+    if isinstance(outcome, Stopped):
+        names = ("reason", "epochs", "planned", "scores", "expected")
+        entry["stopped"] = {name: getattr(outcome, name) for name in names}
+    elif isinstance(outcome, Failure):
         entry["failure"] = outcome.reason
     else:
         entry = {"id": outcome.id, **entry} if outcome.id else entry
@@ -43,6 +46,8 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
     """
     architecture = Architecture(entry["architecture"])
     seconds = float(entry.get("seconds", 0.0))
+    if "stopped" in entry:
+        return _stopped(architecture, entry["stopped"]), seconds
     if "failure" in entry:
         return Failure(architecture, str(entry["failure"])), seconds
     objectives, name = entry["objectives"], entry.get("id", "")
@@ -51,3 +56,20 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
     if not all(map(math.isfinite, objectives.values())):
         raise ValueError(f"objectives must be finite, got {objectives}")
     return Point(architecture, objectives, entry.get("reported", {}), name), seconds
+
+
+def _stopped(architecture: Architecture, told: Mapping[str, Any]) -> Stopped:
+    scores, expected = (
+        {str(name): float(value) for name, value in told[part].items()}
+        for part in ("scores", "expected")
+    )
+    if not all(map(math.isfinite, [*scores.values(), *expected.values()])):
+        raise ValueError(f"scores must be finite, got {scores}, {expected}")
+    return Stopped(
+        architecture,
+        str(told["reason"]),
+        int(told["epochs"]),
+        int(told["planned"]),
+        scores,
+        expected,
+    )

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from paretonas.space import Architecture
 
-__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Outcome", "Point"]
+__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Outcome", "Point", "Stopped"]
 
 Cell = str | int | float
 """A value in a table of points."""
@@ -141,6 +141,28 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.architecture}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Stopped(Failure):
+    """An architecture whose training was stopped early, so it has no objectives.
+
+    Nothing is wrong with it: it did not promise enough; see `SuccessiveHalving`.
+
+    Attributes:
+        epochs: that it was trained for.
+        planned: the epochs of a whole training.
+        scores: the metrics on the validation split after these epochs, by column.
+        expected: the metrics that a whole training is expected to give.
+    """
+
+    epochs: int
+    planned: int
+    scores: Mapping[str, float]
+    expected: Mapping[str, float]
+
+    def __str__(self) -> str:
+        return f"{self.architecture}: stopped after {self.epochs} of {self.planned} epochs"
 
 
 Outcome = Point | Failure

@@ -167,7 +167,9 @@ def _alike(supernet: Supernet) -> Iterator[Architecture]:
 def _finished(supernet: Supernet) -> Iterator[list[int]]:
     """Count the choices with finite results, a count for each level of nesting, outermost first."""
     modules = supernet.network.named_modules()
-    name_of = {m: path for path, m in modules if isinstance(m, Chooser) and len(m.option_names) > 1}
+    name_of: dict[nn.Module, str] = {
+        m: path for path, m in modules if isinstance(m, Chooser) and len(m.option_names) > 1
+    }
     names = list(name_of.values())
     counts = [0] * len(names)
     done: set[str] = set()

@@ -24,7 +24,7 @@ from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
 from paretonas.front import Front
 from paretonas.nn import NetworkSpace
-from paretonas.point import NAME, Cell, Failure, Outcome, Point, is_name, number_or_word
+from paretonas.point import NAME, Cell, Failure, Outcome, Point, Stopped, is_name, number_or_word
 
 __all__ = ["Run"]
 
@@ -159,7 +159,11 @@ class Run:
 
     def failures(self) -> list[Failure]:
         """What was set aside, in order: whole architectures, and single picks."""
-        return [outcome for outcome in self.outcomes() if isinstance(outcome, Failure)]
+        return [o for o in self.outcomes() if isinstance(o, Failure) and not isinstance(o, Stopped)]
+
+    def stopped(self) -> list[Stopped]:
+        """The architectures whose training was stopped early, in order."""
+        return [outcome for outcome in self.outcomes() if isinstance(outcome, Stopped)]
 
     def outcomes(self) -> list[Outcome]:
         """Everything that was recorded, in order.

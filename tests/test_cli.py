@@ -531,6 +531,8 @@ def test_options_become_arguments_and_settings(here, fake, costs):
         "--seed": "7",
         "--threads": "2",
         "--device": "cpu",
+        "--finalists": "inherit:0.5",
+        "--early-stopping": "halving:2",
     }
     arguments = [word for pair in given.items() for word in pair]
     limits = ["--constraint", "latency<=2ms", "--constraint", "memory<=1MiB"]
@@ -540,6 +542,7 @@ def test_options_become_arguments_and_settings(here, fake, costs):
     assert found["budget"].seconds == 90
     assert type(found["solver"]).__name__ == "SmoothTchebycheff"
     assert (found["rays"], found["seed"], found["threads"]) == (5, 7, 2)
+    assert (found["finalists"], found["early_stopping"]) == ("inherit:0.5", "halving:2")
     assert dict(found["constraint"].limits) == {"latency_ms": 2.0, "memory_kib": 1024.0}
     settings = Run.open("run").settings
     assert settings["constraint"] == limits[1::2]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import paretonas.nn as pn
-from paretonas.nn import Elastic, Heads, Kernel, Supernet, Width
+from paretonas.nn import Elastic, Heads, Kernel, Ratio, Supernet, Width
 from paretonas.nn.elastic import cut
 from paretonas.space import Architecture, every
 
@@ -124,6 +124,10 @@ def bilinear():
     return pn.Bilinear(a, b, Width(2, 3)), [a, b]
 
 
+def a_parameter():
+    return pn.Parameter((1, w(), 3), fill=2.0), []
+
+
 def first_of(make):
     return case(make, lambda sizes: [torch.randn(3, int(sizes[0]), 9, 9)])
 
@@ -146,6 +150,7 @@ CASES = {
     "linear": last(pn.Linear, lambda: (a := w(), (a, v(), False), {})),
     "bilinear": case(bilinear, lambda sizes: [torch.randn(3, int(s)) for s in sizes]),
     "embedding": case(embedding, lambda sizes: [torch.tensor([[1, 2, 0], [3, 4, 10]])]),
+    "parameter": case(a_parameter, lambda sizes: []),
     "prelu": channelwise(pn.PReLU, (9,)),
     "batch norm 1": channelwise(pn.BatchNorm1d, (9,)),
     "batch norm 2": channelwise(pn.BatchNorm2d, (4, 4), eps=1e-2, momentum=None),
@@ -212,7 +217,7 @@ def test_a_pick_is_the_extracted_layer_of_torch(found):
     for architecture in some(supernet):
         args = called(supernet, architecture, sizes, inputs)
         plain = supernet.extract(architecture)
-        assert type(plain.layer).__module__.startswith("torch.nn")
+        assert type(plain.layer).__module__.startswith(("torch.nn", "paretonas.nn.parameter"))
         expected = tensors(plain(*args))
         assert len(expected) > 0
         for one, other in zip(tensors(supernet(args, architecture)), expected, strict=True):
@@ -329,6 +334,16 @@ def test_a_smaller_kernel_is_the_center_and_a_transform_begins_as_the_identity()
     center = other.weight[..., 1:4, 1:4].reshape(6, 9) @ other.transform_5to3.T
     expected = functional.conv2d(x, center.reshape(3, 2, 3, 3), other.bias, padding=1)
     torch.testing.assert_close(other(x), expected)
+
+
+def test_a_parameter_of_two_sizes_is_weighed_along_both():
+    a, b = Width(1, 2), Width(1, 3)
+    parameter = pn.Parameter((a, b), fill=2.0)
+    a.gate, b.gate = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])
+    expected = 2 * torch.outer(torch.tensor([1, 0.5]), torch.tensor([1, 0.75, 0.75]))
+    torch.testing.assert_close(parameter(), expected)
+    a.gate, b.gate = 1, 0
+    assert torch.equal(parameter(), parameter.weight[:, :1])
 
 
 def test_a_group_norm_of_groups_times_a_width_keeps_the_groups():
@@ -500,6 +515,12 @@ def test_changes_of_a_kind_of_ones_own_are_refused_too():
         (lambda: Width(2.5, 4), ValueError, "widths must be integers"),
         (lambda: Width(2, 4) // 0, ValueError, "a positive integer, got 0"),
         (lambda: Width(2, 4) + 0, ValueError, "a size or a positive integer"),
+        (lambda: Width(2, 4) * -0.5, ValueError, "the factor of a size must be positive, got -0.5"),
+        (lambda: Ratio(1, float("inf")), ValueError, "ratios must be positive and increasing"),
+        (lambda: Ratio(2, "4"), ValueError, "ratios must be numbers"),
+        (lambda: Ratio(2, 4) * 0.5, TypeError, "one of two factors must be a size"),
+        (lambda: pn.Linear(3, Ratio(2, 4)), TypeError, "no number: multiply it with a size"),
+        (lambda: pn.make_divisible(0), TypeError, "takes a size or a positive number, got 0"),
         (lambda: Heads(4, 2), ValueError, "heads must be positive and increasing"),
         (lambda: nn.Conv2d(3, Width(2, 4), 3), RuntimeError, "give it to the elastic layers"),
         (lambda: Width(2, 4, name=""), ValueError, "the name of a choice must be a text"),

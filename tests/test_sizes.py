@@ -17,6 +17,7 @@ from paretonas.nn import (
     Heads,
     Kernel,
     OneOf,
+    Ratio,
     Resolution,
     Supernet,
     Width,
@@ -85,6 +86,54 @@ def test_rounding_is_that_of_mobilenet(channels, factor, divisor):
     if near < 0.9 * wanted:
         near += divisor
     assert int(make_divisible(Width(channels) * factor, divisor)) == near
+    assert make_divisible(wanted, divisor) == near  # of a plain number
+
+
+def test_a_ratio_is_a_factor_of_a_size():
+    w, r = Width(3, 8), Ratio(0.5, 2.0, 3.5)
+    assert r.option_names == ("0.5", "2", "3.5")
+    for i, j in product(range(2), range(3)):
+        w.gate, r.gate = i, j
+        number = floor(w.numbers[i] * r.numbers[j])
+        for size in (w * r, r * w, r * w.numbers[i]):
+            assert int(size) == number and kept(size) == [*range(number)]
+        assert int(3 * (w * r)) == 3 * number
+    assert (w * r).values() == (1, 4, 6, 10, 16, 28)
+    w.gate, r.gate = torch.tensor([0.25, 0.75]), torch.tensor([0.5, 0.5, 0.0])
+    chances = [1.0] + 3 * [0.875] + 2 * [0.5] + 10 * [0.375] + 12 * [0.0]
+    torch.testing.assert_close((w * r).exists(), torch.tensor(chances))
+
+
+class Mlp(nn.Module):
+    """A ratio, which the network holds and reads, and a depth that begins with another width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ratio, width = Ratio(1.5, 2), Width(4, 6)
+        into = pn.Linear(5, width)
+        rest = [self.block(width) for _ in range(2)]
+        self.depth = Depth([into, *rest])
+        self.head = pn.Linear(width, 2)
+
+    def block(self, width):
+        inner = width * self.ratio
+        return nn.Sequential(pn.Linear(width, inner), nn.ReLU(), pn.Linear(inner, width))
+
+    def forward(self, x):
+        return self.head(self.depth(x))
+
+
+def test_a_network_with_a_ratio_and_a_first_block_of_another_shape_is_what_is_extracted():
+    supernet, x = Supernet(Mlp()), torch.randn(3, 5)
+    for picks in every(supernet.choices):
+        plain = supernet.extract(picks)
+        assert plain.ratio == float(picks["ratio"])
+        expected = plain(x)
+        torch.testing.assert_close(supernet(x, picks), expected)
+        gates = [
+            torch.tensor([float(o == picks[c.name]) for o in c.options]) for c in supernet.choices
+        ]
+        torch.testing.assert_close(supernet(x, gates), expected)
 
 
 def test_in_a_mixture_each_part_has_the_chance_that_it_exists():

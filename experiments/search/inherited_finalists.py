@@ -10,11 +10,14 @@ The rest pays for finalists that are trained
 - from fresh weights, by the whole recipe or by a part of it;
 - from inherited weights, by a share of the recipe's epochs and at a multiple of its learning rate.
   Then batch norms are recalibrated; this is billed as well, three forward passes as one step. A
-  share of 0 only recalibrates.
+  share of 0 only recalibrates, and a share of .2 is one epoch;
+- in both ways with early stopping by successive halving; or with linear scalarization as the solver
+  of alpha, in the place of smooth Tchebycheff.
 
-Shorter trainings allow more finalists. Random search has no supernet and trains by the whole recipe
-with fresh weights for all the steps. The objectives are the error on the validation split and the
-number of parameters, so no timing enters.
+Shorter trainings allow more finalists. Of the trainings that were stopped, `wrongly` counts those
+whose whole training, which nobody pays, would have brought them onto the final front. Random search
+has no supernet and trains by the whole recipe with fresh weights for all the steps. The objectives
+are the error on the validation split and the number of parameters, so no timing enters.
 
 Each row of `inherited_finalists.csv` is a point on a front that a search returned. The hypervolume
 of a front is computed twice: by the validation errors, for which it was chosen, and by the test
@@ -31,7 +34,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ from paretonas.gradient_search.search import search
 from paretonas.names import find_space
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import Parameters, TrainedMetric
-from paretonas.point import Point
+from paretonas.point import Point, Stopped
 from paretonas.problem import Problem
 from paretonas.runs import Run
 from paretonas.samplers import Random, sample
@@ -73,12 +75,16 @@ class Way:
         share: of the recipe's epochs; 0 only recalibrates.
         rate: a factor of the learning rate.
         inherit: whether the weights are those of the supernet.
+        early_stopping: of finalists.
+        solver: of alpha; None: the default.
     """
 
     name: str
     share: float
     rate: float = 1.0
     inherit: bool = True
+    early_stopping: str = "none"
+    solver: str | None = None
 
 
 FRESH = Way("fresh", 1.0, inherit=False)
@@ -88,9 +94,14 @@ ONE, TWO, FOUR, ALL = (
     {rate: Way(f"inherit {share:g} at {rate:g}", share, rate) for rate in (0.3, 1.0)}
     for share in (0.2, 0.4, 0.7, 1.0)  # one, two, four and all of the five or six epochs
 )
-FEW = (FRESH, ALL[1.0], TWO[1.0], FOUR[1.0])
-SOME = (*FEW, ONE[1.0], TWO[0.3], NEVER)
-MANY = (*SOME, ONE[0.3], ALL[0.3], SHORT)
+HALVING, SHORT_HALVING = (
+    replace(way, name=f"{way.name}, halving", early_stopping="halving")
+    for way in (ALL[1.0], TWO[1.0])
+)
+LINEAR = replace(ALL[1.0], name="linear scalarization", solver="LinearScalarization")
+MAIN = (ALL[1.0], TWO[1.0], FRESH, HALVING)
+MORE = (*MAIN, SHORT_HALVING, LINEAR, ONE[1.0])
+MANY = (*MORE, FOUR[1.0], TWO[0.3], NEVER, ONE[0.3], ALL[0.3], SHORT)
 
 
 @dataclass(frozen=True)
@@ -114,16 +125,18 @@ class Settings:
 
     jobs: tuple[Job, ...] = (
         Job("signals", 4500, MANY),
-        Job("search_spaces.digits:small", 4500, SOME),
-        Job("digits", 4500, FEW),
-        Job("signals", 1500, SOME),
+        Job("search_spaces.digits:small", 4500, MORE),
+        Job("digits", 4500, MORE),
+        Job("signals", 2250, MAIN),
+        Job("search_spaces.digits:small", 2250, MAIN),
+        Job("digits", 2250, MAIN),
     )
     seeds: int = 3
     csv: Path = HERE / "inherited_finalists.csv"
 
 
 QUICK = Settings(
-    jobs=(Job("signals", 600, (FRESH, TWO[1.0], NEVER)),),
+    jobs=(Job("signals", 900, (FRESH, HALVING, LINEAR, NEVER)),),
     seeds=1,
     csv=Path(tempfile.gettempdir()) / "inherited_finalists.csv",
 )
@@ -151,33 +164,36 @@ def run(job: Job, seed: int, csv: Path) -> None:
     same = known[(known[[*about]] == pd.Series(about)).all(axis=1)]
     ways = [way for way in job.ways if way.name not in set(same["method"])]
 
-    def write(method: str, finalists: int, seconds: float, front: Sequence[Point]) -> None:
+    def write(method: str, end: End) -> None:
         rows = [
             {
                 **about,
                 "method": method,
-                "finalists": finalists,
-                "cpu_seconds": round(seconds, 2),
+                "finalists": end.finalists,
+                "cpu_seconds": round(end.seconds, 2),
                 "error_percent": point.objectives["error_percent"],
                 "test_error_percent": point.reported["test_error_percent"],
                 "parameters": point.objectives["parameters"],
+                "stopped": end.stopped,
+                "wrongly": end.wrongly,
             }
-            for point in front
+            for point in end.front
         ]
         pd.DataFrame(rows).to_csv(csv, mode="a", header=not csv.exists(), index=False)
-        print(f"{about} {method}: {finalists} trained, {seconds:.0f} s", flush=True)
+        print(f"{about} {method}: {end}", flush=True)
 
     space = find_space(job.space)
     assert isinstance(space, NetworkSpace)
-    if ways:
-        with tempfile.TemporaryDirectory() as folder:
-            begun = scored(space, job.steps, seed, Path(folder) / "begun")
+    with tempfile.TemporaryDirectory() as folder:
+        for solver in dict.fromkeys(way.solver for way in ways):
+            begun = scored(space, job.steps, seed, solver, Path(folder) / f"begun-{solver}")
             for number, way in enumerate(ways):
-                copy = Path(folder) / str(number)
-                shutil.copytree(begun, copy)
-                write(way.name, *finished(space, job.steps, seed, way, copy))
+                if way.solver == solver:
+                    copy = Path(folder) / str(number)
+                    shutil.copytree(begun, copy)
+                    write(way.name, finished(space, job.steps, seed, way, copy))
     if "random" not in set(same["method"]):
-        write("random", *random_search(space, job.steps, seed))
+        write("random", random_search(space, job.steps, seed))
 
 
 def plan_for(space: NetworkSpace, steps: int, way: Way) -> Plan:
@@ -194,7 +210,7 @@ class Scored(BaseException):
     """All proxy evaluations are done. No `Exception`, which would be a failure of finalists."""
 
 
-def scored(space: NetworkSpace, steps: int, seed: int, folder: Path) -> Path:
+def scored(space: NetworkSpace, steps: int, seed: int, solver: str | None, folder: Path) -> Path:
     """A run that has its supernet and all proxy evaluations, but no finalist."""
 
     def stop(*_: Any, **__: Any) -> Sequence[Finalist]:
@@ -207,6 +223,7 @@ def scored(space: NetworkSpace, steps: int, seed: int, folder: Path) -> Path:
             objectives="parameters",
             budget=plan_for(space, steps, FRESH),
             seed=seed,
+            solver=solver,
             run=run,
             trainer=stop,
         ):
@@ -216,27 +233,77 @@ def scored(space: NetworkSpace, steps: int, seed: int, folder: Path) -> Path:
     raise AssertionError("no finalist was asked for")
 
 
-def finished(
-    space: NetworkSpace, steps: int, seed: int, way: Way, folder: Path
-) -> tuple[int, float, Sequence[Point]]:
-    """The number of finalists, the CPU seconds that they took in all, and the front."""
+@dataclass(frozen=True)
+class End:
+    """What a search came to.
+
+    Attributes:
+        finalists: that were trained to their end.
+        seconds: of CPU time that all finalists took.
+        front: the points.
+        stopped: finalists that were stopped early.
+        wrongly: those of them that the front needed.
+    """
+
+    finalists: int
+    seconds: float
+    front: Sequence[Point]
+    stopped: int = 0
+    wrongly: int = 0
+
+    def __str__(self) -> str:
+        early = f"{self.stopped} stopped, {self.wrongly} wrongly, " if self.stopped else ""
+        return f"{self.finalists} trained, {early}{self.seconds:.0f} s"
+
+
+def finished(space: NetworkSpace, steps: int, seed: int, way: Way, folder: Path) -> End:
+    """A search that goes on from `scored`."""
     start, plan = time.process_time(), plan_for(space, steps, way)
     run = Run.open(folder)
     state = run.resume()  # the search goes on with the plan that it finds here
     run.save({**state, "plan": vars(plan) | {"recipe": plan.recipe.numbers()}})
     if way.share == 0:
-        trainer: Any = only_recalibrated
+        trained: dict[str, Any] = {"trainer": only_recalibrated}
     else:
-        trainer = partial(train_finalists, inherit=True) if way.inherit else train_finalists
+        kind = "inherit" if way.inherit else "fresh"
+        trained = {"finalists": kind, "early_stopping": way.early_stopping}
+        run.tell(**trained)
     *_, last = search(
         space,
         objectives="parameters",
         budget=plan_for(space, steps, FRESH),  # the one that it was begun with
         seed=seed,
+        solver=way.solver,
         run=run,
-        trainer=trainer,
+        **trained,
     )
-    return len(run.evaluations()), time.process_time() - start, list(last.front)
+    seconds, stopped = time.process_time() - start, run.stopped()
+    wrongly = sum(needed(space, seed, plan.recipe, one, run, last.front) for one in stopped)
+    return End(len(run.evaluations()), seconds, list(last.front), len(stopped), wrongly)
+
+
+def needed(
+    space: NetworkSpace, seed: int, recipe: Recipe, stopped: Stopped, run: Run, front: Front
+) -> bool:
+    """Whether a whole training would have brought an architecture onto the front."""
+    supernet = space.supernet(seed)
+    supernet.load_state_dict(run.weights("supernet"))
+    (finalist,) = train_finalists(
+        supernet,
+        space.load_task(),
+        recipe,
+        [stopped.architecture],
+        seed=seed,
+        workers=1,
+        inherit=run.about["finalists"] == "inherit",
+    )
+    assert isinstance(finalist, Finalist)
+    parameters = Parameters.of(space.supernet(seed), space.load_task().example())
+    values = {
+        "error_percent": finalist.valid["error_percent"],
+        "parameters": parameters.exact(stopped.architecture),
+    }
+    return all(any(values[name] < point.objectives[name] for name in values) for point in front)
 
 
 def only_recalibrated(
@@ -258,7 +325,7 @@ def only_recalibrated(
     return found
 
 
-def random_search(space: NetworkSpace, steps: int, seed: int) -> tuple[int, float, Sequence[Point]]:
+def random_search(space: NetworkSpace, steps: int, seed: int) -> End:
     """Random architectures, trained by the whole recipe for all the steps."""
     start = time.process_time()
     error = TrainedMetric(space, seed=seed)
@@ -268,7 +335,7 @@ def random_search(space: NetworkSpace, steps: int, seed: int) -> tuple[int, floa
     count = min(steps // error.steps(), size(space.choices))
     for _ in sample(problem, Random(problem, seed=seed), front, budget=count):
         pass
-    return count, time.process_time() - start, list(front)
+    return End(count, time.process_time() - start, list(front))
 
 
 def summary(points: pd.DataFrame) -> pd.DataFrame:

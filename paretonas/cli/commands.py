@@ -126,9 +126,27 @@ def search(
     finalists: Annotated[
         str | None,
         typer.Option(
-            metavar="fresh|inherit",
+            metavar="fresh|inherit[:SHARE[:RATE]]",
             show_default="inherit",
-            help="Train finalists from fresh weights, or go on from those of the supernet.",
+            help="Train finalists from fresh weights, or go on from those of the supernet; for a "
+            "share of the epochs, at a multiple of the learning rate.",
+        ),
+    ] = None,
+    early_stopping: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|halving",
+            show_default="none",
+            help="Stop the training of finalists that the front cannot need, and train others.",
+        ),
+    ] = None,
+    paths: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fair|sandwich|distill[:N]",
+            show_default="fair",
+            help="Paths of the supernet in one update of its weights: N random ones; with the "
+            "largest and the smallest; and all learning from the largest.",
         ),
     ] = None,
     start: Annotated[
@@ -176,6 +194,8 @@ def search(
         "minimize": _names(minimize),
         "rays": rays,
         "finalists": finalists,
+        "early_stopping": early_stopping,
+        "paths": paths,
         "start": None if start is None else str(start.resolve()),
         "seed": seed,
         "costs": costs,

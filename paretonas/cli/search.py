@@ -42,6 +42,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "solver": _TEXT,
     "costs": _TEXT,
     "finalists": _TEXT,
+    "early_stopping": _TEXT,
+    "paths": _TEXT,
     "start": _TEXT,
     "threads": _COUNT,
     "rays": _COUNT,
@@ -169,7 +171,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         arguments["budget"] = Budget.parse(settings["budget"])
     if "solver" in settings:
         arguments["solver"] = find_solver(*place("solver", settings["solver"]))
-    for name in ("rays", "finalists"):
+    for name in ("rays", "finalists", "early_stopping", "paths"):
         if name in settings:
             arguments[name] = settings[name]
     return arguments

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..nn import Supernet
 from ..objectives import TrainedMetric
-from ..point import Outcome, Point
+from ..point import Outcome, Point, Stopped
 from ..runs import ABOUT
 from ..space import size
 from ..surrogates.quality_model import QualityModel
@@ -118,7 +118,8 @@ def with_more(
         if plan.supernet_steps > saved["plan"]["supernet_steps"]:
             knowledge.inherited.clear()
         again = {point.architecture for point in short}
-        knowledge.forget_all_but(knowledge.trained.keys() - again)
+        again |= {a for a, one in knowledge.stopped.items() if stopped_less(one, plan.recipe)}
+        knowledge.forget_all_but({*knowledge.tried("trained")} - again)
         more |= {"knowledge": knowledge.state(), "turns": 0}
     return more
 
@@ -127,6 +128,11 @@ def trained_less(outcomes: Sequence[Outcome], recipe: Recipe) -> list[Point]:
     """The points of which each was trained for fewer epochs than a recipe has, and not again."""
     last = {outcome.architecture: outcome for outcome in outcomes if isinstance(outcome, Point)}
     return [p for p in last.values() if epochs_of(p, recipe) < recipe.epochs]
+
+
+def stopped_less(outcome: Outcome, recipe: Recipe) -> TypeGuard[Stopped]:
+    """Whether this is a training that was stopped when recipes had fewer epochs than now."""
+    return isinstance(outcome, Stopped) and outcome.planned < recipe.epochs
 
 
 class Epochs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..tasks.passes import batch_count
@@ -92,8 +93,10 @@ class Pace:
         """The epochs that a group has time for, one at least."""
         return max(1, min(self.epochs, int(self.epochs * left / max(self.group, 1e-9))))
 
-    def see(self, seconds: float, finalists: int, epochs: int) -> None:
-        """Learn from a batch."""
-        groups = math.ceil(finalists / self.workers)
-        self._groups = [*self._groups[-2:], seconds / groups * self.epochs / epochs]
+    def see(self, seconds: float, epochs: Sequence[int]) -> None:
+        """Learn from a batch, of which each finalist was trained for so many epochs."""
+        done = [0] * self.workers  # each takes the next finalist when it is free
+        for each in epochs:
+            done[done.index(min(done))] += each
+        self._groups = [*self._groups[-2:], seconds * self.epochs / max(done)]
         self.group = max(self._groups)

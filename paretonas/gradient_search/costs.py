@@ -32,6 +32,7 @@ from .budgets import (
     epochs_of,
     plan_for,
     seconds_of_a_step,
+    stopped_less,
     trained_less,
     with_more,
 )
@@ -100,16 +101,22 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     if clock.timed and (grows or not pace):
         pace = seconds_of_a_step(settings, task, supernet)
     plan = plan_for(settings, saved, grows, task, supernet, pace)
+    halving = settings.early_stopping
     if run:
         run.tell(
             budgets=budgets,
             recipe=settings.recipe_for(plan.recipe).described(),
             batch_size=_batch_size(task),
-            finalists="inherit" if settings.inherit else "fresh",
+            finalists=settings.finalists,
+            **({"early_stopping": str(halving)} if halving else {}),
+            **({"paths": str(settings.paths)} if settings.paths.passes > 1 else {}),
         )
     known = {point.architecture: point for point in run.evaluations()} if run else {}
-    short = trained_less(run.outcomes() if run else [], plan.recipe)
-    short_steps = sum(epochs_of(point, plan.recipe) for point in short) * batch_count(task)
+    recorded = run.outcomes() if run else []
+    short = trained_less(recorded, plan.recipe)
+    short_epochs = [epochs_of(point, plan.recipe) for point in short]
+    short_epochs += [o.epochs for o in recorded if stopped_less(o, plan.recipe)]
+    short_steps = sum(short_epochs) * batch_count(task)
     if grows:
         if isinstance(settings.budget, Budget) and settings.budget.steps is not None:
             # They are part of the budget as well.

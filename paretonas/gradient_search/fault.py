@@ -37,8 +37,8 @@ def untrained_fault(
 
     def attempt(architecture: Architecture) -> None:
         network = supernet.fresh(architecture, seed=seed)
-        scores = [evaluate(network, task, split) for split in SCORED]
-        found = with_finite_scores(Finalist(architecture, network, *scores), metrics_of(task))
+        valid, test = (evaluate(network, task, split) for split in SCORED)
+        found = with_finite_scores(Finalist(architecture, network, valid, test), metrics_of(task))
         if isinstance(found, Failure):
             raise FloatingPointError(found.reason)
 

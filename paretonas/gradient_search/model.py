@@ -99,7 +99,7 @@ class Model:
 
     def choose(self, count: int, level: Level) -> list[Architecture]:
         """Candidates that are expected to add most to the front, at most so many."""
-        known = self.knowledge.trained if level == "trained" else self.knowledge.inherited
+        known = self.knowledge.tried(level)
         seed = self.setup.settings.seed
         pool = candidates(
             self.setup.supernet,

@@ -72,6 +72,7 @@ def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
         steps=steps,
         seed=settings.seed,
         restarts=setup.plan.restarts,
+        paths=settings.paths,
     )
     if setup.saved:
         training.resume(setup.saved["weights"])
@@ -157,8 +158,8 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
     pace = _pace(setup, results) if clock.timed else None
     batch = workers * max(1, math.ceil(setup.plan.finalists / 6 / workers))
     # However late it is, one batch is trained: without it there is no front at all.
-    while (due := setup.plan.finalists - results.tried) > 0 and not (
-        pace and results.tried and not pace.fits(clock.left())
+    while (due := setup.plan.finalists - results.paid) > 0 and not (
+        pace and results.paid and not pace.fits(clock.left())
     ):
         begun = clock.gone()
         yield from model.optimize_alpha()
@@ -167,29 +168,30 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         chosen = model.choose(min(batch, due), "trained")
         if not chosen and not later:
             break
-        failed = len(knowledge.failed["trained"])
+        failed, before = len(knowledge.failed["trained"]), list(results.points)
         for outcome in later:
             yield results.show(outcome)
         later.clear()
-        known = knowledge.trained.keys() | model.failed()
-        chosen = [a for a in chosen if a not in known][: setup.plan.finalists - results.tried]
+        known = {*knowledge.tried("trained")} | model.failed()
+        chosen = [a for a in chosen if a not in known][: setup.plan.finalists - results.paid]
         if pace:
             pace.turn = max(pace.turn, clock.gone() - begun)
-            setup.train_for(pace.shortened(clock.left()) if results.tried else pace.epochs)
-            begun = clock.gone()
+            setup.train_for(pace.shortened(clock.left()) if results.paid else pace.epochs)
+        results.set_bar(chosen, before)
+        begun, trained = clock.gone(), []
         if chosen:
             answer = yield Batch(chosen, model.proxy_evaluations, model.training.done)
             for outcome in setup.evaluation(chosen) if answer is None else answer:
+                trained.append(results.epochs(outcome))
                 yield results.show(outcome)
         yield from results.blame([*knowledge.failed["trained"]][failed:])
         if pace and chosen:
-            epochs = setup.trained.recipe.epochs
-            pace.see(clock.gone() - begun, len(chosen), epochs)
-            more = pace.finalists(clock.left()) if epochs == pace.epochs else 0
-            _plan_finalists(setup, results.tried + more)
+            pace.see(clock.gone() - begun, trained)
+            whole = setup.trained.recipe.epochs == pace.epochs
+            _plan_finalists(setup, results.paid + (pace.finalists(clock.left()) if whole else 0))
         model.save()
     if pace:  # there is no time for more, also if this search is resumed
-        _plan_finalists(setup, results.tried)
+        _plan_finalists(setup, results.paid)
         setup.report.expect(0)
         model.save()
     yield results.end(pace)
@@ -199,7 +201,7 @@ def _pace(setup: Setup, results: Results) -> Pace:
     """What finalists will take; before the first one, for how many epochs they are trained."""
     clock, recipe, workers = setup.settings.clock, setup.plan.recipe, setup.settings.workers
     pace = Pace.of(setup.task, recipe, workers, setup.pace)
-    if not results.tried:
+    if not results.paid:
         whole = Pace.of(setup.task, setup.settings.recipe, workers, setup.pace)
         wanted = math.ceil(4 / workers)  # groups: a front of fewer than four says little
         epochs = max(

@@ -8,12 +8,13 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from ..objectives.calibration import rank_correlation
-from ..point import Failure, Outcome, Point
+from ..point import Failure, Outcome, Point, Stopped
 from ..space import Architecture
 from ..tasks.passes import batch_count
-from .budgets import epochs_of, trained_less
+from .budgets import epochs_of, stopped_less, trained_less
 from .clock import Pace
 from .fault import shared_fault, untrained_fault
+from .halving import Bar
 from .model import Model
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
 from .setup import Setup
@@ -41,6 +42,35 @@ class Results:
         """How many finalists there were for all epochs of the plan, failures included."""
         return len(self._knowledge.trained) + len(self._knowledge.failed["trained"])
 
+    @property
+    def paid(self) -> int:
+        """How many trainings for all epochs could have been had for what all finalists took."""
+        epochs = sum(stopped.epochs for stopped in self._knowledge.stopped.values())
+        return self.tried + math.ceil(epochs / self._setup.plan.recipe.epochs)
+
+    def set_bar(self, group: Sequence[Architecture], finished: Sequence[Point]) -> None:
+        """Say what a group of finalists must promise at a rung, if trainings are stopped early.
+
+        Args:
+            group: will be trained.
+            finished: all points before the group.
+        """
+        setup, halving = self._setup, self._setup.settings.early_stopping
+        if halving is not None:
+            satisfied = setup.settings.constraint.satisfied
+            trained = [p for p in finished if p.architecture in self._knowledge.trained]
+            rivals = [p for p in trained if satisfied(p.objectives)]
+            setup.trained.stopping = Bar(
+                halving, setup.trained.recipe, self._knowledge, trained, rivals, group
+            )
+
+    def epochs(self, outcome: Outcome) -> int:
+        """How long a finalist was trained."""
+        recipe = self._setup.plan.recipe
+        if isinstance(outcome, Stopped):
+            return outcome.epochs
+        return epochs_of(outcome, recipe) if isinstance(outcome, Point) else recipe.epochs
+
     def resume(self) -> list[Outcome]:
         """Take up what the run has recorded.
 
@@ -54,11 +84,15 @@ class Results:
         picks = len(self._setup.supernet.choices)
         self._setup.report.finalists = 0
         last = {outcome.architecture: outcome for outcome in recorded}
-        short = trained_less(recorded, self._setup.plan.recipe)
+        recipe = self._setup.plan.recipe
+        short = trained_less(recorded, recipe)
         for outcome in recorded:
             if outcome is not last[outcome.architecture]:
                 continue  # it was trained again, for longer
-            if outcome.architecture in self._knowledge.failed["trained"]:
+            stopped = isinstance(outcome, Stopped) and (
+                outcome.architecture in self._knowledge.stopped or stopped_less(outcome, recipe)
+            )
+            if stopped or outcome.architecture in self._knowledge.failed["trained"]:
                 self._count(outcome)
             elif outcome.architecture in self._model.failed() or len(outcome.architecture) < picks:
                 continue  # an option is found to be to blame once more
@@ -74,6 +108,10 @@ class Results:
     def show(self, outcome: Outcome) -> Step:
         """Learn from an outcome, and put a point on the front if it belongs there."""
         report = self._setup.report
+        if isinstance(outcome, Stopped):
+            self._knowledge.stopped[outcome.architecture] = outcome
+            self._count(outcome)
+            return report.step("finalists", message=str(outcome))
         if isinstance(outcome, Failure):
             self._knowledge.failed["trained"][outcome.architecture] = outcome.reason
             self._count(outcome)
@@ -111,10 +149,12 @@ class Results:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
             failures = len(self._knowledge.failed["trained"])
+            stopped = {"stopped": len(self._knowledge.stopped)}
             self._run.tell(
                 ledger={
                     "evaluations": len(self._run.evaluations()) + failures,  # each training
                     "failures": failures,
+                    **(stopped if self._setup.settings.early_stopping else {}),
                     "proxy_evaluations": self._model.proxy_evaluations,
                     "weight_steps": self._model.training.done,
                 }
@@ -124,7 +164,7 @@ class Results:
         trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
         guessing = self._setup.guessing
         doubt = guessing.remark(report.front) if guessing else ""
-        last_words = filter(None, [doubt, self._shortened(pace), trust])
+        last_words = filter(None, [doubt, self._stopped(), self._shortened(pace), trust])
         return report.step("finalists", message="; ".join(last_words))
 
     def _learn(self, point: Point) -> None:
@@ -147,9 +187,14 @@ class Results:
 
     def _count(self, outcome: Outcome) -> None:
         """Count the weight steps of a finalist, whether it failed or not."""
-        recipe = self._setup.plan.recipe
-        epochs = epochs_of(outcome, recipe) if isinstance(outcome, Point) else recipe.epochs
-        self._setup.report.finalists += epochs * batch_count(self._setup.task)
+        self._setup.report.finalists += self.epochs(outcome) * batch_count(self._setup.task)
+
+    def _stopped(self) -> str:
+        """How many trainings were stopped early."""
+        stopped = len(self._knowledge.stopped)
+        return (
+            f"{stopped} of {self.tried + stopped} trainings were stopped early" if stopped else ""
+        )
 
     def _shortened(self, pace: Pace | None) -> str:
         """What budget would train the finalists for all epochs of the recipe, if this one did not.

@@ -15,6 +15,9 @@ from ..objectives import DifferentiableObjective
 from ..objectives.trained_metric import Trainer
 from ..runs import Run
 from ..solvers import Solver
+from ..training import FineTuning
+from .halving import SuccessiveHalving
+from .paths import Paths
 from .phases import all_phases
 from .plan import Budget, Plan
 from .settings import RAYS, Settings
@@ -34,7 +37,9 @@ def search(
     device: str = "cpu",
     threads: int = 1,
     rays: int = RAYS,
-    finalists: str | None = None,
+    finalists: FineTuning | str | None = None,
+    early_stopping: SuccessiveHalving | str | None = None,
+    paths: Paths | str | None = None,
     run: Run | str | os.PathLike[str] | None = None,
     trainer: Trainer = train_finalists,
 ) -> Iterator[Step]:
@@ -66,9 +71,17 @@ def search(
         device: auto, cpu or cuda.
         threads: that latency is measured with.
         rays: how many preferences are searched at once, at least.
-        finalists: "inherit", which go on from the weights of the supernet (see `FineTuning`), or
-            "fresh", trained from fresh weights. By default "inherit", and "fresh" with a `trainer`
-            of your own; a run that is continued keeps to what it was begun with.
+        finalists: "inherit", which go on from the weights of the supernet by the whole recipe, or
+            by a part of it, as ``FineTuning(share=0.4)`` or "inherit:0.4" say; or "fresh", trained
+            from fresh weights. By default "inherit", and "fresh" with a `trainer` of your own; a
+            run that is continued keeps to what it was begun with.
+        early_stopping: "halving", or `SuccessiveHalving`, stops finalists that the front cannot
+            need, and trains others instead; "none", the default, trains all to their end. A run
+            that is continued keeps to it.
+        paths: which paths of the supernet an update of its weights trains, `Paths` or a text:
+            "fair", one at random, the default; "fair:4", four; "sandwich:2", the largest, the
+            smallest and two; "distill:2", the same, and all learn from the largest. Each path
+            counts as a step. A run that is continued keeps to it.
         run: where to write: a folder, which is made if it is not there, or a `Run`; continued if it
             has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
@@ -98,6 +111,8 @@ def search(
         threads=threads,
         rays=rays,
         finalists=finalists,
+        early_stopping=early_stopping,
+        paths=paths,
         run=run,
         trainer=trainer,
     )

@@ -25,12 +25,15 @@ from ..solvers import SmoothTchebycheff, Solver
 from ..tasks.task import metrics_of
 from ..training import FineTuning, Recipe
 from .clock import Clock
+from .halving import SuccessiveHalving
 from .objectives import Wanted, column_of, wanted_of
+from .paths import Paths
 from .plan import Budget, Plan, budget_of
 
 RAYS = 28
-FINALISTS = ("fresh", "inherit")
-DEFAULT = "inherit"
+FRESH = "fresh"
+DEFAULT = FineTuning()
+NEVER = "none"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Settings:
 
     Attributes:
         objectives: beside the metrics; those that are names are measured first.
-        inherit: whether finalists go on from the weights of the supernet.
+        tuning: how finalists go on from the weights of the supernet; None: their weights are fresh.
+        early_stopping: which finalists are not trained to their end; None: all are.
+        paths: which paths an update of the supernet's weights trains.
         clock: the time since the search began.
     """
 
@@ -52,7 +57,9 @@ class Settings:
     device: torch.device
     threads: int
     rays: int
-    inherit: bool
+    tuning: FineTuning | None
+    early_stopping: SuccessiveHalving | None
+    paths: Paths
     run: Run | None
     trainer: Trainer
     clock: Clock
@@ -70,7 +77,9 @@ class Settings:
         device: str = "cpu",
         threads: int = 1,
         rays: int = RAYS,
-        finalists: str | None = None,
+        finalists: FineTuning | str | None = None,
+        early_stopping: SuccessiveHalving | str | None = None,
+        paths: Paths | str | None = None,
         run: Run | str | os.PathLike[str] | None = None,
         trainer: Trainer = train_finalists,
     ) -> Settings:
@@ -87,7 +96,9 @@ class Settings:
             )
         if not callable(trainer):
             raise TypeError(f"trainer must be a function such as train_finalists, got {trainer!r}")
-        inherit = _inherit(finalists, own=trainer is not train_finalists, run=_there(run))
+        own, there = trainer is not train_finalists, _there(run)
+        tuning = _tuning(finalists, own=own, run=there)
+        halving = _halving(early_stopping, own=own, run=there)
         seed, threads = whole("seed", seed, 0), whole("threads", threads, 1)
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
@@ -102,6 +113,13 @@ class Settings:
                     "rename one of them"
                 )
         wanted = Budget() if budget is None else budget_of(budget)
+        if isinstance(wanted, Plan) and tuning not in (None, FineTuning()):
+            raise ValueError(
+                f"a Plan has the recipe of the finalists: give {tuning!r}.of(recipe) to the plan, "
+                "and finalists='inherit'"
+            )
+        if halving is not None and space.recipe.fit is not None:
+            raise ValueError("a recipe with fit trains in one go, so no training can be stopped")
         if isinstance(wanted, Budget) and wanted.seconds is not None:
             clock.seconds = wanted.seconds
         return cls(
@@ -116,16 +134,23 @@ class Settings:
             device=place,
             threads=threads,
             rays=rays,
-            inherit=inherit,
+            tuning=tuning,
+            early_stopping=halving,
+            paths=_paths(paths, run=there),
             run=_run(run, place, seed, threads),  # the last, so that nothing refused makes a folder
-            trainer=partial(train_finalists, inherit=True) if inherit else trainer,
+            trainer=partial(train_finalists, inherit=True) if tuning else trainer,
             clock=clock,
         )
 
     @property
     def recipe(self) -> Recipe:
         """How finalists are trained if the budget allows it."""
-        return FineTuning().of(self.space.recipe) if self.inherit else self.space.recipe
+        return self.tuning.of(self.space.recipe) if self.tuning else self.space.recipe
+
+    @property
+    def finalists(self) -> str:
+        """How finalists are trained, as text."""
+        return str(self.tuning) if self.tuning else FRESH
 
     def recipe_for(self, planned: Recipe) -> Recipe:
         """What was asked for: the recipe of a plan of the user's own, or else `recipe`."""
@@ -154,19 +179,77 @@ def _there(run: Run | str | os.PathLike[str] | None) -> Run | None:
     return Run.open(run) if (Path(run) / ABOUT).exists() else None
 
 
-def _inherit(finalists: str | None, *, own: bool, run: Run | None) -> bool:
-    """Whether finalists inherit weights: as asked for, or as the run was begun, or by default.
+def _tuning(asked: object, *, own: bool, run: Run | None) -> FineTuning | None:
+    """How finalists inherit weights: as asked for, or as the run was begun, or by default.
+
+    Returns:
+        None: their weights are fresh.
 
     Raises:
         ValueError: an unknown word, or what was asked for is not possible.
+        TypeError: something else than a word or a `FineTuning`.
     """
-    if finalists not in (None, *FINALISTS):
-        raise ValueError(f"finalists must be {' or '.join(FINALISTS)}, got {finalists!r}")
-    if own and finalists == "inherit":
+    tuning = None if asked is None else _understood(asked)
+    if own and isinstance(tuning, FineTuning):
         raise ValueError("finalists cannot inherit weights if a trainer of your own trains them")
     begun = None
     if run is not None and run.begun:
-        begun = run.about.get("finalists", "fresh")  # which runs of older versions all were
-    if finalists is not None and begun is not None and finalists != begun:
-        raise ValueError(f"the finalists of {run} were begun as {begun!r}, got {finalists!r}")
-    return not own and (finalists or begun or DEFAULT) == "inherit"
+        begun = _understood(run.about.get("finalists", FRESH))  # runs of older versions all were
+    if tuning is not None and begun is not None and tuning != begun:
+        raise ValueError(
+            f"the finalists of {run} were begun as {str(begun)!r}, got {str(tuning)!r}"
+        )
+    found = FRESH if own else tuning or begun or DEFAULT
+    return found if isinstance(found, FineTuning) else None
+
+
+def _understood(finalists: object) -> FineTuning | str:
+    if isinstance(finalists, FineTuning) or finalists == FRESH:
+        return finalists
+    if not isinstance(finalists, str):
+        raise TypeError(f"finalists must be a text or a FineTuning, got {finalists!r}")
+    try:
+        return FineTuning.parse(finalists)
+    except ValueError as error:
+        what = f"finalists must be {FRESH}, inherit, or inherit:SHARE:RATE such as inherit:0.4"
+        raise ValueError(f"{what}, got {finalists!r} ({error})") from error
+
+
+def _paths(asked: object, *, run: Run | None) -> Paths:
+    """The paths of an update: as asked for, or as the run was begun.
+
+    Raises:
+        ValueError: an unknown word, or other paths than the run was begun with.
+        TypeError: something else than a word or `Paths`.
+    """
+    begun = run.about.get("paths", str(Paths())) if run is not None and run.begun else None
+    if asked is None:
+        asked = begun or Paths()
+    if not isinstance(asked, str | Paths):
+        raise TypeError(f"paths must be a text or Paths, got {asked!r}")
+    found = Paths.parse(asked) if isinstance(asked, str) else asked
+    if begun is not None and str(found) != begun:
+        raise ValueError(f"the paths of {run} were begun as {begun!r}, got {str(found)!r}")
+    return found
+
+
+def _halving(asked: object, *, own: bool, run: Run | None) -> SuccessiveHalving | None:
+    """Which finalists are stopped early: as asked for, or as the run was begun; None: none.
+
+    Raises:
+        ValueError: an unknown word, or what was asked for is not possible.
+        TypeError: something else than a word or a `SuccessiveHalving`.
+    """
+    begun = run.about.get("early_stopping", NEVER) if run is not None and run.begun else None
+    if asked is None:
+        asked = NEVER if own else begun or NEVER
+    if not isinstance(asked, str | SuccessiveHalving):
+        raise TypeError(f"early_stopping must be a text or a SuccessiveHalving, got {asked!r}")
+    found = SuccessiveHalving.parse(asked) if isinstance(asked, str) and asked != NEVER else asked
+    if begun is not None and str(found) != begun:
+        raise ValueError(f"early_stopping of {run} was begun as {begun!r}, got {str(found)!r}")
+    if isinstance(found, SuccessiveHalving):
+        if own:
+            raise ValueError("trainings of a trainer of your own cannot be stopped early")
+        return found
+    return None

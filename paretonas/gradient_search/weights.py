@@ -1,10 +1,11 @@
-"""The supernet's weights: trained on fairly drawn single paths, then lent to any architecture."""
+"""The supernet's weights: trained on fairly drawn paths, then lent to any architecture."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from random import Random
@@ -21,11 +22,14 @@ from ..nn import Supernet
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..space import Architecture, fair_paths
+from ..tasks.classification import Classification
 from ..tasks.passes import batch_count, few, one_pass
 from ..tasks.task import Task, sized
 from ..training import Recipe, Updates
+from .paths import Largest, Paths
 
 FEW = 8  # examples on which every option is tried before anything else
+SINGLE = Paths()
 RECENT = 8  # paths, in which an option is tried first when it is to be found out what fails
 
 
@@ -42,6 +46,7 @@ class WeightTraining:
         steps: in all, which the schedule is fitted to.
         restarts: the steps at which the schedule begins anew (warm restarts, arXiv 1608.03983).
         seed: of the paths and of the order of the examples.
+        paths: of one update; each path counts as a step.
 
     Attributes:
         steps: how many there will be; this number may change on the way.
@@ -57,20 +62,29 @@ class WeightTraining:
         steps: int,
         seed: int,
         restarts: Sequence[int] = (),
+        paths: Paths = SINGLE,
     ) -> None:
         self.supernet, self.recipe, self.steps, self.seed = supernet, recipe, steps, seed
-        self.task = sized(task, recipe.batch_size)
+        self.task, self.paths = sized(task, recipe.batch_size), paths
+        if paths.passes > 1 and (recipe.training_step or hasattr(task, "backward")):
+            raise ValueError(
+                f"{paths} trains several paths in an update, and a training step of your own, or a "
+                "task that weighs several losses, has one: use fair"
+            )
         self._restarts = tuple(restarts)
         self._cycle: tuple[int, int] | None = None  # the steps that the schedule is fitted to
         self.failures: list[tuple[int, Failure]] = []
-        self._updates = Updates(supernet.network, self.task, _shared(recipe), steps)
+        self._updates = Updates(
+            supernet.network, self.task, _shared(recipe), math.ceil(steps / paths.passes)
+        )
+        self._largest = Largest(classes=isinstance(task, Classification))
         self._epoch = batch_count(self.task)
         self._held = held_generators(supernet)
 
     @property
     def done(self) -> int:
         """How many steps were taken, or skipped where a path failed."""
-        return self._updates.done
+        return self._updates.done * self.paths.passes
 
     def run(self) -> Iterator[float]:
         """Do the steps that are left, yielding the loss of each; NaN where the path failed.
@@ -84,18 +98,18 @@ class WeightTraining:
         choices, aside = self.supernet.choices, self.supernet.aside
         paths = fair_paths(choices, Random(f"weights {self.seed}"), aside)
         recent: deque[Architecture] = deque(maxlen=RECENT)
-        for step in range(self.done):
-            recent.append(next(paths))
-            self._set_aside(step)
+        for update in range(self._updates.done):
+            recent.extend(self.paths.group(paths, self.supernet))
+            self._set_aside(update)
         self.supernet.train()
         for batch in self._batches():
             if self.done >= self.steps:  # fewer than before
                 break
             self._fit_schedule()
-            step, path = self.done, next(paths)
-            value = self._step(batch, path, recent)
-            recent.append(path)
-            self._set_aside(step)
+            update, group = self._updates.done, self.paths.group(paths, self.supernet)
+            value = self._step(batch, group, recent)
+            recent.extend(group)
+            self._set_aside(update)
             yield value
         self._updates.finish()
 
@@ -103,7 +117,7 @@ class WeightTraining:
         """The batches of the steps that are left."""
         # Everything random follows from the seed and the step, so nothing need be saved.
         while self.done < self.steps:
-            epoch, place = divmod(self.done, self._epoch)
+            epoch, place = divmod(self._updates.done, self._epoch)
             batches = one_pass(self.task, "train", seed=self.seed, epoch=epoch)
             before = self.done
             yield from islice(batches, place, None)
@@ -125,17 +139,22 @@ class WeightTraining:
             self._cycle = (first, last + slack)
         if self._cycle != cycle:
             assert self._cycle is not None
-            self._updates.fit_schedule(*self._cycle)
+            first, last = self._cycle
+            passes = self.paths.passes
+            self._updates.fit_schedule(first // passes, math.ceil(last / passes))
 
-    def _step(self, batch: Any, path: Architecture, recent: Sequence[Architecture]) -> float:
-        """Update the weights on a path; where it fails, only note what is to blame."""
-        same = self.supernet.canonical(path)
-        if any(failure.architecture == same for _, failure in self.failures):
+    def _step(
+        self, batch: Any, group: Sequence[Architecture], recent: Sequence[Architecture]
+    ) -> float:
+        """Update the weights on paths; where one fails, only note what is to blame."""
+        group = [self.supernet.canonical(path) for path in group]
+        failed = {failure.architecture for _, failure in self.failures}
+        if not failed.isdisjoint(group):
             self._updates.skip()
             return math.nan
 
         def attempt(architecture: Architecture) -> float:
-            seed = self.seed * 1_000_003 + self.done
+            seed = self.seed * 1_000_003 + self._updates.done
             with seeded(seed, held=self._held), self.supernet.path(architecture):
                 return self._updates.check(self._updates.differentiate(batch))
 
@@ -149,17 +168,44 @@ class WeightTraining:
                 for name, buffer in kept.items():
                     self.supernet.get_buffer(name).detach().copy_(buffer)
 
-        try:
-            value = attempt(path)
-        except FAILING as error:
-            clear_frames(error.__traceback__)  # they hold what the path computed: memory may lack
-            self._updates.undo()
-            found = self._blame(attempt_in_vain, same, recent, error)
-            self.failures += [(self.done, failure) for failure in found]
-            self._updates.skip()
-            return math.nan
+        values: list[float] = []
+        sums = _Sums(self.supernet.network)
+        for path in group:
+            try:
+                with self._taught(first=not values):
+                    values.append(attempt(path))
+            except FAILING as error:
+                clear_frames(error.__traceback__)  # they hold what the path computed
+                self._updates.undo()
+                found = self._blame(attempt_in_vain, path, recent, error)
+                self.failures += [(self._updates.done, failure) for failure in found]
+                self._updates.skip()
+                return math.nan
+            if len(group) > 1:
+                sums.add()
+        if len(group) > 1:
+            sums.put_mean(len(group))
         self._updates.apply()
-        return value
+        return sum(values) / len(values)
+
+    @contextmanager
+    def _taught(self, *, first: bool) -> Iterator[None]:
+        """Inside, the first path of an update is recorded, and the others learn its outputs."""
+        if not self.paths.distill:
+            yield
+            return
+        before = self._updates.recipe
+        if first:
+            hook = self._largest.recording(self.supernet.network)
+        else:
+            self._largest.rewind()
+            self._updates.recipe = replace(before, teacher=self._largest)
+        try:
+            yield
+        finally:
+            self._updates.recipe = before
+            if first:
+                hook.remove()
 
     def _blame(
         self,
@@ -169,7 +215,7 @@ class WeightTraining:
         error: Exception | SystemExit,
     ) -> list[Failure]:
         """The options that are to blame for a path that failed, or the path."""
-        seed = self.seed * 1_000_003 + self.done
+        seed = self.seed * 1_000_003 + self._updates.done
         probe = Probe(self.supernet, attempt, recent=recent, seed=seed)
         if next(probe.working(), None) is None:
             if isinstance(error, FloatingPointError):
@@ -206,6 +252,27 @@ class WeightTraining:
             (step, Failure(Architecture(picks), reason))
             for step, picks, reason in state.get("failures", [])  # older ones have none
         ]
+
+
+class _Sums:
+    """Adds up the gradients of several passes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._sums: dict[nn.Parameter, Tensor] = {}
+
+    def add(self) -> None:
+        """Add the gradients that the parameters have now."""
+        for parameter in self._network.parameters():
+            if parameter.grad is not None:
+                known = self._sums.get(parameter)
+                self._sums[parameter] = parameter.grad if known is None else known + parameter.grad
+                parameter.grad = None
+
+    def put_mean(self, count: int) -> None:
+        """The parameters get the mean over so many passes; one without any has none."""
+        for parameter, total in self._sums.items():
+            parameter.grad = total / count
 
 
 @torch.no_grad()

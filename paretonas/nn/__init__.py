@@ -1,7 +1,8 @@
 """Modules that add choices to any `torch.nn.Module`, and the supernet (one-shot model) over them.
 
 Choices among modules: `OneOf` of several, `Depth` of how many blocks, `Connect` of which tensors.
-Choices among numbers, which are sizes with arithmetic: `Width`, `Heads`, `Kernel`, `Resolution`.
+Choices among numbers, which are sizes with arithmetic: `Width`, `Heads`, `Kernel`, `Ratio`,
+`Resolution`.
 The elastic layers are torch's layers, but take a `Size` where torch takes a number; `Elastic` is
 the base to make more of them. The name of a choice is its path in the network
 (``network.block1.op`` is ``"block1.op"``), or the name it was given. All architectures of a
@@ -35,9 +36,10 @@ from .norms import (
     LayerNorm,
     RMSNorm,
 )
+from .parameter import Learned, Parameter
 from .recurrent import GRU, LSTM, RNN
 from .resolution import Resolution
-from .sizes import Heads, Kernel, Picked, Size, Width, largest, make_divisible
+from .sizes import Heads, Kernel, Picked, Ratio, Size, Width, largest, make_divisible
 from .supernet import NetworkSpace, Supernet
 
 __all__ = [
@@ -67,13 +69,16 @@ __all__ = [
     "InstanceNorm3d",
     "Kernel",
     "LayerNorm",
+    "Learned",
     "Linear",
     "MultiheadAttention",
     "NetworkSpace",
     "OneOf",
     "PReLU",
+    "Parameter",
     "Picked",
     "RMSNorm",
+    "Ratio",
     "Resolution",
     "ShapeError",
     "Size",

@@ -58,6 +58,10 @@ class Chooser(Extracted):
         assert isinstance(gate, int)
         return gate
 
+    def ranks(self) -> Sequence[int]:
+        """A number for each option, which is larger for a larger one."""
+        return range(len(self.option_names))
+
     def uses(self, part: str) -> frozenset[int] | None:
         """The picks that use one of its options, blocks or branches; None for a choice of none."""
         return None
@@ -101,6 +105,11 @@ class OneOf(Chooser):
         option: nn.Module = copy.deepcopy(self.options[self.option_names[self.decided()]], memo)
         return option
 
+    def ranks(self) -> Sequence[int]:
+        """The parameters of each option."""
+        options = (self.options[name] for name in self.option_names)
+        return [sum(p.numel() for p in option.parameters()) for option in options]
+
     def uses(self, part: str) -> frozenset[int]:
         """The pick of an option."""
         return frozenset({self.option_names.index(part)})
@@ -118,7 +127,8 @@ class Depth(Chooser):
     first argument may be a nest of tensors; a tuple is passed on as one argument.
 
     Args:
-        blocks: modules that keep the shape of their first argument.
+        blocks: modules that keep the shape of their first argument. The first `at_least` of them,
+            which always run, may change it.
         at_least: the smallest number; the options are at_least, ..., len(blocks).
         name: choices of the same name are one choice.
     """

@@ -78,6 +78,10 @@ class Connect(Chooser):
             found.append((gate * holding).sum().to(y.dtype) * y)
         return _sum(found)
 
+    def ranks(self) -> Sequence[int]:
+        """How many branches each option takes."""
+        return [len(each) for each in self.taken]
+
     def uses(self, part: str) -> frozenset[int]:
         """The picks that take a branch."""
         return frozenset(i for i, each in enumerate(self.taken) if int(part) in each)

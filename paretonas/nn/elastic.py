@@ -211,7 +211,7 @@ class Elastic(Extracted):
         """The parameters that still have torch's initial values; it can be called only once."""
         drawn, self._drawn = self._drawn, {}
         held = dict(self.named_parameters())
-        return [n for n, d in drawn.items() if n in held and torch.equal(held[n], d.to(held[n]))]
+        return [n for n, d in drawn.items() if n in held and _same(held[n], d)]
 
     def extracted(self, memo: Extraction) -> nn.Module:
         """The plain layer for the current picks."""
@@ -448,6 +448,11 @@ def _placed(y: Tensor, size: Any, axis: int) -> Tensor:
             parts.append(y.narrow(axis, read, stop - start))
         at, read = stop, read + stop - start
     return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+
+
+def _same(parameter: Tensor, drawn: Tensor) -> bool:
+    # On the meta device, where sizes are counted, there are no values.
+    return parameter.is_meta or torch.equal(parameter, drawn.to(parameter))
 
 
 def _tensor(module: nn.Module, name: str) -> Any:

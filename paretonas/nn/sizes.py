@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import floor, prod
-from typing import Any
+from math import floor, inf, prod
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Size:
         a grouped convolution, w for each group.
     ``heads * w``
         of two sizes: w for each head.
-    ``w // 4``, ``w * 0.25``, ``largest(v, w)``, ``make_divisible(w * 0.25, 8)``
+    ``w // 4``, ``w * 0.25``, ``w * ratio``, ``largest(v, w)``, ``make_divisible(w * 0.25, 8)``
         the first channels, as many as the number says; a fraction is rounded down.
 
     `int(size)` is the number of the current pick. So ``x.view(n, int(self.heads), -1)`` works in
@@ -146,14 +146,10 @@ class Size:
         return _Sum.of(other, self)
 
     def __mul__(self, other: float | Size) -> Size:
-        if isinstance(other, float):
-            return _Scaled(self, other)
-        return _Product.of(self, other)
+        return _times(self, other)
 
     def __rmul__(self, other: float | Size) -> Size:
-        if isinstance(other, float):
-            return _Scaled(self, other)
-        return _Product.of(other, self)
+        return _times(other, self)
 
     def __floordiv__(self, divisor: int) -> Size:
         if not isinstance(divisor, int) or divisor < 1:
@@ -219,24 +215,27 @@ class SizeChoice(Chooser, Size):
     """The base of the choices among numbers: a gate, and the number of each option.
 
     Attributes:
-        numbers: of the options, increasing.
+        numbers: of the options, increasing; integers, except those of a `Ratio`.
     """
 
-    def __init__(self, numbers: Sequence[int], name: str | None = None) -> None:
+    _kind: ClassVar[Any] = int  # of the numbers
+
+    def __init__(self, numbers: Sequence[Any], name: str | None = None) -> None:
         kind = type(self).__name__.lower()
         kind = kind if kind.endswith("s") else f"{kind}s"
-        if any(not isinstance(n, int) or isinstance(n, bool) for n in numbers):
-            raise ValueError(f"{kind} must be integers, got {list(numbers)}")
-        if any(n < 1 for n in numbers) or list(numbers) != sorted(set(numbers)):
+        if any(not isinstance(n, self._kind) or isinstance(n, bool) for n in numbers):
+            rule = "integers" if self._kind is int else "numbers"
+            raise ValueError(f"{kind} must be {rule}, got {list(numbers)}")
+        if not all(0 < n < inf for n in numbers) or list(numbers) != sorted(set(numbers)):
             raise ValueError(f"{kind} must be positive and increasing, got {list(numbers)}")
-        super().__init__([str(number) for number in numbers], name)
-        self.numbers = tuple(numbers)
+        super().__init__([str(number).removesuffix(".0") for number in numbers], name)
+        self.numbers: tuple[Any, ...] = tuple(numbers)
 
     @property
     def leaves(self) -> tuple[SizeChoice, ...]:
         return (self,)
 
-    def exactly(self, numbers: Numbers) -> int:
+    def exactly(self, numbers: Numbers) -> int | float:
         return numbers(self)
 
     def gated(self) -> int | Tensor:
@@ -252,15 +251,18 @@ class SizeChoice(Chooser, Size):
     def now(self) -> int:
         """The number of the current pick; in a mixture, the largest number."""
         gate = self.gated()
-        return self.numbers[gate] if isinstance(gate, int) else self.numbers[-1]
+        number: int = self.numbers[gate if isinstance(gate, int) else -1]
+        return number
 
     def most(self) -> int:
         """The largest number."""
-        return self.numbers[-1]
+        number: int = self.numbers[-1]
+        return number
 
     def least(self) -> int:
         """The smallest number."""
-        return self.numbers[0]
+        number: int = self.numbers[0]
+        return number
 
     def chances(self) -> Tensor:
         """The probability of each option, (options,)."""
@@ -353,6 +355,32 @@ class Kernel(SizeChoice):
         return ((start, start + numbers(self)),)
 
 
+class Ratio(SizeChoice):
+    """A choice among factors of a size: the expansion of a bottleneck, the ratio of an MLP.
+
+    >>> from torch import nn
+    >>> from paretonas.nn import Linear
+    >>> width, ratio = Width(16, 32), Ratio(2, 3.5, 4)
+    >>> mlp = nn.Sequential(Linear(width, width * ratio), nn.GELU(), Linear(width * ratio, width))
+
+    Args:
+        ratios: the factors, increasing; a fraction of a channel is rounded down.
+        name: choices of the same name are one choice.
+    """
+
+    _kind = (int, float)
+
+    def __init__(self, *ratios: float, name: str | None = None) -> None:
+        super().__init__(ratios, name)
+
+    def number(self, numbers: Numbers) -> int:
+        raise TypeError("a Ratio is a factor and no number: multiply it with a size, width * ratio")
+
+    def extracted(self, memo: Extraction) -> Any:
+        """The factor."""
+        return self.now()
+
+
 @dataclass(frozen=True, repr=False)
 class _Sum(Size):
     """A concatenation."""
@@ -434,18 +462,18 @@ class _Product(Size):
 class _Scaled(Size):
     """A fraction."""
 
-    size: Size
-    factor: float
+    size: int | Size
+    factor: float | Ratio
 
     def __repr__(self) -> str:
-        return f"({self.size!r}) * {self.factor}"
+        return f"({self.size!r}) * {self.factor!r}"
 
-    @property
+    @cached_property
     def leaves(self) -> tuple[SizeChoice, ...]:
-        return self.size.leaves
+        return _leaves((self.size, self.factor))
 
     def exactly(self, numbers: Numbers) -> float:
-        return self.size.exactly(numbers) * self.factor
+        return _exactly(self.size, numbers) * _exactly(self.factor, numbers)
 
 
 @dataclass(frozen=True, repr=False)
@@ -498,9 +526,7 @@ class _Divisible(Size):
         return self.size.leaves
 
     def exactly(self, numbers: Numbers) -> int:
-        wanted = self.size.exactly(numbers)
-        near = max(self.divisor, int(wanted + self.divisor / 2) // self.divisor * self.divisor)
-        return near + self.divisor if near < 0.9 * wanted else near
+        return _near(self.size.exactly(numbers), self.divisor)
 
 
 def largest(*sizes: int | Size) -> Size:
@@ -510,16 +536,24 @@ def largest(*sizes: int | Size) -> Size:
     return _Largest(sizes)
 
 
-def make_divisible(size: Size, divisor: int = 8) -> Size:
+@overload
+def make_divisible(size: float, divisor: int = 8) -> int: ...
+@overload
+def make_divisible(size: Size, divisor: int = 8) -> Size: ...
+@overload
+def make_divisible(size: float | Size, divisor: int = 8) -> int | Size: ...
+def make_divisible(size: float | Size, divisor: int = 8) -> int | Size:
     """The multiple of a divisor that is nearest to a size, and at least nine tenths of it.
 
     References:
         Howard et al. 2019, "Searching for MobileNetV3" (arXiv 1905.02244), and the code of its
         authors, which rounds so.
     """
-    if not isinstance(size, Size):
-        raise TypeError(f"make_divisible takes a size, got {size!r}")
-    return _Divisible(size, divisor)
+    if isinstance(size, Size):
+        return _Divisible(size, divisor)
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < inf:
+        raise TypeError(f"make_divisible takes a size or a positive number, got {size!r}")
+    return _near(size, divisor)
 
 
 @contextmanager
@@ -540,9 +574,32 @@ def _check(part: Any, operation: str) -> None:
         raise ValueError(f"a size and {part!r} in {operation}: give a size or a positive integer")
 
 
-def _leaves(parts: Iterable[int | Size]) -> tuple[SizeChoice, ...]:
+def _times(one: float | Size, other: float | Size) -> Size:
+    for size, factor in ((one, other), (other, one)):
+        if not isinstance(factor, float | Ratio):
+            continue
+        if isinstance(size, float | Ratio):
+            raise TypeError(f"one of two factors must be a size, got {one!r} * {other!r}")
+        if isinstance(factor, float) and not 0 < factor < inf:
+            raise ValueError(f"the factor of a size must be positive, got {factor}")
+        _check(size, "*")
+        return _Scaled(size, factor)
+    return _Product.of(one, other)  # type: ignore[arg-type]  # no float is left
+
+
+def _leaves(parts: Iterable[float | Size]) -> tuple[SizeChoice, ...]:
     found = (leaf for part in parts if isinstance(part, Size) for leaf in part.leaves)
     return tuple({id(leaf): leaf for leaf in found}.values())
+
+
+def _exactly(part: float | Size, numbers: Numbers) -> int | float:
+    return part.exactly(numbers) if isinstance(part, Size) else part
+
+
+def _near(wanted: float, divisor: int) -> int:
+    """The multiple of a divisor that is nearest, and at least nine tenths."""
+    near = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+    return near + divisor if near < 0.9 * wanted else near
 
 
 def _number(part: int | Size, numbers: Numbers) -> int:

@@ -18,7 +18,7 @@ from ..arguments import call
 from ..cell import Structure
 from ..data import Data
 from ..forward import copied, seeded
-from ..space import Architecture, Choice, encode
+from ..space import Architecture, Choice, decode, encode
 from ..tasks import Task
 from ..tasks.classification import task_of
 from ..training import Recipe
@@ -211,6 +211,19 @@ class Supernet(nn.Module):
                 module.refuse_changes(path)
         with self.picked(architecture), seeded(seed):  # torch initializes every new layer
             return Extraction(self.network, untouched).plain()
+
+    def extreme(self, *, largest: bool) -> Architecture:
+        """The architecture of the largest, or the smallest, option of each choice.
+
+        Of numbers and depths that is the last option, or the first; of modules the one with the
+        most parameters, or the fewest; of connections the one with the most tensors, or the fewest.
+        """
+        picks = []
+        for index, place in enumerate(self._places):
+            ranks = place.choosers[0].ranks()
+            left = self.left(index)
+            picks.append((max if largest else min)(left, key=lambda pick: ranks[pick]))
+        return self.canonical(decode(self.choices, picks))
 
     def canonical(self, architecture: Mapping[str, str]) -> Architecture:
         """The architecture with every pick that its network does not use set to the first option.

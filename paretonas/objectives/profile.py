@@ -137,9 +137,9 @@ def _calls(
     run: NetworkTrace, parts: Collection[str], example: Any, device: torch.device
 ) -> dict[str, Callable[[], object]]:
     """Calls that run parts alone, on inputs like those in their network."""
-    modules: dict[str | None, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     for plain, owner in run.owners.items():
-        if owner in parts and owner not in modules:
+        if owner is not None and owner in parts and owner not in modules:
             modules[owner] = run.network.get_submodule(plain)
     inputs: dict[str, list[tuple[Any, Any]]] = {part: [] for part in parts}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from ..finalists import Finalist, train_finalists, with_finite_scores
+from ..finalists import EarlyStopping, Finalist, train_finalists, with_finite_scores
 from ..metric import Metric
 from ..nn import NetworkSpace, Supernet
 from ..point import FAILING, Cell, EvaluationError, Failure
@@ -34,7 +34,13 @@ class TrainedMetric:
         reported: objectives that a point also reports, such as `Parameters`.
         supernet: builds the fresh networks; by default a supernet of the space.
         task: what is trained for; by default the task of the space.
+
+    Attributes:
+        stopping: says which trainings need not go on; None: all of them go on. Points report their
+            metrics at its rungs.
     """
+
+    stopping: EarlyStopping | None = None
 
     def __init__(
         self,
@@ -111,6 +117,8 @@ class TrainedMetric:
         """Train several architectures; one that fails does not stop the others."""
         if not architectures:
             return []
+        # A trainer of a user's own does not know it.
+        early = {} if self.stopping is None else {"stopping": self.stopping}
         try:
             trained = self._trainer(
                 self._networks(),
@@ -119,6 +127,7 @@ class TrainedMetric:
                 architectures,
                 seed=self._seed,
                 workers=self._workers,
+                **early,
             )
         except FAILING as error:  # the trainer raised because of one of them
             if len(architectures) == 1:
@@ -182,9 +191,16 @@ class MeasuredMetric:
 
 
 def _cost_of(metric: Metric, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
-    """A metric on the validation split as a cost, and on the test split as it is."""
-    on_test: dict[str, Cell] = {f"test_{metric.column}": value_of(finalist.test, metric)}
-    return metric.cost(value_of(finalist.valid, metric)), on_test
+    """A metric on the validation split as a cost, on the test split as it is, and at rungs."""
+    told: dict[str, Cell] = {f"test_{metric.column}": value_of(finalist.test, metric)}
+    for epoch, scores in finalist.rungs.items():
+        told[rung_column(metric, epoch)] = value_of(scores, metric)
+    return metric.cost(value_of(finalist.valid, metric)), told
+
+
+def rung_column(metric: Metric, epoch: int) -> str:
+    """The column of what a metric was on the validation split after an epoch."""
+    return f"{metric.column}_at_epoch_{epoch}"
 
 
 def _plain(cost: float) -> int | float:

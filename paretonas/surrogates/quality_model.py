@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..metric import Metric
 from ..objectives import DifferentiableObjective
+from ..point import Stopped
 from ..relaxation import sizes_of
 from ..space import Architecture, Choice, decode, encode
 from ..tasks.task import value_of
@@ -41,6 +42,7 @@ class QualityModel:
         inherited: for each architecture a score per metric with inherited weights (proxy
             evaluation), less is better; see `proxy`.
         trained: the value of each metric of each finalist, in the metric's own direction.
+        stopped: finalists whose training was stopped early; the surrogates learn what was expected.
         failed: why architectures could not be scored, by the level at which it was tried.
     """
 
@@ -53,6 +55,7 @@ class QualityModel:
         self.choices, self.costs, self.metrics = tuple(choices), tuple(costs), tuple(metrics)
         self.inherited: dict[Architecture, tuple[float, ...]] = {}
         self.trained: dict[Architecture, tuple[float, ...]] = {}
+        self.stopped: dict[Architecture, Stopped] = {}
         self.failed: dict[Level, dict[Architecture, str]] = {"inherited": {}, "trained": {}}
         self.scales = tuple(Coordinate(metric) for metric in self.metrics)
         self._surrogates: list[CoKriging] = []
@@ -88,8 +91,8 @@ class QualityModel:
 
     def fit(self) -> None:
         """Fit the surrogates to all scores."""
-        known = [*self.inherited, *self.trained]
-        levels = torch.tensor([0] * len(self.inherited) + [1] * len(self.trained))
+        known = [*self.inherited, *self.trained, *self.stopped]
+        levels = torch.tensor([0] * len(self.inherited) + [1] * (len(known) - len(self.inherited)))
         picks, fitted = self._picks(known), []
         self.scales = tuple(
             Coordinate(metric, [values[j] for values in self.trained.values()])
@@ -98,6 +101,7 @@ class QualityModel:
         for j, scale in enumerate(self.scales):
             lent = _logs([scores[j] for scores in self.inherited.values()])
             own = [scale(values[j]) for values in self.trained.values()]
+            own += [scale(one.expected[scale.metric.column]) for one in self.stopped.values()]
             scores = Scores(picks, torch.tensor([*lent, *own], dtype=torch.float64), levels)
             fitted.append(CoKriging.fit(sizes_of(self.choices), scores, self._hyper[j]))
         self._surrogates = fitted
@@ -140,7 +144,7 @@ class QualityModel:
         Proxy evaluations are cheap and may explore: the acquisition function takes draws of the
         surrogates. Trainings are few: it takes the means alone, which measured better.
         """
-        known = self.trained if level == "trained" else self.inherited
+        known = self.tried(level)
         both = [*known, *(a for a in dict.fromkeys(candidates) if a not in known)]
         if len(both) == len(known):
             return []
@@ -166,6 +170,10 @@ class QualityModel:
         chosen = select_batch(draws, costs, reference, count, known=len(known))
         return [both[index] for index in chosen]
 
+    def tried(self, level: Level) -> list[Architecture]:
+        """The architectures that were scored at a level, or stopped before they were."""
+        return [*self.trained, *self.stopped] if level == "trained" else [*self.inherited]
+
     def state(self) -> dict[str, Any]:
         """Plain values to go on from; see `resume`."""
         return {
@@ -175,6 +183,10 @@ class QualityModel:
                 level: [(list(self._row(a)), reason) for a, reason in failed.items()]
                 for level, failed in self.failed.items()
             },
+            "stopped": [
+                (list(self._row(a)), one.reason, one.epochs, one.planned, one.scores, one.expected)
+                for a, one in self.stopped.items()
+            ],
             "hyper": list(self._hyper),
         }
 
@@ -188,12 +200,17 @@ class QualityModel:
                 )
         for level, failed in state.get("failed", {}).items():  # older ones have none
             self.failed[level] = {decode(self.choices, picks): reason for picks, reason in failed}
+        self.stopped = {}
+        for picks, *told in state.get("stopped", []):
+            architecture = decode(self.choices, picks)
+            self.stopped[architecture] = Stopped(architecture, *told)
         hyper = state["hyper"]
         self._hyper = list(hyper) if isinstance(hyper, list) else [hyper] * len(self.metrics)
 
     def forget_all_but(self, trained: Set[Architecture]) -> None:
-        """Forget the trainings of other architectures."""
+        """Forget the trainings of other architectures, also those that were stopped."""
         self.trained = {a: values for a, values in self.trained.items() if a in trained}
+        self.stopped = {a: stopped for a, stopped in self.stopped.items() if a in trained}
 
     def _row(self, architecture: Architecture) -> tuple[int, ...]:
         return encode(self.choices, architecture)

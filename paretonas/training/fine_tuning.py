@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,6 +18,7 @@ from ..tasks.passes import one_pass
 from ..tasks.task import Task
 from .recipe import Recipe
 
+NUMBER = r"\d*\.?\d+(?:e[+-]?\d+)?"
 BATCHES = 20  # from which batch norms take their statistics
 
 
@@ -24,8 +26,8 @@ BATCHES = 20  # from which batch norms take their statistics
 class FineTuning:
     """How a finalist is trained that inherits its weights from the supernet: by the whole recipe.
 
-    Shorter trainings allow more finalists, for recipes that are long for their budget. Give
-    ``FineTuning(0.4).of(recipe)`` to a `Plan` then.
+    Shorter trainings allow more finalists, for recipes that are long for their budget:
+    ``search(..., finalists=FineTuning(share=0.4))``.
 
     Attributes:
         share: the part of the recipe's epochs; at least one epoch is trained.
@@ -33,6 +35,11 @@ class FineTuning:
 
     Raises:
         ValueError: a number is not positive and finite, or the share is above 1.
+
+    >>> FineTuning.parse("inherit:0.4:0.3")
+    FineTuning(share=0.4, rate=0.3)
+    >>> str(FineTuning(share=0.4)), str(FineTuning())
+    ('inherit:0.4', 'inherit')
     """
 
     share: float = 1.0
@@ -43,6 +50,25 @@ class FineTuning:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"rate must be positive and finite, got {self.rate}")
+
+    @classmethod
+    def parse(cls, text: str) -> FineTuning:
+        """Read ``inherit``, ``inherit:SHARE`` or ``inherit:SHARE:RATE``.
+
+        Raises:
+            ValueError: it reads otherwise, or a number is out of range.
+        """
+        match = re.fullmatch(rf"inherit(?::({NUMBER}))?(?::({NUMBER}))?", text)
+        if match is None:
+            raise ValueError(
+                f"a fine-tuning reads inherit, inherit:SHARE or inherit:SHARE:RATE; got {text!r}"
+            )
+        return cls(*(float(number) for number in match.groups() if number is not None))
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        numbers = [self.share, self.rate] if self.rate != 1 else [self.share]
+        return ":".join(["inherit", *(repr(float(n)) for n in numbers if numbers != [1])])
 
     def of(self, recipe: Recipe) -> Recipe:
         """The recipe of the fine-tuning."""

@@ -199,8 +199,7 @@ def test_a_search_that_was_stopped_ends_with_the_same(tmp_path, whole, space, co
         assert left_behind(again) == left_behind(run), f"stopped after step {stop}"
 
 
-def test_a_budget_pays_for_more_finalists_of_fewer_epochs(monkeypatch, space, costs):
-    monkeypatch.setattr("paretonas.gradient_search.settings.FineTuning", lambda: FineTuning(0.4))
+def test_a_budget_pays_for_more_finalists_of_fewer_epochs(space, costs):
     long = NetworkSpace("long", space.network, space.task, Recipe(10, batch_size=20))
     fresh, inherit = (
         next(
@@ -208,19 +207,14 @@ def test_a_budget_pays_for_more_finalists_of_fewer_epochs(monkeypatch, space, co
             for step in search(long, objectives=costs, budget=Budget(600), finalists=kind)
             if step.message.startswith("plan")
         )
-        for kind in ("fresh", "inherit")
+        for kind in ("fresh", FineTuning(0.4))
     )
     assert fresh.endswith(f"{420 // (10 * 6)} finalists")  # an epoch has 6 steps
     assert inherit.endswith(f"{420 // (4 * 6)} finalists")
 
 
-def test_what_finalists_learn_from_a_slower_optimizer_is_resumed_with_it(
-    tmp_path, monkeypatch, space, costs
-):
+def test_what_finalists_learn_from_a_slower_optimizer_is_resumed_with_it(tmp_path, space, costs):
     """A checkpoint holds no functions: the fine-tuning gives the optimizer again."""
-    monkeypatch.setattr(
-        "paretonas.gradient_search.settings.FineTuning", lambda: FineTuning(0.5, rate=0.1)
-    )
 
     def optimizer(parameters):
         return torch.optim.SGD(parameters, lr=0.3)
@@ -229,14 +223,15 @@ def test_what_finalists_learn_from_a_slower_optimizer_is_resumed_with_it(
         "slow", space.network, space.task, Recipe(2, batch_size=20, optimizer=optimizer)
     )
     whole = Run.create(tmp_path / "whole", {}, device="cpu", seed=0)
-    settings = {"budget": "80steps", "rays": 3}
+    settings = {"budget": "80steps", "rays": 3, "finalists": FineTuning(0.5, rate=0.1)}
     steps = list(searched(whole, slow, costs, **settings))
     stop = next(i for i, step in enumerate(steps, start=1) if step.phase == "finalists")
     again = Run.create(tmp_path / "again", {}, device="cpu", seed=0)
     begun = searched(again, slow, costs, **settings)
     list(itertools.islice(begun, stop))
     begun.close()
-    list(searched(again, slow, costs, **settings))
+    assert again.about["finalists"] == "inherit:0.5:0.1"
+    list(searched(again, slow, costs, **settings | {"finalists": None}))  # as it was begun
     assert left_behind(again) == left_behind(whole)
 
 
@@ -245,14 +240,22 @@ def test_what_finalists_learn_from_a_slower_optimizer_is_resumed_with_it(
 
 def test_finalists_inherit_unless_something_else_is_said(space):
     def inherit(**settings):
-        return Settings.of(space, **settings).inherit
+        return Settings.of(space, **settings).tuning is not None
 
     assert inherit()
     assert inherit(finalists="inherit")
     assert not inherit(finalists="fresh")
     assert not inherit(trainer=lambda *_, **__: [])
-    with pytest.raises(ValueError, match="finalists must be fresh or inherit, got 'old'"):
+    with pytest.raises(ValueError, match="must be fresh, inherit, or inherit:SHARE:RATE .*'old'"):
         inherit(finalists="old")
+    with pytest.raises(
+        ValueError, match="'inherit:2' .*share must be above 0 and at most 1, got 2"
+    ):
+        inherit(finalists="inherit:2")
+    with pytest.raises(TypeError, match="must be a text or a FineTuning, got 0.4"):
+        inherit(finalists=0.4)
+    with pytest.raises(ValueError, match="a Plan has the recipe of the finalists"):
+        inherit(finalists=FineTuning(0.4), budget=PLAN)
     with pytest.raises(ValueError, match="if a trainer of your own trains them"):
         inherit(finalists="inherit", trainer=lambda *_, **__: [])
 
@@ -264,7 +267,8 @@ def test_a_run_keeps_to_what_it_was_begun_with(tmp_path, space):
         run.save({})
         run.tell(**about)
         opened, named = (
-            Settings.of(space, run=one, **settings).inherit for one in (Run.open(folder), folder)
+            Settings.of(space, run=one, **settings).tuning is not None
+            for one in (Run.open(folder), folder)
         )
         assert opened is named
         return opened
@@ -273,12 +277,17 @@ def test_a_run_keeps_to_what_it_was_begun_with(tmp_path, space):
     assert not inherit({"finalists": "fresh"})
     assert inherit({"finalists": "inherit"})
     assert inherit({"finalists": "inherit"}, finalists="inherit")
+    told = {"finalists": "inherit:0.4"}
+    assert inherit(told)
+    assert inherit(told, finalists=FineTuning(0.4))
+    with pytest.raises(ValueError, match="were begun as 'inherit:0.4', got 'inherit'"):
+        inherit(told, finalists="inherit")
     with pytest.raises(ValueError, match="were begun as 'fresh', got 'inherit'"):
         inherit({}, finalists="inherit")
     with pytest.raises(ValueError, match="were begun as 'inherit', got 'fresh'"):
         inherit({"finalists": "inherit"}, finalists="fresh")
     new = Run.create(tmp_path / "new", {}, device="cpu", seed=0)
-    assert Settings.of(space, run=new).inherit
+    assert Settings.of(space, run=new).tuning == FineTuning()
 
 
 def test_the_run_says_how_its_finalists_were_trained(whole):

@@ -4,6 +4,8 @@ import functools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
@@ -53,6 +55,18 @@ def test_the_share_is_a_part_of_the_epochs_and_all_else_stays():
         "epochs",
         "learning_rate",
     }
+
+
+@given(
+    share=st.floats(0, 1, exclude_min=True, allow_subnormal=False),
+    rate=st.floats(1e-300, 1e300) | st.just(1.0),
+)
+def test_texts_are_read_and_written_alike(share, rate):
+    tuning = FineTuning(share, rate)
+    assert FineTuning.parse(str(tuning)) == tuning
+    for text in (f"{tuning}:", f" {tuning}", f"{tuning}:1:1:1", "fresh", ""):
+        with pytest.raises(ValueError, match="reads inherit, inherit:SHARE or inherit:SHARE:RATE"):
+            FineTuning.parse(text)
 
 
 class Lone(nn.Module):
