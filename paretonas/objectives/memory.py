@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from ..finalists import Finalist
+from ..graph import network_graph, peak_memory
 from ..nn import Supernet
+from ..point import Cell
 from .base import DifferentiableObjective
 from .cost_table import CostTable
 from .parts import dependences, observer
@@ -25,15 +28,20 @@ class Memory(DifferentiableObjective):
     give the same number for every architecture. Under a distribution, the expectation of each part
     is computed first, then the maximum over the parts.
 
+    Where the table of activations is approximate, since what is alive depends on too many choices
+    of a cell, a trained network is looked at itself.
+
     Attributes:
         parameters: the bytes of each part's parameters and buffers.
         activations: the largest number of bytes alive while each part runs.
+        example: the input, if the table of activations is approximate; else None.
     """
 
     parameters: CostTable
     activations: CostTable
     name: str = "memory"
     unit: str = "kib"
+    example: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, supernet: Supernet, example: Any) -> Memory:
@@ -43,16 +51,12 @@ class Memory(DifferentiableObjective):
             supernet: the network with choices.
             example: an input with the shape and batch size of the later use: a tensor, or any nest
                 of tensors.
-
-        Raises:
-            ValueError: the memory of one part depends on more than 4096 combinations of picks.
         """
         observe, choices = observer(supernet, example), supernet.choices
         guess = dependences(supernet)
-        return cls(
-            cost_table(choices, lambda a: observe(a).parameter_bytes, unit="bytes", guess=guess),
-            cost_table(choices, lambda a: observe(a).live, unit="bytes", guess=guess),
-        )
+        held = cost_table(choices, lambda a: observe(a).parameter_bytes, unit="bytes", guess=guess)
+        live = cost_table(choices, lambda a: observe(a).live, unit="bytes", guess=guess)
+        return cls(held, live, example=example if "approximate" in live.about else None)
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
         """The expected parameters plus the largest expected activations of each distribution."""
@@ -63,3 +67,11 @@ class Memory(DifferentiableObjective):
         """The memory of one architecture."""
         held = self.parameters.total_at(architecture)
         return (held + self.activations.peak_at(architecture)) / 1024
+
+    def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+        """The memory of a trained network; what an approximate table says is reported."""
+        told = self.exact(finalist.architecture)
+        if self.example is None:
+            return told, {}
+        needed = peak_memory(network_graph(finalist.network, self.example)) / 1024
+        return needed, {"memory_table_kib": told}

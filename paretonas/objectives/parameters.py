@@ -24,11 +24,7 @@ class Parameters(TableObjective):
 
     @classmethod
     def of(cls, supernet: Supernet, example: Any) -> Parameters:
-        """Count the parameters of a supernet's architectures.
-
-        Raises:
-            ValueError: a part depends on more than 4096 combinations of picks.
-        """
+        """Count the parameters of a supernet's architectures."""
         observe = observer(supernet, example)
         guess = dependences(supernet)
         return cls(

@@ -6,6 +6,9 @@ of single picks around a few random architectures. If two observations then diff
 guess says that they are equal, there is a further dependence; bisection between the two
 observations finds it. Options that turn out to be equal are merged at the end. A dependence that
 has an effect in very few architectures can stay hidden.
+
+What is alive while a part of a densely connected cell runs may depend on all of its choices. Where
+numbers are tabulated, such a slot becomes approximate: it keeps its first guess, with mean values.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ Values = Mapping[str, Hashable]  # slot -> value; a missing slot has the value N
 Classes = list[list[int]]  # for each choice, the class of each option
 
 BASES = 2  # random architectures of which all neighbors are observed, if nothing is known
+MOST_OBSERVED = 200  # architectures, until further dependences are given up
 NEAR = 48  # architectures that are looked at around one that refutes a guess
 CHECKS = 24  # consecutive architectures that the finished table must predict
 MOST_COMBINATIONS = 4096
@@ -41,10 +45,22 @@ class Dependence:
     Attributes:
         classes: for each choice, the class of each option; options of one class are equivalent.
         values: for each combination of classes, the value and the picks that were observed.
+        approximate: whether there are further dependences, and the values are means.
     """
 
     classes: Classes
     values: dict[Picks, tuple[Hashable, Picks]] = field(default_factory=dict)
+    approximate: bool = False
+
+    def settle(self, seen: Sequence[tuple[Picks, Hashable]]) -> None:
+        """Give up further dependences: the value of a combination is the mean of its numbers."""
+        numbers = [
+            (self.key(picks), 0.0 if value is None else float(str(value))) for picks, value in seen
+        ]
+        whole = sum(number for _, number in numbers) / len(numbers)
+        for key in product(*(range(max(group) + 1) for group in self.classes)):
+            own = [number for other, number in numbers if other == key]
+            self.values[key] = (sum(own) / len(own) if own else whole), ()
 
     def key(self, picks: Picks) -> Picks:
         """The combination of classes of an architecture."""
@@ -88,6 +104,7 @@ def tabulate(
     observe: Callable[[Architecture], Values],
     *,
     guess: Callable[[str], Classes] | None = None,
+    approximate: bool = False,
     seed: int = 0,
 ) -> dict[str, Dependence]:
     """Every slot's dependence on the choices, complete over all combinations.
@@ -96,13 +113,14 @@ def tabulate(
         choices: the choices of the space.
         observe: returns the values of all slots of one architecture; it must be deterministic.
         guess: the classes of options that a slot likely depends on; it may be wrong.
+        approximate: whether a slot of numbers may be, which depends on too much.
         seed: the seed of the random architectures; with the same seed, tables for several costs
             observe mostly the same architectures.
 
     Raises:
-        ValueError: a slot has more than 4096 combinations.
+        ValueError: a slot has more than 4096 combinations, and may not be approximate.
     """
-    return _Table(choices, observe, Random(seed), guess).fill()
+    return _Table(choices, observe, Random(seed), guess, approximate).fill()
 
 
 def slots(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> list[Slot]:
@@ -136,17 +154,19 @@ def cost_table(
 ) -> CostTable:
     """The cost table of numbers that can be observed for each part of an architecture.
 
+    A part that depends on too many choices gets mean numbers, and the table says so: `about` has
+    the names of such parts under ``approximate``.
+
     Args:
         choices: the choices of the space.
         observe: returns the numbers of all parts of one architecture.
         unit: of the numbers.
         guess: the classes of options that a part likely depends on; see `tabulate`.
-
-    Raises:
-        ValueError: a slot has more than 4096 combinations.
     """
-    found = tabulate(choices, observe, guess=guess)
-    return CostTable(choices, slots(choices, found), unit=unit)
+    found = tabulate(choices, observe, guess=guess, approximate=True)
+    means = [name for name, slot in found.items() if slot.approximate]
+    about = {"approximate": means} if means else {}
+    return CostTable(choices, slots(choices, found), unit=unit, about=about)
 
 
 class _Table:
@@ -156,12 +176,13 @@ class _Table:
         observe: Callable[[Architecture], Values],
         rng: Random,
         guess: Callable[[str], Classes] | None,
+        approximate: bool,
     ) -> None:
         self.choices = choices
         self.sizes = [len(choice.options) for choice in choices]
         self.observe = observe
         self.rng = rng
-        self.guess = guess
+        self.guess, self.approximate = guess, approximate
         self.seen: dict[Picks, Values] = {}
         self.slots: dict[str, Dependence] = {}
         self.refuted: list[int] = []  # the choices that a further dependence was found on
@@ -186,7 +207,9 @@ class _Table:
                 for near in self._near(picks, first=self.refuted[before:]):
                     self._learn(near)  # further dependences are likely near this one
                 self._complete()
-        for slot in self.slots.values():
+        for name, slot in self.slots.items():
+            if slot.approximate:
+                slot.settle([(picks, values.get(name)) for picks, values in self.seen.items()])
             slot.merge()
         return self.slots
 
@@ -215,10 +238,16 @@ class _Table:
         if picks not in self.seen:
             self.seen[picks] = self.observe(decode(self.choices, picks))
             for name in [name for name in self.seen[picks] if name not in self.slots]:
-                guess = self.guess(name) if self.guess else [[0] * size for size in self.sizes]
-                slot = self.slots[name] = Dependence(guess)
+                slot = self.slots[name] = Dependence(self._guessed(name))
                 self._rebuild(name, slot)
         return self.seen[picks]
+
+    def _guessed(self, name: str) -> Classes:
+        return self.guess(name) if self.guess else [[0] * size for size in self.sizes]
+
+    def _give_up(self, name: str, slot: Dependence) -> None:
+        slot.approximate, slot.classes = True, self._guessed(name)
+        slot.values.clear()
 
     def _perturb(self, base: Picks) -> None:
         """Refine the classes of every slot by changing one pick of `base` at a time."""
@@ -245,9 +274,14 @@ class _Table:
         return len(self.refuted) > before
 
     def _enter(self, name: str, slot: Dependence, picks: Picks) -> bool:
+        if slot.approximate:
+            return False
         value = self._values(picks).get(name)
         known, witness = slot.values.setdefault(slot.key(picks), (value, picks))
         if known == value:
+            return False
+        if self.approximate and len(self.seen) >= MOST_OBSERVED:
+            self._give_up(name, slot)
             return False
         index, option = self._difference(name, picks, witness)
         self.refuted.append(index)
@@ -280,7 +314,11 @@ class _Table:
         """Observe architectures until every slot has a value for every combination."""
         while True:
             self._refuse_large()
-            missing = {name: list(slot.missing()) for name, slot in self.slots.items()}
+            missing = {
+                name: list(slot.missing())
+                for name, slot in self.slots.items()
+                if not slot.approximate
+            }
             if not any(missing.values()):
                 return
             picks = [-1] * len(self.sizes)
@@ -301,7 +339,9 @@ class _Table:
     def _refuse_large(self) -> None:
         for name, slot in self.slots.items():
             count = prod(max(group) + 1 for group in slot.classes)
-            if count > MOST_COMBINATIONS:
+            if count > MOST_COMBINATIONS and self.approximate:
+                self._give_up(name, slot)
+            elif count > MOST_COMBINATIONS:
                 on = ", ".join(self.choices[index].name for index in slot.axes())
                 raise ValueError(
                     f"the cost of {name!r} depends on {len(slot.axes())} choices ({on}), "

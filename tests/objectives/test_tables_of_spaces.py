@@ -1,10 +1,12 @@
 """Memory and parameters by table against the graph and the extracted network, exhaustively."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 import torch
 
+from paretonas.finalists import Finalist
 from paretonas.graph import network_graph, peak_memory
 from paretonas.nn import Supernet
 from paretonas.objectives import DifferentiableObjective, Memory, Parameters
@@ -85,3 +87,15 @@ def test_they_are_objectives_with_a_column(supernet, example):
     memory, parameters = Memory.of(supernet, example), Parameters.of(supernet, example)
     assert isinstance(memory, DifferentiableObjective)
     assert (memory.column, parameters.column) == ("memory_kib", "parameters")
+
+
+def test_where_the_table_is_approximate_a_trained_network_is_looked_at(supernet, example):
+    memory = Memory.of(supernet, example)
+    architecture = next(iter(every(supernet.choices)))
+    network = supernet.extract(architecture)
+    finalist = Finalist(architecture, network, {}, {})
+    assert memory.measure_network(finalist) == (memory.exact(architecture), {})
+    rough = replace(memory, example=example, activations=memory.parameters)
+    needed, told = rough.measure_network(finalist)
+    assert needed == peak_memory(network_graph(network, example)) / 1024
+    assert told == {"memory_table_kib": rough.exact(architecture)}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretonas.objectives.tabulate import tabulate
+from paretonas.objectives.tabulate import cost_table, tabulate
 from paretonas.space import Choice, encode, every
 
 CHOICES = tuple(Choice(f"c{i}", tuple("abcd"[:n])) for i, n in enumerate((2, 3, 4, 3, 2)))
@@ -116,3 +116,21 @@ def test_with_a_right_guess_very_few_architectures_are_looked_at():
     found = tabulate(choices, observe, guess=guess)
     assert all(found[f"part{i}"].axes() == [i] for i in range(80))
     assert len(seen) < 60
+
+
+def test_a_slot_that_depends_on_too_much_has_means_and_is_named():
+    choices = tuple(Choice(f"c{i}", tuple("abcdef")) for i in range(12))
+
+    def observe(architecture):
+        picks = encode(choices, architecture)
+        return {"own": picks[0] + 1, "all": 100 + sum(picks) % 7}
+
+    def guess(name):
+        return [list(range(6)) if name == "own" and i == 0 else [0] * 6 for i in range(12)]
+
+    table = cost_table(choices, observe, unit="bytes", guess=guess)
+    assert table.about == {"approximate": ["all"]}
+    everywhere = {c.name: "f" for c in choices}
+    own = table.total_at(everywhere) - table.total_at(everywhere | {"c0": "a"})
+    assert own == pytest.approx(5)
+    assert 102 < table.total_at(everywhere) - 6 < 104
