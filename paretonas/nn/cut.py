@@ -54,6 +54,10 @@ class Cut(Elastic):
                 layer.leaves |= {leaf: name for leaf in size.leaves if leaf not in layer.leaves}
         return layer
 
+    def pieces(self) -> dict[str, Tensor]:
+        """The tensors of the current picks."""
+        return {name: getattr(self, name) for name in self.cut_axes}
+
     def untouched(self) -> list[str]:
         """None: the tensors were given."""
         return []

@@ -31,6 +31,7 @@ def elasticize(
     held: Mapping[str, Sequence[Axis]],
     sizing: Sizing,
     kernels: Mapping[str, Kernel],
+    numbers: Mapping[str, Mapping[str, Axis]],
 ) -> nn.Module:
     """The network with elastic layers; it is changed, and returned unless it is one layer itself.
 
@@ -39,6 +40,7 @@ def elasticize(
         held: the units along each axis of its tensors, by name; a shared tensor has its first name.
         sizing: the size of an axis.
         kernels: the kernel of convolutions, by their path.
+        numbers: the units whose number is an attribute of a module, by its path and name.
 
     Raises:
         Refused: a layer has no elastic form for these sizes.
@@ -47,21 +49,27 @@ def elasticize(
     first = {id(tensor): name for name, tensor in named}
     elastic: dict[nn.Module, nn.Module] = {}
     skipped: set[nn.Module] = set()
+    read: set[nn.Module] = set()  # by the module around them, which hands their tensors on
     for path, module in list(network.named_modules()):
+        if isinstance(module, nn.TransformerEncoderLayer):
+            read |= {*module.modules()}
         if module in skipped:
             continue
-        if isinstance(module, WHOLE):
+        if isinstance(module, WHOLE) and module not in read:
             skipped |= {*module.modules()}
-        names = [n for n, _ in _own_tensors(module)]
+        whole = isinstance(module, WHOLE) and module not in read
+        names = [n for n, _ in _own_tensors(module, whole)]
         names += [n for n in ("weight",) if getattr(module, n, 0) is None]  # norms without one
         own = {}
         for name in names:
             tensor = _find(module, name)
-            whole = first.get(id(tensor), f"{path}.{name}".lstrip("."))
-            if whole in held:
-                own[name] = held[whole]
+            known = first.get(id(tensor), f"{path}.{name}".lstrip("."))
+            if known in held:
+                own[name] = held[known]
         try:
-            made = _elastic(module, own, sizing, kernels.get(path))
+            found = {n: sizing(axis) for n, axis in numbers.get(path, {}).items()}
+            found = {n: size for n, size in found.items() if isinstance(size, Size)}
+            made = _elastic(module, own, sizing, kernels.get(path), found, module in read)
         except (ValueError, TypeError) as error:
             tensors = [first.get(id(_find(module, n)), f"{path}.{n}".lstrip(".")) for n in own]
             raise Refused(path, tensors, str(error)) from error
@@ -74,8 +82,7 @@ def elasticize(
     return elastic.get(network, network)
 
 
-def _own_tensors(module: nn.Module) -> list[tuple[str, Any]]:
-    whole = isinstance(module, WHOLE)
+def _own_tensors(module: nn.Module, whole: bool) -> list[tuple[str, Any]]:
     found = [*module.named_parameters(recurse=whole), *module.named_buffers(recurse=whole)]
     return [(n, t) for n, t in found if t is not None]
 
@@ -87,7 +94,12 @@ def _find(module: nn.Module, name: str) -> Any:
 
 
 def _elastic(
-    module: nn.Module, own: Mapping[str, Sequence[Axis]], sizing: Sizing, kernel: Kernel | None
+    module: nn.Module,
+    own: Mapping[str, Sequence[Axis]],
+    sizing: Sizing,
+    kernel: Kernel | None,
+    numbers: Mapping[str, Size],
+    read: bool,
 ) -> nn.Module:
     arguments = {k: v for k, v in arguments_of(module, own, sizing).items() if _sizes(v)}
     if kernel is not None:
@@ -98,12 +110,14 @@ def _elastic(
         if _find(module, name) is not None
     }
     axes = {name: each for name, each in axes.items() if _sizes(each)}
-    if not axes and not arguments:
+    if not axes and not arguments and not numbers:
         return module
     try:
         kind = _kind_of(module)
     except TypeError:
-        return Cut.of(module, axes, {})
+        return Cut.of(module, axes, numbers)
+    if read or numbers:
+        return Cut.of(module, axes, arguments | {**numbers})
     if axes.keys() <= kind.__new__(kind).axes(kind.arguments_of(module)).keys():
         return Elastic.of(module, **arguments)
     return Cut.of(module, axes, arguments)
@@ -143,8 +157,9 @@ def arguments_of(
             if proj is None:
                 return found | {"hidden_size": sizing(own["weight_hh_l0"][1])}
             return found | {"proj_size": sizing(proj[0]), "hidden_size": sizing(proj[1])}
-        case nn.MultiheadAttention() if "out_proj.weight" in own:
-            heads, embed = _blocks(own["out_proj.weight"][0], layer.num_heads, sizing)
+        case nn.MultiheadAttention() if "in_proj_bias" in own or "in_proj_weight" in own:
+            units = own.get("in_proj_weight", own.get("in_proj_bias"))[0]
+            heads, embed = _blocks(units[: len(units) // 3], layer.num_heads, sizing)
             found = {"num_heads": heads, "embed_dim": embed}
             if not layer._qkv_same_embed_dim:
                 found |= {f"{n}dim": sizing(own[f"{n}_proj_weight"][1]) for n in ("k", "v")}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .couplings import Axis
-from .sizes import Size, Width
+from .sizes import Size
 
 Part = tuple["Group | None", int]  # a group whose units are repeated so often, or fixed positions
 
@@ -117,10 +117,6 @@ class Groups:
         for size in sizes[1:]:
             whole = whole + size
         return len(parts) // period * whole
-
-    def width(self, group: Group, numbers: Sequence[int], times: int = 1) -> None:
-        """Let a new width decide how many of the units are kept."""
-        group.size = Width(*numbers, name=group.name) * times
 
 
 class Scattered(ValueError):

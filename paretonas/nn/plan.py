@@ -1,0 +1,378 @@
+"""What of a network becomes a choice: candidates first, then what the network runs with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from ..forward import copied
+from .choices import Chooser, Depth
+from .couplings import Axis, Couplings
+from .elasticize import Refused, elasticize
+from .groups import Group, Groups, Scattered
+from .importance import Importance, order
+from .recording import Held, Pass
+from .sizes import Kernel, Size, Width
+from .trials import Failure, Trials, choosers
+
+MOST_ROUNDS = 64  # in which groups that must agree are gathered
+
+
+@dataclass
+class Plan:
+    """The choices of a network; `built` makes them.
+
+    Attributes:
+        network: a copy of the user's network.
+        example: the arguments of a forward pass.
+        expected: the network's output for them.
+        traced: the recorded pass.
+        kept: the paths of modules that stay as they are.
+        fractions: the options of widths.
+        fixed: why something stays fixed, by the path of a layer or the name of a choice.
+    """
+
+    network: nn.Module
+    example: Any
+    expected: Any
+    traced: Pass
+    kept: set[str]
+    fractions: Sequence[float]
+    fixed: dict[str, str] = field(default_factory=dict)
+    _blocks: dict[str, list[str]] = field(default_factory=dict)  # by the path of a Sequential
+    _kernels: dict[str, Kernel] = field(default_factory=dict)  # by the path of a convolution
+    _numbers: dict[str, dict[str, Axis]] = field(default_factory=dict)  # attributes of modules
+
+    def __post_init__(self) -> None:
+        keep = [name for name in self.traced.held if self._is_kept(name)]
+        self._couplings = best_couplings(self.traced, keep)
+        self._groups = Groups(self._couplings.held)
+        for group in self._groups.found:
+            self._widen([group])
+        for axes in self._couplings.held.values():
+            for axis in axes:
+                self._unscatter(axis)
+
+    # Candidates
+
+    def _widen(self, groups: Sequence[Group]) -> None:
+        """Let one width decide these groups."""
+        count = gcd(*(len(group.units) for group in groups))
+        numbers = _numbers(count, self.fractions)
+        if len(numbers) < 2:
+            for group in groups:
+                self._fix(group, f"it has no more than {len(group.units)} parts that can be cut")
+            return
+        width = Width(*numbers, name=groups[0].name)
+        for group in groups:
+            group.size = width * (len(group.units) // count)
+
+    def _fix(self, group: Group, reason: str) -> None:
+        group.size, group.reason = None, group.reason or reason
+
+    def _unscatter(self, axis: Axis) -> None:
+        while True:
+            try:
+                self._groups.size(axis)
+                return
+            except Scattered as error:
+                self._fix(error.group, str(error))
+
+    def arrange(self, importance: Importance) -> None:
+        """Order the channels of each group, in all tensors, by their importance."""
+        scores = importance(self.network)
+        held, gathers = self._couplings.held, dict[tuple[str, int], Axis]()
+        for group in self._groups.found:
+            if group.size is None:
+                continue
+            new = group.units[order(group, scores, held)]
+            for name in group.tensors:
+                for place, axis in enumerate(held[name]):
+                    index = gathers.setdefault((name, place), np.arange(len(axis)))
+                    _rearrange(index, axis, group.units, new)
+        own = dict([*self.network.named_parameters(), *self.network.named_buffers()])
+        with torch.no_grad():
+            for (name, place), index in gathers.items():
+                tensor = own.get(name)
+                if tensor is not None and (index != np.arange(len(index))).any():
+                    where = torch.from_numpy(index).to(tensor.device)
+                    tensor.copy_(tensor.index_select(place, where))
+
+    def find_kernels(self, sizes: Sequence[int]) -> None:
+        """Convolutions with a larger kernel, which is padded by its half."""
+        for path, module in self.network.named_modules():
+            if not isinstance(module, _ConvNd) or isinstance(module, _ConvTransposeNd):
+                continue
+            largest, *others = {*module.kernel_size}
+            smaller = [size for size in sizes if size < largest]
+            same = tuple(d * (largest // 2) for d in module.dilation)
+            if others or not smaller or self._is_kept(path):
+                continue
+            name = f"{path}.kernel".lstrip(".")
+            if module.padding != same or largest % 2 == 0:
+                self.fixed[name] = f"the kernel is not padded by its half, but by {module.padding}"
+            else:
+                self._kernels[path] = Kernel(*smaller, largest, name=name)
+
+    def find_blocks(self) -> None:
+        """Residual blocks of a Sequential, one after the other, that keep shape and channels.
+
+        The first block is not left out: it is one that changes the shape, or the run keeps one.
+        """
+        for path, module in self.network.named_modules():
+            if type(module) is not nn.Sequential or self._is_kept(path):
+                continue
+            names, run = list(module._modules), list[str]()
+            for before, name in zip(["", *names], names, strict=False):
+                kinds = {type(module._modules.get(each)) for each in (before, name)}
+                if (len(kinds) == 1 or not run) and self._keeps(f"{path}.{name}".lstrip(".")):
+                    run.append(name)
+                elif run:
+                    break
+            place = names.index(run[0]) if run else 0
+            entry = place > 0 and type(module._modules[names[place - 1]]) is type(
+                module._modules[run[0]]
+            )
+            if len(run) > 1 or entry:
+                self._blocks[path] = run
+
+    def _keeps(self, path: str) -> bool:
+        calls = self.traced.calls.get(path, [])
+        if len(calls) != 1 or any(_inside(kept, path) for kept in self.kept):
+            return False
+        before, after = calls[0]
+        if before is None or after is None or before.shape != after.shape or before == after:
+            return False
+        residual = any(
+            step.name == "add" and _inside(step.module, path) and step.results[0].shape == after.shape
+            for step in self.traced.steps
+        )
+        pairs = zip(self._couplings.found(before), self._couplings.found(after), strict=True)
+        return residual and all(np.array_equal(one, other) for one, other in pairs)
+
+    # What the network runs with
+
+    def try_all(self) -> None:
+        """Keep the choices with which the network runs; those that must agree become one."""
+        with self._trials() as trials:
+            if trials.all_run():
+                return
+            found = {c: trials.failure({c}) for c in trials.choosers.values()}
+        failures = {chooser: failure for chooser, failure in found.items() if failure}
+        waiting = [self._group_of(c) for c in failures if isinstance(c, Width)]
+        for chooser, failure in failures.items():
+            self._drop(chooser, str(failure))
+        for group in [*waiting]:
+            if group in waiting:
+                cluster = self._together(group, waiting)
+                waiting = [other for other in waiting if other not in cluster]
+        with self._trials() as trials:
+            if trials.all_run():
+                return
+            small: set[Chooser] = set()
+            for chooser in trials.choosers.values():
+                failure = trials.failure({chooser}) or trials.failure(small | {chooser})
+                if failure:
+                    self._drop(chooser, str(failure))
+                else:
+                    small.add(chooser)
+
+    def _together(self, group: Group, waiting: Sequence[Group]) -> list[Group]:
+        """Groups that the network runs with if one width decides them all; empty if none.
+
+        The cluster grows where the network fails: by numbers that are attributes of the module
+        there, such as the size of a head, and by the other groups there.
+        """
+        cluster, before = [group], self._numbers
+        for _ in range(MOST_ROUNDS):
+            failure = self._tied(cluster)
+            if failure is None:
+                return cluster
+            known = self._numbers
+            for own in self._attributes(failure.path, cluster):
+                self._numbers = known | {failure.path: known.get(failure.path, {}) | own}
+                again = self._tied(cluster)
+                if again is None:
+                    return cluster
+                if again.path != failure.path:
+                    break
+            else:
+                self._numbers = known
+                more = [g for g in waiting if g not in cluster and self._is_in(g, failure.path)]
+                if not more:
+                    break
+                cluster += more
+        self._numbers = before
+        for each in cluster:
+            each.size = None
+        return []
+
+    def _tied(self, cluster: Sequence[Group]) -> Failure | None:
+        """Why the network does not run if one width decides these groups."""
+        self._widen(cluster)
+        if cluster[0].size is None:
+            return Failure("", "no common width")
+        (width,) = cluster[0].size.leaves
+        with self._trials() as trials:
+            if width not in trials.choosers.values():
+                return Failure("", "a layer has no elastic form")
+            found = [trials.failure({width}, pick) for pick in range(len(width.numbers) - 1)]
+        return next(filter(None, found), None)
+
+    def _attributes(self, path: str, cluster: Sequence[Group]) -> list[dict[str, Axis]]:
+        """Numbers of a module that may be sizes of these groups: all of them, then each alone."""
+        module = self.network.get_submodule(path)
+        found: dict[str, Axis] = {}
+        for group in cluster:
+            for name in group.tensors:
+                if not _inside(name, path):
+                    continue
+                axes = [a for a in self._couplings.held[name] if np.isin(a, group.units).any()]
+                for axis in [*axes, group.units]:
+                    for attribute, value in vars(module).items():
+                        if type(value) is int and value == len(axis) > 1:
+                            found.setdefault(attribute, axis)
+        known = self._numbers.get(path, {})
+        found = {name: axis for name, axis in found.items() if name not in known}
+        alone = [{name: axis} for name, axis in found.items()] if len(found) > 1 else []
+        return [found, *alone] if found else []
+
+    def _is_in(self, group: Group, path: str) -> bool:
+        return any(_inside(name, path) for name in group.tensors)
+
+    def _group_of(self, chooser: Chooser) -> Group:
+        return next(g for g in self._groups.found if g.size is not None and chooser in g.size.leaves)
+
+    def _drop(self, chooser: Chooser, reason: str) -> None:
+        for group in self._groups.found:
+            if group.size is not None and chooser in group.size.leaves:
+                self._fix(group, reason)
+        self._numbers = {
+            path: own for path, own in self._numbers.items() if any(map(self._is_cut, own.values()))
+        }
+        for found in (self._kernels, self._blocks):
+            for path in [p for p in found if chooser.name in (f"{p}.kernel", f"{p}.depth")]:
+                del found[path]
+                self.fixed[str(chooser.name)] = reason
+
+    def _is_cut(self, axis: Axis) -> bool:
+        return isinstance(self._groups.size(axis), Size)
+
+    def _is_kept(self, path: str) -> bool:
+        return any(_inside(path, kept) for kept in self.kept)
+
+    # The result
+
+    def _trials(self) -> Trials:
+        return Trials(self.built(), self.example, self.expected)
+
+    def built(self) -> nn.Module:
+        """A network with the choices, at their largest options."""
+        while True:
+            network = copied(self.network)
+            try:
+                network = elasticize(
+                    network, self._couplings.held, self._groups.size, self._kernels, self._numbers
+                )
+                break
+            except Refused as refusal:
+                self._refused(refusal)
+        for path, run in reversed(self._blocks.items()):  # inner ones first
+            owner = network.get_submodule(path)
+            at_least = int(next(iter(owner._modules)) == run[0])
+            blocks = [owner._modules[name] for name in run]
+            made = Depth(blocks, at_least, name=f"{path}.depth".lstrip("."))  # type: ignore[arg-type]
+            owner._modules = {
+                name: made if name == run[0] else child
+                for name, child in owner._modules.items()
+                if name not in run[1:]
+            }
+        for chooser in choosers(network).values():
+            chooser.gate = len(chooser.option_names) - 1
+        return network
+
+    def _refused(self, refusal: Refused) -> None:
+        dropped = self._kernels.pop(refusal.path, None) is not None
+        for group in self._groups.found:
+            if group.size is not None and {*group.tensors} & {*refusal.tensors}:
+                self._fix(group, f"{refusal.path!r} cannot be cut: {refusal}")
+                dropped = True
+        if not dropped:
+            raise refusal
+
+    def elastic_share(self) -> float:
+        """The share of the parameters in tensors that some choice cuts or leaves out."""
+        names = {name for g in self._groups.found if g.size is not None for name in g.tensors}
+        names |= {f"{path}.weight".lstrip(".") for path in self._kernels}
+        blocks = [f"{p}.{name}".lstrip(".") for p, run in self._blocks.items() for name in run]
+        total = elastic = 0
+        for name, parameter in self.network.named_parameters():
+            total += parameter.numel()
+            if name in names or any(_inside(name, block) for block in blocks):
+                elastic += parameter.numel()
+        return elastic / max(1, total)
+
+    def reasons(self) -> dict[str, str]:
+        """Why layers keep the channels that they make, by path."""
+        cut = {name for g in self._groups.found if g.size is not None for name in g.tensors}
+        found = {g.name: g.reason for g in self._groups.found if g.size is None and g.name not in cut}
+        for path, module in self.network.named_modules():
+            held = self.traced.held.get(f"{path}.weight".lstrip("."))
+            if held is None or len(held.shape) < 2 or path in found:
+                continue
+            units = self._outputs(module, held)
+            if len(units) > 1 and not self._couplings.same(units).any():
+                found[path] = self._couplings.reason(units)
+        return found | self.fixed
+
+    def _outputs(self, module: nn.Module, held: Held) -> Axis:
+        second = isinstance(module, nn.Embedding | _ConvTransposeNd)
+        return self._couplings.of(held)[int(second)]
+
+
+def best_couplings(traced: Pass, keep: Sequence[str]) -> Couplings:
+    """The couplings with the most free channels, over what can be cut along one of several axes."""
+    turns: dict[int, int] = {}
+    best = Couplings(traced, turns, keep)
+    kinds: dict[tuple[int, ...], list[int]] = {}
+    for index, (sizes, units) in best.sites.items():
+        if not best.same(units).any():
+            kinds.setdefault(sizes, []).append(index)
+    for sizes, indices in kinds.items():
+        for turn in range(1, len(sizes)):
+            turned = turns | dict.fromkeys(indices, turn)
+            other = Couplings(traced, turned, keep)
+            if other.free > best.free:
+                turns, best = turned, other
+    return best
+
+
+def _rearrange(index: Axis, axis: Axis, units: Axis, new: Axis) -> None:
+    """Where the channel at each position of an axis comes from, if `units` become `new`."""
+    at = np.argsort(axis, kind="stable")
+    sorted_units = axis[at]
+    first = np.searchsorted(sorted_units, units)
+    times = np.searchsorted(sorted_units, units, "right") - first
+    if not times.any():
+        return
+    begin = np.searchsorted(sorted_units, new)
+    for repeat in range(int(times[0])):
+        index[at[first + repeat]] = at[begin + repeat]
+
+
+def _numbers(count: int, fractions: Sequence[float]) -> list[int]:
+    """The options of a width of so many channels: multiples of 8, 4 or 2 where there are enough."""
+    step = next(s for s in (8, 4, 2, 1) if count % s == 0 and (count // s >= 4 or s == 1))
+    found = {max(step, round(count * f / step) * step) for f in fractions}
+    return sorted(n for n in found | {count} if n <= count)
+
+
+def _inside(name: str, path: str) -> bool:
+    return name == path or path == "" or name.startswith(f"{path}.")
