@@ -581,6 +581,12 @@ class Couplings:
     _op__unsafe_view = _op_reshape = _op__reshape_alias = _op_view_copy = _op_view
     _op__reshape_copy = _op_view
 
+    def _op_as_strided(self, **arguments: Any) -> list[tuple[Axis, ...]]:
+        held = arguments["input"]
+        if held.shape != self._step.results[0].shape:
+            return self._unknown(self._step)
+        return [self.of(held)]  # another layout of the same values
+
     def _op_expand(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         return [self._broadcast([arguments["input"]], self._step.results[0].shape)]
 
@@ -699,6 +705,8 @@ class Couplings:
         used = [place for place, index in enumerate(indices) if index is not None]
         for place in used:
             self._fix(label[place], f"it is indexed by {self._here}")
+            for axis in self.of(indices[place]):
+                self._fix(axis, f"it is an index of {self._here}")
         shape = self._step.results[0].shape
         kept = [axis for place, axis in enumerate(label) if place not in used]
         new = len(shape) - len(kept)

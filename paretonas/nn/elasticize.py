@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -31,7 +32,8 @@ def elasticize(
     held: Mapping[str, Sequence[Axis]],
     sizing: Sizing,
     kernels: Mapping[str, Kernel],
-    numbers: Mapping[str, Mapping[str, Axis]],
+    numbers: Mapping[str, Mapping[str, Any]],
+    readers: Collection[str],
 ) -> nn.Module:
     """The network with elastic layers; it is changed, and returned unless it is one layer itself.
 
@@ -40,7 +42,9 @@ def elasticize(
         held: the units along each axis of its tensors, by name; a shared tensor has its first name.
         sizing: the size of an axis.
         kernels: the kernel of convolutions, by their path.
-        numbers: the units whose number is an attribute of a module, by its path and name.
+        numbers: attributes of modules, by path and name, with the units that they count in place
+            of numbers.
+        readers: the paths of modules that use the tensors of modules inside them themselves.
 
     Raises:
         Refused: a layer has no elastic form for these sizes.
@@ -51,7 +55,7 @@ def elasticize(
     skipped: set[nn.Module] = set()
     read: set[nn.Module] = set()  # by the module around them, which hands their tensors on
     for path, module in list(network.named_modules()):
-        if isinstance(module, nn.TransformerEncoderLayer):
+        if isinstance(module, nn.TransformerEncoderLayer) or path in readers:
             read |= {*module.modules()}
         if module in skipped:
             continue
@@ -67,8 +71,8 @@ def elasticize(
             if known in held:
                 own[name] = held[known]
         try:
-            found = {n: sizing(axis) for n, axis in numbers.get(path, {}).items()}
-            found = {n: size for n, size in found.items() if isinstance(size, Size)}
+            found = {n: _sized(nest, sizing) for n, nest in numbers.get(path, {}).items()}
+            found = {n: nest for n, nest in found.items() if _sizes(nest)}
             made = _elastic(module, own, sizing, kernels.get(path), found, module in read)
         except (ValueError, TypeError) as error:
             tensors = [first.get(id(_find(module, n)), f"{path}.{n}".lstrip(".")) for n in own]
@@ -80,6 +84,12 @@ def elasticize(
             if child in elastic:
                 parent._modules[name] = elastic[child]
     return elastic.get(network, network)
+
+
+def _sized(nest: Any, sizing: Sizing) -> Any:
+    if isinstance(nest, list | tuple):
+        return type(nest)(_sized(part, sizing) for part in nest)
+    return sizing(nest) if isinstance(nest, np.ndarray) else nest
 
 
 def _own_tensors(module: nn.Module, whole: bool) -> list[tuple[str, Any]]:
@@ -98,7 +108,7 @@ def _elastic(
     own: Mapping[str, Sequence[Axis]],
     sizing: Sizing,
     kernel: Kernel | None,
-    numbers: Mapping[str, Size],
+    numbers: Mapping[str, Any],
     read: bool,
 ) -> nn.Module:
     arguments = {k: v for k, v in arguments_of(module, own, sizing).items() if _sizes(v)}

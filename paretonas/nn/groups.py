@@ -69,6 +69,8 @@ class Groups:
             if len(units) > 1:
                 self._group[units] = len(self.found)
                 name = first[units[0]].rpartition(".")[0] or first[units[0]]
+                others = sum(group.name.partition(":")[0] == name for group in self.found)
+                name = f"{name}:{others + 1}" if others else name
                 self.found.append(Group(name, np.array(units), []))
         for name, axes in self.held.items():
             for index in np.unique(np.concatenate([self._group[axis] for axis in axes or [[0]]])):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 from typing import Any
@@ -48,7 +48,8 @@ class Plan:
     fixed: dict[str, str] = field(default_factory=dict)
     _blocks: dict[str, list[str]] = field(default_factory=dict)  # by the path of a Sequential
     _kernels: dict[str, Kernel] = field(default_factory=dict)  # by the path of a convolution
-    _numbers: dict[str, dict[str, Axis]] = field(default_factory=dict)  # attributes of modules
+    _numbers: dict[str, dict[str, Any]] = field(default_factory=dict)  # attributes of modules
+    _readers: frozenset[str] = frozenset()  # modules that use the tensors of those inside them
 
     def __post_init__(self) -> None:
         keep = [name for name in self.traced.held if self._is_kept(name)]
@@ -190,29 +191,46 @@ class Plan:
         The cluster grows where the network fails: by numbers that are attributes of the module
         there, such as the size of a head, and by the other groups there.
         """
-        cluster, before = [group], self._numbers
+        cluster, before = [group], (self._numbers, self._readers)
+        failure = self._tied(cluster)
         for _ in range(MOST_ROUNDS):
-            failure = self._tied(cluster)
             if failure is None:
                 return cluster
-            known = self._numbers
-            for own in self._attributes(failure.path, cluster):
-                self._numbers = known | {failure.path: known.get(failure.path, {}) | own}
-                again = self._tied(cluster)
-                if again is None:
-                    return cluster
-                if again.path != failure.path:
-                    break
-            else:
-                self._numbers = known
-                more = [g for g in waiting if g not in cluster and self._is_in(g, failure.path)]
-                if not more:
-                    break
-                cluster += more
-        self._numbers = before
+            moved = self._understood(failure, cluster)
+            if moved is not failure:
+                failure = moved
+                continue
+            more = [g for g in waiting if g not in cluster and self._is_in(g, failure.path)]
+            if not more:
+                break
+            cluster += more
+            failure = self._tied(cluster)
+        self._numbers, self._readers = before
         for each in cluster:
             each.size = None
         return []
+
+    def _understood(self, failure: Failure, cluster: Sequence[Group]) -> Failure | None:
+        """What fails next, if something about the module that fails can be understood.
+
+        It may use the tensors of the modules inside it, or have an attribute that is a size.
+        """
+        path, before = failure.path, (self._numbers, self._readers)
+        reads = path not in self._readers and any(self.network.get_submodule(path).children())
+        exact, multiples = (self._attributes(path, cluster, exact=exact) for exact in (True, False))
+        guesses: list[tuple[dict[str, Any], bool]] = [(exact, False)] if exact else []
+        guesses += [({}, True)] if reads else []
+        guesses += [(exact | multiples, False)] if multiples else []
+        guesses += [({name: axis}, False) for name, axis in exact.items() if len(exact) > 1]
+        for numbers, reader in guesses:
+            known = self._numbers.get(path, {})
+            self._numbers = self._numbers | {path: known | numbers}
+            self._readers = self._readers | ({path} if reader else set())
+            found = self._tied(cluster)
+            if found is None or found.path != path:
+                return found
+            self._numbers, self._readers = before
+        return failure
 
     def _tied(self, cluster: Sequence[Group]) -> Failure | None:
         """Why the network does not run if one width decides these groups."""
@@ -223,26 +241,40 @@ class Plan:
         with self._trials() as trials:
             if width not in trials.choosers.values():
                 return Failure("", "a layer has no elastic form")
-            found = [trials.failure({width}, pick) for pick in range(len(width.numbers) - 1)]
-        return next(filter(None, found), None)
+            picks = range(len(width.numbers) - 1)
+            return next(filter(None, (trials.failure({width}, pick) for pick in picks)), None)
 
-    def _attributes(self, path: str, cluster: Sequence[Group]) -> list[dict[str, Axis]]:
-        """Numbers of a module that may be sizes of these groups: all of them, then each alone."""
-        module = self.network.get_submodule(path)
-        found: dict[str, Axis] = {}
+    def _attributes(self, path: str, cluster: Sequence[Group], *, exact: bool) -> dict[str, Any]:
+        """Numbers of a module that may be sizes of these groups: the units that they count.
+
+        Args:
+            path: of the module.
+            cluster: the groups.
+            exact: whether the number is that of all channels along an axis, or that of all units;
+                otherwise it is a multiple of the latter.
+        """
+        counted: dict[int, Axis] = {}
         for group in cluster:
-            for name in group.tensors:
-                if not _inside(name, path):
-                    continue
-                axes = [a for a in self._couplings.held[name] if np.isin(a, group.units).any()]
-                for axis in [*axes, group.units]:
-                    for attribute, value in vars(module).items():
-                        if type(value) is int and value == len(axis) > 1:
-                            found.setdefault(attribute, axis)
+            mine = [name for name in group.tensors if _inside(name, path)]
+            axes = [a for name in mine for a in self._couplings.held[name]]
+            axes = [axis for axis in axes if np.isin(axis, group.units).any()]
+            for axis in [*axes, *([group.units] if mine else [])]:
+                counted.setdefault(len(axis), axis)
+            most = max(map(len, axes), default=0) // len(group.units)
+            for times in () if exact else range(2, most + 1):
+                counted.setdefault(times * len(group.units), np.tile(group.units, times))
+
+        def units(value: Any) -> Any:
+            if isinstance(value, list | tuple) and type(value) in (list, tuple):
+                return type(value)(map(units, value))
+            return counted.get(value, value) if type(value) is int and value > 1 else value
+
         known = self._numbers.get(path, {})
-        found = {name: axis for name, axis in found.items() if name not in known}
-        alone = [{name: axis} for name, axis in found.items()] if len(found) > 1 else []
-        return [found, *alone] if found else []
+        found = {}
+        for name, value in vars(self.network.get_submodule(path)).items():
+            if name not in known and any(isinstance(u, np.ndarray) for u in _leaves(units(value))):
+                found[name] = units(value)
+        return found
 
     def _is_in(self, group: Group, path: str) -> bool:
         return any(_inside(name, path) for name in group.tensors)
@@ -255,15 +287,17 @@ class Plan:
             if group.size is not None and chooser in group.size.leaves:
                 self._fix(group, reason)
         self._numbers = {
-            path: own for path, own in self._numbers.items() if any(map(self._is_cut, own.values()))
+            path: own
+            for path, own in self._numbers.items()
+            if any(self._is_cut(axis) for axis in _leaves(own.values()))
         }
         for found in (self._kernels, self._blocks):
             for path in [p for p in found if chooser.name in (f"{p}.kernel", f"{p}.depth")]:
                 del found[path]
                 self.fixed[str(chooser.name)] = reason
 
-    def _is_cut(self, axis: Axis) -> bool:
-        return isinstance(self._groups.size(axis), Size)
+    def _is_cut(self, axis: Any) -> bool:
+        return isinstance(axis, np.ndarray) and isinstance(self._groups.size(axis), Size)
 
     def _is_kept(self, path: str) -> bool:
         return any(_inside(path, kept) for kept in self.kept)
@@ -279,7 +313,12 @@ class Plan:
             network = copied(self.network)
             try:
                 network = elasticize(
-                    network, self._couplings.held, self._groups.size, self._kernels, self._numbers
+                    network,
+                    self._couplings.held,
+                    self._groups.size,
+                    self._kernels,
+                    self._numbers,
+                    self._readers,
                 )
                 break
             except Refused as refusal:
@@ -372,6 +411,16 @@ def _numbers(count: int, fractions: Sequence[float]) -> list[int]:
     step = next(s for s in (8, 4, 2, 1) if count % s == 0 and (count // s >= 4 or s == 1))
     found = {max(step, round(count * f / step) * step) for f in fractions}
     return sorted(n for n in found | {count} if n <= count)
+
+
+def _leaves(nest: Any) -> list[Any]:
+    if isinstance(nest, np.ndarray) or not isinstance(nest, Iterable) or isinstance(nest, str):
+        return [nest]
+    return [leaf for part in nest for leaf in _leaves(part)] if _plain(nest) else []
+
+
+def _plain(nest: Any) -> bool:
+    return type(nest) in (list, tuple, type({}.values()))
 
 
 def _inside(name: str, path: str) -> bool:

@@ -64,8 +64,8 @@ class Pass:
 
     Attributes:
         steps: the operations in the order they ran.
-        held: the parameters and buffers that were used, by name, in the order of first use. A
-            shared tensor has its first name.
+        held: the floating parameters and buffers that were used, by name, in the order of first
+            use. A shared tensor has its first name.
         outputs: the tensors that the network gives.
         calls: for each module that was called, its path, and the first input and the output of
             each call (None where they are no tensors).
@@ -86,7 +86,8 @@ def recorded(network: nn.Module, example: Any) -> Pass:
     recorder = _Recorder()
     names: dict[int, str] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        names[recorder.held(tensor).index] = name
+        if tensor.is_floating_point():
+            names[recorder.held(tensor).index] = name
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation for a whole layer
     try:
@@ -165,7 +166,8 @@ class _Recorder(TorchDispatchMode):
         """Record a module that ran as one step."""
         if self.inside:
             return
-        tensors = {n: self.held(t) for n, t in chain(module.named_parameters(), module.named_buffers())}
+        named = chain(module.named_parameters(), module.named_buffers())
+        tensors = {name: self.held(tensor) for name, tensor in named}
         arguments = {"layer": module, "args": given[0], "kwargs": given[1], "tensors": tensors}
         results = tuple(leaf for leaf in tree_leaves(made) if isinstance(leaf, Held))
         name = next(kind.__name__ for kind in WHOLE if isinstance(module, kind))
