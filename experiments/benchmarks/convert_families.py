@@ -207,7 +207,11 @@ def count(module: nn.Module) -> Iterator[int]:
 
 def refuse_ours(plain: nn.Module) -> None:
     """An extracted network has no part of paretonas."""
-    ours = [n for n, m in plain.named_modules() if type(m).__module__.startswith("paretonas") and not isinstance(m, Stack)]
+    ours = [
+        n
+        for n, m in plain.named_modules()
+        if type(m).__module__.startswith("paretonas") and not isinstance(m, Stack)
+    ]
     if ours:  # a `Stack` runs blocks that take several arguments
         raise AssertionError(f"the extracted network has parts of the supernet: {ours[:3]}")
 

@@ -12,6 +12,7 @@ supernet share its weights (weight sharing).
 from .attention import MultiheadAttention
 from .choices import Depth, OneOf, ShapeError, Stack
 from .connection import Connect, Connected
+from .convert import Conversion, convert
 from .elastic import Channels, Elastic
 from .layers import (
     Bilinear,
@@ -53,6 +54,7 @@ __all__ = [
     "Channels",
     "Connect",
     "Connected",
+    "Conversion",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -85,6 +87,7 @@ __all__ = [
     "Stack",
     "Supernet",
     "Width",
+    "convert",
     "largest",
     "make_divisible",
 ]

@@ -10,14 +10,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..arguments import call, tensors
-from ..forward import copied, evaluating, handed, seeded
+from ..forward import copied
 from .importance import Importance, magnitude
 from .plan import Plan
 from .recording import recorded
-from .trials import choosers, line
-
-_ROUNDING = 1e-3  # of the largest output: sums over channels in another order
+from .trials import choosers, exact_output, line, output, same
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def convert(
     network = copied(model)
     try:
         traced = recorded(_with_weights(copied(model)), example)
-        expected = _output(network, example)
+        expected = output(copied(model), example)
     except Exception as error:  # of whatever kind: it is the user's code that runs
         raise ValueError(
             f"the network does not run on the example ({type(error).__name__}: {line(error)})"
@@ -106,25 +103,13 @@ def convert(
     if not options:
         why = "; ".join(f"{path}: {reason}" for path, reason in plan.reasons().items())
         raise ValueError(f"there is nothing to choose in the network: {why or 'it has no layers'}")
-    _same(_output(converted, example), expected)
+    if not same(exact_output(converted, example), exact_output(copied(model), example)):
+        raise ValueError(
+            "the converted network does not give what the model gives: please report it, with the "
+            "network"
+        )
     converted.conversion = Conversion(options, plan.reasons(), plan.elastic_share())
     return converted
-
-
-def _same(found: Any, expected: Any) -> None:
-    """Check that the full size gives what the model gives.
-
-    Raises:
-        ValueError: it does not, so that something in it was not understood.
-    """
-    for one, other in zip(tensors(found), tensors(expected), strict=True):
-        if one.is_floating_point():
-            gap, most = (one - other).abs().max(), other.abs().max()
-            if gap > _ROUNDING * most.clamp_min(1e-6):
-                raise ValueError(
-                    f"the converted network differs from the model by {float(gap):.2g}, where the "
-                    f"largest value is {float(most):.2g}: please report it, with the network"
-                )
 
 
 def _with_weights(network: nn.Module) -> nn.Module:
@@ -145,11 +130,6 @@ def _with_weights(network: nn.Module) -> nn.Module:
     return network
 
 
-def _output(network: nn.Module, example: Any) -> Any:
-    with evaluating(network), seeded(0, network), torch.no_grad():
-        return call(network, handed(network, example))
-
-
 def _paths(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[str]:
     names = {module: path for path, module in model.named_modules()}
     found = set()
@@ -165,7 +145,9 @@ def _paths(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[str]:
 def _checked_widths(widths: Sequence[float]) -> list[float]:
     found = [float(width) for width in widths]
     if any(not 0 < width <= 1 for width in found):
-        raise ValueError(f"widths must be fractions in (0, 1] of the full width, got {list(widths)}")
+        raise ValueError(
+            f"widths must be fractions in (0, 1] of the full width, got {list(widths)}"
+        )
     return found
 
 

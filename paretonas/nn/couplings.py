@@ -26,8 +26,23 @@ _SAME = (  # the result has the axes of the first argument
     *("clone", "_to_copy", "detach", "alias", "lift_fresh", "lift_fresh_copy", "contiguous"),
     *("copy", "fill", "zero", "dropout", "native_dropout", "feature_dropout", "alpha_dropout"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli"),
-    *("uniform", "normal", "hardswish", "log_sigmoid_forward", "rsub", "masked_fill", "floor_divide"),
-    *("_softmax", "_log_softmax", "_safe_softmax", "_prelu_kernel", "rrelu_with_noise", "exponential"),
+    *(
+        "uniform",
+        "normal",
+        "hardswish",
+        "log_sigmoid_forward",
+        "rsub",
+        "masked_fill",
+        "floor_divide",
+    ),
+    *(
+        "_softmax",
+        "_log_softmax",
+        "_safe_softmax",
+        "_prelu_kernel",
+        "rrelu_with_noise",
+        "exponential",
+    ),
     *("bernoulli_", "dropout", "_conj", "native_alpha_dropout", "where", "isnan", "fake_quantize"),
 )
 _REDUCE = (
@@ -66,9 +81,7 @@ class Couplings:
         sites: the operations that can be cut along one of several axes: the sizes of these axes.
     """
 
-    def __init__(
-        self, recorded: Pass, turns: Mapping[int, int], keep: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, recorded: Pass, turns: Mapping[int, int], keep: Sequence[str] = ()) -> None:
         self._turns = turns
         self._count = 1
         self._labels: dict[int, tuple[Axis, ...]] = {}
@@ -236,7 +249,9 @@ class Couplings:
         keep = step.arguments.get("keepdim", False)
         if len(step.tensors) > 1:  # max of two tensors
             return self._pointwise(step)
-        dims = range(len(label)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+        dims = (
+            range(len(label)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+        )
         gone = {dim % max(1, len(label)) for dim in dims}
         kept = [
             self._nothing(1) if place in gone else axis
@@ -249,7 +264,9 @@ class Couplings:
         held = step.tensors[0]
         label = list(self.of(held))
         dims = step.arguments.get("dim", step.arguments.get("dims"))
-        dims = range(len(label)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+        dims = (
+            range(len(label)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+        )
         for dim in dims:
             self._fix(label[dim], f"{self._here} depends on the order of channels")
             label[dim] = self._nothing(step.results[0].shape[dim])
@@ -286,9 +303,7 @@ class Couplings:
         label = [x[0], outs] if batched else [outs]
         return [(*label, *map(self._nothing, result[len(label) :]))]
 
-    def _grouped(
-        self, channels: Axis, w0: Axis, w1: Axis, transposed: bool, groups: int
-    ) -> Axis:
+    def _grouped(self, channels: Axis, w0: Axis, w1: Axis, transposed: bool, groups: int) -> Axis:
         """Tie the channels of a grouped convolution; the units of the output."""
         inside = len(channels) // groups
         least = min(inside, len(w1) if transposed else len(w0) // groups)

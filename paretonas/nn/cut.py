@@ -41,7 +41,9 @@ class Cut(Elastic):
         members: dict[str, Any] = {name: _tensor(name) for name in axes}
         members |= {name: _number(name) for name in numbers}
         members |= {"cut_from": plain, "__module__": plain.__module__}
-        kind = types.new_class(plain.__name__, (plain, Cut), exec_body=lambda body: body.update(members))
+        kind = types.new_class(
+            plain.__name__, (plain, Cut), exec_body=lambda body: body.update(members)
+        )
         for name in numbers:
             vars(layer).pop(name, None)
         layer.__class__ = kind

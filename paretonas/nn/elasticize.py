@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from .couplings import Axis
 from .cut import Cut
 from .elastic import Elastic, _kind_of, _sizes
+from .norms import LayerNorm, RMSNorm
 from .recording import WHOLE
 from .sizes import Kernel, Size
 
@@ -34,6 +35,7 @@ def elasticize(
     kernels: Mapping[str, Kernel],
     numbers: Mapping[str, Mapping[str, Any]],
     readers: Collection[str],
+    places: Mapping[str, int],
 ) -> nn.Module:
     """The network with elastic layers; it is changed, and returned unless it is one layer itself.
 
@@ -45,6 +47,7 @@ def elasticize(
         numbers: attributes of modules, by path and name, with the units that they count in place
             of numbers.
         readers: the paths of modules that use the tensors of modules inside them themselves.
+        places: the axis of the input that a norm's channels are, by the path of the norm.
 
     Raises:
         Refused: a layer has no elastic form for these sizes.
@@ -77,6 +80,8 @@ def elasticize(
         except (ValueError, TypeError) as error:
             tensors = [first.get(id(_find(module, n)), f"{path}.{n}".lstrip(".")) for n in own]
             raise Refused(path, tensors, str(error)) from error
+        if isinstance(made, LayerNorm | RMSNorm) and path in places:
+            made.axis = places[path]
         if made is not module:
             elastic[module] = made
     for parent in [*network.modules()]:

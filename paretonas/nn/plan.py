@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import gcd
 from typing import Any
 
@@ -20,7 +21,7 @@ from .groups import Group, Groups, Scattered
 from .importance import Importance, order
 from .recording import Held, Pass
 from .sizes import Kernel, Size, Width
-from .trials import Failure, Trials, choosers
+from .trials import Failure, Trials, choosers, exact_output, same
 
 MOST_ROUNDS = 64  # in which groups that must agree are gathered
 
@@ -87,24 +88,37 @@ class Plan:
                 self._fix(error.group, str(error))
 
     def arrange(self, importance: Importance) -> None:
-        """Order the channels of each group, in all tensors, by their importance."""
-        scores = importance(self.network)
-        held, gathers = self._couplings.held, dict[tuple[str, int], Axis]()
-        for group in self._groups.found:
-            if group.size is None:
-                continue
-            new = group.units[order(group, scores, held)]
-            for name in group.tensors:
-                for place, axis in enumerate(held[name]):
-                    index = gathers.setdefault((name, place), np.arange(len(axis)))
-                    _rearrange(index, axis, group.units, new)
+        """Order the channels of each group, in all tensors, by their importance.
+
+        A group whose order changes what the network gives, such as one of which the network keeps
+        values from an earlier pass, keeps its order.
+        """
+        scores, held = importance(self.network), self._couplings.held
+        groups = [group for group in self._groups.found if group.size is not None]
+        moves = [(group, group.units[order(group, scores, held)]) for group in groups]
+        before = exact_output(self.network, self.example)
+        for group, new in moves:
+            self._move(group, group.units, new)
+        if same(exact_output(self.network, self.example), before):
+            return
+        for group, new in moves:
+            self._move(group, new, group.units)
+        for group, new in moves:
+            self._move(group, group.units, new)
+            if not same(exact_output(self.network, self.example), before):
+                self._move(group, new, group.units)
+
+    def _move(self, group: Group, before: Axis, after: Axis) -> None:
+        """Put the channels of some units where those of others are."""
         own = dict([*self.network.named_parameters(), *self.network.named_buffers()])
         with torch.no_grad():
-            for (name, place), index in gathers.items():
-                tensor = own.get(name)
-                if tensor is not None and (index != np.arange(len(index))).any():
-                    where = torch.from_numpy(index).to(tensor.device)
-                    tensor.copy_(tensor.index_select(place, where))
+            for name in group.tensors:
+                for place, axis in enumerate(self._couplings.held[name]):
+                    index = np.arange(len(axis))
+                    _rearrange(index, axis, before, after)
+                    if name in own and (index != np.arange(len(axis))).any():
+                        where = torch.from_numpy(index).to(own[name].device)
+                        own[name].copy_(own[name].index_select(place, where))
 
     def find_kernels(self, sizes: Sequence[int]) -> None:
         """Convolutions with a larger kernel, which is padded by its half."""
@@ -152,7 +166,9 @@ class Plan:
         if before is None or after is None or before.shape != after.shape or before == after:
             return False
         residual = any(
-            step.name == "add" and _inside(step.module, path) and step.results[0].shape == after.shape
+            step.name == "add"
+            and _inside(step.module, path)
+            and step.results[0].shape == after.shape
             for step in self.traced.steps
         )
         pairs = zip(self._couplings.found(before), self._couplings.found(after), strict=True)
@@ -280,7 +296,9 @@ class Plan:
         return any(_inside(name, path) for name in group.tensors)
 
     def _group_of(self, chooser: Chooser) -> Group:
-        return next(g for g in self._groups.found if g.size is not None and chooser in g.size.leaves)
+        return next(
+            g for g in self._groups.found if g.size is not None and chooser in g.size.leaves
+        )
 
     def _drop(self, chooser: Chooser, reason: str) -> None:
         for group in self._groups.found:
@@ -304,6 +322,19 @@ class Plan:
 
     # The result
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """The axis of the input that the channels of a norm are, where it is not the last."""
+        found = {}
+        for path, ((given, _), *_rest) in self.traced.calls.items():
+            axes = self._couplings.held.get(f"{path}.weight".lstrip("."), ())
+            if given is None or len(axes) != 1 or not axes[0].any():
+                continue
+            alike = [np.array_equal(axis, axes[0]) for axis in self._couplings.found(given)]
+            if True in alike and not alike[-1]:
+                found[path] = alike.index(True) - len(alike)
+        return found
+
     def _trials(self) -> Trials:
         return Trials(self.built(), self.example, self.expected)
 
@@ -319,6 +350,7 @@ class Plan:
                     self._kernels,
                     self._numbers,
                     self._readers,
+                    self._places,
                 )
                 break
             except Refused as refusal:
@@ -361,7 +393,9 @@ class Plan:
     def reasons(self) -> dict[str, str]:
         """Why layers keep the channels that they make, by path."""
         cut = {name for g in self._groups.found if g.size is not None for name in g.tensors}
-        found = {g.name: g.reason for g in self._groups.found if g.size is None and g.name not in cut}
+        found = {
+            g.name: g.reason for g in self._groups.found if g.size is None and g.name not in cut
+        }
         for path, module in self.network.named_modules():
             held = self.traced.held.get(f"{path}.weight".lstrip("."))
             if held is None or len(held.shape) < 2 or path in found:

@@ -143,8 +143,10 @@ class _Recorder(TorchDispatchMode):
         schema = func._schema
         arguments = {}
         for place, argument in enumerate(schema.arguments):
-            value = args[place] if place < len(args) else kwargs.get(
-                argument.name, argument.default_value
+            value = (
+                args[place]
+                if place < len(args)
+                else kwargs.get(argument.name, argument.default_value)
             )
             named = "input" if argument.name == "self" else argument.name
             arguments[named] = self.all_held(value)

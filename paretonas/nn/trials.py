@@ -12,9 +12,11 @@ from torch import nn
 from typing_extensions import Self
 
 from ..arguments import call, tensors
-from ..forward import evaluating, handed, held_generators, seeded
+from ..forward import copied, evaluating, handed, held_generators, seeded
 from .choices import Chooser, Depth
 from .elastic import Elastic
+
+ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
 
 
 @dataclass(frozen=True)
@@ -117,3 +119,26 @@ def choosers(network: nn.Module) -> dict[str, Chooser]:
 def line(error: BaseException) -> str:
     """The first line of what an error says."""
     return f"{error}".strip().partition("\n")[0][:200] or type(error).__name__
+
+
+def output(network: nn.Module, example: Any) -> Any:
+    """What a network gives for an example, in evaluation mode."""
+    with evaluating(network), seeded(0, network), torch.no_grad():
+        return call(network, handed(network, example))
+
+
+def exact_output(network: nn.Module, example: Any) -> Any:
+    """The same in double precision, where its code can be run so."""
+    try:
+        return output(copied(network).double(), example)
+    except Exception:  # of whatever kind: it is the user's code that runs
+        return output(network, example)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two outputs are equal, to rounding."""
+    return all(
+        a.shape == b.shape and (a - b).abs().max() <= ROUNDING[b.dtype] * b.abs().max()
+        for a, b in zip(tensors(one), tensors(other), strict=True)
+        if b.is_floating_point() and b.numel()
+    )
