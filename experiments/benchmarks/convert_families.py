@@ -1,6 +1,6 @@
-"""What `convert` makes of other people's networks: one small variant of each model family of timm.
+"""What `convert` makes of other people's networks: a small variant of each model family of timm.
 
-    python experiments/benchmarks/convert_families.py --out experiments/benchmarks/convert_families.csv
+    python experiments/benchmarks/convert_families.py --out convert_families.csv
 
 The networks have random weights and the smallest image that they take. For each family: is it
 converted, which share of its parameters is elastic, how many choices it has; is it the same network
@@ -31,10 +31,10 @@ LIBRARY = torch.library.Library("torchvision", "DEF")  # its kernels do not load
 for NAME in ("nms", "qnms"):
     LIBRARY.define(f"{NAME}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-import timm
+import timm  # noqa: E402
 
-from paretonas.nn import Depth, Elastic, Stack, Supernet, convert
-from paretonas.space import draw
+from paretonas.nn import Depth, Elastic, Stack, Supernet, convert  # noqa: E402
+from paretonas.space import draw  # noqa: E402
 
 COLUMNS = (
     *("family", "model", "image", "parameters", "converted", "elastic", "choices", "seconds"),
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="models instead of all families")
     parser.add_argument("--part", default="0/1", help="of the families, such as 0/2")
     parser.add_argument("--onnx", action="store_true", help="export one sub-network of each")
-    parser.add_argument("--limit", type=int, default=300, help="seconds a family")
+    parser.add_argument("--limit", type=int, default=300, help="seconds of the processor, a family")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     models = options.only or FAMILIES
@@ -72,8 +72,8 @@ def checked(name: str, limit: int, onnx: bool) -> dict[str, Any]:
     def late(*_: Any) -> None:
         raise TimeoutError(f"more than {limit} seconds")
 
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(limit)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, limit)
     try:
         for key, value in measured(name, onnx):
             row[key] = value
@@ -81,7 +81,7 @@ def checked(name: str, limit: int, onnx: bool) -> dict[str, Any]:
         line = f"{type(error).__name__}: {error}".partition("\n")[0]
         row["refusal"] = "; ".join(filter(None, [row.get("refusal"), line[:200]]))
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return row
 
 
@@ -96,10 +96,10 @@ def measured(name: str, onnx: bool) -> Iterator[tuple[str, Any]]:
     example = torch.randn(2, *channels_and(model, size))
     with torch.no_grad():
         whole = first(model(example))
-    begin = time.perf_counter()
+    begin = time.process_time()
     yield "converted", False
     network = convert(model, example, depth=True, kernels=(3,))
-    yield "seconds", round(time.perf_counter() - begin, 1)
+    yield "seconds", round(time.process_time() - begin, 1)
     yield "converted", True
     conversion = network.conversion
     yield "elastic", round(conversion.elastic, 3)
@@ -138,7 +138,7 @@ def measured(name: str, onnx: bool) -> Iterator[tuple[str, Any]]:
 
 
 def smallest(name: str) -> tuple[nn.Module, int]:
-    """The model with ten classes for the smallest image that it takes, and the size of the image."""
+    """The model with ten classes for the smallest image that it takes, and the size of it."""
     error: Exception | None = None
     for size in SIZES:
         for extra in ({"img_size": size}, {}):
@@ -160,7 +160,7 @@ def channels_and(model: Any, size: int) -> tuple[int, int, int]:
 def settle(model: nn.Module, size: int) -> None:
     """Make what is zero or one at the beginning random, as in a trained network."""
     for module in model.modules():
-        for name, tensor in [*module.named_parameters(recurse=False)]:
+        for tensor in module.parameters(recurse=False):
             if tensor.ndim == 1 or not tensor.detach().any() or tensor.detach().abs().max() < 1e-3:
                 with torch.no_grad():
                     tensor.add_(torch.randn_like(tensor) * 0.1)
@@ -234,24 +234,24 @@ def exported(plain: nn.Module, example: Tensor) -> float:
 
 
 FAMILIES = """
-    beit_base_patch16_224 halonet_h1 mobileone_s0 cait_xxs24_224 coat_tiny convit_tiny
-    convmixer_768_32 convnext_atto cpubone_nano crossvit_tiny_240 csatv2 cs3darknet_focus_s
-    cspnext_tiny davit_tiny deit_tiny_patch16_224 densenet121 dla46x_c dpn48b edgenext_xx_small
-    efficientformer_l1 efficientformerv2_s0 tinynet_e efficientvim_m1 efficientvit_b0
-    efficientvit_m0 vit_tiny_patch16_dinov3_qkvb fasternet_t0 fastvit_t8 focalnet_tiny_srf
-    gcvit_xxtiny ghostnet_050 hardcorenas_b hgnetv2_b0 hiera_tiny_224 sam2_hiera_tiny
-    hrnet_w18_small iformer_t inception_next_atto inception_resnet_v2 inception_v3 inception_v4
-    lcnetv2_small levit_128s lowformer_b0 mambaout_femto coatnet_pico_rw_224 poolformerv2_s12
-    gmlp_ti16_224 mobilenetv3_small_050 mobilenetv5_base mobilevit_xxs mvitv2_tiny
-    naflexvit_base_patch16_parfac_gap nasnetalarge nest_tiny nextvit_small nf_regnet_b0
-    pit_ti_224 pnasnet5large pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002 repghostnet_050
-    repvit_m1 res2next50 resnest14d resnet18 resnetv2_18 rexnet_100 selecsls42 legacy_seresnet18
-    sequencer2d_s shvit_s1 skresnet18 starnet_s050 swiftformer_xs swin_tiny_patch4_window7_224
-    swinv2_tiny_window8_256 swinv2_cr_tiny_ns_224 tiny_vit_5m_224 tnt_s_legacy_patch16_224
-    tresnet_m twins_pcpvt_small vgg11 visformer_tiny vit_tiny_patch16_224 vit_tiny_r_s16_p8_224
-    vit_relpos_small_patch16_224 samvit_base_patch16 vitamin_small_224 volo_d1_224
-    ese_vovnet19b_slim_dw legacy_xception xception41 xcit_nano_12_p16_224
-""".split()
+    halonet_h1 mobileone_s0 cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32 convnext_atto
+    cpubone_nano crossvit_tiny_240 csatv2 cs3darknet_focus_s cspnext_tiny davit_tiny
+    deit_tiny_patch16_224 densenet121 dla46x_c dpn48b edgenext_xx_small efficientformer_l1
+    efficientformerv2_s0 tinynet_e efficientvim_m1 efficientvit_b0 efficientvit_m0
+    vit_tiny_patch16_dinov3_qkvb fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny
+    ghostnet_050 hardcorenas_b hgnetv2_b0 hiera_tiny_224 sam2_hiera_tiny hrnet_w18_small
+    iformer_t inception_next_atto inception_v3 lcnetv2_small levit_128s lowformer_b0
+    mambaout_femto coatnet_pico_rw_224 poolformerv2_s12 gmlp_ti16_224 mobilenetv3_small_050
+    mobilevit_xxs mvitv2_tiny nest_tiny nextvit_small nf_regnet_b0 pit_ti_224 pvt_v2_b0
+    rdnet_tiny regnetx_002 repghostnet_050 repvit_m1 res2next50 resnest14d resnet18 resnetv2_18
+    rexnet_100 selecsls42 legacy_seresnet18 sequencer2d_s shvit_s1 skresnet18 starnet_s050
+    swiftformer_xs swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_ns_224
+    tiny_vit_5m_224 tnt_s_legacy_patch16_224 tresnet_m twins_pcpvt_small visformer_tiny
+    vit_tiny_patch16_224 vit_tiny_r_s16_p8_224 vit_relpos_small_patch16_224 vitamin_small_224
+    volo_d1_224 ese_vovnet19b_slim_dw legacy_xception xception41 xcit_nano_12_p16_224
+    beit_base_patch16_224 naflexvit_base_patch16_parfac_gap qwen3_vit_88m mobilenetv5_base
+    nasnetalarge pnasnet5large vgg11 samvit_base_patch16 inception_resnet_v2 inception_v4
+""".split()  # noqa: SIM905
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from .attention import MultiheadAttention
 from .choices import Depth, OneOf, ShapeError, Stack
 from .connection import Connect, Connected
 from .convert import Conversion, convert
+from .converted import Converted
 from .elastic import Channels, Elastic
 from .layers import (
     Bilinear,
@@ -54,13 +55,14 @@ __all__ = [
     "Channels",
     "Connect",
     "Connected",
-    "Conversion",
     "Conv1d",
     "Conv2d",
     "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "Conversion",
+    "Converted",
     "Depth",
     "Elastic",
     "Embedding",

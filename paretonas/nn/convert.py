@@ -108,7 +108,7 @@ def convert(
             "the converted network does not give what the model gives: please report it, with the "
             "network"
         )
-    converted.conversion = Conversion(options, plan.reasons(), plan.elastic_share())
+    vars(converted)["conversion"] = Conversion(options, plan.reasons(), plan.elastic_share())
     return converted
 
 
@@ -131,13 +131,16 @@ def _with_weights(network: nn.Module) -> nn.Module:
 
 
 def _paths(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[str]:
-    names = {module: path for path, module in model.named_modules()}
-    found = set()
+    modules = dict(model.named_modules())
+    names = {module: path for path, module in modules.items()}
+    found = set[str]()
     for each in [keep] if isinstance(keep, str | nn.Module) else keep:
         path = names.get(each) if isinstance(each, nn.Module) else each
-        if path not in {*names.values()}:
+        if path is None or path not in modules:
             what = f"the {type(each).__name__} in keep" if path is None else repr(path)
-            raise ValueError(f"{what} is not a module of the network")
+            raise ValueError(
+                f"keep takes modules of the network or their paths, and {what} is none"
+            )
         found.add(path)
     return found
 

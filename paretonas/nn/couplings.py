@@ -8,6 +8,7 @@ each head. What an operation does not treat alike stays fixed, with a reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
@@ -22,47 +23,27 @@ from .recording import Held, Pass, Step
 Axis = NDArray[np.int64]
 """The unit of each position along an axis; 0 for a position that is fixed."""
 
-_SAME = (  # the result has the axes of the first argument
+_SAME = {  # the results have the axes of the arguments, as for what torch calls pointwise
     *("clone", "_to_copy", "detach", "alias", "lift_fresh", "lift_fresh_copy", "contiguous"),
     *("copy", "fill", "zero", "dropout", "native_dropout", "feature_dropout", "alpha_dropout"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli"),
-    *(
-        "uniform",
-        "normal",
-        "hardswish",
-        "log_sigmoid_forward",
-        "rsub",
-        "masked_fill",
-        "floor_divide",
-    ),
-    *(
-        "_softmax",
-        "_log_softmax",
-        "_safe_softmax",
-        "_prelu_kernel",
-        "rrelu_with_noise",
-        "exponential",
-    ),
-    *("bernoulli_", "dropout", "_conj", "native_alpha_dropout", "where", "isnan", "fake_quantize"),
-)
-_REDUCE = (
+    *("uniform", "normal", "exponential", "hardswish", "log_sigmoid_forward", "rsub"),
+    *("masked_fill", "floor_divide", "where", "_conj", "_prelu_kernel", "rrelu_with_noise"),
+    *("_softmax", "_log_softmax", "_safe_softmax"),
+}
+_REDUCE = {
     *("mean", "sum", "nansum", "var", "std", "var_mean", "std_mean", "amax", "amin", "aminmax"),
     *("max", "min", "prod", "norm", "linalg_vector_norm", "logsumexp", "any", "all", "argmax"),
     *("argmin", "median", "count_nonzero"),
+}
+_ORDERED = {"cumsum", "cumprod", "roll", "flip", "sort", "topk", "cummax", "cummin", "logcumsumexp"}
+_SPATIAL = re.compile(  # the trailing axes are positions, not channels: how many
+    r"(?:_?mkldnn_|_?adaptive_|fractional_|quantized_)?_?(?:avg|max)_pool(\d)d(?:_with_indices)?"
+    r"|_?_?adaptive_(?:avg|max)_pool(\d)d"
+    r"|_?upsample_\w+?(\d)d(?:_aa)?"
+    r"|(?:reflection|replication)_pad(\d)d"
+    r"|grid_sampler_(\d)d"
 )
-_ORDERED = ("cumsum", "cumprod", "roll", "flip", "sort", "topk", "cummax", "cummin", "logcumsumexp")
-_SPATIAL = {  # the trailing axes are positions, not channels
-    **{f"{kind}_pool{n}d{end}": n for n in (1, 2, 3) for kind in
-       ("avg", "max", "adaptive_max", "_adaptive_avg", "adaptive_avg", "mkldnn_max", "quantized_max",
-        "fractional_max") for end in ("", "_with_indices")},
-    **{f"{exact}upsample_{kind}{n}d{end}": n for exact in ("", "_") for end in ("", "_aa")
-       for kind, n in [("nearest", 1), ("nearest", 2), ("nearest", 3), ("linear", 1),
-                       ("bilinear", 2), ("bicubic", 2), ("trilinear", 3),
-                       ("nearest_exact", 1), ("nearest_exact", 2), ("nearest_exact", 3)]},
-    **{f"{kind}_pad{n}d": n for n in (1, 2, 3) for kind in ("reflection", "replication")},
-    "grid_sampler_2d": 2, "grid_sampler_3d": 3, "_cudnn_grid": 2, "tril": 2, "triu": 2,
-    "_upsample_nearest_exact1d": 1, "_upsample_nearest_exact2d": 2,
-}  # fmt: skip
 
 
 class Couplings:
@@ -197,8 +178,8 @@ class Couplings:
         rule = getattr(self, f"_op_{step.name}", None)
         if rule is not None:
             given = rule(**step.arguments)
-        elif step.name in _SPATIAL:
-            given = self._spatial(step.arguments, _SPATIAL[step.name])
+        elif found := _SPATIAL.fullmatch(step.name):
+            given = self._spatial(int(next(filter(None, found.groups()))))
         elif step.name in _REDUCE and step.tensors:
             given = self._reduced(step)
         elif step.name in _ORDERED:
@@ -272,7 +253,7 @@ class Couplings:
             label[dim] = self._nothing(step.results[0].shape[dim])
         return [tuple(label)] * len(step.results)
 
-    def _spatial(self, arguments: Mapping[str, Any], count: int) -> list[tuple[Axis, ...]]:
+    def _spatial(self, count: int) -> list[tuple[Axis, ...]]:
         step = self._step
         held = step.tensors[0]
         label = self.of(held)
@@ -339,6 +320,11 @@ class Couplings:
 
     def _op__convolution(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         return self._op_convolution(**arguments)
+
+    def _op_tril(self, **_: Any) -> list[tuple[Axis, ...]]:
+        return self._spatial(2)
+
+    _op_triu = _op_tril
 
     _op_mkldnn_convolution = _op_convolution_overrideable = _op__convolution
 
@@ -538,8 +524,7 @@ class Couplings:
         return [tuple(label)]
 
     def _op__weight_norm_interface(self, v: Held, g: Held, **_: Any) -> list[tuple[Axis, ...]]:
-        (label, *_rest) = [self._broadcast([v, g], v.shape)]
-        return [label, self.of(g)]
+        return [self._broadcast([v, g], v.shape), self.of(g)]
 
     # Views and copies
 

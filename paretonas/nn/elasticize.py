@@ -20,7 +20,7 @@ from .sizes import Kernel, Size
 Sizing = Callable[[Axis], int | Size]
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """A layer has no elastic form."""
 
     def __init__(self, path: str, tensors: Sequence[str], reason: str) -> None:
@@ -50,7 +50,7 @@ def elasticize(
         places: the axis of the input that a norm's channels are, by the path of the norm.
 
     Raises:
-        Refused: a layer has no elastic form for these sizes.
+        RefusedError: a layer has no elastic form for these sizes.
     """
     named = [*network.named_parameters(), *network.named_buffers()]
     first = {id(tensor): name for name, tensor in named}
@@ -79,7 +79,7 @@ def elasticize(
             made = _elastic(module, own, sizing, kernels.get(path), found, module in read)
         except (ValueError, TypeError) as error:
             tensors = [first.get(id(_find(module, n)), f"{path}.{n}".lstrip(".")) for n in own]
-            raise Refused(path, tensors, str(error)) from error
+            raise RefusedError(path, tensors, str(error)) from error
         if isinstance(made, LayerNorm | RMSNorm) and path in places:
             made.axis = places[path]
         if made is not module:
@@ -172,9 +172,9 @@ def arguments_of(
             if proj is None:
                 return found | {"hidden_size": sizing(own["weight_hh_l0"][1])}
             return found | {"proj_size": sizing(proj[0]), "hidden_size": sizing(proj[1])}
-        case nn.MultiheadAttention() if "in_proj_bias" in own or "in_proj_weight" in own:
-            units = own.get("in_proj_weight", own.get("in_proj_bias"))[0]
-            heads, embed = _blocks(units[: len(units) // 3], layer.num_heads, sizing)
+        case nn.MultiheadAttention() if {"in_proj_weight", "q_proj_weight"} & own.keys():
+            rows = (own.get("in_proj_weight") or own["q_proj_weight"])[0]
+            heads, embed = _blocks(rows[: layer.embed_dim], layer.num_heads, sizing)
             found = {"num_heads": heads, "embed_dim": embed}
             if not layer._qkv_same_embed_dim:
                 found |= {f"{n}dim": sizing(own[f"{n}_proj_weight"][1]) for n in ("k", "v")}
@@ -192,13 +192,10 @@ def _blocks(units: Axis, count: int, sizing: Sizing) -> tuple[int | Size, int | 
 
 
 def _grouped(layer: Any, weight: Sequence[Axis], sizing: Sizing) -> dict[str, Any]:
-    transposed = isinstance(layer, _ConvTransposeNd)
     groups, whole = _blocks(weight[0], layer.groups, sizing)
-    if isinstance(groups, Size):
-        inside = groups * (len(weight[1]))
-    else:
-        inside = groups * sizing(weight[1])
-    ins, outs = (whole, inside) if transposed else (inside, whole)
+    each = len(weight[1]) if isinstance(groups, Size) else sizing(weight[1])
+    inside = groups * each
+    ins, outs = (whole, inside) if isinstance(layer, _ConvTransposeNd) else (inside, whole)
     return {"groups": groups, "in_channels": ins, "out_channels": outs}
 
 

@@ -1,4 +1,4 @@
-"""Channels that one width decides: interchangeable units, and the sizes that they make of an axis."""
+"""Channels that one width decides, and the sizes that they make of an axis."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ class Groups:
         for unit in order:
             kinds.setdefault(int(marks[unit]), []).append(unit)
         self._group = np.full(most + 1, -1)
-        for units in kinds.values():
-            if len(units) > 1:
-                self._group[units] = len(self.found)
-                name = first[units[0]].rpartition(".")[0] or first[units[0]]
+        for alike in kinds.values():
+            if len(alike) > 1:
+                self._group[alike] = len(self.found)
+                name = first[alike[0]].rpartition(".")[0] or first[alike[0]]
                 others = sum(group.name.partition(":")[0] == name for group in self.found)
                 name = f"{name}:{others + 1}" if others else name
-                self.found.append(Group(name, np.array(units), []))
+                self.found.append(Group(name, np.array(alike), []))
         for name, axes in self.held.items():
-            for index in np.unique(np.concatenate([self._group[axis] for axis in axes or [[0]]])):
-                if index >= 0:
-                    self.found[int(index)].tensors.append(name)
+            inside = {int(i) for axis in axes for i in np.unique(self._group[axis])} - {-1}
+            for index in sorted(inside):
+                self.found[index].tensors.append(name)
 
     def parts(self, axis: Axis) -> list[Part]:
         """An axis as groups in a row.
 
         Raises:
-            Scattered: the units of a group are not one after the other.
+            ScatteredError: the units of a group are not one after the other.
         """
         found: list[Part] = []
         place = 0
@@ -98,7 +98,7 @@ class Groups:
                 group, times = self.found[index], stop - place
                 stop = place + times * len(group.units)
                 if not np.array_equal(axis[place:stop], np.repeat(group.units, times)):
-                    raise Scattered(group)
+                    raise ScatteredError(group)
                 found.append((group, times))
             place = stop
         return found
@@ -121,7 +121,7 @@ class Groups:
         return len(parts) // period * whole
 
 
-class Scattered(ValueError):
+class ScatteredError(ValueError):
     """The channels of a group are mixed with those of another one."""
 
     def __init__(self, group: Group) -> None:

@@ -16,8 +16,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from ..forward import copied
 from .choices import Chooser, Depth
 from .couplings import Axis, Couplings
-from .elasticize import Refused, elasticize
-from .groups import Group, Groups, Scattered
+from .elasticize import RefusedError, elasticize
+from .groups import Group, Groups, ScatteredError
 from .importance import Importance, order
 from .recording import Held, Pass
 from .sizes import Kernel, Size, Width
@@ -84,7 +84,7 @@ class Plan:
             try:
                 self._groups.size(axis)
                 return
-            except Scattered as error:
+            except ScatteredError as error:
                 self._fix(error.group, str(error))
 
     def arrange(self, importance: Importance) -> None:
@@ -195,9 +195,9 @@ class Plan:
                 return
             small: set[Chooser] = set()
             for chooser in trials.choosers.values():
-                failure = trials.failure({chooser}) or trials.failure(small | {chooser})
-                if failure:
-                    self._drop(chooser, str(failure))
+                alone, beside = trials.failure({chooser}), trials.failure(small | {chooser})
+                if alone or beside:
+                    self._drop(chooser, str(alone or beside))
                 else:
                     small.add(chooser)
 
@@ -353,7 +353,7 @@ class Plan:
                     self._places,
                 )
                 break
-            except Refused as refusal:
+            except RefusedError as refusal:
                 self._refused(refusal)
         for path, run in reversed(self._blocks.items()):  # inner ones first
             owner = network.get_submodule(path)
@@ -369,7 +369,7 @@ class Plan:
             chooser.gate = len(chooser.option_names) - 1
         return network
 
-    def _refused(self, refusal: Refused) -> None:
+    def _refused(self, refusal: RefusedError) -> None:
         dropped = self._kernels.pop(refusal.path, None) is not None
         for group in self._groups.found:
             if group.size is not None and {*group.tensors} & {*refusal.tensors}:

@@ -179,7 +179,6 @@ class _Recorder(TorchDispatchMode):
 @contextmanager
 def _watching(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Keep the path of the running module on top of the stack, and record what goes in and out."""
-
     given: list[Any] = []
 
     def enter(module: nn.Module, args: Any, kwargs: Any, path: str) -> None:

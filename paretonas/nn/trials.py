@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
-from typing_extensions import Self
 
 from ..arguments import call, tensors
 from ..forward import copied, evaluating, handed, held_generators, seeded
@@ -92,7 +91,7 @@ class Trials:
         return Failure("", "the output has another shape")
 
     def all_run(self) -> bool:
-        """Whether the network runs, for each two choices, with both at their smallest, and with one.
+        """Whether the network runs with both of each two choices at their smallest, and with one.
 
         The choices are numbered; for each bit of the numbers, those with the bit and those without
         are tried, so that few runs tell each two apart.
