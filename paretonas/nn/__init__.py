@@ -12,7 +12,7 @@ supernet share its weights (weight sharing).
 from .attention import MultiheadAttention
 from .choices import Depth, OneOf, ShapeError, Stack
 from .connection import Connect, Connected
-from .convert import Conversion, convert
+from .conversion import Conversion, convert
 from .converted import Converted
 from .elastic import Channels, Elastic
 from .layers import (

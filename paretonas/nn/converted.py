@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..forward import copied
 from ..tasks import Task
-from .convert import convert
+from .conversion import convert
 from .start import Started
 
 
@@ -66,6 +66,10 @@ class Converted:
             return network
 
         return Converted(Started(built, state, source), self.example, **self.settings)
+
+    def __repr__(self) -> str:
+        name = getattr(self.model, "__name__", None) or type(self.model).__name__
+        return f"Converted({name})"
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_network": None}  # another process converts for itself

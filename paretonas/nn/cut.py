@@ -44,8 +44,6 @@ class Cut(Elastic):
         kind = types.new_class(
             plain.__name__, (plain, Cut), exec_body=lambda body: body.update(members)
         )
-        for name in numbers:
-            vars(layer).pop(name, None)
         layer.__class__ = kind
         assert isinstance(layer, Cut)
         layer.cut_axes = dict(axes)

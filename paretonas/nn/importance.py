@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .couplings import Axis
 from .groups import Group
+
+__all__ = ["Taylor", "batch_norm_scale", "magnitude"]
 
 Importance = Callable[[nn.Module], Mapping[str, Tensor]]
 """From a network to a score for each element of its parameters, by name; a name may be missing."""
@@ -54,8 +57,6 @@ class Taylor:
         self.loss = loss
 
     def __call__(self, network: nn.Module) -> dict[str, Tensor]:
-        import torch
-
         held = {name: p for name, p in network.named_parameters() if p.requires_grad}
         with torch.enable_grad():
             gradients = torch.autograd.grad(

@@ -93,7 +93,7 @@ class Plan:
         A group whose order changes what the network gives, such as one of which the network keeps
         values from an earlier pass, keeps its order.
         """
-        scores, held = importance(self.network), self._couplings.held
+        scores, held = importance(copied(self.network)), self._couplings.held
         groups = [group for group in self._groups.found if group.size is not None]
         moves = [(group, group.units[order(group, scores, held)]) for group in groups]
         before = exact_output(self.network, self.example)

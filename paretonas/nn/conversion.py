@@ -147,9 +147,10 @@ def _paths(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[str]:
 
 def _checked_widths(widths: Sequence[float]) -> list[float]:
     found = [float(width) for width in widths]
-    if any(not 0 < width <= 1 for width in found):
+    if not found or any(not 0 < width <= 1 for width in found):
         raise ValueError(
-            f"widths must be fractions in (0, 1] of the full width, got {list(widths)}"
+            "widths must be fractions in (0, 1] of the full width, at least one, got "
+            f"{list(widths)}"
         )
     return found
 
