@@ -60,7 +60,7 @@ def convert(
     >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10))
     >>> network = convert(model, torch.zeros(1, 3, 8, 8))
     >>> print(network.conversion)
-    98% of the parameters are elastic
+    100% of the parameters are elastic
     0: 4, 8, 12, 16
     3 stays fixed: it is an output of the network
 

@@ -440,7 +440,7 @@ def cut(tensor: Tensor, kept: Mapping[int, tuple[Range, ...] | None]) -> Tensor:
 def _possible(x: Tensor, size: Any, axis: int) -> Tensor:
     """An input without the channels that exist with probability zero."""
     exists = size.exists() if isinstance(size, Size) else None
-    if exists is None or bool((exists > 0).all()):
+    if exists is None:
         return x
     shape = [1] * x.ndim
     shape[axis] = -1
