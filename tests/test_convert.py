@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from paretonas import NetworkSpace
 from paretonas.names import find_space
-from paretonas.nn import Conv2d, Converted, Elastic, Supernet, convert
+from paretonas.nn import Conv2d, Converted, Elastic, Linear, Supernet, Width, convert
 from paretonas.nn.importance import Taylor, batch_norm_scale
 from paretonas.nn.trials import output
 from paretonas.space import draw
@@ -468,6 +468,47 @@ def test_a_model_in_a_file_is_a_space_by_its_name(tmp_path):
         find_space("convert:a_model_to_convert.py:nose", tmp_path)
     with pytest.raises(ValueError, match="of type str, no network"):
         find_space("convert:a_model_to_convert.py:text", tmp_path)
+
+
+@pytest.mark.parametrize("norm", ["weight_norm", "parametrizations", "hook"])
+def test_layers_with_hooks_and_parametrizations_are_cut_in_place(norm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.Conv1d(8, 16, 3), nn.Flatten())
+    model.append(nn.Linear(16 * 6, 2))
+    if norm == "parametrizations":
+        nn.utils.parametrizations.weight_norm(model[2])
+    elif norm == "hook":
+        model[2].register_forward_hook(lambda layer, args, y: y * 2)
+    else:
+        with pytest.warns(FutureWarning):
+            nn.utils.weight_norm(model[2])
+    x = torch.randn(2, 2, 10)
+    supernet = Supernet(convert(model, x, widths=(0.5,)).eval())
+    assert [choice.name.split(".")[0] for choice in supernet.choices] == ["0", "2"]
+    assert same(
+        output(supernet.extract({c.name: c.options[-1] for c in supernet.choices}), x),
+        output(model, x),
+    )
+    smallest = {choice.name: choice.options[0] for choice in supernet.choices}
+    plain = supernet.extract(smallest)
+    with supernet.picked(smallest):
+        assert same(output(plain, x), output(supernet.network, x))
+    assert plain[4].in_features == 8 * 6
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 2)), "the LazyLinear at '0' has no size yet"),
+        (
+            nn.Sequential(Linear(4, Width(4, 8))),
+            "the Linear at '0' is a choice or an elastic layer",
+        ),
+    ],
+)
+def test_modules_that_cannot_be_converted_are_named(model, message):
+    with pytest.raises(ValueError, match=message):
+        convert(model, torch.randn(1, 4))
 
 
 def test_elastic_layers_keep_the_class_of_a_subclass():

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from ..forward import copied
+from .extraction import Extracted
 from .importance import Importance, magnitude
 from .plan import Plan
 from .recording import recorded
@@ -83,6 +85,7 @@ def convert(
     widths = _checked_widths(widths)
     kernels = _checked_kernels(kernels)
     kept = _paths(model, keep)
+    _check_modules(model)
     network = copied(model)
     try:
         traced = recorded(_with_weights(copied(model)), example)
@@ -110,6 +113,23 @@ def convert(
         )
     vars(converted)["conversion"] = Conversion(options, plan.reasons(), plan.elastic_share())
     return converted
+
+
+def _check_modules(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        where = f"the {type(module).__name__} at {path!r}" if path else "the model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{where} is a ScriptModule, which has no Python to change: give the "
+                "network that it was made of"
+            )
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            raise ValueError(f"{where} has no size yet: run the model once on the example")
+        if isinstance(module, Extracted):
+            raise ValueError(
+                f"{where} is a choice or an elastic layer already: put further ones in "
+                "by hand, or convert the plain network"
+            )
 
 
 def _with_weights(network: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .elastic import Elastic, cut
-from .extraction import Extraction
+from .extraction import Extracted, Extraction
 from .sizes import Size
 
 
@@ -41,6 +41,8 @@ class Cut(Elastic):
         members: dict[str, Any] = {name: _tensor(name) for name in axes}
         members |= {name: _number(name) for name in numbers}
         members |= {"cut_from": plain, "__module__": plain.__module__}
+        # Its own class may have others, such as that of a parametrized module.
+        members |= {"__deepcopy__": Extracted.__deepcopy__, "__getstate__": Elastic.__getstate__}
         kind = types.new_class(
             plain.__name__, (plain, Cut), exec_body=lambda body: body.update(members)
         )

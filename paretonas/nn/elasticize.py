@@ -9,10 +9,12 @@ import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.parametrize import is_parametrized
 
 from .couplings import Axis
 from .cut import Cut
 from .elastic import Elastic, _kind_of, _sizes
+from .extraction import HOOKS
 from .norms import LayerNorm, RMSNorm
 from .recording import WHOLE
 from .sizes import Kernel, Size
@@ -131,7 +133,8 @@ def _elastic(
         kind = _kind_of(module)
     except TypeError:
         return Cut.of(module, axes, numbers)
-    if read or numbers:
+    own_way = is_parametrized(module) or any(vars(module)[hooks] for hooks in HOOKS)
+    if read or numbers or own_way:
         return Cut.of(module, axes, arguments | {**numbers})
     if axes.keys() <= kind.__new__(kind).axes(kind.arguments_of(module)).keys():
         return Elastic.of(module, **arguments)
