@@ -392,6 +392,24 @@ def test_blocks_and_kernels_are_choices():
     assert "padded" in conversion.fixed["grouped.kernel"]
 
 
+def test_blocks_that_are_used_by_their_places_all_run():
+    class Indexed(ResNet):
+        def forward(self, x):
+            x = self.stem(x)
+            for place in range(3):
+                x = self.stage[place](x)
+            return self.head(functional.adaptive_avg_pool2d(x, 2).flatten(1))
+
+    conversion = convert(Indexed(), IMAGE, depth=True).conversion
+    assert "stage.depth" not in conversion.choices and len(conversion.choices) == 5
+    assert conversion.fixed["stage.depth"] == "the network uses its blocks by their places"
+
+
+def test_the_blocks_of_a_plain_sequential_are_a_choice():
+    network = convert(nn.Sequential(Residual(3, 3), Residual(3, 3)), IMAGE, depth=True)
+    assert network.conversion.choices["depth"] == ("1", "2")
+
+
 def test_numbers_that_must_agree_are_one_width():
     model, example = made("attention")
     network = convert(model, example)

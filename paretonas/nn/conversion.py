@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from ..forward import copied
 from .extraction import Extracted
@@ -123,7 +123,7 @@ def _check_modules(model: nn.Module) -> None:
                 f"{where} is a ScriptModule, which has no Python to change: give the "
                 "network that it was made of"
             )
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        if any(is_lazy(parameter) for parameter in module.parameters(recurse=False)):
             raise ValueError(f"{where} has no size yet: run the model once on the example")
         if isinstance(module, Extracted):
             raise ValueError(

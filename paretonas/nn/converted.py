@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -47,25 +48,19 @@ class Converted:
             ValueError: as `convert`.
         """
         if self._network is None:
-            model = self.model if isinstance(self.model, nn.Module) else self.model()
             example = self.example
             if callable(example):
                 example = example()
             if isinstance(example, Task):
                 example = example.example()
-            self._network = convert(model, example, **self.settings)
+            self._network = convert(_copy(self.model), example, **self.settings)
         network: nn.Module = copied(self._network)
         return network
 
     def start_from(self, state: Mapping[str, Tensor], source: str) -> Converted:
         """The same of a model with other weights: these decide the order of channels."""
-        model = self.model
-
-        def built() -> nn.Module:
-            network: nn.Module = copied(model) if isinstance(model, nn.Module) else model()
-            return network
-
-        return Converted(Started(built, state, source), self.example, **self.settings)
+        network = Started(partial(_copy, self.model), state, source)
+        return Converted(network, self.example, **self.settings)
 
     def __repr__(self) -> str:
         name = getattr(self.model, "__name__", None) or type(self.model).__name__
@@ -73,3 +68,9 @@ class Converted:
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_network": None}  # another process converts for itself
+
+
+def _copy(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """A network that nothing else uses, since a function may return the same one each time."""
+    network: nn.Module = copied(model if isinstance(model, nn.Module) else model())
+    return network

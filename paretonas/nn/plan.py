@@ -21,9 +21,10 @@ from .groups import Group, Groups, ScatteredError
 from .importance import Importance, order
 from .recording import Held, Pass
 from .sizes import Kernel, Size, Width
-from .trials import Failure, Trials, choosers, exact_output, same
+from .trials import Failure, Trials, choosers, exact_output, output, same
 
 MOST_ROUNDS = 64  # in which groups that must agree are gathered
+KINDS = ("kernel", "depth")  # the ends of the names of such choices
 
 
 @dataclass
@@ -157,6 +158,19 @@ class Plan:
             )
             if len(run) > 1 or entry:
                 self._blocks[path] = run
+        blocks, self._blocks = self._blocks, {}
+        for path, run in blocks.items():
+            self._blocks[path] = run
+            if not self._runs_as_before():
+                del self._blocks[path]
+                name = f"{path}.depth".lstrip(".")
+                self.fixed[name] = "the network uses its blocks by their places"
+
+    def _runs_as_before(self) -> bool:
+        try:
+            return same(output(self.built(), self.example), self.expected)
+        except Exception:  # of whatever kind: it is the user's code that runs
+            return False
 
     def _keeps(self, path: str) -> bool:
         calls = self.traced.calls.get(path, [])
@@ -232,6 +246,8 @@ class Plan:
         It may use the tensors of the modules inside it, or have an attribute that is a size.
         """
         path, before = failure.path, (self._numbers, self._readers)
+        if path not in dict(self.network.named_modules()):
+            return failure
         reads = path not in self._readers and any(self.network.get_submodule(path).children())
         exact, multiples = (self._attributes(path, cluster, exact=exact) for exact in (True, False))
         guesses: list[tuple[dict[str, Any], bool]] = [(exact, False)] if exact else []
@@ -310,7 +326,8 @@ class Plan:
             if any(self._is_cut(axis) for axis in _leaves(own.values()))
         }
         for found in (self._kernels, self._blocks):
-            for path in [p for p in found if chooser.name in (f"{p}.kernel", f"{p}.depth")]:
+            own = {path: [f"{path}.{kind}".lstrip(".") for kind in KINDS] for path in found}
+            for path in [path for path, names in own.items() if chooser.name in names]:
                 del found[path]
                 self.fixed[str(chooser.name)] = reason
 

@@ -136,8 +136,11 @@ def exact_output(network: nn.Module, example: Any) -> Any:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two outputs are equal, to rounding."""
+    outputs = tensors(one), tensors(other)
+    if len(outputs[0]) != len(outputs[1]):
+        return False
     return all(
         a.shape == b.shape and (a - b).abs().max() <= ROUNDING[b.dtype] * b.abs().max()
-        for a, b in zip(tensors(one), tensors(other), strict=True)
+        for a, b in zip(*outputs, strict=True)
         if b.is_floating_point() and b.numel()
     )
