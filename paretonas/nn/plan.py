@@ -15,13 +15,14 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..forward import copied
 from .choices import Chooser, Depth
-from .couplings import Axis, Couplings
+from .couplings import Couplings
 from .elasticize import RefusedError, elasticize
 from .groups import Group, Groups, ScatteredError
 from .importance import Importance, order
 from .recording import Held, Pass
 from .sizes import Kernel, Size, Width
 from .trials import Failure, Trials, choosers, exact_output, output, same
+from .units import Axis
 
 MOST_ROUNDS = 64  # in which groups that must agree are gathered
 KINDS = ("kernel", "depth")  # the ends of the names of such choices
