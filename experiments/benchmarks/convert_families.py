@@ -168,6 +168,7 @@ def settle(model: nn.Module, size: int) -> None:
         if isinstance(mean, Tensor) and isinstance(var, Tensor):
             mean.normal_(0, 0.1)
             var.uniform_(0.5, 1.5)
+    model.eval()  # some families forget what they kept of earlier weights
 
 
 def first(output: Any) -> Tensor:
