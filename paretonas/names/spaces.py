@@ -11,19 +11,24 @@ from typing import TypeGuard
 
 from torch import nn
 
-from paretonas._own_code import failed, is_file
+from paretonas._own_code import failed, import_place, is_file
 from paretonas.names.lookup import (
     attribute_of,
     find,
+    is_class,
     kind_of,
     made_when_asked,
     takes,
     unknown,
 )
-from paretonas.nn import NetworkSpace
+from paretonas.nn import Converted, NetworkSpace
 from paretonas.objectives import default_objectives
 from paretonas.problem import Problem
 from paretonas.space import SearchSpace
+from paretonas.tasks import Task
+from paretonas.training import Recipe
+
+CONVERT = "convert:"  # before the place of a network, which becomes a space
 
 
 def space_of(value: object) -> NetworkSpace:
@@ -100,14 +105,18 @@ def find_any_space(spec: str, folder: Path | None = None) -> SearchSpace:
     Args:
         spec: a bare name is a module of ``search_spaces``, also before a colon, as in
             ``nas_bench_graph:cora``; without an attribute, ``space``. An attribute may be a
-            function without arguments that returns the space. Other code is imported, so
-            never pass what a folder says: that is for `Consent`.
+            function without arguments that returns the space. After ``convert:``, as in
+            ``convert:my_file:model``, the attribute is a network, or a function that gives one, and
+            the ``task`` beside it is what it is trained for. Other code is imported, so never pass
+            what a folder says: that is for `Consent`.
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
 
     Raises:
         ValueError: there is no such space; the message says what there is, or what was found.
     """
+    if spec.startswith(CONVERT):
+        return _converted(spec.removeprefix(CONVERT), folder)
     place, _, attribute = spec.partition(":")
     attribute = attribute or "space"
     own = own_module(spec)
@@ -140,6 +149,25 @@ def _made_by(function: Callable[..., object], spec: str) -> SearchSpace:
     if _is_space(value):
         return value
     raise ValueError(_no_space(value, f"what {spec}() returns"))
+
+
+def _converted(spec: str, folder: Path | None) -> NetworkSpace:
+    """The space over a network of the user's own, with the task and the recipe beside it."""
+    place, _, attribute = spec.partition(":")
+    attribute = attribute or "model"
+    model = find(f"{place}:{attribute}", folder, "model", _is_network)
+    if not callable(model):
+        raise ValueError(f"{spec} is {kind_of(model)}, no network, and no function that gives one")
+    task = find(f"{place}:task", folder, "task", lambda value: isinstance(value, Task))
+    recipe = getattr(import_place(place, folder or Path.cwd()), "recipe", Recipe())
+    network = Converted(model, None, depth=True)
+    space = NetworkSpace(attribute, network, task, recipe)  # type: ignore[arg-type]
+    network.example = space.load_task  # its examples are loaded once, and when they are needed
+    return space
+
+
+def _is_network(value: object) -> bool:
+    return isinstance(value, nn.Module) or is_class(value, nn.Module)
 
 
 def own_module(spec: str) -> str | None:

@@ -12,6 +12,8 @@ supernet share its weights (weight sharing).
 from .attention import MultiheadAttention
 from .choices import Depth, OneOf, ShapeError, Stack
 from .connection import Connect, Connected
+from .conversion import Conversion, convert
+from .converted import Converted
 from .elastic import Channels, Elastic
 from .layers import (
     Bilinear,
@@ -59,6 +61,8 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "Conversion",
+    "Converted",
     "Depth",
     "Elastic",
     "Embedding",
@@ -85,6 +89,7 @@ __all__ = [
     "Stack",
     "Supernet",
     "Width",
+    "convert",
     "largest",
     "make_divisible",
 ]

@@ -173,7 +173,10 @@ class Elastic(Extracted):
 
         This is the mixture of a layer in which no channel of the output looks at another one.
         """
-        y = self.run(*args, **kwargs)
+        ins = zip(args, self.inputs(self.arguments), strict=False)
+        # What no pick has is zero also after a function that is not zero at zero.
+        parts = [_possible(x, size, axis) for x, (size, axis) in ins]
+        y = self.run(*parts, *args[len(parts) :], **kwargs)
         for size, axis in self.outputs(self.arguments):
             y = size.mask(y, axis) if isinstance(size, Size) else y
         return y
@@ -432,6 +435,16 @@ def cut(tensor: Tensor, kept: Mapping[int, tuple[Range, ...] | None]) -> Tensor:
         parts = [tensor.narrow(axis, start, stop - start) for start, stop in ranges]
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts, axis)
     return tensor
+
+
+def _possible(x: Tensor, size: Any, axis: int) -> Tensor:
+    """An input without the channels that exist with probability zero."""
+    exists = size.exists() if isinstance(size, Size) else None
+    if exists is None:
+        return x
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    return x * (exists > 0).to(x.dtype).reshape(shape)
 
 
 def _placed(y: Tensor, size: Any, axis: int) -> Tensor:

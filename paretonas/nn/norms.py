@@ -107,7 +107,14 @@ class GroupNorm(Elastic):
 
 
 class _OverTheLast(Elastic):
-    """A norm over the last axes."""
+    """A norm over the last axes.
+
+    Attributes:
+        axis: of the input, that a shape of one number stands for; the own forward of a subclass of
+            torch's layer may take another one than the last.
+    """
+
+    axis = -1
 
     def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
         shape = _shape(a)
@@ -115,6 +122,8 @@ class _OverTheLast(Elastic):
 
     def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
         shape = _shape(a)
+        if len(shape) == 1:
+            return [(shape[0], self.axis)]
         found = [(s, i - len(shape)) for i, s in enumerate(shape) if isinstance(s, Size)]
         return found or [(shape[-1], -1)]
 

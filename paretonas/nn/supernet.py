@@ -23,6 +23,7 @@ from ..tasks import Task
 from ..tasks.classification import task_of
 from ..training import Recipe
 from .choices import Chooser
+from .converted import Converted
 from .elastic import Elastic
 from .extraction import Extracted, Extraction
 from .norms import Tracking
@@ -431,9 +432,14 @@ class NetworkSpace:
             ValueError: the file is damaged, or a name or a shape does not fit the network.
         """
         if isinstance(weights, Mapping):
-            constructor = Started(self.network, checked_state(weights, "a state dict"))
+            state, source = checked_state(weights, "a state dict"), "the weights"
         else:
-            constructor = Started(self.network, read_state(weights), os.fspath(weights))
+            state, source = read_state(weights), os.fspath(weights)
+        constructor: Callable[[], nn.Module]
+        if isinstance(self.network, Converted):
+            constructor = self.network.start_from(state, source)
+        else:
+            constructor = Started(self.network, state, source)
         started = replace(self, network=constructor)
         started.supernet()  # refuses what does not fit
         return started

@@ -1,0 +1,205 @@
+"""One forward pass of any network as a list of steps, with shapes in place of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..arguments import call, tensors
+from ..forward import evaluating, handed, seeded
+
+WHOLE = (nn.RNNBase, nn.MultiheadAttention)  # modules whose forward is recorded as one step
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor of a recorded step.
+
+    Attributes:
+        index: the same for the same tensor.
+        shape: its shape.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation that ran.
+
+    Attributes:
+        name: torch's name, without the overload; an operation in place has its plain name.
+        arguments: all arguments by name, defaults included, with `Held` in place of tensors; what
+            torch calls self is called input.
+        results: the tensors that it gave.
+        module: the path of the innermost module whose forward ran it.
+        pointwise: whether torch says that each result depends on the inputs at its position only.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    results: tuple[Held, ...]
+    module: str
+    pointwise: bool
+
+    @property
+    def tensors(self) -> list[Held]:
+        """The tensors among the arguments, in order."""
+        return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Held)]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A recorded forward pass.
+
+    Attributes:
+        steps: the operations in the order they ran.
+        held: the floating parameters and buffers that were used, by name, in the order of first
+            use. A shared tensor has its first name.
+        outputs: the tensors that the network gives.
+        calls: for each module that was called, its path, and the first input and the output of
+            each call (None where they are no tensors).
+    """
+
+    steps: tuple[Step, ...]
+    held: dict[str, Held]
+    outputs: tuple[Held, ...]
+    calls: dict[str, list[tuple[Held | None, Held | None]]]
+
+
+def recorded(network: nn.Module, example: Any) -> Pass:
+    """Run a network once on an example, in evaluation mode, and record each operation.
+
+    The network's mode and torch's random generators are restored afterwards.
+    """
+    inputs = handed(network, example)
+    recorder = _Recorder()
+    names: dict[int, str] = {}
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if tensor.is_floating_point():
+            names[recorder.held(tensor).index] = name
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation for a whole layer
+    try:
+        with (
+            evaluating(network),
+            seeded(0, network),
+            torch.no_grad(),
+            _watching(network, recorder),
+            recorder,
+        ):
+            output = call(network, inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    used: dict[str, Held] = {}
+    for step in recorder.steps:
+        for held in step.tensors:
+            if held.index in names:
+                used.setdefault(names[held.index], held)
+    outputs = tuple(map(recorder.held, tensors(output)))
+    return Pass(tuple(recorder.steps), used, outputs, recorder.calls)
+
+
+class _Recorder(TorchDispatchMode):
+    """Records every operation that reaches torch's kernels; keeps all tensors for their ids."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.steps: list[Step] = []
+        self.stack = [""]
+        self.inside = 0  # how many modules are running that are recorded as a whole
+        self.calls: dict[str, list[tuple[Held | None, Held | None]]] = {}
+        self._kept: dict[int, tuple[Tensor, Held]] = {}
+        self._indices = count()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler here: seconds, for nothing
+
+    def held(self, tensor: Tensor) -> Held:
+        if id(tensor) not in self._kept:
+            self._renew(tensor)
+        return self._kept[id(tensor)][1]
+
+    def _renew(self, tensor: Tensor) -> None:
+        self._kept[id(tensor)] = tensor, Held(next(self._indices), tuple(tensor.shape))
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.inside:
+            return func(*args, **kwargs)
+        schema = func._schema
+        arguments = {}
+        for place, argument in enumerate(schema.arguments):
+            value = (
+                args[place]
+                if place < len(args)
+                else kwargs.get(argument.name, argument.default_value)
+            )
+            named = "input" if argument.name == "self" else argument.name
+            arguments[named] = self.all_held(value)
+        result = func(*args, **kwargs)
+        name = schema.name.partition("::")[2]
+        if name.endswith("_") and not name.endswith("__"):
+            name = name[:-1]
+            for tensor in tensors(args[:1]):  # a view in place has a new shape
+                self._renew(tensor)
+        results = tuple(self.held(t) for t in tree_leaves(result) if isinstance(t, Tensor))
+        pointwise = torch.Tag.pointwise in func.tags
+        self.steps.append(Step(name, arguments, results, self.stack[-1], pointwise))
+        return result
+
+    def all_held(self, nest: Any) -> Any:
+        return tree_map(lambda v: self.held(v) if isinstance(v, Tensor) else v, nest)
+
+    def whole(self, module: nn.Module, given: Any, made: Any) -> None:
+        """Record a module that ran as one step."""
+        if self.inside:
+            return
+        named = chain(module.named_parameters(), module.named_buffers())
+        tensors = {name: self.held(tensor) for name, tensor in named}
+        arguments = {"layer": module, "args": given[0], "kwargs": given[1], "tensors": tensors}
+        results = tuple(leaf for leaf in tree_leaves(made) if isinstance(leaf, Held))
+        name = next(kind.__name__ for kind in WHOLE if isinstance(module, kind))
+        self.steps.append(Step(name, arguments, results, self.stack[-1], False))
+
+
+@contextmanager
+def _watching(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Keep the path of the running module on top of the stack, and record what goes in and out."""
+    given: list[Any] = []
+
+    def enter(module: nn.Module, args: Any, kwargs: Any, path: str) -> None:
+        recorder.stack.append(path)
+        given.append(recorder.all_held([args, kwargs]))
+        recorder.inside += isinstance(module, WHOLE)
+
+    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, path: str) -> None:
+        recorder.stack.pop()
+        taken, made = given.pop(), recorder.all_held(output)
+        recorder.calls.setdefault(path, []).append(
+            (next(iter(taken[0]), None), made if isinstance(made, Held) else None)
+        )
+        if isinstance(module, WHOLE):
+            recorder.inside -= 1
+            recorder.whole(module, taken, made)
+
+    with ExitStack() as hooks:
+        for path, module in network.named_modules():
+            before = partial(enter, path=path)
+            after = partial(leave, path=path)
+            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            hooks.callback(module.register_forward_hook(after, with_kwargs=True).remove)
+        yield
