@@ -120,6 +120,10 @@ def encode(choices: Sequence[Choice], architecture: Mapping[str, str]) -> tuple[
         option = architecture.get(choice.name)
         if option is None:
             raise ValueError(f"the architecture has no pick for choice {choice.name!r}")
+        if option not in choice.options and str(option) in choice.options:
+            raise ValueError(
+                f"the pick of choice {choice.name!r} must be a text, '{option}', got {option!r}"
+            )
         if option not in choice.options:
             raise ValueError(
                 f"choice {choice.name!r} has no option {option!r}{nearest(option, choice.options)}"
@@ -210,7 +214,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     "; did you mean 'MGDA'?"
     """
     folded = {candidate.casefold(): candidate for candidate in known}
-    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    close = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {folded[close[0]]!r}?"
     return f"; there are {', '.join(known)}"

@@ -11,8 +11,8 @@ from torch.nn import functional
 from paretonas import NetworkSpace
 from paretonas.names import find_space
 from paretonas.nn import Conv2d, Converted, Elastic, Linear, Supernet, Width, convert
+from paretonas.nn.conversion.trials import output
 from paretonas.nn.importance import Taylor, batch_norm_scale
-from paretonas.nn.trials import output
 from paretonas.space import draw
 from search_spaces.images import digits_8x8
 

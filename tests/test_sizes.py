@@ -331,3 +331,11 @@ def test_a_resolution_is_torchs_interpolation():
         assert type(plain[0]) is nn.Upsample
     whole = supernet(x, [torch.tensor([0.0, 1.0])])
     torch.testing.assert_close(whole, supernet(x, {"0": "6"}))
+
+
+def test_a_number_as_a_pick_and_other_inputs_of_a_resolution_are_refused_in_one_line():
+    supernet = Supernet(nn.Sequential(pn.Linear(2, width := Width(2, 4)), pn.Linear(width, 3)))
+    with pytest.raises(ValueError, match=r"the pick of choice '.*' must be a text, '2', got 2"):
+        supernet.extract({supernet.choices[0].name: 2})
+    with pytest.raises(ValueError, match=r"a Resolution takes images .* got the shape \(2, 1, 6\)"):
+        Resolution(4, 6)(torch.zeros(2, 1, 6))

@@ -12,8 +12,7 @@ supernet share its weights (weight sharing).
 from .attention import MultiheadAttention
 from .choices import Depth, OneOf, ShapeError, Stack
 from .connection import Connect, Connected
-from .conversion import Conversion, convert
-from .converted import Converted
+from .conversion import Conversion, Converted, convert
 from .elastic import Channels, Elastic
 from .layers import (
     Bilinear,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .groups import Group
-from .units import Axis
+from .conversion.groups import Group
+from .conversion.units import Axis
 
 __all__ = ["Taylor", "batch_norm_scale", "magnitude"]
 

@@ -78,7 +78,10 @@ class _Conv(Elastic):
             if not kernel.transform:
                 continue
             if len(axes) < self.spatial:
-                raise ValueError(f"a Kernel with a transform needs all {self.spatial} axes of it")
+                raise ValueError(
+                    f"a Kernel with transform=True must be the size of all {self.spatial} axes of "
+                    f"the kernel, got {arguments['kernel_size']}"
+                )
             names = []
             for larger, smaller in zip(kernel.numbers[1:], kernel.numbers, strict=False):
                 names.append(f"transform_{larger}to{smaller}")

@@ -21,6 +21,9 @@ class Learned(nn.Module):
     Args:
         shape: of the parameter.
         fill: its initial value.
+
+    Attributes:
+        weight: the parameter.
     """
 
     def __init__(self, shape: Sequence[int], fill: float = 0.0) -> None:
@@ -33,6 +36,7 @@ class Learned(nn.Module):
         return self.weight
 
     def extra_repr(self) -> str:
+        """The shape."""
         return f"{self.shape}"
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .choices import Chooser
 from .extraction import Extraction
 from .sizes import SizeChoice
 
@@ -26,6 +27,9 @@ class Resolution(SizeChoice):
         sizes: the heights and widths, in pixels, increasing.
         name: choices of the same name are one choice.
 
+    Raises:
+        ValueError: in a forward pass, of anything but images.
+
     References:
         Cai et al. 2020, "Once-for-All: Train One Network and Specialize it for Efficient
         Deployment" (arXiv 1908.09791), whose networks have an elastic resolution.
@@ -36,7 +40,12 @@ class Resolution(SizeChoice):
 
     def forward(self, images: Tensor) -> Tensor:
         """Resize images, (batch, channels, height, width)."""
-        gate = self.gated()
+        if images.ndim != 4:
+            raise ValueError(
+                "a Resolution takes images (batch, channels, height, width), got the shape "
+                f"{tuple(images.shape)}"
+            )
+        gate = Chooser.gated(self)
         if isinstance(gate, int):
             return _resized(images, self.numbers[gate])
         each = [_resized(_resized(images, n), self.most()) for n in self.numbers]

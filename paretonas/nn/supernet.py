@@ -23,7 +23,7 @@ from ..tasks import Task
 from ..tasks.classification import task_of
 from ..training import Recipe
 from .choices import Chooser
-from .converted import Converted
+from .conversion.converted import Converted
 from .elastic import Elastic
 from .extraction import Extracted, Extraction
 from .norms import Tracking

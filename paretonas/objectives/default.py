@@ -36,7 +36,12 @@ OBJECTIVES: Mapping[str, Known] = {
             supernet, example, device=device, threads=threads, progress=progress
         ),
     ),
-    "memory": Known("memory_kib", lambda supernet, example, *_: Memory.of(supernet, example)),
+    "memory": Known(
+        "memory_kib",
+        lambda supernet, example, device, threads, progress=None: Memory.of(
+            supernet, example, progress
+        ),
+    ),
     "parameters": Known(
         "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from jaxtyping import Float
@@ -13,9 +14,11 @@ from ..finalists import Finalist
 from ..graph import network_graph, peak_memory
 from ..nn import Supernet
 from ..point import Cell
+from ..space import Architecture
 from .base import DifferentiableObjective
 from .cost_table import CostTable
 from .parts import dependences, observer
+from .profile import Progress
 from .tabulate import cost_table
 
 
@@ -44,18 +47,25 @@ class Memory(DifferentiableObjective):
     example: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, supernet: Supernet, example: Any) -> Memory:
+    def of(cls, supernet: Supernet, example: Any, progress: Progress | None = None) -> Memory:
         """Tabulate the memory of a supernet's architectures; runs a few hundred of them once.
 
         Args:
             supernet: the network with choices.
             example: an input with the shape and batch size of the later use: a tensor, or any nest
                 of tensors.
+            progress: called with the number of architectures that were looked at, and 0.
         """
         observe, choices = observer(supernet, example), supernet.choices
-        guess = dependences(supernet)
+        guess, numbers = dependences(supernet), count(1)
+
+        def live_bytes(architecture: Architecture) -> Mapping[str, float]:
+            if progress is not None:
+                progress(next(numbers), 0)
+            return observe(architecture).live
+
         held = cost_table(choices, lambda a: observe(a).parameter_bytes, unit="bytes", guess=guess)
-        live = cost_table(choices, lambda a: observe(a).live, unit="bytes", guess=guess)
+        live = cost_table(choices, live_bytes, unit="bytes", guess=guess)
         return cls(held, live, example=example if "approximate" in live.about else None)
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:

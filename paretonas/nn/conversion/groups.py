@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .sizes import Size
+from ..sizes import Size
 from .units import Axis
 
 Part = tuple["Group | None", int]  # a group whose units are repeated so often, or fixed positions

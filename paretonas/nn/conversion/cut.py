@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .elastic import Elastic, cut
-from .extraction import Extracted, Extraction
-from .sizes import Size
+from ..elastic import Elastic, cut
+from ..extraction import Extracted, Extraction
+from ..sizes import Size
 
 
 class Cut(Elastic):

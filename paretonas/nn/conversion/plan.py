@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from ..forward import copied
-from .choices import Chooser, Depth
+from ...forward import copied
+from ..choices import Chooser, Depth
+from ..importance import Importance, order
+from ..sizes import Kernel, Size, Width
 from .couplings import Couplings
 from .elasticize import RefusedError, elasticize
 from .groups import Group, Groups, ScatteredError
-from .importance import Importance, order
 from .recording import Held, Pass
-from .sizes import Kernel, Size, Width
 from .trials import Failure, Trials, choosers, exact_output, output, same
 from .units import Axis
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..arguments import call, tensors
-from ..forward import evaluating, handed, seeded
+from ...arguments import call, tensors
+from ...forward import evaluating, handed, seeded
 
 WHOLE = (nn.RNNBase, nn.MultiheadAttention)  # modules whose forward is recorded as one step
 

@@ -10,10 +10,10 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from ..arguments import call, tensors
-from ..forward import copied, evaluating, handed, held_generators, seeded
-from .choices import Chooser, Depth
-from .elastic import Elastic
+from ...arguments import call, tensors
+from ...forward import copied, evaluating, handed, held_generators, seeded
+from ..choices import Chooser, Depth
+from ..elastic import Elastic
 
 ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
 

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from ..forward import copied
-from .extraction import Extracted
-from .importance import Importance, magnitude
+from ...forward import copied
+from ..extraction import Extracted
+from ..importance import Importance, magnitude
 from .plan import Plan
 from .recording import recorded
 from .trials import choosers, exact_output, line, output, same

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..forward import copied
-from ..tasks import Task
-from .conversion import convert
-from .start import Started
+from ...forward import copied
+from ...tasks import Task
+from ..start import Started
+from .converting import convert
 
 
 class Converted:

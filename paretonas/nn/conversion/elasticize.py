@@ -11,12 +11,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized
 
+from ..elastic import Elastic, _kind_of, _sizes
+from ..extraction import HOOKS
+from ..norms import LayerNorm, RMSNorm
+from ..sizes import Kernel, Size
 from .cut import Cut
-from .elastic import Elastic, _kind_of, _sizes
-from .extraction import HOOKS
-from .norms import LayerNorm, RMSNorm
 from .recording import WHOLE
-from .sizes import Kernel, Size
 from .units import Axis
 
 Sizing = Callable[[Axis], int | Size]
