@@ -244,7 +244,8 @@ class SizeChoice(Chooser, Size):
             raise RuntimeError(
                 f"this {kind} has no pick yet, so it is no number: give it to the elastic layers "
                 "of paretonas.nn, such as paretonas.nn.Conv2d, and call the network through "
-                "paretonas.nn.Supernet(network); sizes have +, * and //, and no - and /"
+                "paretonas.nn.Supernet(network); sizes have +, * and //, no - and /; a backward "
+                "pass with checkpointing must be inside of supernet.path(architecture)"
             )
         return self.gate
 

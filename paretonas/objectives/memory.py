@@ -17,7 +17,7 @@ from ..point import Cell
 from ..space import Architecture
 from .base import DifferentiableObjective
 from .cost_table import CostTable
-from .parts import dependences, observer
+from .parts import covering, dependences, observer
 from .profile import Progress
 from .tabulate import cost_table
 
@@ -64,8 +64,12 @@ class Memory(DifferentiableObjective):
                 progress(next(numbers), 0)
             return observe(architecture).live
 
-        held = cost_table(choices, lambda a: observe(a).parameter_bytes, unit="bytes", guess=guess)
-        live = cost_table(choices, live_bytes, unit="bytes", guess=guess)
+        def held_bytes(architecture: Architecture) -> Mapping[str, float]:
+            return observe(architecture).parameter_bytes
+
+        looks = covering(supernet)
+        live = cost_table(choices, live_bytes, unit="bytes", guess=guess, looks=looks)
+        held = cost_table(choices, held_bytes, unit="bytes", guess=guess, looks=looks)
         return cls(held, live, example=example if "approximate" in live.about else None)
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..nn import Supernet
-from .parts import dependences, observer
+from .parts import covering, dependences, observer
 from .table_objective import TableObjective
 from .tabulate import cost_table
 
@@ -26,7 +26,11 @@ class Parameters(TableObjective):
     def of(cls, supernet: Supernet, example: Any) -> Parameters:
         """Count the parameters of a supernet's architectures."""
         observe = observer(supernet, example)
-        guess = dependences(supernet)
-        return cls(
-            cost_table(supernet.choices, lambda a: observe(a).parameters, unit="", guess=guess)
+        table = cost_table(
+            supernet.choices,
+            lambda a: observe(a).parameters,
+            unit="",
+            guess=dependences(supernet),
+            looks=covering(supernet),
         )
+        return cls(table)

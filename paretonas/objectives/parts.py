@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from random import Random
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,7 +24,7 @@ from ..nn import Connect, Depth, Elastic, OneOf, Resolution, Supernet
 from ..nn.sizes import SizeChoice
 from ..point import FAILING, FailureWarning
 from ..probe import Probe
-from ..space import Architecture
+from ..space import Architecture, decode
 
 __all__ = ["observer"]
 
@@ -191,6 +192,20 @@ def dependences(supernet: Supernet) -> Callable[[str], list[list[int]]]:
         return classes
 
     return guess
+
+
+def covering(supernet: Supernet) -> list[Architecture]:
+    """Architectures in which every option is taken at least once where it has an effect."""
+    rng, found = Random("covering"), []
+    missing = {(i, pick) for i in range(len(supernet.choices)) for pick in supernet.left(i)}
+    for index, pick in sorted(missing):
+        if (index, pick) not in missing:
+            continue
+        drawn = [rng.choice(supernet.left(i)) for i in range(len(supernet.choices))]
+        picks = supernet.reaching(index, pick, drawn)
+        found.append(supernet.canonical(decode(supernet.choices, picks)))
+        missing -= {*supernet.taken(found[-1])}
+    return found
 
 
 def _held(module: nn.Module) -> tuple[dict[object, int], dict[object, int]]:

@@ -21,7 +21,7 @@ from random import Random
 
 import torch
 
-from ..space import Architecture, Choice, decode
+from ..space import Architecture, Choice, decode, encode
 from .cost_table import CostTable, Slot
 
 __all__ = ["cost_table"]
@@ -32,6 +32,7 @@ Values = Mapping[str, Hashable]  # slot -> value; a missing slot has the value N
 Classes = list[list[int]]  # for each choice, the class of each option
 
 BASES = 2  # random architectures of which all neighbors are observed, if nothing is known
+FEW = 256  # architectures, if a space has no more: all are looked at
 MOST_OBSERVED = 200  # architectures, until further dependences are given up
 NEAR = 48  # architectures that are looked at around one that refutes a guess
 CHECKS = 24  # consecutive architectures that the finished table must predict
@@ -104,6 +105,7 @@ def tabulate(
     observe: Callable[[Architecture], Values],
     *,
     guess: Callable[[str], Classes] | None = None,
+    looks: Sequence[Architecture] = (),
     approximate: bool = False,
     seed: int = 0,
 ) -> dict[str, Dependence]:
@@ -113,6 +115,7 @@ def tabulate(
         choices: the choices of the space.
         observe: returns the values of all slots of one architecture; it must be deterministic.
         guess: the classes of options that a slot likely depends on; it may be wrong.
+        looks: architectures that together run every part.
         approximate: whether a slot of numbers may be, which depends on too much.
         seed: the seed of the random architectures; with the same seed, tables for several costs
             observe mostly the same architectures.
@@ -120,7 +123,8 @@ def tabulate(
     Raises:
         ValueError: a slot has more than 4096 combinations, and may not be approximate.
     """
-    return _Table(choices, observe, Random(seed), guess, approximate).fill()
+    first = [encode(choices, architecture) for architecture in looks]
+    return _Table(choices, observe, Random(seed), guess, first, approximate).fill()
 
 
 def slots(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> list[Slot]:
@@ -151,6 +155,7 @@ def cost_table(
     *,
     unit: str,
     guess: Callable[[str], Classes] | None = None,
+    looks: Sequence[Architecture] = (),
 ) -> CostTable:
     """The cost table of numbers that can be observed for each part of an architecture.
 
@@ -162,8 +167,9 @@ def cost_table(
         observe: returns the numbers of all parts of one architecture.
         unit: of the numbers.
         guess: the classes of options that a part likely depends on; see `tabulate`.
+        looks: architectures that together run every part.
     """
-    found = tabulate(choices, observe, guess=guess, approximate=True)
+    found = tabulate(choices, observe, guess=guess, looks=looks, approximate=True)
     means = [name for name, slot in found.items() if slot.approximate]
     about = {"approximate": means} if means else {}
     return CostTable(choices, slots(choices, found), unit=unit, about=about)
@@ -176,13 +182,14 @@ class _Table:
         observe: Callable[[Architecture], Values],
         rng: Random,
         guess: Callable[[str], Classes] | None,
+        looks: Sequence[Picks],
         approximate: bool,
     ) -> None:
         self.choices = choices
         self.sizes = [len(choice.options) for choice in choices]
         self.observe = observe
         self.rng = rng
-        self.guess, self.approximate = guess, approximate
+        self.guess, self.looks, self.approximate = guess, looks, approximate
         self.seen: dict[Picks, Values] = {}
         self.slots: dict[str, Dependence] = {}
         self.refuted: list[int] = []  # the choices that a further dependence was found on
@@ -193,16 +200,23 @@ class _Table:
                 self._perturb(self._random())
             for picks in list(self.seen):
                 self._learn(picks)
-        else:
-            self._learn(self._random())
+        for picks in self.looks or [self._random()]:
+            self._learn(picks)
+        if prod(self.sizes) <= FEW:
+            for picks in product(*map(range, self.sizes)):
+                self._learn(picks)
+        elif sum(self.sizes) <= NEAR:
+            for picks in [self._random() for _ in range(BASES)]:
+                for near in self._near(picks, first=()):
+                    self._learn(near)
         self._complete()
         unlike = 0
         tests = self._alike()
         while unlike < CHECKS:
             unlike += 1
             picks = next(tests, ()) or self._random()
-            before = len(self.refuted)
-            if self._learn(picks):
+            before, known = len(self.refuted), len(self.slots)
+            if self._learn(picks) or len(self.slots) > known:  # also a part that is new
                 unlike = 0
                 for near in self._near(picks, first=self.refuted[before:]):
                     self._learn(near)  # further dependences are likely near this one

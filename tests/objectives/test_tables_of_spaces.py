@@ -8,10 +8,10 @@ import torch
 
 from paretonas.finalists import Finalist
 from paretonas.graph import network_graph, peak_memory
-from paretonas.nn import Supernet
+from paretonas.nn import Depth, OneOf, Supernet
 from paretonas.objectives import DifferentiableObjective, Memory, Parameters
-from paretonas.space import draw, encode, every
-from search_spaces import digits
+from paretonas.space import Architecture, draw, encode, every
+from search_spaces import digits, mlp
 
 
 def one_hot(choices, architecture):
@@ -99,3 +99,38 @@ def test_where_the_table_is_approximate_a_trained_network_is_looked_at(supernet,
     needed, told = rough.measure_network(finalist)
     assert needed == peak_memory(network_graph(network, example)) / 1024
     assert told == {"memory_table_kib": rough.exact(architecture)}
+
+
+def test_parts_that_few_architectures_run_are_tabulated_too():
+    """A depth with widths in its blocks: a random architecture seldom has the last block."""
+    supernet, rng = mlp.space.supernet(), Random(5)
+    x = mlp.space.load_task().example()
+    blocks = next(choice for choice in supernet.choices if choice.name == "blocks")
+    drawn = [draw(supernet.choices, rng) for _ in range(60)]
+    deepest = [Architecture({**each, "blocks": blocks.options[-1]}) for each in drawn]
+    architectures = [*drawn, *deepest]
+    check(supernet, x, architectures)
+
+
+class Deep(torch.nn.Module):
+    """Options of very different depths, each in few architectures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def option() -> OneOf:
+            deep = Depth([torch.nn.Linear(8, 8) for _ in range(8)])
+            return OneOf({"deep": deep, "line": torch.nn.Linear(8, 8), "skip": torch.nn.Identity()})
+
+        self.layers = torch.nn.Sequential(*(option() for _ in range(4)))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_nested_depths_are_tabulated_to_the_last_block():
+    supernet, rng = Supernet(Deep()), Random(7)
+    drawn = [draw(supernet.choices, rng) for _ in range(100)]
+    drawn = [each for each in drawn if {"deep", "line"} & {*each.values()}]  # something runs
+    deepest = Architecture({c.name: "8" if "deep" in c.name else "deep" for c in supernet.choices})
+    check(supernet, torch.zeros(1, 8), [*drawn, deepest])
