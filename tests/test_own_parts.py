@@ -62,6 +62,7 @@ def commands_of(page: Path) -> list[list[str]]:
 # --- the pages ---------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(300)  # seconds, unless nothing of the package is in the cache
 def test_the_code_of_the_pages_is_accepted_by_a_strict_type_checker(tmp_path):
     names = []

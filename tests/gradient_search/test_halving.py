@@ -290,7 +290,7 @@ def left_behind(run):
     return journal, history, list(run.front())
 
 
-@pytest.mark.parametrize("each", [4, pytest.param(1, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("each", [7, pytest.param(1, marks=pytest.mark.deep)])
 def test_a_search_that_was_stopped_ends_with_the_same(tmp_path, whole, space, costs, each):
     """After each line of the journal, which may be in the midst of a group."""
     steps, run = whole

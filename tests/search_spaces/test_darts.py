@@ -106,6 +106,7 @@ def test_sizes_are_those_of_a_formula(published):
         assert counts(full.extract(picks), images) == (parameters, products)
 
 
+@pytest.mark.deep
 def test_the_network_for_imagenet_has_the_published_size():
     with torch.device("meta"):
         network = Darts(48, 14, ImageNetStem(48), classes=1000)
