@@ -276,7 +276,10 @@ def test_every_option_of_the_contract_is_in_the_help(capsys):
 
 def slow(page):
     """A page that searches for ten seconds or more: the deep run has it."""
-    deep = page.parent.name == "examples" or page.name == "your-own-training.md"
+    deep = page.parent.name == "examples" or page.name in (
+        "your-own-training.md",
+        "your-own-task.md",
+    )
     return pytest.param(page, marks=pytest.mark.deep) if deep else page
 
 

@@ -52,6 +52,7 @@ def test_evolution_is_that_of_compare(truth):
     assert rows == list(asked)[:60]
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(240)
 def test_search_quality_compares_every_method_at_one_price(truth, tmp_path):
     import pandas as pd

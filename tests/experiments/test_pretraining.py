@@ -146,6 +146,7 @@ def test_more_error_is_counted_from_networks_for_one_task(module):
     assert frame.loc[:2, "delta_m_test"].isna().all()
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(240)  # the first optimizer loads half of torch
 def test_everything_is_compared_and_the_written_rows_show_the_same(
     module, tmp_path, capsys, shown_again
