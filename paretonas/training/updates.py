@@ -171,7 +171,8 @@ class Updates:
             weights, optimizer = self._before
             with torch.no_grad():
                 for name, tensor in self._state_of_network(copies=False).items():
-                    tensor.copy_(weights[name])
+                    if name in weights:  # inside a path, norms lay their statistics aside
+                        tensor.copy_(weights[name])
             self.optimizer.load_state_dict(optimizer)
             self._before = None
 

@@ -1,5 +1,6 @@
 """The supernet and the finalists are trained by the recipe, and by functions of the user's own."""
 
+import copy
 import functools
 import io
 import itertools
@@ -18,10 +19,10 @@ from paretonas.data import Data, split
 from paretonas.finalists import train_finalists
 from paretonas.gradient_search.plan import Plan
 from paretonas.gradient_search.weights import WeightTraining, trial
-from paretonas.nn import Linear, NetworkSpace, OneOf, Width
+from paretonas.nn import BatchNorm1d, Linear, NetworkSpace, OneOf, Supernet, Width
 from paretonas.space import Architecture, fair_paths
 from paretonas.tasks import Classification
-from paretonas.training import Recipe, Teacher
+from paretonas.training import Recipe, Teacher, Updates
 from paretonas.training.warmup import warmup_cosine_factor
 
 STEPS = 14
@@ -291,3 +292,25 @@ def test_the_recipe_of_a_plan_is_kept_when_it_goes_on(tmp_path):
     steps.close()
     searched(space_of(), budget=plan, run=Run.open(run.folder))
     assert seen == [plan.recipe] * 2
+
+
+def test_a_step_of_ones_own_is_taken_back_in_a_network_with_batch_norms():
+    """Inside a path the norms have no running statistics; afterwards they have them again."""
+    width = Width(2, 4)
+    network = torch.nn.Sequential(Linear(4, width), BatchNorm1d(width), Linear(width, 3))
+    supernet = Supernet(network)
+
+    def own(network, batch, optimizer):
+        loss = network(batch[0]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    updates = Updates(supernet.network, task(), Recipe(training_step=own), 1)
+    before = copy.deepcopy(supernet.state_dict())
+    with supernet.path({supernet.choices[0].name: "2"}):
+        updates.differentiate((torch.randn(6, 4), torch.zeros(6)))
+    assert not torch.equal(before["network.0.weight"], supernet.state_dict()["network.0.weight"])
+    updates.undo()
+    assert all(torch.equal(before[n], t) for n, t in supernet.state_dict().items())
