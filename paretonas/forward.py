@@ -81,6 +81,24 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def running_paths(network: nn.Module, stack: list[str]) -> Iterator[None]:
+    """Keep the path of the running module on top of the stack."""
+
+    def leave(*_: Any) -> None:  # what a hook returns would replace the output
+        stack.pop()
+
+    hooks = []
+    for path, module in network.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
+        hooks.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
 def seeded(
     seed: int, *networks: nn.Module, held: Sequence[Generator] | None = None
 ) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .arguments import call
-from .forward import evaluating, handed, seeded
+from .forward import evaluating, handed, running_paths, seeded
 
 __all__ = ["network_graph", "peak_memory"]
 
@@ -162,7 +161,7 @@ def record(network: nn.Module, example: Any) -> Recording:
         evaluating(network),
         seeded(0, network),
         torch.no_grad(),
-        _paths(network, recorder.stack),
+        running_paths(network, recorder.stack),
         recorder,
     ):
         output = call(network, inputs)
@@ -251,24 +250,6 @@ class _Recorder(TorchDispatchMode):
             )
         )
         return result
-
-
-@contextmanager
-def _paths(network: nn.Module, stack: list[str]) -> Iterator[None]:
-    """Keep the path of the running module on top of the stack."""
-
-    def leave(*_: Any) -> None:  # what a hook returns would replace the output
-        stack.pop()
-
-    hooks = []
-    for path, module in network.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
-        hooks.append(module.register_forward_hook(leave))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:

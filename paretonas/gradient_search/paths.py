@@ -75,14 +75,19 @@ class Paths:
         return kind if self.count == 1 else f"{kind}:{self.count}"
 
     @property
+    def extremes(self) -> bool:
+        """Whether the largest and the smallest architecture are among the paths."""
+        return self.sandwich or self.distill
+
+    @property
     def passes(self) -> int:
         """How many paths an update has."""
-        return self.count + 2 * (self.sandwich or self.distill)
+        return self.count + 2 * self.extremes
 
     def group(self, drawn: Iterator[Architecture], supernet: Supernet) -> list[Architecture]:
         """The paths of the next update; the largest one comes first."""
         random = [next(drawn) for _ in range(self.count)]
-        if not (self.sandwich or self.distill):
+        if not self.extremes:
             return random
         return [supernet.extreme(largest=True), *random, supernet.extreme(largest=False)]
 

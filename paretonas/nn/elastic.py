@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, product
 from typing import Any, ClassVar
 
@@ -65,7 +65,7 @@ class Elastic(Extracted):
         super().__init__()
         arguments, initial = _bound(type(self), args, kwargs)
         self.check(arguments)
-        full = self.layer(**_at_most(arguments), **initial)
+        full = self.layer(**at_most(arguments), **initial)
         self._adopt(full, arguments)
         self._drawn = {n: p.detach().clone() for n, p in self.named_parameters()}
 
@@ -84,7 +84,7 @@ class Elastic(Extracted):
             TypeError: the layer has no elastic form, or no such argument.
             ValueError: a size does not fit the layer, or the layer has hooks or parametrizations.
         """
-        kind = _kind_of(layer)
+        kind = kind_of(layer)
         if any(vars(layer)[hooks] for hooks in HOOKS) or is_parametrized(layer):
             raise ValueError(f"the {type(layer).__name__} has hooks or parametrizations")
         arguments = kind.arguments_of(layer)
@@ -92,10 +92,10 @@ class Elastic(Extracted):
             if name not in arguments:
                 listed = ", ".join(arguments)
                 raise TypeError(f"{kind.layer.__name__} takes {listed}, and no {name!r}")
-            if _at_most(size) != arguments[name]:
+            if at_most(size) != arguments[name]:
                 raise ValueError(
                     f"{name} of the {type(layer).__name__} is {arguments[name]}, and the largest "
-                    f"of the size is {_at_most(size)}"
+                    f"of the size is {at_most(size)}"
                 )
         elastic = kind.__new__(kind)
         nn.Module.__init__(elastic)
@@ -157,6 +157,7 @@ class Elastic(Extracted):
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run the plain layer for the current picks; in a mixture, the largest one."""
         shell = self._shell()
+        self._set_mode(shell.layer)
         try:
             for name, piece in self.pieces().items():
                 shell.fill(name, piece)
@@ -175,7 +176,7 @@ class Elastic(Extracted):
         """
         ins = zip(args, self.inputs(self.arguments), strict=False)
         # What no pick has is zero also after a function that is not zero at zero.
-        parts = [_possible(x, size, axis) for x, (size, axis) in ins]
+        parts = [size.possible(x, axis) if isinstance(size, Size) else x for x, (size, axis) in ins]
         y = self.run(*parts, *args[len(parts) :], **kwargs)
         for size, axis in self.outputs(self.arguments):
             y = size.mask(y, axis) if isinstance(size, Size) else y
@@ -191,21 +192,23 @@ class Elastic(Extracted):
             chance = torch.stack([g[pick] for g, pick in zip(gates, picks, strict=True)]).prod()
             with picked(leaves, picks):
                 parts = [
-                    cut(x, {axis: _kept(size)}) for x, (size, axis) in zip(args, ins, strict=False)
+                    cut(x, {axis: kept_of(size)})
+                    for x, (size, axis) in zip(args, ins, strict=False)
                 ]
                 found = self.run(*parts, *args[len(parts) :], **kwargs)
                 each = [
                     chance.to(y.dtype) * _placed(y, size, axis)
-                    for y, (size, axis) in zip(_flat(found), outs, strict=False)
+                    for y, (size, axis) in zip(tree_leaves(found), outs, strict=False)
                 ]
             sums = [a + b for a, b in zip(sums, each, strict=True)] if sums else each
-        return _refilled(found, iter([*sums, *_flat(found)[len(sums) :]]))
+        rest = iter([*sums, *tree_leaves(found)[len(sums) :]])
+        return tree_map(lambda _: next(rest), found)
 
     def pieces(self) -> dict[str, Tensor]:
         """The parts of the parameters and buffers that the current picks use, by name."""
         found = {}
         for name, ranges in self._shell().ranges.items():
-            whole = _tensor(self, name)
+            whole = tensor_of(self, name)
             if whole is not None:
                 found[name] = cut(whole, dict(enumerate(ranges)))
         return found
@@ -222,7 +225,7 @@ class Elastic(Extracted):
         layer = self._plain(like.device).to(like.dtype)
         memo[id(self)] = layer
         pieces, ranges = self.pieces(), self._shell().ranges
-        wholes = {name: _tensor(self, name) for name in pieces}
+        wholes = {name: tensor_of(self, name) for name in pieces}
         smaller = any(piece.shape != wholes[name].shape for name, piece in pieces.items())
         for name, piece in pieces.items():
             whole = wholes[name]
@@ -264,11 +267,7 @@ class Elastic(Extracted):
     ) -> None:
         """Take over the parameters, buffers and modules of the largest layer."""
         self.arguments = dict(arguments)
-        self.leaves = {}
-        for name, argument in arguments.items():
-            found = dict.fromkeys(leaf for size in _sizes(argument) for leaf in size.leaves)
-            for index, leaf in enumerate(found):
-                self.leaves.setdefault(leaf, name if len(found) == 1 else f"{name}.{index}")
+        self.leaves = leaves_of(arguments)
         self._parameters.update(full._parameters)
         self._buffers.update(full._buffers)
         self._modules.update(full._modules)
@@ -276,9 +275,10 @@ class Elastic(Extracted):
         self._parts = frozenset([*self._parameters, *self._buffers, *self._modules])
         axes = self.axes(self.arguments)
         self._cut_modules = frozenset(n.partition(".")[0] for n in axes if "." in n)
-        for name, size in ((name, size) for name, sizes in axes.items() for size in _sizes(sizes)):
-            if size.smallest < 1:
-                raise ValueError(f"{name} of a {type(self).__name__} would be empty: {size!r}")
+        for name, sizes in axes.items():
+            for size in sizes_in(sizes):
+                if size.smallest < 1:
+                    raise ValueError(f"{name} of a {type(self).__name__} would be empty: {size!r}")
         bare = None if template is None else _bare(template, self._cut_modules)
         self.__dict__["_template"] = bare  # no module of this one
         self._shells: dict[tuple[int, ...], _Shell] = {}
@@ -293,9 +293,8 @@ class Elastic(Extracted):
                 if name not in self._cut_modules:
                     layer._modules[name] = module
             axes = self.axes(self.arguments).items()
-            ranges = {name: tuple(map(_kept, sizes)) for name, sizes in axes}
+            ranges = {name: tuple(map(kept_of, sizes)) for name, sizes in axes}
             shell = self._shells[key] = _Shell(layer, ranges)
-        self._set_mode(shell.layer)
         return shell
 
     def _set_mode(self, layer: nn.Module) -> None:
@@ -307,12 +306,22 @@ class Elastic(Extracted):
         """The plain layer for the current picks; its values mean nothing."""
         if self._template is None:
             with device:
-                return self.layer(**_now(self.arguments))
+                return self.layer(**now(self.arguments))
         layer = _bare(self._template, self._cut_modules)
         for name, argument in self.arguments.items():
-            if _sizes(argument):
-                setattr(layer, name, _now(argument))
+            if sizes_in(argument):
+                setattr(layer, name, now(argument))
         return layer
+
+
+def leaves_of(arguments: Mapping[str, Any]) -> dict[SizeChoice, str]:
+    """The choices in arguments with sizes, each with the name of the first one that it is in."""
+    leaves: dict[SizeChoice, str] = {}
+    for name, argument in arguments.items():
+        found = dict.fromkeys(leaf for size in sizes_in(argument) for leaf in size.leaves)
+        for index, leaf in enumerate(found):
+            leaves.setdefault(leaf, name if len(found) == 1 else f"{name}.{index}")
+    return leaves
 
 
 class _Shell:
@@ -368,7 +377,7 @@ def _default(kind: type[Elastic], name: str) -> Any:
     return kind.signature().parameters[name].default
 
 
-def _kind_of(layer: nn.Module) -> type[Elastic]:
+def kind_of(layer: nn.Module) -> type[Elastic]:
     """The elastic form of a layer: of the nearest class above it that has one.
 
     Raises:
@@ -399,9 +408,10 @@ def _bare(layer: nn.Module, inside: Collection[str] = ()) -> nn.Module:
     return bare
 
 
-def _sizes(argument: Any) -> list[Size]:
+def sizes_in(argument: Any) -> list[Size]:
+    """The sizes in an argument, which may be a list or a tuple of them."""
     if isinstance(argument, list | tuple):
-        return [size for part in argument for size in _sizes(part)]
+        return [size for part in argument for size in sizes_in(part)]
     return [argument] if isinstance(argument, Size) else []
 
 
@@ -415,15 +425,18 @@ def _numbers(argument: Any, number: Callable[[Size], int]) -> Any:
     return argument
 
 
-def _at_most(argument: Any) -> Any:
+def at_most(argument: Any) -> Any:
+    """An argument with the largest number in place of each size."""
     return _numbers(argument, lambda size: size.largest)
 
 
-def _now(argument: Any) -> Any:
+def now(argument: Any) -> Any:
+    """An argument with the number of the current pick in place of each size."""
     return _numbers(argument, int)
 
 
-def _kept(size: Any) -> tuple[Range, ...] | None:
+def kept_of(size: Any) -> tuple[Range, ...] | None:
+    """What the current pick keeps along an axis; None for all, where there is no size."""
     return size.kept() if isinstance(size, Size) else None
 
 
@@ -435,16 +448,6 @@ def cut(tensor: Tensor, kept: Mapping[int, tuple[Range, ...] | None]) -> Tensor:
         parts = [tensor.narrow(axis, start, stop - start) for start, stop in ranges]
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts, axis)
     return tensor
-
-
-def _possible(x: Tensor, size: Any, axis: int) -> Tensor:
-    """An input without the channels that exist with probability zero."""
-    exists = size.exists() if isinstance(size, Size) else None
-    if exists is None:
-        return x
-    shape = [1] * x.ndim
-    shape[axis] = -1
-    return x * (exists > 0).to(x.dtype).reshape(shape)
 
 
 def _placed(y: Tensor, size: Any, axis: int) -> Tensor:
@@ -468,17 +471,8 @@ def _same(parameter: Tensor, drawn: Tensor) -> bool:
     return parameter.is_meta or torch.equal(parameter, drawn.to(parameter))
 
 
-def _tensor(module: nn.Module, name: str) -> Any:
+def tensor_of(module: nn.Module, name: str) -> Any:
+    """A parameter or buffer by its name, which may be dotted: all of it; None if there is none."""
     owner, _, last = name.rpartition(".")
     module = module.get_submodule(owner) if owner else module
     return module._parameters.get(last, module._buffers.get(last))
-
-
-def _flat(found: Any) -> list[Any]:
-    """The tensors of an output, in order."""
-    return tree_leaves(found)
-
-
-def _refilled(found: Any, leaves: Iterator[Any]) -> Any:
-    """The same nest with other tensors."""
-    return tree_map(lambda _: next(leaves), found)

@@ -110,12 +110,12 @@ class Size:
 
     def mask(self, y: Tensor, axis: int) -> Tensor:
         """`y`, with each part along `axis` multiplied by the probability that it exists."""
+        return _along(y, self.exists(), axis)
+
+    def possible(self, x: Tensor, axis: int) -> Tensor:
+        """`x`, without the parts along `axis` that exist with probability zero."""
         exists = self.exists()
-        if exists is None:
-            return y
-        shape = [1] * y.ndim
-        shape[axis] = -1
-        return y * exists.to(y.dtype).reshape(shape)
+        return _along(x, None if exists is None else exists > 0, axis)
 
     def _combinations(self) -> Iterator[tuple[Numbers, Callable[[], Tensor]]]:
         """The numbers of all picks of the choices, and the probability of each combination."""
@@ -568,6 +568,15 @@ def picked(leaves: Iterable[SizeChoice], picks: Iterable[int]) -> Iterator[None]
     finally:
         for leaf, gate in before:
             leaf.gate = gate
+
+
+def _along(x: Tensor, factors: Tensor | None, axis: int) -> Tensor:
+    """`x` times a factor for each part along an axis; itself without factors."""
+    if factors is None:
+        return x
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    return x * factors.to(x.dtype).reshape(shape)
 
 
 def _check(part: Any, operation: str) -> None:

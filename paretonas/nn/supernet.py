@@ -220,11 +220,14 @@ class Supernet(nn.Module):
         most parameters, or the fewest; of connections the one with the most tensors, or the fewest.
         """
         picks = []
-        for index, place in enumerate(self._places):
-            ranks = place.choosers[0].ranks()
+        for index, ranks in enumerate(self._ranks):
             left = self.left(index)
             picks.append((max if largest else min)(left, key=lambda pick: ranks[pick]))
         return self.canonical(decode(self.choices, picks))
+
+    @cached_property
+    def _ranks(self) -> list[Sequence[int]]:
+        return [place.choosers[0].ranks() for place in self._places]
 
     def canonical(self, architecture: Mapping[str, str]) -> Architecture:
         """The architecture with every pick that its network does not use set to the first option.

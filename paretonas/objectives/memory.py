@@ -17,7 +17,7 @@ from ..point import Cell
 from ..space import Architecture
 from .base import DifferentiableObjective
 from .cost_table import CostTable
-from .parts import covering, dependences, observer
+from .parts import hints, observer
 from .profile import Progress
 from .tabulate import cost_table
 
@@ -57,7 +57,7 @@ class Memory(DifferentiableObjective):
             progress: called with the number of architectures that were looked at, and 0.
         """
         observe, choices = observer(supernet, example), supernet.choices
-        guess, numbers = dependences(supernet), count(1)
+        known, numbers = hints(supernet), count(1)
 
         def live_bytes(architecture: Architecture) -> Mapping[str, float]:
             if progress is not None:
@@ -67,9 +67,8 @@ class Memory(DifferentiableObjective):
         def held_bytes(architecture: Architecture) -> Mapping[str, float]:
             return observe(architecture).parameter_bytes
 
-        looks = covering(supernet)
-        live = cost_table(choices, live_bytes, unit="bytes", guess=guess, looks=looks)
-        held = cost_table(choices, held_bytes, unit="bytes", guess=guess, looks=looks)
+        live = cost_table(choices, live_bytes, unit="bytes", hints=known)
+        held = cost_table(choices, held_bytes, unit="bytes", hints=known)
         return cls(held, live, example=example if "approximate" in live.about else None)
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:

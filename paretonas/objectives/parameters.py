@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..nn import Supernet
-from .parts import covering, dependences, observer
+from .parts import hints, observer
 from .table_objective import TableObjective
 from .tabulate import cost_table
 
@@ -30,7 +30,6 @@ class Parameters(TableObjective):
             supernet.choices,
             lambda a: observe(a).parameters,
             unit="",
-            guess=dependences(supernet),
-            looks=covering(supernet),
+            hints=hints(supernet),
         )
         return cls(table)

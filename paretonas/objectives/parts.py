@@ -25,6 +25,7 @@ from ..nn.sizes import SizeChoice
 from ..point import FAILING, FailureWarning
 from ..probe import Probe
 from ..space import Architecture, decode
+from .tabulate import Hints
 
 __all__ = ["observer"]
 
@@ -171,6 +172,11 @@ def part_paths(network: nn.Module) -> Iterator[str]:
                 yield from visit(child, f"{path}.{name}".lstrip("."))
 
     return visit(network, "")
+
+
+def hints(supernet: Supernet) -> Hints:
+    """What the structure of a supernet tells of the costs of its parts."""
+    return Hints(dependences(supernet), covering(supernet))
 
 
 def dependences(supernet: Supernet) -> Callable[[str], list[list[int]]]:

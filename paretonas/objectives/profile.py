@@ -22,7 +22,7 @@ from ..nn import Supernet
 from ..space import Architecture, Choice, decode
 from .calibration import Calibration, calibrate
 from .cost_table import CostTable, Slot
-from .parts import NetworkTrace, covering, dependences, observer, part_paths
+from .parts import NetworkTrace, hints, observer, part_paths
 from .tabulate import Dependence, Values, slots, tabulate
 
 Signature = tuple[str, ...]
@@ -71,7 +71,7 @@ def profile(
         report(next(numbers), 0)
         return observe(architecture).runs
 
-    found = tabulate(supernet.choices, runs, guess=dependences(supernet), looks=covering(supernet))
+    found = tabulate(supernet.choices, runs, hints=hints(supernet))
     about: dict[str, Any] = {
         "device": device_name(place),
         "torch": torch.__version__,

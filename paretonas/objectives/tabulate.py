@@ -39,6 +39,19 @@ CHECKS = 24  # consecutive architectures that the finished table must predict
 MOST_COMBINATIONS = 4096
 
 
+@dataclass(frozen=True)
+class Hints:
+    """What is known of the slots before any architecture is observed.
+
+    Attributes:
+        guess: the classes of options that a slot likely depends on, by its name; may be wrong.
+        looks: architectures that together have every slot.
+    """
+
+    guess: Callable[[str], Classes]
+    looks: Sequence[Architecture]
+
+
 @dataclass
 class Dependence:
     """The dependence of a slot on the choices.
@@ -104,8 +117,7 @@ def tabulate(
     choices: Sequence[Choice],
     observe: Callable[[Architecture], Values],
     *,
-    guess: Callable[[str], Classes] | None = None,
-    looks: Sequence[Architecture] = (),
+    hints: Hints | None = None,
     approximate: bool = False,
     seed: int = 0,
 ) -> dict[str, Dependence]:
@@ -114,8 +126,7 @@ def tabulate(
     Args:
         choices: the choices of the space.
         observe: returns the values of all slots of one architecture; it must be deterministic.
-        guess: the classes of options that a slot likely depends on; it may be wrong.
-        looks: architectures that together run every part.
+        hints: what the structure of a network tells.
         approximate: whether a slot of numbers may be, which depends on too much.
         seed: the seed of the random architectures; with the same seed, tables for several costs
             observe mostly the same architectures.
@@ -123,8 +134,7 @@ def tabulate(
     Raises:
         ValueError: a slot has more than 4096 combinations, and may not be approximate.
     """
-    first = [encode(choices, architecture) for architecture in looks]
-    return _Table(choices, observe, Random(seed), guess, first, approximate).fill()
+    return _Table(choices, observe, Random(seed), hints, approximate).fill()
 
 
 def slots(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> list[Slot]:
@@ -154,8 +164,7 @@ def cost_table(
     observe: Callable[[Architecture], Mapping[str, float]],
     *,
     unit: str,
-    guess: Callable[[str], Classes] | None = None,
-    looks: Sequence[Architecture] = (),
+    hints: Hints | None = None,
 ) -> CostTable:
     """The cost table of numbers that can be observed for each part of an architecture.
 
@@ -166,10 +175,9 @@ def cost_table(
         choices: the choices of the space.
         observe: returns the numbers of all parts of one architecture.
         unit: of the numbers.
-        guess: the classes of options that a part likely depends on; see `tabulate`.
-        looks: architectures that together run every part.
+        hints: what the structure of a network tells, as `paretonas.objectives.parts.hints` does.
     """
-    found = tabulate(choices, observe, guess=guess, looks=looks, approximate=True)
+    found = tabulate(choices, observe, hints=hints, approximate=True)
     means = [name for name, slot in found.items() if slot.approximate]
     about = {"approximate": means} if means else {}
     return CostTable(choices, slots(choices, found), unit=unit, about=about)
@@ -181,34 +189,35 @@ class _Table:
         choices: Sequence[Choice],
         observe: Callable[[Architecture], Values],
         rng: Random,
-        guess: Callable[[str], Classes] | None,
-        looks: Sequence[Picks],
+        hints: Hints | None,
         approximate: bool,
     ) -> None:
         self.choices = choices
         self.sizes = [len(choice.options) for choice in choices]
         self.observe = observe
         self.rng = rng
-        self.guess, self.looks, self.approximate = guess, looks, approximate
+        self.hints, self.approximate = hints, approximate
         self.seen: dict[Picks, Values] = {}
         self.slots: dict[str, Dependence] = {}
         self.refuted: list[int] = []  # the choices that a further dependence was found on
 
     def fill(self) -> dict[str, Dependence]:
-        if self.guess is None:
+        if prod(self.sizes) <= FEW:
+            for picks in product(*map(range, self.sizes)):
+                self._learn(picks)
+        elif self.hints is None:
             for _ in range(BASES):
                 self._perturb(self._random())
             for picks in list(self.seen):
                 self._learn(picks)
-        for picks in self.looks or [self._random()]:
-            self._learn(picks)
-        if prod(self.sizes) <= FEW:
-            for picks in product(*map(range, self.sizes)):
+        else:
+            looks = [encode(self.choices, architecture) for architecture in self.hints.looks]
+            for picks in looks or [self._random()]:
                 self._learn(picks)
-        elif sum(self.sizes) <= NEAR:
-            for picks in [self._random() for _ in range(BASES)]:
-                for near in self._near(picks, first=()):
-                    self._learn(near)
+            if sum(self.sizes) <= NEAR:
+                for base in [self._random() for _ in range(BASES)]:
+                    for picks in self._near(base, first=()):
+                        self._learn(picks)
         self._complete()
         unlike = 0
         tests = self._alike()
@@ -257,7 +266,7 @@ class _Table:
         return self.seen[picks]
 
     def _guessed(self, name: str) -> Classes:
-        return self.guess(name) if self.guess else [[0] * size for size in self.sizes]
+        return self.hints.guess(name) if self.hints else [[0] * size for size in self.sizes]
 
     def _give_up(self, name: str, slot: Dependence) -> None:
         slot.approximate, slot.classes = True, self._guessed(name)

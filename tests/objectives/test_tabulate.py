@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paretonas.objectives.tabulate import cost_table, tabulate
+from paretonas.objectives.tabulate import Hints, cost_table, tabulate
 from paretonas.space import Choice, encode, every
 
 CHOICES = tuple(Choice(f"c{i}", tuple("abcd"[:n])) for i, n in enumerate((2, 3, 4, 3, 2)))
@@ -93,7 +93,7 @@ def test_a_guess_may_be_wrong_and_changes_no_table(data):
             for c, told in zip(CHOICES, wrong, strict=True)
         ]
 
-    found = tabulate(CHOICES, lambda a: {"slot": value(a)}, guess=guess)["slot"]
+    found = tabulate(CHOICES, lambda a: {"slot": value(a)}, hints=Hints(guess, ()))["slot"]
     for axis, choice in enumerate(CHOICES):
         halves = [pick // 2 for pick in range(len(choice.options))]
         assert found.classes[axis] == (halves if axis in axes else [0] * len(halves))
@@ -113,7 +113,7 @@ def test_with_a_right_guess_very_few_architectures_are_looked_at():
         own = int(name.removeprefix("part"))
         return [list(range(6)) if index == own else [0] * 6 for index in range(80)]
 
-    found = tabulate(choices, observe, guess=guess)
+    found = tabulate(choices, observe, hints=Hints(guess, ()))
     assert all(found[f"part{i}"].axes() == [i] for i in range(80))
     assert len(seen) < 60
 
@@ -128,7 +128,7 @@ def test_a_slot_that_depends_on_too_much_has_means_and_is_named():
     def guess(name):
         return [list(range(6)) if name == "own" and i == 0 else [0] * 6 for i in range(12)]
 
-    table = cost_table(choices, observe, unit="bytes", guess=guess)
+    table = cost_table(choices, observe, unit="bytes", hints=Hints(guess, ()))
     assert table.about == {"approximate": ["all"]}
     everywhere = {c.name: "f" for c in choices}
     own = table.total_at(everywhere) - table.total_at(everywhere | {"c0": "a"})

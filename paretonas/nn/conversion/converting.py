@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from ...forward import copied
 from ..extraction import Extracted
 from ..importance import Importance, magnitude
-from .plan import Plan
+from .plan import ConversionPlan
 from .recording import recorded
 from .trials import choosers, exact_output, line, output, same
 
@@ -94,7 +94,7 @@ def convert(
         raise ValueError(
             f"the network does not run on the example ({type(error).__name__}: {line(error)})"
         ) from error
-    plan = Plan(network, example, expected, traced, kept, widths)
+    plan = ConversionPlan(network, example, expected, traced, kept, widths)
     plan.arrange(importance)
     plan.find_kernels(kernels)
     plan.try_all()

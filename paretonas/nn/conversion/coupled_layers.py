@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from .recording import Held, Step
+from .recording import Held, Operation
 from .units import Axis, Units
 
 
@@ -20,7 +20,7 @@ class CoupledLayers(Units):
     units along the axes of its results.
     """
 
-    def _unknown(self, step: Step) -> list[tuple[Axis, ...]]:
+    def _unknown(self, step: Operation) -> list[tuple[Axis, ...]]:
         factory = step.name.startswith("new_") or step.name in ("_local_scalar_dense", "item")
         for held in () if factory else step.tensors:
             for axis in self.of(held):

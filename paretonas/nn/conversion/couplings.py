@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .coupled_layers import CoupledLayers
-from .recording import Held, Pass, Step
+from .recording import ForwardPass, Held, Operation
 from .units import Axis
 
 _SAME = {  # the results have the axes of the arguments, as for what torch calls pointwise
@@ -56,7 +56,9 @@ class Couplings(CoupledLayers):
             are coupled, 0 is fixed.
     """
 
-    def __init__(self, recorded: Pass, turns: Mapping[int, int], keep: Sequence[str] = ()) -> None:
+    def __init__(
+        self, recorded: ForwardPass, turns: Mapping[int, int], keep: Sequence[str] = ()
+    ) -> None:
         super().__init__(turns)
         for held in recorded.held.values():
             self._labels[held.index] = tuple(map(self._fresh, held.shape))
@@ -82,7 +84,7 @@ class Couplings(CoupledLayers):
 
     # Operations
 
-    def _run(self, step: Step) -> None:
+    def _run(self, step: Operation) -> None:
         rule = getattr(self, f"_op_{step.name}", None)
         given: Sequence[tuple[Axis, ...]]
         if rule is not None:
@@ -107,11 +109,11 @@ class Couplings(CoupledLayers):
                 return
             self._labels[result.index] = tuple(label)
 
-    def _pointwise(self, step: Step) -> list[tuple[Axis, ...]]:
+    def _pointwise(self, step: Operation) -> list[tuple[Axis, ...]]:
         held = step.tensors
         return [self._broadcast(held, result.shape) for result in step.results]
 
-    def _reduced(self, step: Step) -> list[tuple[Axis, ...]]:
+    def _reduced(self, step: Operation) -> list[tuple[Axis, ...]]:
         held = step.tensors[0]
         label = list(self.of(held))
         dims = step.arguments.get("dim")
@@ -129,7 +131,7 @@ class Couplings(CoupledLayers):
         ]
         return [tuple(kept)] * len(step.results)
 
-    def _ordered(self, step: Step) -> list[tuple[Axis, ...]]:
+    def _ordered(self, step: Operation) -> list[tuple[Axis, ...]]:
         held = step.tensors[0]
         label = list(self.of(held))
         dims = step.arguments.get("dim", step.arguments.get("dims"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..elastic import Elastic, cut
+from ..elastic import Elastic, cut, kept_of, leaves_of, now, tensor_of
 from ..extraction import Extracted, Extraction
 from ..sizes import Size
 
@@ -38,7 +38,7 @@ class Cut(Elastic):
             numbers: the attributes that are sizes, or tuples with sizes in them.
         """
         plain = type(layer)
-        members: dict[str, Any] = {name: _tensor(name) for name in axes}
+        members: dict[str, Any] = {name: _piece(name) for name in axes}
         members |= {name: _number(name) for name in numbers}
         members |= {"cut_from": plain, "__module__": plain.__module__}
         # Its own class may have others, such as that of a parametrized module.
@@ -50,10 +50,7 @@ class Cut(Elastic):
         assert isinstance(layer, Cut)
         layer.cut_axes = dict(axes)
         layer.arguments = dict(numbers)
-        layer.leaves = {}
-        for name, sizes in {**axes, **{n: [number] for n, number in numbers.items()}}.items():
-            for size in _sizes(sizes):
-                layer.leaves |= {leaf: name for leaf in size.leaves if leaf not in layer.leaves}
+        layer.leaves = leaves_of({**axes, **numbers})
         return layer
 
     def pieces(self) -> dict[str, Tensor]:
@@ -81,21 +78,21 @@ class Cut(Elastic):
             state[holder] = {n: None if n in self.cut_axes else t for n, t in state[holder].items()}
         plain.__dict__.update({name: copy.deepcopy(value, memo) for name, value in state.items()})
         for name, axes in self.cut_axes.items():
-            ranges = tuple(_kept(size) for size in axes)
-            whole = _whole(self, name)
+            ranges = tuple(map(kept_of, axes))
+            whole = tensor_of(self, name)
             piece = cut(whole, dict(enumerate(ranges)))
             if isinstance(whole, nn.Parameter):
                 plain._parameters[name] = memo.piece(whole, piece, None, ranges)
             else:
                 plain._buffers[name] = piece.detach().clone()
         for name, number in self.arguments.items():
-            vars(plain)[name] = _now(number)
+            vars(plain)[name] = now(number)
         return plain
 
 
-def _tensor(name: str) -> property:
+def _piece(name: str) -> property:
     def get(self: Cut) -> Tensor:
-        whole = _whole(self, name)
+        whole: Tensor = tensor_of(self, name)
         for axis, size in enumerate(self.cut_axes[name]):
             if isinstance(size, Size):
                 masked = size.mask(whole, axis)
@@ -106,26 +103,4 @@ def _tensor(name: str) -> property:
 
 
 def _number(name: str) -> property:
-    return property(lambda self: _now(self.arguments[name]))
-
-
-def _whole(module: Cut, name: str) -> Tensor:
-    whole = module._parameters.get(name, module._buffers.get(name))
-    assert whole is not None
-    return whole
-
-
-def _sizes(nest: Any) -> list[Size]:
-    if isinstance(nest, list | tuple):
-        return [size for part in nest for size in _sizes(part)]
-    return [nest] if isinstance(nest, Size) else []
-
-
-def _now(nest: Any) -> Any:
-    if isinstance(nest, list | tuple):
-        return type(nest)(map(_now, nest))
-    return int(nest) if isinstance(nest, Size) else nest
-
-
-def _kept(size: int | Size) -> Any:
-    return size.kept() if isinstance(size, Size) else None
+    return property(lambda self: now(self.arguments[name]))

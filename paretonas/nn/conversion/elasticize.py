@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..elastic import Elastic, _kind_of, _sizes
+from ..elastic import Elastic, kind_of, sizes_in, tensor_of
 from ..extraction import HOOKS
 from ..norms import LayerNorm, RMSNorm
 from ..sizes import Kernel, Size
@@ -71,16 +71,16 @@ def elasticize(
         names += [n for n in ("weight",) if getattr(module, n, 0) is None]  # norms without one
         own = {}
         for name in names:
-            tensor = _find(module, name)
+            tensor = tensor_of(module, name)
             known = first.get(id(tensor), f"{path}.{name}".lstrip("."))
             if known in held:
                 own[name] = held[known]
         try:
             found = {n: _sized(nest, sizing) for n, nest in numbers.get(path, {}).items()}
-            found = {n: nest for n, nest in found.items() if _sizes(nest)}
+            found = {n: nest for n, nest in found.items() if sizes_in(nest)}
             made = _elastic(module, own, sizing, kernels.get(path), found, module in read)
         except (ValueError, TypeError) as error:
-            tensors = [first.get(id(_find(module, n)), f"{path}.{n}".lstrip(".")) for n in own]
+            tensors = [first.get(id(tensor_of(module, n)), f"{path}.{n}".lstrip(".")) for n in own]
             raise RefusedError(path, tensors, str(error)) from error
         if isinstance(made, LayerNorm | RMSNorm) and path in places:
             made.axis = places[path]
@@ -104,12 +104,6 @@ def _own_tensors(module: nn.Module, whole: bool) -> list[tuple[str, Any]]:
     return [(n, t) for n, t in found if t is not None]
 
 
-def _find(module: nn.Module, name: str) -> Any:
-    owner, _, last = name.rpartition(".")
-    module = module.get_submodule(owner) if owner else module
-    return module._parameters.get(last, module._buffers.get(last))
-
-
 def _elastic(
     module: nn.Module,
     own: Mapping[str, Sequence[Axis]],
@@ -118,19 +112,19 @@ def _elastic(
     numbers: Mapping[str, Any],
     read: bool,
 ) -> nn.Module:
-    arguments = {k: v for k, v in arguments_of(module, own, sizing).items() if _sizes(v)}
+    arguments = {k: v for k, v in arguments_of(module, own, sizing).items() if sizes_in(v)}
     if kernel is not None:
         arguments |= _with_kernel(module, kernel)
     axes = {
         name: [sizing(axis) for axis in each]
         for name, each in own.items()
-        if _find(module, name) is not None
+        if tensor_of(module, name) is not None
     }
-    axes = {name: each for name, each in axes.items() if _sizes(each)}
+    axes = {name: each for name, each in axes.items() if sizes_in(each)}
     if not axes and not arguments and not numbers:
         return module
     try:
-        kind = _kind_of(module)
+        kind = kind_of(module)
     except TypeError:
         return Cut.of(module, axes, numbers)
     own_way = is_parametrized(module) or any(vars(module)[hooks] for hooks in HOOKS)

@@ -20,8 +20,8 @@ from ..sizes import Kernel, Size, Width
 from .couplings import Couplings
 from .elasticize import RefusedError, elasticize
 from .groups import Group, Groups, ScatteredError
-from .recording import Held, Pass
-from .trials import Failure, Trials, choosers, exact_output, output, same
+from .recording import ForwardPass, Held
+from .trials import TrialFailure, Trials, choosers, exact_output, output, same
 from .units import Axis
 
 MOST_ROUNDS = 64  # in which groups that must agree are gathered
@@ -29,7 +29,7 @@ KINDS = ("kernel", "depth")  # the ends of the names of such choices
 
 
 @dataclass
-class Plan:
+class ConversionPlan:
     """The choices of a network; `built` makes them.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
     network: nn.Module
     example: Any
     expected: Any
-    traced: Pass
+    traced: ForwardPass
     kept: set[str]
     fractions: Sequence[float]
     fixed: dict[str, str] = field(default_factory=dict)
@@ -241,7 +241,7 @@ class Plan:
             each.size = None
         return []
 
-    def _understood(self, failure: Failure, cluster: Sequence[Group]) -> Failure | None:
+    def _understood(self, failure: TrialFailure, cluster: Sequence[Group]) -> TrialFailure | None:
         """What fails next, if something about the module that fails can be understood.
 
         It may use the tensors of the modules inside it, or have an attribute that is a size.
@@ -265,15 +265,15 @@ class Plan:
             self._numbers, self._readers = before
         return failure
 
-    def _tied(self, cluster: Sequence[Group]) -> Failure | None:
+    def _tied(self, cluster: Sequence[Group]) -> TrialFailure | None:
         """Why the network does not run if one width decides these groups."""
         self._widen(cluster)
         if cluster[0].size is None:
-            return Failure("", "no common width")
+            return TrialFailure("", "no common width")
         (width,) = cluster[0].size.leaves
         with self._trials() as trials:
             if width not in trials.choosers.values():
-                return Failure("", "a layer has no elastic form")
+                return TrialFailure("", "a layer has no elastic form")
             picks = range(len(width.numbers) - 1)
             return next(filter(None, (trials.failure({width}, pick) for pick in picks)), None)
 
@@ -428,7 +428,7 @@ class Plan:
         return self._couplings.of(held)[int(second)]
 
 
-def best_couplings(traced: Pass, keep: Sequence[str]) -> Couplings:
+def best_couplings(traced: ForwardPass, keep: Sequence[str]) -> Couplings:
     """The couplings with the most free channels, over what can be cut along one of several axes."""
     turns: dict[int, int] = {}
     best = Couplings(traced, turns, keep)

@@ -34,7 +34,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """An operation that ran.
 
     Attributes:
@@ -59,7 +59,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardPass:
     """A recorded forward pass.
 
     Attributes:
@@ -71,13 +71,13 @@ class Pass:
             each call (None where they are no tensors).
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Operation, ...]
     held: dict[str, Held]
     outputs: tuple[Held, ...]
     calls: dict[str, list[tuple[Held | None, Held | None]]]
 
 
-def recorded(network: nn.Module, example: Any) -> Pass:
+def recorded(network: nn.Module, example: Any) -> ForwardPass:
     """Run a network once on an example, in evaluation mode, and record each operation.
 
     The network's mode and torch's random generators are restored afterwards.
@@ -107,7 +107,7 @@ def recorded(network: nn.Module, example: Any) -> Pass:
             if held.index in names:
                 used.setdefault(names[held.index], held)
     outputs = tuple(map(recorder.held, tensors(output)))
-    return Pass(tuple(recorder.steps), used, outputs, recorder.calls)
+    return ForwardPass(tuple(recorder.steps), used, outputs, recorder.calls)
 
 
 class _Recorder(TorchDispatchMode):
@@ -115,7 +115,7 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.steps: list[Step] = []
+        self.steps: list[Operation] = []
         self.stack = [""]
         self.inside = 0  # how many modules are running that are recorded as a whole
         self.calls: dict[str, list[tuple[Held | None, Held | None]]] = {}
@@ -158,7 +158,7 @@ class _Recorder(TorchDispatchMode):
                 self._renew(tensor)
         results = tuple(self.held(t) for t in tree_leaves(result) if isinstance(t, Tensor))
         pointwise = torch.Tag.pointwise in func.tags
-        self.steps.append(Step(name, arguments, results, self.stack[-1], pointwise))
+        self.steps.append(Operation(name, arguments, results, self.stack[-1], pointwise))
         return result
 
     def all_held(self, nest: Any) -> Any:
@@ -173,7 +173,7 @@ class _Recorder(TorchDispatchMode):
         arguments = {"layer": module, "args": given[0], "kwargs": given[1], "tensors": tensors}
         results = tuple(leaf for leaf in tree_leaves(made) if isinstance(leaf, Held))
         name = next(kind.__name__ for kind in WHOLE if isinstance(module, kind))
-        self.steps.append(Step(name, arguments, results, self.stack[-1], False))
+        self.steps.append(Operation(name, arguments, results, self.stack[-1], False))
 
 
 @contextmanager

@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from ...arguments import call, tensors
-from ...forward import copied, evaluating, handed, held_generators, seeded
+from ...forward import (
+    copied,
+    evaluating,
+    handed,
+    held_generators,
+    running_paths,
+    seeded,
+)
 from ..choices import Chooser, Depth
 from ..elastic import Elastic
 
@@ -19,7 +26,7 @@ ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3, torch.float16: 0.1, torch.
 
 
 @dataclass(frozen=True)
-class Failure:
+class TrialFailure:
     """A network does not run.
 
     Attributes:
@@ -58,21 +65,13 @@ class Trials:
     def __enter__(self) -> Self:
         self._stack.enter_context(evaluating(self._network))
         self._stack.enter_context(torch.no_grad())
-        for path, module in self._network.named_modules():
-            for hook in (
-                module.register_forward_pre_hook(lambda *_, p=path: self._running.append(p)),
-                module.register_forward_hook(self._leave),
-            ):
-                self._stack.callback(hook.remove)
+        self._stack.enter_context(running_paths(self._network, self._running))
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def _leave(self, *_: Any) -> None:  # what a hook returns would replace the output
-        self._running.pop()
-
-    def failure(self, smallest: Collection[Chooser], pick: int = 0) -> Failure | None:
+    def failure(self, smallest: Collection[Chooser], pick: int = 0) -> TrialFailure | None:
         """Why the network does not run with these choices at their smallest; None if it does."""
         before = {chooser: chooser.gate for chooser in smallest}
         for chooser in smallest:
@@ -82,13 +81,13 @@ class Trials:
             with seeded(0, held=self._held):
                 found = call(self._network, self._inputs)
         except Exception as error:  # of whatever kind: it is the user's code that runs
-            return Failure(self._running[-1], line(error))
+            return TrialFailure(self._running[-1], line(error))
         finally:
             for chooser, gate in before.items():
                 chooser.gate = gate
         if [t.shape for t in tensors(found)] == self._expected:
             return None
-        return Failure("", "the output has another shape")
+        return TrialFailure("", "the output has another shape")
 
     def all_run(self) -> bool:
         """Whether the network runs with both of each two choices at their smallest, and with one.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .recording import Held, Step
+from .recording import Held, Operation
 
 Axis = NDArray[np.int64]
 """The unit of each position along an axis; 0 for a position that is fixed."""
@@ -25,7 +25,7 @@ class Units:
             and the units.
     """
 
-    _step: Step  # that is understood at the moment
+    _step: Operation  # that is understood at the moment
     _index: int
 
     def __init__(self, turns: Mapping[int, int]) -> None:
