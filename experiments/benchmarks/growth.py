@@ -1,8 +1,10 @@
 """How the seconds and the memory of a search grow with the space, the objectives and the rays.
 
 Each row is a search in a process of its own, on one thread: processor seconds of each phase until
-the first finalist is chosen, and the largest memory of the process so far. One row also compares a
-step of the supernet's weights with a step of the plain network of the same architecture.
+the first finalists are chosen, and the largest memory of the process so far. The alpha phase has
+proxy evaluations in it. At the end, a step of the supernet's weights is compared with a step of the
+plain network of the same architecture, and what a search does besides with the training of its
+supernet.
 
     .venv/bin/python experiments/benchmarks/growth.py          # all, about half an hour
     .venv/bin/python experiments/benchmarks/growth.py --quick  # the smallest of each, a minute
@@ -17,7 +19,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from typing import Any, NoReturn
 
 import pandas as pd
 import torch
@@ -26,12 +31,14 @@ from torch.nn import functional
 
 import paretonas.nn as pn
 from paretonas import NetworkSpace, Recipe, search
-from paretonas.gradient_search.plan import Plan
+from paretonas.gradient_search.plan import Plan, proxy_evaluations_for
+from paretonas.gradient_search.weights import inherited_scores
+from paretonas.names import find_space
 from paretonas.nn import Supernet
-from paretonas.objectives import Slot
+from paretonas.objectives import DifferentiableObjective, Slot
 from paretonas.objectives.cost_table import CostTable
 from paretonas.objectives.table_objective import TableObjective
-from paretonas.space import Architecture
+from paretonas.space import Architecture, draw, size
 from search_spaces.images import digits_8x8
 
 HERE = Path(__file__).parent
@@ -127,9 +134,9 @@ def space_of(setting: dict[str, int]) -> NetworkSpace:
     return NetworkSpace("deep", network, digits_8x8, Recipe(epochs=1))
 
 
-def extra_objectives(space: NetworkSpace, count: int) -> list[object]:
+def extra_objectives(space: NetworkSpace, count: int) -> list[DifferentiableObjective | str]:
     """Latency, memory, and so many further objectives, which cost nothing to tabulate."""
-    found: list[object] = ["latency", "memory"][:count]
+    found: list[DifferentiableObjective | str] = [*("latency", "memory")[:count]]
     for number in range(count - 2):
         slots = []
         for choice in space.choices:
@@ -146,19 +153,58 @@ def phases(setting: dict[str, int]) -> list[dict[str, object]]:
     """Processor seconds and the largest memory of each phase of a search."""
     torch.set_num_threads(1)
     space, rows = space_of(setting), []
-    begun, phase = time.process_time(), "costs"
     plan = Plan(supernet_steps=STEPS, proxy_evaluations=40, finalists=1, recipe=space.recipe)
     objectives = extra_objectives(space, setting["objectives"] - 1)
-    for step in search(space, objectives=objectives, budget=plan, rays=setting["rays"]):
-        if step.phase != phase:
-            rows.append((phase, time.process_time() - begun, peak_mib()))
-            phase, begun = step.phase, time.process_time()
-        if phase == "finalists":
-            break
-    return [
-        {**setting, "phase": phase, "cpu_seconds": round(seconds, 2), "peak_mib": round(peak)}
-        for phase, seconds, peak in rows
-    ]
+    for phase, seconds, peak in until_finalists(
+        space, objectives=objectives, budget=plan, rays=setting["rays"]
+    ):
+        row = {"phase": phase, "cpu_seconds": round(seconds, 2), "peak_mib": round(peak)}
+        rows.append({**setting, **row})
+    return rows
+
+
+class Chosen(BaseException):
+    """The first finalists are chosen. No `Exception`, which would be a failure of finalists."""
+
+
+def until_finalists(space: NetworkSpace, **settings: Any) -> Iterator[tuple[str, float, float]]:
+    """The phases of a search: name, processor seconds and the largest memory so far, in MiB."""
+
+    def stop(*_: Any, **__: Any) -> NoReturn:
+        raise Chosen
+
+    begun, last, phase = time.process_time(), time.process_time(), "costs"
+    try:
+        for step in search(space, **settings, trainer=stop):
+            torch.set_num_threads(1)
+            if step.phase != phase:
+                # The first word of the weights comes after 25 of them, that of alpha after proxies.
+                end = time.process_time() if step.phase == "weights" else last
+                yield phase, end - begun, peak_mib()
+                begun, phase = end, step.phase
+            last = time.process_time()
+    except Chosen:
+        yield phase, time.process_time() - begun, peak_mib()
+
+
+def shares(steps: int) -> dict[str, float]:
+    """Processor seconds of the default space, by those of the supernet's training."""
+    torch.set_num_threads(1)
+    space = find_space("digits")
+    assert isinstance(space, NetworkSpace)
+    seconds = {phase: s for phase, s, _ in until_finalists(space, budget=f"{steps}steps")}
+    supernet, task, rng = space.supernet(), space.load_task(), Random(0)
+    proxies = proxy_evaluations_for(round(0.3 * steps), size(supernet.choices))
+    begun = time.process_time()
+    for _ in range(20):
+        inherited_scores(supernet, task, draw(supernet.choices, rng))
+    scored = (time.process_time() - begun) / 20 * proxies
+    weights = seconds["weights"]
+    return {
+        "a step of weights and alpha": 1 + (seconds["alpha"] - scored) / weights,
+        "the same with proxy evaluations": 1 + seconds["alpha"] / weights,
+        "the same with all tables of costs": sum(seconds.values()) / weights,
+    }
 
 
 def peak_mib() -> float:
@@ -217,6 +263,9 @@ def main() -> None:
     ratios = {n: step_ratio({**BASE, "choices": n, "options": 6}) for n in (0, 10)}
     for name, ratio in zip(("once-for-all", "ten layers"), ratios.values(), strict=True):
         print(f"a weight step through the supernet of {name}, by the plain network's: {ratio:.2f}")
+    for steps in (900,) if arguments.quick else (4500, 9000):
+        for name, share in shares(steps).items():
+            print(f"{steps} steps of the default space: {name}, by the weights alone: {share:.2f}")
     if not arguments.quick:
         pd.DataFrame(rows).to_csv(HERE / "growth.csv", index=False)
 

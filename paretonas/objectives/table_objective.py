@@ -23,8 +23,8 @@ class TableObjective(DifferentiableObjective):
     """
 
     table: CostTable
-    name: str
-    unit: str
+    name: str = "cost"  # without a default, the property of the protocol would stand here
+    unit: str = ""
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
         """The expected cost under each distribution."""

@@ -26,6 +26,7 @@ from paretonas.surrogates.acquisition import (
     ExpectedImprovement,
     certain,
     expected_hypervolume_improvement,
+    sampled_hypervolume_improvement,
 )
 from paretonas.surrogates.alpha import WarmAlpha
 from paretonas.surrogates.candidates import around, local_search
@@ -39,6 +40,7 @@ from paretonas.surrogates.gaussian_process import (
 )
 from paretonas.surrogates.initial_design import initial_design
 from paretonas.surrogates.observations import Observations, Picks
+from paretonas.surrogates.uncovered import MOST_BOXED, Directions
 
 Matrix = NDArray[np.float64]
 
@@ -150,6 +152,8 @@ class Surgery:
         reach = np.where(reach > 0, reach, 1.0)
         reference = costs.max(axis=0) + BEYOND * reach
         best = moocore.is_nondominated(costs, keep_weakly=False)
+        many = len(reference) > MOST_BOXED
+        rest = Directions.of(costs[best], reference, low) if many else None
         feasibility = self._feasibility()
 
         def score(picks: list[Picks]) -> list[tuple[Picks, float]]:
@@ -157,8 +161,12 @@ class Surgery:
             if not new:
                 return []
             features = self._encode(new)
-            improvements = self._improvements(new, features)
-            gains = expected_hypervolume_improvement(costs[best], reference, improvements)
+            if rest:
+                drawn = partial(self._drawn, new, features)
+                gains = sampled_hypervolume_improvement(drawn, rest)
+            else:
+                improvements = self._improvements(new, features)
+                gains = expected_hypervolume_improvement(costs[best], reference, improvements)
             gains = gains * feasibility(features)
             passing = features.alive > 0
             return [(p, float(g)) for p, g, ok in zip(new, gains, passing, strict=True) if ok]
@@ -216,6 +224,22 @@ class Surgery:
                 expected = model.warp.expected_improvement
                 improvements.append(partial(expected, *model.predict(features)))
         return improvements
+
+    def _drawn(
+        self, picks: list[Picks], features: Encoded, normal: Float[Tensor, "s m"]
+    ) -> Float[Matrix, "s k m"]:
+        """Costs of candidates; those that need no evaluation are the same in all draws."""
+        columns = []
+        for objective, model, own in zip(
+            self._problem.objectives, self._models, normal.T, strict=True
+        ):
+            if self._is_free(objective):
+                costs = torch.tensor([self._cost(objective, p) for p in picks])
+                columns.append(costs.expand(len(own), -1))
+            else:
+                mean, deviation = map(torch.from_numpy, model.predict(features))
+                columns.append(model.warp.undo(mean + own[:, None] * deviation))
+        return torch.stack(columns, dim=2).numpy()
 
     def _feasibility(self) -> Callable[[Encoded], Matrix]:
         """The probability that the evaluation of an architecture succeeds."""

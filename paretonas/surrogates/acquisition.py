@@ -1,25 +1,25 @@
 """Acquisition functions: the expected improvement of the hypervolume, exact and sampled.
 
-Exact where the front is known and the objectives of a candidate are independent: `Surgery` trusts
-what it has measured. Sampled where the points of the front are uncertain too: the gradient search
-chooses several architectures by scores with inherited weights, which are all noisy. Both add up
-the same boxes that no point of the front dominates.
+Exact where the front is known and the few objectives of a candidate are independent: `Surgery`
+trusts what it has measured. Sampled for more objectives, and where the points of the front are
+uncertain too: the gradient search chooses several architectures by scores with inherited weights,
+which are all noisy. Both add up parts of what is `uncovered`: what no point of the front dominates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
-import moocore
 import numpy as np
+import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
+from torch import Tensor
 
+from .uncovered import Boxes, Directions, Matrix, uncovered
 from .warp import unit
 
-Matrix = NDArray[np.float64]
-Boxes = tuple[Matrix, Matrix]  # lower and upper corners, each (b, m)
+DRAWS = 16
 ExpectedImprovement = Callable[[Matrix], Matrix]  # thresholds (b,) -> E[max(0, t - cost)] (k, b)
 
 
@@ -32,9 +32,8 @@ def expected_hypervolume_improvement(
 
     The objectives of a candidate are independent random variables of any distribution. The volume
     that a point dominates within a box is a product over objectives, so its expectation is the
-    product of expectations. The boxes of `box_decomposition` are disjoint, so theirs add up. Each
-    objective is counted in its `unit`, so that products of huge or tiny values do not overflow or
-    underflow.
+    product of expectations. `Boxes` are disjoint, so theirs add up. Each objective is counted in
+    its `unit`, so that products of huge or tiny values do not overflow or underflow.
 
     Args:
         front: points measured.
@@ -50,7 +49,8 @@ def expected_hypervolume_improvement(
     units = [
         unit(np.append(column, worst)) for column, worst in zip(front.T, reference, strict=True)
     ]
-    lower, upper = box_decomposition(front, reference)
+    boxes = Boxes.of(front, reference)
+    lower, upper = boxes.lower, boxes.upper
     gain: Matrix = np.ones((1, len(lower)))
     for j, improvement in enumerate(improvements):
         edges, place = np.unique(np.concatenate([lower[:, j], upper[:, j]]), return_inverse=True)
@@ -61,17 +61,32 @@ def expected_hypervolume_improvement(
     return total
 
 
+def sampled_hypervolume_improvement(
+    costs: Callable[[Float[Tensor, "s m"]], Float[Matrix, "s k m"]],
+    rest: Directions,
+) -> Float[Matrix, " k"]:
+    """The same for many objectives, by a mean over draws.
+
+    Args:
+        costs: of the k candidates, from standard normal numbers, one for each objective. They are
+            the same at each call, so that gains can be compared.
+        rest: what the front leaves.
+    """
+    draws = costs(_normal(len(rest.reference)))
+    mean: Matrix = np.mean([rest.gains(draw) for draw in draws], axis=0)
+    return mean
+
+
+@cache
+def _normal(m: int) -> Float[Tensor, "s m"]:
+    even = torch.quasirandom.SobolEngine(m, scramble=True, seed=1).draw(DRAWS, dtype=torch.float64)
+    normal: Tensor = torch.special.ndtri(even.clamp(1e-9, 1 - 1e-9))
+    return normal
+
+
 def certain(costs: Float[Matrix, " k"]) -> ExpectedImprovement:
     """The improvement of costs that are known."""
     return partial(_improvement, costs[:, None])
-
-
-def hypervolume_improvement(points: Float[Matrix, "k m"], boxes: Boxes) -> Float[Matrix, " k"]:
-    """The hypervolume that each point, certain, would add to the front of a `box_decomposition`."""
-    lower, upper = boxes
-    sides = upper - np.maximum(lower, points[:, None])
-    total: Matrix = np.maximum(sides, 0.0).prod(axis=2).sum(axis=1)
-    return total
 
 
 def select_batch(
@@ -102,10 +117,8 @@ def select_batch(
         expected hypervolume improvement" (arXiv 2105.08195): sequential greedy, by sampling.
     """
     points = [np.column_stack([draw, costs]) for draw in draws]
-    boxes = [box_decomposition(own[:known], reference) for own in points]
-    gains = np.array(
-        [hypervolume_improvement(own, b) for own, b in zip(points, boxes, strict=True)]
-    )
+    rest = [uncovered(own[:known], reference, own.min(axis=0)) for own in points]
+    gains = np.array([left.gains(own) for own, left in zip(points, rest, strict=True)])
     gains[:, :known] = -np.inf
     selected: list[int] = []
     while len(selected) < min(count, draws.shape[1] - known):
@@ -113,49 +126,14 @@ def select_batch(
         fresh: set[int] = set()
         while (leader := int(gains.mean(axis=0).argmax())) not in fresh:
             gains[:, leader] = [
-                hypervolume_improvement(own[leader : leader + 1], b)[0]
-                for own, b in zip(points, boxes, strict=True)
+                left.gains(own[leader : leader + 1])[0]
+                for own, left in zip(points, rest, strict=True)
             ]
             fresh.add(leader)
         selected.append(leader)
         gains[:, leader] = -np.inf
-        boxes = [_cut(b, own[leader]) for b, own in zip(boxes, points, strict=True)]
+        rest = [left.without(own[leader]) for left, own in zip(rest, points, strict=True)]
     return selected
-
-
-def box_decomposition(front: Float[Matrix, "p m"], reference: Float[Matrix, " m"]) -> Boxes:
-    """Disjoint boxes that cover all that is below the reference and that no point dominates.
-
-    It starts with one box without lower bounds and cuts off what each point dominates. The rest of
-    a box is split into at most one piece for each objective.
-
-    Returns:
-        The lower and the upper corners.
-    """
-    boxes = np.full((1, len(reference)), -np.inf), np.array(reference, dtype=float)[None]
-    inside = front[(front < reference).all(axis=1)]
-    if len(inside):
-        inside = inside[moocore.is_nondominated(inside, keep_weakly=False)]
-    for point in inside[np.argsort(inside[:, -1], kind="stable")]:
-        boxes = _cut(boxes, point)
-    return boxes
-
-
-def _cut(boxes: Boxes, point: Float[Matrix, " m"]) -> Boxes:
-    """The boxes without what a point dominates."""
-    lower, upper = boxes
-    cut = (upper > point).all(axis=1)
-    low, up = lower[cut], upper[cut]
-    pieces = [(lower[~cut], upper[~cut])]
-    for j, value in enumerate(point):
-        # Better than the point in objective j, not better in those before.
-        part = low[:, j] < value
-        piece = up[part].copy()
-        piece[:, j] = value
-        pieces.append((low[part], piece))
-        low = low.copy()
-        low[:, j] = np.maximum(low[:, j], value)
-    return np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])
 
 
 def _improvement(

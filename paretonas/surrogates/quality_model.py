@@ -18,9 +18,10 @@ from ..point import Stopped
 from ..relaxation import sizes_of
 from ..space import Architecture, Choice, decode, encode
 from ..tasks.task import value_of
-from .acquisition import Matrix, select_batch
+from .acquisition import select_batch
 from .alpha import LEAST
 from .cokriging import CoKriging, Scores
+from .uncovered import Matrix
 
 Level = Literal["inherited", "trained"]
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paretonas.objectives import CostTable, Slot
+from paretonas.objectives.table_objective import TableObjective
 from paretonas.relaxation import probabilities
 from paretonas.space import Choice, encode, every
 
@@ -45,6 +46,8 @@ def test_lookups_by_hand():
     assert table().at(architecture) == [0.25, 1.0, 7.0]
     assert table().total_at(architecture) == 8.25
     assert table().peak_at(architecture) == 7.0
+    energy = TableObjective(table(), name="energy", unit="mJ")
+    assert energy.column == "energy_mJ" and energy.exact(architecture) == 8.25
 
 
 @given(st.integers(0, 1000))

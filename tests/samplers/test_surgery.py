@@ -13,6 +13,7 @@ from paretonas.front import Front
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure, sample
+from paretonas.samplers.random import Random
 from paretonas.samplers.ridge import Ridge
 from paretonas.samplers.surgery import Surgery
 from paretonas.solvers import MGDA, SmoothTchebycheff
@@ -128,6 +129,24 @@ def test_it_takes_three_objectives_logarithms_batches_and_any_solver():
         assert len(outcomes) == 14
         asked = sampler.ask()
         assert len(asked) == len(set(asked)) == 3
+
+
+@pytest.mark.deep
+def test_with_many_objectives_it_is_ahead_of_random():
+    """Each objective wants another option in each choice; the choices are 3^6."""
+    choices = tuple(Choice(f"c{i}", "abc") for i in range(6))
+    weights = np.random.default_rng(0).random((6, 6, 3))
+
+    def costs(picks):
+        return tuple(weights[j, range(6), list(picks)].sum() for j in range(6))
+
+    many = table(costs, choices, tuple(f"cost_{j}" for j in range(6)), None)
+    budget, found = 40, {}
+    for name, sampler in (("surgery", Surgery), ("random", Random)):
+        found[name] = np.mean(
+            [fraction(many, run(many, sampler(Problem(many), seed=s), budget)[1]) for s in (0, 1)]
+        )
+    assert found["surgery"] > 1.05 * found["random"]
 
 
 def test_a_free_objective_is_looked_up(made):

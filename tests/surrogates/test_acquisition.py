@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretonas.surrogates.acquisition import (
-    box_decomposition,
     expected_hypervolume_improvement,
-    hypervolume_improvement,
+    sampled_hypervolume_improvement,
     select_batch,
 )
+from paretonas.surrogates.uncovered import Boxes, Directions
 from paretonas.surrogates.warp import Warp
 
 
@@ -23,7 +23,7 @@ def volume(points, reference) -> float:
 
 def gains(points, front, reference):
     """What points that are certain add to a front."""
-    return hypervolume_improvement(points, box_decomposition(front, reference))
+    return Boxes.of(front, reference).gains(points)
 
 
 def naive(draws, costs, reference, count, known) -> tuple[list[int], list[float]]:
@@ -141,12 +141,58 @@ def test_inputs_stay_as_they_were():
 def test_uncovered_boxes_are_disjoint_and_hold_what_no_point_dominates(m, count):
     rng = np.random.default_rng(m)
     front, reference = rng.random((count, m)) * 1.2, np.ones(m)
-    lower, upper = box_decomposition(front, reference)
+    boxes = Boxes.of(front, reference)
+    lower, upper = boxes.lower, boxes.upper
     spots = rng.random((4000, m)) * 1.3 - 0.3
     within = ((spots[:, None] > lower) & (spots[:, None] < upper)).all(2).sum(1)
     dominated = (front[None] <= spots[:, None]).all(2).any(1) if count else np.zeros(4000, bool)
     expected = ~dominated & (spots < 1).all(1)
     assert (within == expected).all()
+
+
+@pytest.mark.parametrize("m, count", [(2, 20), (3, 0), (5, 30), (8, 30)])
+def test_the_volume_by_directions_is_nearly_the_hypervolume(m, count):
+    """In units of any size; and the point that adds most is among those that add much."""
+    rng = np.random.default_rng(m)
+    size = 10.0 ** rng.integers(-3, 4, m)
+    front, points = (rng.random((k, m)) ** 0.5 * size for k in (count, 30))
+    before = volume(front, size)
+    adds = np.array([volume([*front, point], size) - before for point in points])
+    left = Directions.of(front[:5], size, 0 * size)
+    for point in front[5:]:
+        left = left.without(point)
+    found = left.gains(points)
+    assert found.sum() == pytest.approx(adds.sum(), rel=0.1)
+    assert adds[found.argmax()] > 0.8 * adds.max()
+    assert (found[adds == 0] == 0).all()
+
+
+def test_sampled_improvement_is_nearly_the_expected_one():
+    rng = np.random.default_rng(0)
+    front, reference = rng.random((6, 3)), np.ones(3)
+    mean, deviation = rng.random((10, 3)), rng.random((10, 3)) * 0.2
+    warps = [Warp(None, 0.0, 1.0)] * 3
+    expected = expected_hypervolume_improvement(
+        front,
+        reference,
+        [
+            lambda t, j=j: warps[j].expected_improvement(mean[:, j], deviation[:, j], t)
+            for j in range(3)
+        ],
+    )
+    got = sampled_hypervolume_improvement(
+        lambda normal: mean + deviation * normal.numpy()[:, None],
+        Directions.of(front, reference, np.zeros(3)),
+    )
+    assert np.abs(got - expected).max() < 0.15 * expected.max()
+    assert got.argmax() == expected.argmax()
+
+
+def test_many_points_in_eight_objectives_are_compared_in_little_time_and_memory():
+    rng = np.random.default_rng(0)
+    draws, costs = rng.random((3, 200, 1)), rng.random((200, 7))
+    chosen = select_batch(draws, costs, np.ones(8), 5, known=150)
+    assert len(set(chosen)) == 5 and min(chosen) >= 150
 
 
 @pytest.mark.parametrize("m", [2, 3])
