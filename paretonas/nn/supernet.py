@@ -229,6 +229,11 @@ class Supernet(nn.Module):
     def _ranks(self) -> list[Sequence[int]]:
         return [place.choosers[0].ranks() for place in self._places]
 
+    @cached_property
+    def _inner(self) -> list[int]:
+        """The choices that some architectures do not use, by index."""
+        return [i for i, place in enumerate(self._places) if all(place.needs)]
+
     def canonical(self, architecture: Mapping[str, str]) -> Architecture:
         """The architecture with every pick that its network does not use set to the first option.
 
@@ -238,8 +243,9 @@ class Supernet(nn.Module):
         picks, before = list(encode(self.choices, architecture)), None
         while picks != before:  # a choice may come before one that decides whether it is reached
             before = picks.copy()
-            for index, place in enumerate(self._places):
-                if (index, picks[index]) in self.aside or not self._reaches(place, picks):
+            for index in sorted({*self._inner, *(choice for choice, _ in self.aside)}):
+                unused = not self._reaches(self._places[index], picks)
+                if unused or (index, picks[index]) in self.aside:
                     picks[index] = self.left(index)[0]
         names = [choice.options[pick] for choice, pick in zip(self.choices, picks, strict=True)]
         return Architecture(dict(zip((c.name for c in self.choices), names, strict=True)))

@@ -81,7 +81,10 @@ class Feasible:
         return sum(over), math.prod(max(cost, 1e-9) for cost in costs)
 
     def _descend(self) -> Architecture:
-        """Local search for the least violation, from the best of some random architectures."""
+        """Local search for the least violation, from the best of some random architectures.
+
+        It goes through the choices one by one, until no single pick would be better.
+        """
         choices, rng = self._supernet.choices, Random(self._seed)
         canonical = self._supernet.canonical
 
@@ -89,6 +92,12 @@ class Feasible:
             return self._violation(canonical(architecture))  # without options that were set aside
 
         best = min((draw(choices, rng) for _ in range(100)), key=violation)
-        while violation(near := min(neighbors(choices, best), key=violation)) < violation(best):
-            best = near
+        least, before = violation(best), None
+        while best != before:
+            before = best
+            for choice in choices:
+                others = [Architecture({**best, choice.name: pick}) for pick in choice.options]
+                near = min(others, key=violation)
+                if (found := violation(near)) < least:
+                    best, least = near, found
         return canonical(best)
