@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import paretonas.nn as pn
+from paretonas._words import used
 from paretonas.nn import (
     Connect,
     Depth,
@@ -489,10 +490,12 @@ def test_choices_inside_others_of_one_name_are_used_where_a_layer_of_theirs_runs
         watched(x, architecture)
         reached = {index for path in ran for index in users[path]}
         assert {*watched.reached(architecture)} & sizes == reached
+        names = {watched.choices[index].name for index in watched.reached(architecture)}
+        assert used(architecture, {"conditions": watched.conditions()}).keys() == names
         picks = [c.options.index(architecture[c.name]) for c in watched.choices]
         for path in users:
-            used = all(picks[i] in allowed for i, allowed in watched.needs_of(path))
-            assert used == (path in ran), (path, architecture)
+            runs = all(picks[i] in allowed for i, allowed in watched.needs_of(path))
+            assert runs == (path in ran), (path, architecture)
 
 
 @pytest.mark.parametrize("make", NESTED)

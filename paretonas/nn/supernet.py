@@ -304,6 +304,23 @@ class Supernet(nn.Module):
             found |= dict.fromkeys(index[leaf] for leaf in leaves if leaf in index)
         return sorted(found)
 
+    def conditions(self) -> dict[str, list[dict[str, list[str]]]]:
+        """For each choice that an architecture may not use, the options of other choices it needs.
+
+        One of several conditions must hold: a choice of one name may be in several places.
+        """
+        return {
+            place.name: [
+                {
+                    self.choices[c].name: [self.choices[c].options[i] for i in sorted(p)]
+                    for c, p in needs
+                }
+                for needs in place.needs
+            ]
+            for place in self._places
+            if () not in place.needs
+        }
+
     def needs_of(self, path: str) -> Needs:
         """The picks that use a place in the network, as (choice, picks)."""
         return _needs(self.network, path, self._index_of)
