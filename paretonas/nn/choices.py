@@ -16,6 +16,7 @@ from ..arguments import mapped
 from .extraction import Extracted, Extraction
 
 Gate = int | Tensor | None
+RECOMPUTED = "a backward pass with checkpointing must be inside of supernet.path(architecture)"
 
 
 class ShapeError(ValueError):
@@ -48,7 +49,7 @@ class Chooser(Extracted):
         if self.gate is None:
             raise RuntimeError(
                 f"this {type(self).__name__} has no pick yet: call the network through "
-                "paretonas.nn.Supernet(network), with an architecture or with gates"
+                f"paretonas.nn.Supernet(network), with an architecture or with gates; {RECOMPUTED}"
             )
         return self.gate
 

@@ -309,7 +309,7 @@ class Elastic(Extracted):
 
     def _shell(self) -> _Shell:
         """The plain layer for the current picks, without tensors."""
-        key = tuple(gate if isinstance(gate := leaf.gate, int) else -1 for leaf in self.leaves)
+        key = tuple(gate if isinstance(gate := leaf.gated(), int) else -1 for leaf in self.leaves)
         shell = self._shells.get(key)
         if shell is None:
             layer = self._plain(torch.device("meta"))

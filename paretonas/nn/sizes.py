@@ -20,7 +20,7 @@ from typing import Any, ClassVar, overload
 import torch
 from torch import Tensor
 
-from .choices import Chooser
+from .choices import RECOMPUTED, Chooser
 from .extraction import Extraction
 
 Range = tuple[int, int]
@@ -299,8 +299,8 @@ class SizeChoice(Chooser, Size):
             raise RuntimeError(
                 f"this {kind} has no pick yet, so it is no number: give it to the elastic layers "
                 "of paretonas.nn, such as paretonas.nn.Conv2d, and call the network through "
-                "paretonas.nn.Supernet(network); sizes have +, * and //, no - and /; a backward "
-                "pass with checkpointing must be inside of supernet.path(architecture)"
+                "paretonas.nn.Supernet(network); sizes have +, * and //, no - and /; "
+                f"{RECOMPUTED}"
             )
         return self.gate
 
