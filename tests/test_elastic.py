@@ -384,7 +384,7 @@ def in_packed():
 
 
 def in_norm():
-    a, x = w(), torch.randn(3, 6)
+    a, x = Width(2, 4) * Ratio(0.5, 1.5), torch.randn(3, 6)
     return pn.LayerNorm(a), lambda part: {"input": part(x, a, -1)}, [(a, -1)]
 
 

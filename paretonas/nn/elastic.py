@@ -205,7 +205,8 @@ class Elastic(Extracted):
             chances.append(torch.stack([g[p] for g, p in zip(gates, picks, strict=True)]).prod())
             with picked(leaves, picks):
                 each = self.run(*_each(_part, args, ins), **kwargs)
-                found[", ".join(map(str, now(leaves)))] = _each(_placed, each, outs)
+                numbers = (str(leaf.numbers[p]) for leaf, p in zip(leaves, picks, strict=True))
+                found[", ".join(numbers)] = _each(_placed, each, outs)
         rule = f"the picks of a {type(self).__name__} must give"
         return mixed(torch.stack(chances), found, rule)
 
