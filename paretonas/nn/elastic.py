@@ -218,7 +218,7 @@ class Elastic(Extracted):
         Raises:
             TypeError: the plain layer does not take them.
         """
-        kind = self.layer if self._template is None else type(self._template)
+        kind: Any = self.layer if self._template is None else type(self._template)
         try:
             bound = _forward(kind).bind(self, *args, **kwargs)
         except TypeError as error:
@@ -490,7 +490,7 @@ def _each(
         leaf = leaves[index] if index < len(leaves) else None
         if not isinstance(size, Size):
             continue
-        if _is_packed(leaf):
+        if isinstance(leaf, PackedSequence):
             leaves[index] = leaf._replace(data=function(size, leaf.data, axis))
         elif isinstance(leaf, Tensor):
             leaves[index] = function(size, leaf, axis)
