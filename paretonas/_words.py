@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from paretonas.constraint import split_unit
+from paretonas.space import Architecture
 
 _UNITS = {
     "percent": "%",
@@ -93,3 +94,29 @@ def picks(architecture: Mapping[str, str], width: int = 56) -> list[str]:
         for name, option in architecture.items()
     )
     return [escape(line) for line in textwrap.wrap(text, width, break_long_words=False)]
+
+
+def used(architecture: Mapping[str, str], about: Mapping[str, object]) -> Architecture:
+    """The picks that the network uses, without those in parts that do not run.
+
+    >>> about = {"conditions": {"late.1": [{"depth": ["2", "3"]}]}}
+    >>> str(used({"depth": "1", "late.0": "conv", "late.1": "skip"}, about))
+    'depth=1 late.0=conv'
+
+    Args:
+        architecture: all picks.
+        about: what ``run.json`` tells. The ``conditions`` are those of `Supernet.conditions`; a
+            choice of which there are none, as in runs of older versions, is used.
+    """
+    told = about.get("conditions")
+
+    def runs(name: str) -> bool:
+        places = told.get(name) if isinstance(told, dict) else None
+        if not isinstance(places, list) or not all(isinstance(place, dict) for place in places):
+            return True
+        return any(
+            all(architecture.get(outer) in options for outer, options in place.items())
+            for place in places
+        )
+
+    return Architecture({name: option for name, option in architecture.items() if runs(name)})

@@ -261,7 +261,7 @@ def test_the_printed_front_has_the_whole_name_of_a_metric():
     values = {"val_miou": 0.51239, "latency_ms": 1.0}
     front.add(Point({"op": "a"}, values, {"test_val_miou": 0.25, "parameters": 12345}))
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(front_table(front))
+    console.print(front_table(front, {}))
     head, row = console.export_text().splitlines()
     assert [word.strip() for word in re.split("  +", head)] == [
         "point",

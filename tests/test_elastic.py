@@ -1,11 +1,14 @@
 """Elastic layers of every kind: a pick is torch's layer on the parts that the sizes keep."""
 
 import copy
+from functools import partial
+from math import prod
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 import paretonas.nn as pn
 from paretonas.nn import Elastic, Heads, Kernel, Ratio, Supernet, Width
@@ -309,6 +312,244 @@ def test_gradients_are_those_of_the_extracted_layer(found):
             torch.testing.assert_close(own, parameter.grad)
             rest = layer.get_parameter(name).grad.count_nonzero()
             assert rest == own.count_nonzero()
+
+
+# --- all that a layer is called with ----------------------------------------------------------
+# Each case is a layer, its arguments by name, cut by a function, and what its outputs are cut to.
+
+
+def in_attention(**more):
+    heads = Heads(1, 2)
+    e = heads * 3
+    x, y, z = torch.randn(3, 3, 5, 6)
+
+    def call(part):
+        named = {"query": part(x, e, -1), "key": part(y, e, -1), "value": part(z, e, -1)}
+        return named | {name: value(part, heads) for name, value in more.items()}
+
+    averaged = "average_attn_weights" not in more
+    layer = pn.MultiheadAttention(e, heads, batch_first=True)
+    return layer, call, [(e, -1), None if averaged else (heads, -3)]
+
+
+def each_head():
+    bias = torch.randn(3, 2, 5, 5)
+    return in_attention(
+        attn_mask=lambda part, heads: part(bias, heads, 1).flatten(0, 1),
+        average_attn_weights=lambda *_: False,
+    )
+
+
+def from_elsewhere():
+    e, k = 2 * Width(2, 3), w()
+    x, y, z = torch.randn(3, 5, 6), torch.randn(3, 4, 6), torch.randn(3, 4, 7)
+    layer = pn.MultiheadAttention(e, 2, kdim=k, vdim=7, batch_first=True)
+    return (
+        layer,
+        lambda part: {"query": part(x, e, -1), "value": z, "key": part(y, k, -1)},
+        [(e, -1)],
+    )
+
+
+def with_states(kind, **kwargs):
+    a, b = w(), Width(3, 5)
+    x, h, c = torch.randn(5, 3, 6), torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+
+    def call(part):
+        one = part(h, b, -1)
+        return {"input": part(x, a, -1), "hx": (one, part(c, b, -1)) if kind is pn.LSTM else one}
+
+    return kind(a, b, 2, **kwargs), call, [(b, -1)] * 3
+
+
+def projected_states():
+    a, b, o = w(), Width(3, 5), Width(1, 2)
+    x, h, c = torch.randn(5, 3, 6), torch.randn(1, 3, 2), torch.randn(1, 3, 5)
+    layer = pn.LSTM(a, b, proj_size=o)
+    hx = lambda part: (part(h, o, -1), part(c, b, -1))  # noqa: E731
+    return (
+        layer,
+        lambda part: {"input": part(x, a, -1), "hx": hx(part)},
+        [(o, -1), (o, -1), (b, -1)],
+    )
+
+
+def in_packed():
+    a, b = w(), Width(3, 5)
+    x, lengths = torch.randn(5, 3, 6), torch.tensor([2, 5, 3])
+    pack = partial(nn.utils.rnn.pack_padded_sequence, lengths=lengths, enforce_sorted=False)
+    # The data of a packed sequence, its three tensors of integers, and a state.
+    outs = [(b, -1), None, None, None, (b, -1)]
+    return pn.GRU(a, b), lambda part: {"input": pack(part(x, a, -1))}, outs
+
+
+def in_norm():
+    a, x = Width(2, 4) * Ratio(0.5, 1.5), torch.randn(3, 6)
+    return pn.LayerNorm(a), lambda part: {"input": part(x, a, -1)}, [(a, -1)]
+
+
+CALLS = {
+    "attention": in_attention,
+    "padding": lambda: in_attention(key_padding_mask=lambda *_: torch.rand(3, 5) > 0.7),
+    "a mask": lambda: in_attention(attn_mask=lambda *_: torch.rand(5, 5)),
+    "a mask of each head": each_head,
+    "no weights": lambda: in_attention(need_weights=lambda *_: False),
+    "weights of each head": lambda: in_attention(average_attn_weights=lambda *_: False),
+    "key and value of other sizes": from_elsewhere,
+    "states of an lstm": partial(with_states, pn.LSTM),
+    "states of a projected lstm": projected_states,
+    "states of a gru": partial(with_states, pn.GRU),
+    "a packed sequence": in_packed,
+    "a norm": in_norm,
+}
+
+
+def tensors_of(output):
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_mixture_is_the_sum_of_the_picks_with_all_that_a_layer_is_called_with(name):
+    torch.manual_seed(0)
+    layer, call, outs = CALLS[name]()
+    supernet = Supernet(layer)
+    torch.manual_seed(1)
+    whole = call(lambda x, size, axis: x)
+    gates = [torch.rand(len(c.options)).softmax(0) for c in supernet.choices]
+    expected = []
+    for architecture in every(supernet.choices):
+        hot = [
+            torch.tensor([float(o == architecture[c.name]) for o in c.options])
+            for c in supernet.choices
+        ]
+        torch.manual_seed(1)
+        with supernet.picked(architecture):
+            found = tensors_of(layer(**call(lambda x, s, axis: x.index_select(axis, places(s)))))
+            spread = [
+                y if place is None else _spread(y, *place)
+                for y, place in zip(found, [*outs, None], strict=False)
+            ]
+        with supernet.picked(hot):
+            for one, other in zip(tensors_of(layer(**whole)), spread, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        chance = prod(float(g[h.argmax()]) for g, h in zip(gates, hot, strict=True))
+        parts = [chance * y if y.is_floating_point() else y for y in spread]
+        sums = zip(expected or parts, parts, strict=True)
+        expected = [a + b if expected and a.is_floating_point() else b for a, b in sums]
+    with supernet.picked(gates):
+        for one, other in zip(tensors_of(layer(**whole)), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def places(size):
+    return torch.tensor([i for start, stop in size.kept() for i in range(start, stop)])
+
+
+def test_a_mixture_refuses_what_it_is_not_called_with_in_one_line():
+    layer = pn.LayerNorm(width := w())
+    width.gate = torch.tensor([0.2, 0.3, 0.5])
+    with pytest.raises(TypeError, match="^LayerNorm: got an unexpected keyword argument 'mask'$"):
+        layer(torch.zeros(2, 6), mask=None)
+
+
+# --- functions that are not zero at zero ------------------------------------------------------
+
+
+class Then(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Pair(nn.Module):
+    """Both inputs of a Bilinear, by name and the second one first."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, a, b = function, w(), v()
+        self.one, self.two, self.both = pn.Linear(3, a), pn.Linear(3, b), pn.Bilinear(a, b, 2)
+
+    def forward(self, x):
+        one, two = self.function(self.one(x)), self.function(self.two(x))
+        return self.both(input2=two, input1=one)
+
+
+class Attends(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.size = function, 2 * Width(2, 3)
+        self.into, self.out = pn.Linear(3, self.size), pn.Linear(self.size, 2)
+        self.attention = pn.MultiheadAttention(self.size, 2, batch_first=True)
+
+    def forward(self, x):
+        x = self.function(self.into(x))
+        return self.out(self.function(self.attention(query=x, key=x, value=x)[0]))
+
+
+class Recurs(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function, a, b = function, w(), v()
+        self.into, self.out = pn.Linear(3, a), pn.Linear(b, 2)
+        self.lstm = pn.LSTM(a, b, batch_first=True)
+
+    def forward(self, x):
+        return self.out(self.function(self.lstm(input=self.function(self.into(x)))[0]))
+
+
+def on_images(*middle):
+    def make(function):
+        a = w()
+        layers = [pn.Conv2d(3, a, 3), *(layer(a) for layer in middle), pn.Conv2d(a, 2, 1)]
+        between = [Then(function) for _ in layers]
+        return nn.Sequential(*(m for pair in zip(layers, between, strict=True) for m in pair))
+
+    return make
+
+
+READERS = {
+    "convolutions": on_images(
+        lambda a: pn.Conv2d(a, a, 1, groups=a), lambda a: pn.ConvTranspose2d(a, a, 2)
+    ),
+    "channelwise": on_images(pn.BatchNorm2d, pn.PReLU, pn.InstanceNorm2d),
+    "groups": on_images(lambda a: pn.GroupNorm(2, a), lambda a: pn.Conv2d(a, a, 1, groups=2)),
+    "flattened": lambda f: nn.Sequential(
+        pn.Conv2d(3, a := w(), 4), Then(f), nn.Flatten(), pn.Linear(a * 9, 2)
+    ),
+    "features": lambda f: nn.Sequential(
+        pn.Linear(6, a := w()), Then(f), pn.LayerNorm(a), Then(f), pn.RMSNorm(a), pn.Linear(a, 2)
+    ),
+    "bilinear": Pair,
+    "attention": Attends,
+    "recurrent": Recurs,
+}
+FUNCTIONS = {
+    "sigmoid": torch.sigmoid,
+    "cos": torch.cos,
+    "exp and a constant": lambda x: x.tanh().exp() + 1,
+    "infinite at zero": lambda x: 1 / x.abs().clamp(max=9) + x.abs().log(),
+}
+INPUTS = {"flattened": (2, 3, 6, 6), "features": (2, 6), "attention": (2, 5, 3)}
+INPUTS |= {"recurrent": (2, 5, 3), "bilinear": (2, 3)}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_one_hot_mixture_is_one_pick_whatever_lies_between_its_layers(reader, function):
+    torch.manual_seed(0)
+    supernet = Supernet(READERS[reader](FUNCTIONS[function]))
+    x = torch.randn(INPUTS.get(reader, (2, 3, 4, 4)))
+    for architecture in every(supernet.choices):
+        gates = [
+            torch.tensor([float(o == architecture[c.name]) for o in c.options])
+            for c in supernet.choices
+        ]
+        expected = supernet(x, architecture)
+        assert expected.isfinite().all()
+        torch.testing.assert_close(supernet(x, gates), expected, rtol=1e-3, atol=1e-4)
 
 
 # --- particular layers ------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def big_front() -> Front:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_cell_of_a_front_is_cut(width):
-    table = front_table(big_front())
+    table = front_table(big_front(), {})
     shown = printed(table, width)
     lines = shown.splitlines()
     assert max(map(len, lines)) <= width and "\u2026" not in shown
@@ -149,3 +149,13 @@ def test_progress_keeps_its_numbers(monkeypatch, width):
     watch._bar.update(watch._task, completed=3999, description=name)
     shown = printed(watch._bar.get_renderable(), width)
     assert {"3999", "4000", "399"} <= numbers(shown) and "\u2026" not in shown
+
+
+def test_a_front_shows_the_picks_of_parts_that_run():
+    about = {"conditions": {f"block{k}.op": [{"depth": ["2"]}, {"width": []}] for k in range(6)}}
+    rows = front_table(big_front(), about).rows
+    assert len(rows) == 3
+    for row, whole in zip(rows, front_table(big_front(), {}).rows, strict=True):
+        deep = "depth=2" in row[-1]
+        assert (row == whole) == deep and ("block" in row[-1]) == deep
+        assert row[:-1] == whole[:-1] and "depth=" in row[-1]

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from paretonas.data import Data, Split
 from paretonas.metric import Metric
@@ -508,3 +509,47 @@ def test_what_is_no_task_is_refused_in_one_line(task, found):
     with pytest.raises(TypeError, match=told + found) as refused:
         NetworkSpace("mine", OneOfTwo, task).load_task()
     assert "\n" not in str(refused.value)
+
+
+class Recomputed(nn.Module):
+    """Parts that a backward pass runs again."""
+
+    def __init__(self, part: nn.Module, use_reentrant: bool) -> None:
+        super().__init__()
+        self.part, self.use_reentrant = part, use_reentrant
+
+    def forward(self, x):
+        return checkpoint(self.part, x, use_reentrant=self.use_reentrant)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", ["Width", "OneOf", "Depth"])
+def test_checkpointing_works_inside_a_path_and_is_refused_in_one_line_outside(
+    kind, mixed, use_reentrant
+):
+    torch.manual_seed(0)
+    width = Width(2, 4)
+    part: nn.Module = {
+        "Width": nn.Sequential(Linear(3, width), nn.ReLU(), Linear(width, 3)),
+        "OneOf": OneOf({"a": nn.Linear(3, 3), "b": nn.Identity()}),
+        "Depth": Depth([nn.Linear(3, 3), nn.Linear(3, 3)]),
+    }[kind]
+    network = nn.Sequential(nn.Linear(3, 3), Recomputed(part, use_reentrant))
+    supernet, x = Supernet(network), torch.randn(5, 3)
+    (choice,) = supernet.choices
+    gates = [torch.tensor([0.25, 0.75])] if mixed else {choice.name: choice.options[0]}
+
+    def gradients(forward):
+        supernet.zero_grad()
+        with supernet.path(gates):
+            forward(x).square().sum().backward()
+        return [p.grad for p in supernet.parameters() if p.grad is not None]
+
+    plain = gradients(nn.Sequential(network[0], part))
+    for one, other in zip(gradients(network), plain, strict=True):
+        torch.testing.assert_close(one, other)
+    loss = supernet(x, gates).square().sum()
+    with pytest.raises(RuntimeError, match=f"this {kind} has no pick yet.* must be inside") as told:
+        loss.backward()
+    assert "\n" not in str(told.value)

@@ -1,7 +1,7 @@
 """Sizes: their arithmetic, what they keep, and choices that share a name or choose connections."""
 
 from itertools import product
-from math import floor
+from math import floor, prod
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import paretonas.nn as pn
+from paretonas._words import used
 from paretonas.nn import (
     Connect,
     Depth,
@@ -24,6 +25,7 @@ from paretonas.nn import (
     largest,
     make_divisible,
 )
+from paretonas.objectives import Parameters
 from paretonas.space import every
 
 # --- arithmetic -------------------------------------------------------------------------------
@@ -339,3 +341,213 @@ def test_a_number_as_a_pick_and_other_inputs_of_a_resolution_are_refused_in_one_
         supernet.extract({supernet.choices[0].name: 2})
     with pytest.raises(ValueError, match=r"a Resolution takes images .* got the shape \(2, 1, 6\)"):
         Resolution(4, 6)(torch.zeros(2, 1, 6))
+
+
+# --- a size in a forward pass -----------------------------------------------------------------
+
+
+class Asked(nn.Module):
+    """Answers a question about its sizes, in the supernet as in the extracted network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.v, self.heads = Width(3, 8), Width(4, 6), Heads(1, 2)
+        self.ratio, self.half = Ratio(0.5, 3), self.w * 0.5
+        self.question = None
+
+    def forward(self, x):
+        return [int(each) if isinstance(each, pn.Size) else each for each in self.question(self, x)]
+
+
+QUESTIONS = {
+    "==": lambda s, x: (
+        s.w == 3,
+        s.w == 3.0,
+        s.w != 3,
+        s.w == s.v,
+        s.heads * 4 == s.v,
+        s.w in (3, 5),
+    ),
+    "of a ratio": lambda s, x: (s.ratio == 3, s.ratio > 1, s.ratio - 1, x * s.ratio),
+    "<": lambda s, x: (s.w > 4, s.w < s.v, s.w <= s.v, s.w >= 2.5),
+    "with a tensor": lambda s, x: (x * s.w, s.w * x, x + s.w, s.w + x, x - s.w, s.w / x, x**s.w),
+    "compared with a tensor": lambda s, x: (x > s.w, s.w == x.round(), x == s.v),
+    "//, %": lambda s, x: (s.w // 2, 25 // s.w, s.w // s.heads, 7 % s.w, s.w % s.v, x // s.w),
+    "below zero": lambda s, x: (-s.w, s.w * -0.5, s.w + 0, s.w * -1, 2**s.w, s.w - 1.5),
+    "a fraction": lambda s, x: (s.w * 0.5 == s.half, x * (s.w * 0.5), x + s.w * s.ratio),
+    "a sum": lambda s, x: (sum([s.w, s.v]) * 1, max(s.w, 5) * 1, [0] * s.w),
+    "shapes": lambda s, x: (torch.zeros(2, s.w), x.new_ones(s.w), x.expand(s.w, -1, -1).shape),
+    "places": lambda s, x: (x[:, : s.w], x[:, -s.w :], [*range(s.w)], [*"abcdefghi"][s.w]),
+    "text": lambda s, x: (f"{s.w}", str(s.w), f"{s.w:03d} {s.ratio}", f"{s.w * 2}"),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_in_a_forward_pass_a_size_is_the_number_of_the_extracted_network(question):
+    network = Asked()
+    network.question = QUESTIONS[question]
+    supernet, x = Supernet(network), torch.rand(1, 9) + 1
+    for architecture in every(supernet.choices):
+        found, expected = supernet(x, architecture), supernet.extract(architecture)(x)
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            if isinstance(other, torch.Tensor):
+                assert torch.equal(one, other)
+            else:
+                assert one == other and isinstance(one, type(other) | int)
+    whole = supernet(x, [torch.tensor([0.0, 1.0])] * 4)  # of a mixture the largest
+    last = supernet(x, {c.name: c.options[-1] for c in supernet.choices})
+    assert str(whole) == str(last)
+
+
+def test_outside_of_a_forward_pass_sizes_are_equal_if_they_are_the_same_arithmetic():
+    w, v = Width(2, 4), Width(2, 4)
+    assert w == w and w != v and w != 2 and w != "2"
+    assert w * 2 + v == w * 2 + v and hash(w * 2 + v) == hash(w * 2 + v)
+    assert w * 2 != 2 * w and w * 2 != w * 3 and w // 2 != w * 0.5 and w + v != v + w
+    w.gate, v.gate = 0, 0
+    assert w == v == 2 and w * 2 == 2 * w  # now they are numbers
+    groups = Width(1, 4)
+    conv = pn.Conv2d(groups * 4, groups * 4, 1, groups=groups)
+    groups.gate = 0  # the number 1, and still a choice: a mixture keeps to the groups
+    assert conv(torch.zeros(1, 4, 2, 2)).shape == (1, 4, 2, 2)
+    assert "groups=Width(1, 4)" in repr(conv)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda w: w * torch.ones(3, 2), r"a size and a tensor of shape \(3, 2\) in \*"),
+        (lambda w: torch.ones(3, 2) + w, r"a size and a tensor of shape \(3, 2\) in \+"),
+        (lambda w: w // torch.ones(2), r"a positive integer, got a tensor of shape \(2,\)"),
+        (lambda w: w > 3, "this Width has no pick yet"),
+        (lambda w: torch.ones(2) - w, "this Width has no pick yet"),
+        (lambda w: f"{w:03d}", "Unknown format code 'd'"),
+    ],
+)
+def test_without_a_pick_a_size_is_no_number_and_says_so_in_one_line(make, message):
+    with pytest.raises((ValueError, RuntimeError), match=message) as refused:
+        make(Width(2, 4))
+    assert "\n" not in str(refused.value)
+
+
+# --- one name inside other choices ------------------------------------------------------------
+
+
+class Narrow(nn.Module):
+    def __init__(self, width, *, held=True):
+        super().__init__()
+        self.into, self.out = pn.Linear(4, width), pn.Linear(width, 4)
+        if held:
+            self.width = width
+
+    def forward(self, x):
+        return x + self.out(torch.sigmoid(self.into(x)))
+
+
+def narrow(*widths, name, **kwargs):
+    return Narrow(Width(*widths, name=name), **kwargs)
+
+
+def of_a_stem_too():
+    """A size that only a block that may be left out holds, and the first layer uses."""
+    width = Width(2, 4, name="w")
+    return nn.Sequential(Narrow(width, held=False), Depth([narrow(3, 5, name="v"), Narrow(width)]))
+
+
+def in_two_blocks():
+    blocks = [narrow(2, 4, name="w"), narrow(1, 3, name="v"), narrow(2, 4, name="w")]
+    return nn.Sequential(Depth(blocks, at_least=0))
+
+
+def in_two_options():
+    one, two = narrow(2, 4, name="w"), nn.Sequential(*(narrow(2, 4, name=n) for n in "wv"))
+    return nn.Sequential(OneOf({"one": one, "two": two, "skip": nn.Identity()}))
+
+
+def depths_of_one_name():
+    inner = Depth([narrow(1, 2, name=n) for n in "abc"], name="d")
+    deepest = Depth([narrow(1, 2, name=n) for n in "fga"], name="d")
+    return nn.Sequential(Depth([narrow(1, 3, name="e"), inner, deepest], name="d"))
+
+
+NESTED = [of_a_stem_too, in_two_blocks, in_two_options, depths_of_one_name]
+
+
+@pytest.mark.parametrize("make", NESTED)
+def test_choices_inside_others_of_one_name_are_used_where_a_layer_of_theirs_runs(make):
+    """The modules that run are the oracle."""
+    watched, x, ran = Supernet(make()), torch.randn(2, 4), set()
+    users = {}
+    for path, module in watched.network.named_modules():
+        if isinstance(module, pn.Linear):
+            module.register_forward_hook(lambda *_, path=path: ran.add(path))
+            users[path] = watched.choices_in(module)
+    sizes = {index for used in users.values() for index in used}
+    assert len(sizes) > 1
+    for architecture in every(watched.choices):
+        ran.clear()
+        watched(x, architecture)
+        reached = {index for path in ran for index in users[path]}
+        assert {*watched.reached(architecture)} & sizes == reached
+        names = {watched.choices[index].name for index in watched.reached(architecture)}
+        assert used(architecture, {"conditions": watched.conditions()}).keys() == names
+        picks = [c.options.index(architecture[c.name]) for c in watched.choices]
+        for path in users:
+            runs = all(picks[i] in allowed for i, allowed in watched.needs_of(path))
+            assert runs == (path in ran), (path, architecture)
+
+
+@pytest.mark.parametrize("make", NESTED)
+def test_every_architecture_of_nested_names_is_extracted_counted_and_mixed(make):
+    torch.manual_seed(0)
+    supernet, x = Supernet(make()), torch.randn(2, 4)
+    probabilities = [torch.rand(len(c.options)).double().softmax(0) for c in supernet.choices]
+    parameters = Parameters.of(supernet, x)
+    expected = 0.0
+    for architecture in every(supernet.choices):
+        plain = supernet.extract(architecture)
+        count = sum(p.numel() for p in plain.parameters())
+        assert parameters.exact(architecture) == count
+        same = supernet.extract(supernet.canonical(architecture))
+        y = plain(x)
+        torch.testing.assert_close(same(x), y)
+        torch.testing.assert_close(supernet(x, architecture), y)
+        one_hot = [
+            torch.tensor([float(o == architecture[c.name]) for o in c.options])
+            for c in supernet.choices
+        ]
+        torch.testing.assert_close(supernet(x, one_hot), y)
+        chances = zip(probabilities, supernet.choices, strict=True)
+        expected += count * prod(p[c.options.index(architecture[c.name])] for p, c in chances)
+    assert parameters.relaxed(torch.cat(probabilities)).item() == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("make", NESTED)
+def test_an_architecture_that_reaches_a_pick_is_found_from_every_other(make):
+    supernet = Supernet(make())
+    for index, choice in enumerate(supernet.choices):
+        for pick, start in product(range(len(choice.options)), every(supernet.choices)):
+            picks = [c.options.index(start[c.name]) for c in supernet.choices]
+            found = supernet.reaching(index, pick, picks)
+            named = {c.name: c.options[i] for c, i in zip(supernet.choices, found, strict=True)}
+            assert (index, pick) in supernet.taken(named)
+
+
+def test_an_inner_choice_without_an_option_takes_along_only_what_needs_it():
+    supernet = Supernet(depths_of_one_name())
+    for option in ("1", "2"):
+        supernet.set_aside("f", option, "too slow")  # in the block that runs at depth 3
+    index = [c.name for c in supernet.choices].index("d")
+    assert supernet.left(index) == [0, 1]
+    always = Supernet(of_a_stem_too())
+    always.set_aside("w", "2", "too slow")
+    with pytest.raises(ValueError, match="choice 'w' has no option left .* 2: too slow; 4: bad"):
+        always.set_aside("w", "4", "bad")
+
+
+def test_a_choice_that_no_architecture_reaches_is_refused_in_one_line():
+    inner = OneOf({"a": nn.Identity(), "b": narrow(2, 4, name="never")}, name="op")
+    network = nn.Sequential(OneOf({"a": inner, "b": nn.Identity()}, name="op"))
+    with pytest.raises(ValueError, match="no architecture reaches the choice 'never': it is"):
+        Supernet(network)

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from paretonas._words import pair_of, spelled
+from paretonas._words import pair_of, spelled, used
 from paretonas.cli.fitted import FittedTable
 from paretonas.constraint import split_unit
 
@@ -32,8 +32,13 @@ def watch(steps: Iterable[Step], stream: TextIO | None = None) -> Iterator[Step]
     return _live(steps, stream) if stream.isatty() else _lines(steps, stream)
 
 
-def front_table(front: Front) -> FittedTable:
-    """The front: names, objectives with their units, what is reported, picks."""
+def front_table(front: Front, about: Mapping[str, object]) -> FittedTable:
+    """The front: names, objectives with their units, what is reported, picks of parts that run.
+
+    Args:
+        front: the front.
+        about: what ``run.json`` tells.
+    """
     columns = [*front.objectives]
     tests = [(f"test_{name}", name) for name in columns]
     for reported, after in (*tests, ("parameters", columns[-1])):
@@ -42,7 +47,11 @@ def front_table(front: Front) -> FittedTable:
             columns.insert(place, reported)
     titles = ("point", *(_stem(name).replace("_", " ") for name in columns), "picks")
     rows = [
-        (point.id, *(_measurement(point, name) for name in columns), str(point.architecture))
+        (
+            point.id,
+            *(_measurement(point, name) for name in columns),
+            str(used(point.architecture, about)),
+        )
         for point in front
     ]
     return FittedTable(titles, rows, words=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from paretonas._words import used
 from paretonas.arguments import count, moved
 from paretonas.cli.display import quantity
 from paretonas.cli.find import Consent
@@ -67,7 +69,8 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
         space=space.name,
         task=task,
     )
-    print(f"{point} as {format}: {', '.join(str(file) for file in (path, *written.beside))}")
+    shown = replace(point, architecture=used(point.architecture, run.about))
+    print(f"{shown} as {format}: {', '.join(str(file) for file in (path, *written.beside))}")
     if written.max_difference is not None:
         print(
             f"read back and run on {count(images)} test examples: outputs differ from the "

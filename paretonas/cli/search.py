@@ -218,7 +218,7 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
         limits = arguments.get("constraint", "the budget")
         raise ValueError(f"no trained network meets {limits}; what was tried is in {run.folder}")
     out = console()
-    out.print(front_table(last.front))
+    out.print(front_table(last.front, run.about))
     page = run.folder / "report.html"
     write_report(run, page)
     guessing = Guessing.told(run.about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ def write_onnx(
             verbose=False,
         )
     assert model is not None  # None only without dynamo
+    _name_batch(model.model.graph, inputs)
     model.model.metadata_props.update(metadata)
     with replacing(path) as draft:
         model.save(draft, external_data=False)
@@ -66,6 +68,19 @@ def write_onnx(
                 expected = call(network, inputs.first(count))
             largest = max(largest, difference(expected, found, str(path)))
     return Exported(path, path.stat().st_size, largest)
+
+
+def _name_batch(graph: Any, inputs: Inputs) -> None:
+    """Call the dimensions of the examples ``batch``, where torch gives them a name like ``s77``."""
+    pairs = zip(graph.inputs, inputs.batch, strict=True)
+    torchs = {re.escape(str(value.shape[dim])) for value, dim in pairs if dim is not None}
+    values = {id(value): value for value in (*graph.inputs, *graph.outputs)}
+    for node in graph.all_nodes():
+        values |= {id(value): value for value in node.outputs}
+    for value in values.values():
+        for dim, size in enumerate(value.shape or ()):
+            if not isinstance(size, int):  # a name, or arithmetic on names
+                value.shape[dim] = re.sub(rf"\b({'|'.join(torchs)})\b", "batch", str(size))
 
 
 def fed(session: Any, inputs: Any) -> dict[str, Any]:

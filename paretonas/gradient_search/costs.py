@@ -56,7 +56,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     if run:
         about = {"name": space.name, "choices": {c.name: list(c.options) for c in supernet.choices}}
         _check_same(run, about)
-        run.tell(space=about)
+        run.tell(space=about, conditions=supernet.conditions())
     # Only now: what is refused changes nothing.
     saved: dict[str, Any] = (run.resume() if run else None) or {}
     clock.before = saved.get("seconds", 0.0)

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from .elastic import Elastic
-from .sizes import Size
+from .elastic import Elastic, at_most
+from .sizes import Size, _Product, same
 
 
 class MultiheadAttention(Elastic):
@@ -50,16 +50,21 @@ class MultiheadAttention(Elastic):
         }
 
     def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
-        return [
-            (a["embed_dim"] if a[n] is None else a[n], -1) for n in ("embed_dim", "kdim", "vdim")
-        ]
+        embed, mask = a["embed_dim"], a.get("attn_mask")
+        found = [(embed if a[n] is None else a[n], -1) for n in ("embed_dim", "kdim", "vdim")]
+        if mask is not None and mask.ndim == 3:  # of each head of each example
+            heads = a["num_heads"]
+            count = len(mask) // at_most(heads)
+            found += [(1, 0), (1, 0), (count * heads, 0)]  # after key_padding_mask, need_weights
+        return found
 
     def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
-        return [(a["embed_dim"], -1)]
+        averaged = a.get("average_attn_weights", True)
+        return [(a["embed_dim"], -1), (1 if averaged else a["num_heads"], -3)]
 
     def check(self, a: Mapping[str, Any]) -> None:
         embed, heads = a["embed_dim"], a["num_heads"]
-        if getattr(embed, "outer", None) == heads:
+        if isinstance(embed, _Product) and same(embed.outer, heads):
             return
         for e in embed.values() if isinstance(embed, Size) else (embed,):
             for h in heads.values() if isinstance(heads, Size) else (heads,):

@@ -16,6 +16,7 @@ from ..arguments import mapped
 from .extraction import Extracted, Extraction
 
 Gate = int | Tensor | None
+RECOMPUTED = "a backward pass with checkpointing must be inside of supernet.path(architecture)"
 
 
 class ShapeError(ValueError):
@@ -48,7 +49,7 @@ class Chooser(Extracted):
         if self.gate is None:
             raise RuntimeError(
                 f"this {type(self).__name__} has no pick yet: call the network through "
-                "paretonas.nn.Supernet(network), with an architecture or with gates"
+                f"paretonas.nn.Supernet(network), with an architecture or with gates; {RECOMPUTED}"
             )
         return self.gate
 
@@ -98,7 +99,7 @@ class OneOf(Chooser):
             # Each gets a copy, since an in-place option would change the input of the others.
             own, named = _copy((args, kwargs))
             outputs[name] = self.options[name](*own, **named)
-        return _mixed(gate, outputs, "the options of a OneOf must give")
+        return mixed(gate, outputs, "the options of a OneOf must give")
 
     def extracted(self, memo: Extraction) -> nn.Module:
         """The option that is picked."""
@@ -153,7 +154,7 @@ class Depth(Chooser):
         for block in self.blocks:
             outputs.append(block(_copy(outputs[-1]), *args, **kwargs))  # it may work in place
         ends = dict(zip(self.option_names, outputs[self.at_least :], strict=True))
-        return _mixed(gate, ends, "the blocks of a Depth must keep")
+        return mixed(gate, ends, "the blocks of a Depth must keep")
 
     def extracted(self, memo: Extraction) -> nn.Module:
         """The blocks that run, one after the other."""
@@ -200,7 +201,7 @@ def _copy(nest: Any) -> Any:
     return mapped(Tensor.clone, nest)
 
 
-def _mixed(gate: Tensor, outputs: Mapping[str, Any], rule: str) -> Any:
+def mixed(gate: Tensor, outputs: Mapping[str, Any], rule: str) -> Any:
     """The weighted sum of outputs, by the names of their options, leaf by leaf.
 
     Raises:
@@ -211,21 +212,21 @@ def _mixed(gate: Tensor, outputs: Mapping[str, Any], rule: str) -> Any:
     if any(each != alike[0] for each in alike):
         listed = ", ".join(f"{name} {_shape(output)}" for name, output in outputs.items())
         raise ShapeError(f"{rule} one shape, got {listed}")
-    mixed = []
+    found = []
     for leaves in zip(*flat, strict=True):
         first = leaves[0]
         if isinstance(first, Tensor) and (first.is_floating_point() or first.is_complex()):
             total = (g * y for g, y in zip(gate, leaves, strict=True))
-            mixed.append(sum(total, torch.zeros_like(first)))
+            found.append(sum(total, torch.zeros_like(first)))
         elif all(_equal(first, leaf) for leaf in leaves):
-            mixed.append(first)
+            found.append(first)
         else:
             raise ShapeError(
                 f"{rule} the same values where they are not floating-point tensors, since other "
                 f"values cannot be mixed, but {', '.join(outputs)} differ in values of the type "
                 f"{_kind(first)}"
             )
-    return tree_unflatten(mixed, nests[0])
+    return tree_unflatten(found, nests[0])
 
 
 def _shape(value: Any) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from itertools import chain, product
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .choices import mixed
 from .extraction import HOOKS, Extracted, Extraction
 from .sizes import Range, Size, SizeChoice, picked
 
@@ -132,13 +135,19 @@ class Elastic(Extracted):
     def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
         """The size of each input and the axis that has it, for mixtures; further inputs have none.
 
+        The inputs are those of the forward pass in its order, a nest of tensors one by one. A
+        number in place of a size stands for an input that is not cut.
+
         Args:
-            a: the arguments by name.
+            a: the arguments by name; in a mixture also those of the forward pass.
         """
         return ()
 
     def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
-        """The size of each output and the axis that has it, for mixtures."""
+        """The size of each output and the axis that has it, for mixtures, as `inputs` has them.
+
+        A layer with one output may list several axes of it.
+        """
         return ()
 
     def check(self, a: Mapping[str, Any]) -> None:
@@ -174,35 +183,50 @@ class Elastic(Extracted):
 
         This is the mixture of a layer in which no channel of the output looks at another one.
         """
-        ins = zip(args, self.inputs(self.arguments), strict=False)
-        # What no pick has is zero also after a function that is not zero at zero.
-        parts = [size.possible(x, axis) if isinstance(size, Size) else x for x, (size, axis) in ins]
-        y = self.run(*parts, *args[len(parts) :], **kwargs)
-        for size, axis in self.outputs(self.arguments):
-            y = size.mask(y, axis) if isinstance(size, Size) else y
-        return y
+        args, kwargs, a = self._called(args, kwargs)
+        y = self.run(*args, **kwargs)
+        return _each(Size.mask, y, self.outputs(a))
 
     def mixture(self, *args: Any, **kwargs: Any) -> Any:
-        """The sum over all picks, each on its part of the inputs, weighed by its probability."""
+        """The sum over all picks, each on its part of the inputs, weighed by its probability.
+
+        So are all outputs, such as the weights of an attention. What is no floating-point tensor
+        must be the same for all picks.
+
+        Raises:
+            ShapeError: it is not.
+        """
         leaves = [leaf for leaf in self.leaves if isinstance(leaf.gate, Tensor)]
         gates = [leaf.chances() for leaf in leaves]
-        ins, outs = self.inputs(self.arguments), self.outputs(self.arguments)
-        sums: list[Any] = []
+        args, kwargs, a = self._called(args, kwargs)
+        ins, outs = self.inputs(a), self.outputs(a)
+        chances, found = [], {}
         for picks in product(*(range(len(leaf.numbers)) for leaf in leaves)):
-            chance = torch.stack([g[pick] for g, pick in zip(gates, picks, strict=True)]).prod()
+            chances.append(torch.stack([g[p] for g, p in zip(gates, picks, strict=True)]).prod())
             with picked(leaves, picks):
-                parts = [
-                    cut(x, {axis: kept_of(size)})
-                    for x, (size, axis) in zip(args, ins, strict=False)
-                ]
-                found = self.run(*parts, *args[len(parts) :], **kwargs)
-                each = [
-                    chance.to(y.dtype) * _placed(y, size, axis)
-                    for y, (size, axis) in zip(tree_leaves(found), outs, strict=False)
-                ]
-            sums = [a + b for a, b in zip(sums, each, strict=True)] if sums else each
-        rest = iter([*sums, *tree_leaves(found)[len(sums) :]])
-        return tree_map(lambda _: next(rest), found)
+                each = self.run(*_each(_part, args, ins), **kwargs)
+                numbers = (str(leaf.numbers[p]) for leaf, p in zip(leaves, picks, strict=True))
+                found[", ".join(numbers)] = _each(_placed, each, outs)
+        rule = f"the picks of a {type(self).__name__} must give"
+        return mixed(torch.stack(chances), found, rule)
+
+    def _called(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], Mapping[str, Any]]:
+        """The arguments of a mixture's forward pass by position, and all arguments by name.
+
+        Raises:
+            TypeError: the plain layer does not take them.
+        """
+        kind: Any = self.layer if self._template is None else type(self._template)
+        try:
+            bound = _forward(kind).bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}: {error}") from None
+        bound.apply_defaults()
+        a = bound.arguments | self.arguments
+        # What no pick has is not read: it is zero also after a function that is not zero at zero.
+        return _each(Size.possible, bound.args[1:], self.inputs(a)), bound.kwargs, a
 
     def pieces(self) -> dict[str, Tensor]:
         """The parts of the parameters and buffers that the current picks use, by name."""
@@ -259,8 +283,9 @@ class Elastic(Extracted):
 
     def extra_repr(self) -> str:
         """The arguments that are not torch's defaults."""
-        shown = [f"{n}={v!r}" for n, v in self.arguments.items() if v != _default(type(self), n)]
-        return ", ".join(shown)
+        given = self.arguments.items()
+        shown = ((n, v) for n, v in given if sizes_in(v) or v != _default(type(self), n))
+        return ", ".join(f"{name}={value!r}" for name, value in shown)
 
     def _adopt(
         self, full: nn.Module, arguments: Mapping[str, Any], template: nn.Module | None = None
@@ -285,7 +310,7 @@ class Elastic(Extracted):
 
     def _shell(self) -> _Shell:
         """The plain layer for the current picks, without tensors."""
-        key = tuple(gate if isinstance(gate := leaf.gate, int) else -1 for leaf in self.leaves)
+        key = tuple(gate if isinstance(gate := leaf.gated(), int) else -1 for leaf in self.leaves)
         shell = self._shells.get(key)
         if shell is None:
             layer = self._plain(torch.device("meta"))
@@ -373,6 +398,11 @@ def _bound(
     )
 
 
+@cache
+def _forward(kind: type[nn.Module]) -> inspect.Signature:
+    return inspect.signature(kind.forward)
+
+
 def _default(kind: type[Elastic], name: str) -> Any:
     return kind.signature().parameters[name].default
 
@@ -450,10 +480,34 @@ def cut(tensor: Tensor, kept: Mapping[int, tuple[Range, ...] | None]) -> Tensor:
     return tensor
 
 
-def _placed(y: Tensor, size: Any, axis: int) -> Tensor:
+def _each(
+    function: Callable[[Size, Tensor, int], Tensor], nest: Any, places: Sequence[tuple[Any, int]]
+) -> Any:
+    """A nest, with a function of the size and the axis in place of each tensor that has them."""
+    leaves, whole = tree_flatten(nest, is_leaf=_is_packed)
+    for index, (size, axis) in enumerate(places):
+        index = 0 if isinstance(nest, Tensor) else index  # a lone one may have several axes
+        leaf = leaves[index] if index < len(leaves) else None
+        if not isinstance(size, Size):
+            continue
+        if isinstance(leaf, PackedSequence):
+            leaves[index] = leaf._replace(data=function(size, leaf.data, axis))
+        elif isinstance(leaf, Tensor):
+            leaves[index] = function(size, leaf, axis)
+    return tree_unflatten(leaves, whole)
+
+
+def _is_packed(value: Any) -> bool:
+    return isinstance(value, PackedSequence)
+
+
+def _part(size: Size, x: Tensor, axis: int) -> Tensor:
+    """What the current pick keeps of an input."""
+    return cut(x, {axis: size.kept()})
+
+
+def _placed(size: Size, y: Tensor, axis: int) -> Tensor:
     """The output of a pick at its place in the largest output, with zeros around it."""
-    if not isinstance(size, Size):
-        return y
     parts, at, read = [], 0, 0
     shape = list(y.shape)
     for start, stop in (*size.kept(), (size.largest, size.largest)):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .elastic import Channels, Elastic, cut
-from .sizes import Kernel, Size, _Product
+from .sizes import Kernel, Size, _Product, same
 
 
 class _Conv(Elastic):
@@ -245,11 +245,11 @@ def per_group(channels: Channels, groups: Channels) -> Channels:
     Raises:
         ValueError: the groups do not divide the channels at every pick.
     """
-    if groups == 1:
+    if same(groups, 1):
         return channels
-    if channels == groups:
+    if same(channels, groups):
         return 1
-    if isinstance(channels, _Product) and channels.outer == groups:
+    if isinstance(channels, _Product) and same(channels.outer, groups):
         return channels.inner
     if isinstance(groups, Size):
         raise ValueError(
@@ -265,6 +265,6 @@ def per_group(channels: Channels, groups: Channels) -> Channels:
 
 def _in_groups(channels: Channels, groups: Channels) -> bool:
     """Whether each channel is in the same group at every pick."""
-    if isinstance(channels, int) or groups == 1 or channels == groups:
+    if isinstance(channels, int) or same(groups, 1) or same(channels, groups):
         return True
-    return isinstance(channels, _Product) and channels.outer == groups
+    return isinstance(channels, _Product) and same(channels.outer, groups)

@@ -47,13 +47,15 @@ class _Recurrent(Elastic):
         return found
 
     def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
-        return [(a["input_size"], -1)]
+        return [(a["input_size"], -1), *self._states(a)]
 
     def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
         projected = a.get("proj_size") or a["hidden_size"]
-        out = (2 if a["bidirectional"] else 1) * projected
-        states = [(projected, -1), (a["hidden_size"], -1)]
-        return [(out, -1), *(states if self.layer is nn.LSTM else states[:1])]
+        return [((2 if a["bidirectional"] else 1) * projected, -1), *self._states(a)]
+
+    def _states(self, a: Mapping[str, Any]) -> list[tuple[Any, int]]:
+        states = [(a.get("proj_size") or a["hidden_size"], -1), (a["hidden_size"], -1)]
+        return states if self.layer is nn.LSTM else states[:1]
 
     def prepare(self, layer: nn.Module) -> None:
         assert isinstance(layer, nn.RNNBase)

@@ -8,9 +8,10 @@ first channels of both.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
 from math import floor, inf, prod
@@ -19,7 +20,7 @@ from typing import Any, ClassVar, overload
 import torch
 from torch import Tensor
 
-from .choices import Chooser
+from .choices import RECOMPUTED, Chooser
 from .extraction import Extraction
 
 Range = tuple[int, int]
@@ -42,8 +43,13 @@ class Size:
     ``w // 4``, ``w * 0.25``, ``w * ratio``, ``largest(v, w)``, ``make_divisible(w * 0.25, 8)``
         the first channels, as many as the number says; a fraction is rounded down.
 
-    `int(size)` is the number of the current pick. So ``x.view(n, int(self.heads), -1)`` works in
-    the supernet and in an extracted network, where each size is a plain number.
+    In a forward pass it is also the number of the current pick, in a mixture the largest one:
+    `int(size)`, ``x * size``, ``size == 8``, ``range(size)``, ``x.view(n, size, -1)``. So the code
+    works in the supernet and in an extracted network, where each size is a plain number. Functions
+    that take nothing but a number of Python, and keys of a dict, need `int(size)`.
+
+    Outside of a forward pass two sizes are equal if they are the same arithmetic on the same
+    choices.
     """
 
     @property
@@ -110,12 +116,16 @@ class Size:
 
     def mask(self, y: Tensor, axis: int) -> Tensor:
         """`y`, with each part along `axis` multiplied by the probability that it exists."""
-        return _along(y, self.exists(), axis)
+        exists = self.exists()
+        return y if exists is None else y * _along(exists.to(y.dtype), y, axis)
 
     def possible(self, x: Tensor, axis: int) -> Tensor:
-        """`x`, without the parts along `axis` that exist with probability zero."""
+        """`x`, with zeros in the parts along `axis` that exist with probability zero.
+
+        These parts are read by nobody, so they may have any value, and need not be finite.
+        """
         exists = self.exists()
-        return _along(x, None if exists is None else exists > 0, axis)
+        return x if exists is None else x.masked_fill(_along(exists <= 0, x, axis), 0)
 
     def _combinations(self) -> Iterator[tuple[Numbers, Callable[[], Tensor]]]:
         """The numbers of all picks of the choices, and the probability of each combination."""
@@ -139,54 +149,93 @@ class Size:
 
             yield numbers, weight
 
-    def __add__(self, other: int | Size) -> Size:
-        return _Sum.of(self, other)
+    def same(self, other: object) -> bool:
+        """Whether the other is the same arithmetic on the same choices."""
+        return isinstance(other, Size) and self._key() == other._key()
 
-    def __radd__(self, other: int | Size) -> Size:
-        return _Sum.of(other, self)
+    def _key(self) -> tuple[Any, ...]:
+        """Equal for the same arithmetic on the same choices."""
+        return type(self), *(_key(getattr(self, part.name)) for part in fields(self))  # type: ignore[arg-type]
 
-    def __mul__(self, other: float | Size) -> Size:
-        return _times(self, other)
+    def has_value(self) -> bool:
+        """Whether it is a number now: all its choices have a pick or are mixed."""
+        return all(leaf.gate is not None for leaf in self.leaves)
 
-    def __rmul__(self, other: float | Size) -> Size:
-        return _times(other, self)
+    def value(self) -> Any:
+        """The number of the current pick; of a `Ratio`, the factor."""
+        return int(self)
 
-    def __floordiv__(self, divisor: int) -> Size:
-        if not isinstance(divisor, int) or divisor < 1:
-            raise ValueError(f"a size is divided by a positive integer, got {divisor!r}")
-        return _Quotient(self, divisor)
+    # What is a size only makes sense of sizes and positive numbers. In a forward pass all else is
+    # a number, as in an extracted network.
 
-    # In a forward pass a size is also the number of its pick.
+    def __add__(self, other: Any) -> Any:
+        return _either(_Sum.of, operator.add, self, other)
 
-    def __sub__(self, other: float) -> Any:
-        return int(self) - other
+    def __radd__(self, other: Any) -> Any:
+        return _either(_Sum.of, operator.add, other, self)
 
-    def __rsub__(self, other: float) -> Any:
-        return other - int(self)
+    def __mul__(self, other: Any) -> Any:
+        return _either(_times, operator.mul, self, other)
 
-    def __truediv__(self, other: float) -> float:
-        return int(self) / other
+    def __rmul__(self, other: Any) -> Any:
+        return _either(_times, operator.mul, other, self)
 
-    def __rtruediv__(self, other: float) -> float:
-        return other / int(self)
+    def __floordiv__(self, other: Any) -> Any:
+        return _either(_Quotient.of, operator.floordiv, self, other)
 
-    def __mod__(self, other: int) -> int:
-        return int(self) % other
+    def __rfloordiv__(self, other: Any) -> Any:
+        return other // self.value()
 
-    def __pow__(self, exponent: float) -> Any:
-        return int(self) ** exponent
+    def __sub__(self, other: Any) -> Any:
+        return self.value() - _value(other)
 
-    def __lt__(self, other: float) -> bool:
-        return int(self) < other
+    def __rsub__(self, other: Any) -> Any:
+        return other - self.value()
 
-    def __le__(self, other: float) -> bool:
-        return int(self) <= other
+    def __truediv__(self, other: Any) -> Any:
+        return self.value() / _value(other)
 
-    def __gt__(self, other: float) -> bool:
-        return int(self) > other
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.value()
 
-    def __ge__(self, other: float) -> bool:
-        return int(self) >= other
+    def __mod__(self, other: Any) -> Any:
+        return self.value() % _value(other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return other % self.value()
+
+    def __pow__(self, exponent: Any) -> Any:
+        return self.value() ** _value(exponent)
+
+    def __rpow__(self, base: Any) -> Any:
+        return base ** self.value()
+
+    def __neg__(self) -> Any:
+        return -self.value()
+
+    def __lt__(self, other: Any) -> Any:
+        return self.value() < _value(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.value() <= _value(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.value() > _value(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.value() >= _value(other)
+
+    def __eq__(self, other: object) -> Any:
+        return self.value() == _value(other) if _have_values(self, other) else self.same(other)
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __format__(self, form: str) -> str:
+        return format(self.value() if self.has_value() else repr(self), form)
+
+    def __str__(self) -> str:
+        return format(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if isinstance(memo, Extraction):
@@ -200,12 +249,18 @@ class Size:
 
 
 class Picked(int):
-    """The number of a size in an extracted network: a plain integer."""
+    """The number of a size in an extracted network: an integer with the arithmetic of sizes."""
 
     @property
     def channels(self) -> int:
         """The number itself."""
         return int(self)
+
+    def __mul__(self, factor: Any) -> Any:  # a fraction is rounded down, as of a size
+        fraction = isinstance(factor, float) and 0 < factor < inf
+        return Picked(int(self) * factor) if fraction else int(self) * factor
+
+    __rmul__ = __mul__
 
     def __deepcopy__(self, memo: object) -> Picked:
         return self
@@ -244,8 +299,8 @@ class SizeChoice(Chooser, Size):
             raise RuntimeError(
                 f"this {kind} has no pick yet, so it is no number: give it to the elastic layers "
                 "of paretonas.nn, such as paretonas.nn.Conv2d, and call the network through "
-                "paretonas.nn.Supernet(network); sizes have +, * and //, no - and /; a backward "
-                "pass with checkpointing must be inside of supernet.path(architecture)"
+                "paretonas.nn.Supernet(network); sizes have +, * and //, no - and /; "
+                f"{RECOMPUTED}"
             )
         return self.gate
 
@@ -277,8 +332,9 @@ class SizeChoice(Chooser, Size):
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.numbers))
 
-    # A module and not a value: two widths with the same numbers are two choices.
-    __eq__ = object.__eq__
+    def _key(self) -> tuple[Any, ...]:
+        return (id(self),)  # a module: two widths with the same numbers are two choices
+
     __hash__ = object.__hash__
     __deepcopy__ = Chooser.__deepcopy__
 
@@ -377,12 +433,16 @@ class Ratio(SizeChoice):
     def number(self, numbers: Numbers) -> int:
         raise TypeError("a Ratio is a factor and no number: multiply it with a size, width * ratio")
 
+    def value(self) -> Any:
+        """The factor."""
+        return self.now()
+
     def extracted(self, memo: Extraction) -> Any:
         """The factor."""
         return self.now()
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _Sum(Size):
     """A concatenation."""
 
@@ -422,7 +482,7 @@ class _Sum(Size):
         return torch.cat(parts)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _Product(Size):
     """For each of the outer parts, all of the inner parts."""
 
@@ -437,9 +497,9 @@ class _Product(Size):
     def of(cls, outer: int | Size, inner: int | Size) -> Size:
         _check(outer, "*")
         _check(inner, "*")
-        if inner == 1 and isinstance(outer, Size):
+        if same(inner, 1) and isinstance(outer, Size):
             return outer
-        if outer == 1 and isinstance(inner, Size):
+        if same(outer, 1) and isinstance(inner, Size):
             return inner
         return cls(outer, inner)
 
@@ -459,7 +519,7 @@ class _Product(Size):
         return _merged((i * step + a, i * step + b) for i in places for a, b in inner)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _Scaled(Size):
     """A fraction."""
 
@@ -477,7 +537,7 @@ class _Scaled(Size):
         return _exactly(self.size, numbers) * _exactly(self.factor, numbers)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _Quotient(Size):
     """An integer division."""
 
@@ -487,6 +547,12 @@ class _Quotient(Size):
     def __repr__(self) -> str:
         return f"({self.size!r}) // {self.divisor}"
 
+    @classmethod
+    def of(cls, size: Size, divisor: Any) -> Size:
+        if not isinstance(divisor, int) or divisor < 1:
+            raise ValueError(f"a size is divided by a positive integer, got {_told(divisor)}")
+        return cls(size, divisor)
+
     @property
     def leaves(self) -> tuple[SizeChoice, ...]:
         return self.size.leaves
@@ -495,7 +561,7 @@ class _Quotient(Size):
         return self.size.number(numbers) // self.divisor
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _Largest(Size):
     """The largest of several."""
 
@@ -512,7 +578,7 @@ class _Largest(Size):
         return max(_number(size, numbers) for size in self.sizes)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class _Divisible(Size):
     """A multiple of a divisor."""
 
@@ -570,18 +636,61 @@ def picked(leaves: Iterable[SizeChoice], picks: Iterable[int]) -> Iterator[None]
             leaf.gate = gate
 
 
-def _along(x: Tensor, factors: Tensor | None, axis: int) -> Tensor:
-    """`x` times a factor for each part along an axis; itself without factors."""
-    if factors is None:
-        return x
+def _along(factors: Tensor, x: Tensor, axis: int) -> Tensor:
+    """One factor for each part of `x` along an axis, in a shape that broadcasts."""
     shape = [1] * x.ndim
     shape[axis] = -1
-    return x * factors.to(x.dtype).reshape(shape)
+    return factors.reshape(shape)
 
 
 def _check(part: Any, operation: str) -> None:
     if not isinstance(part, Size) and (not isinstance(part, int) or part < 1):
-        raise ValueError(f"a size and {part!r} in {operation}: give a size or a positive integer")
+        raise ValueError(
+            f"a size and {_told(part)} in {operation}: give a size or a positive integer"
+        )
+
+
+def same(one: int | Size, other: int | Size) -> bool:
+    """Whether two sizes are one: the same number, or the same arithmetic on the same choices."""
+    if isinstance(one, Size) or isinstance(other, Size):
+        return isinstance(one, Size) and one.same(other)
+    return one == other
+
+
+def _either(
+    size: Callable[[Any, Any], Size], number: Callable[[Any, Any], Any], one: Any, other: Any
+) -> Any:
+    """A size of two, or, in a forward pass, a number where that makes no size.
+
+    Raises:
+        TypeError, ValueError: it makes no size, and there are no picks.
+    """
+    try:
+        return size(one, other)
+    except (TypeError, ValueError):
+        if not _have_values(one, other):
+            raise
+    return number(_value(one), _value(other))
+
+
+def _value(part: Any) -> Any:
+    return part.value() if isinstance(part, Size) else part
+
+
+def _have_values(*parts: Any) -> bool:
+    return all(part.has_value() for part in parts if isinstance(part, Size))
+
+
+def _key(part: Any) -> Any:
+    if isinstance(part, tuple):
+        return tuple(map(_key, part))
+    return part._key() if isinstance(part, Size) else part
+
+
+def _told(part: Any) -> str:
+    if isinstance(part, Tensor):
+        return f"a tensor of shape {tuple(part.shape)}"
+    return f"{' '.join(repr(part).split()):.60}"
 
 
 def _times(one: float | Size, other: float | Size) -> Size:

@@ -310,9 +310,26 @@ class Supernet(nn.Module):
             found |= dict.fromkeys(index[leaf] for leaf in leaves if leaf in index)
         return sorted(found)
 
+    def conditions(self) -> dict[str, list[dict[str, list[str]]]]:
+        """For each choice that an architecture may not use, the options of other choices it needs.
+
+        One of several conditions must hold: a choice of one name may be in several places.
+        """
+        return {
+            place.name: [
+                {
+                    self.choices[c].name: [self.choices[c].options[i] for i in sorted(p)]
+                    for c, p in needs
+                }
+                for needs in place.needs
+            ]
+            for place in self._places
+            if () not in place.needs
+        }
+
     def needs_of(self, path: str) -> Needs:
         """The picks that use a place in the network, as (choice, picks)."""
-        return tuple(_needs(self.network, path, self._index_of))
+        return _needs(self.network, path, self._index_of)
 
     def reached(self, architecture: Mapping[str, str]) -> list[int]:
         """The choices that the architecture's network uses, by index."""
@@ -343,9 +360,11 @@ def _places(network: nn.Module) -> tuple[tuple[_Place, ...], dict[str, int]]:
     """Every choice with two options or more, in order, and their indices by the paths of places.
 
     Raises:
-        ValueError: choosers of the same name have different options.
+        ValueError: choosers of the same name have different options, or no architecture reaches a
+            choice.
     """
-    paths: dict[Chooser, list[str]] = {}
+    paths: dict[Chooser, list[str]] = {}  # which name it
+    readers: dict[Chooser, list[str]] = {}  # further layers that use a size
     named = list(network.named_modules(remove_duplicate=False))
     attributes = {module for _, module in named if isinstance(module, Chooser)}
     for path, module in named:
@@ -353,8 +372,8 @@ def _places(network: nn.Module) -> tuple[tuple[_Place, ...], dict[str, int]]:
             paths.setdefault(module, []).append(path)
         if isinstance(module, Elastic):
             for leaf, argument in module.leaves.items():
-                if leaf not in attributes:
-                    paths.setdefault(leaf, []).append(f"{path}.{argument}".lstrip("."))
+                held = readers if leaf in attributes else paths
+                held.setdefault(leaf, []).append(f"{path}.{argument}".lstrip("."))
     shared: dict[str, list[Chooser]] = {}
     for chooser, places in paths.items():
         if len(chooser.option_names) > 1:
@@ -371,25 +390,43 @@ def _places(network: nn.Module) -> tuple[tuple[_Place, ...], dict[str, int]]:
     index_of = dict(sorted(index_of.items(), key=lambda item: item[0].count(".")))
     found = []
     for name, choosers in shared.items():
-        places = [path for chooser in choosers for path in paths[chooser]]
-        needs = dict.fromkeys(tuple(_needs(network, path, index_of)) for path in places)
-        # A place that is always reached makes the others idle.
-        found.append(_Place(name, tuple(choosers), ((),) if () in needs else tuple(needs)))
+        places = [p for c in choosers for p in (*paths[c], *readers.get(c, ()))]
+        needs = list(dict.fromkeys(_needs(network, path, index_of) for path in places))
+        needs = [each for each in needs if all(picks for _, picks in each)]
+        if not needs:
+            raise ValueError(
+                f"no architecture reaches the choice {name!r}: it is inside different options of "
+                "choices of one name, which always have the same pick"
+            )
+        # A place that is reached whenever another one is makes the other one idle.
+        idle = {one for one in needs for other in needs if one != other and _implies(one, other)}
+        used = tuple(each for each in needs if each not in idle)
+        found.append(_Place(name, tuple(choosers), used))
     return tuple(found), index_of
 
 
-def _needs(
-    network: nn.Module, path: str, index_of: Mapping[str, int]
-) -> Iterator[tuple[int, frozenset[int]]]:
-    """The choices around a path, and for each one the picks that use the path."""
+def _implies(one: Needs, other: Needs) -> bool:
+    """Whether a place of some needs is only reached where one of other needs is."""
+    picks = dict(one)
+    return all(choice in picks and picks[choice] <= allowed for choice, allowed in other)
+
+
+def _needs(network: nn.Module, path: str, index_of: Mapping[str, int]) -> Needs:
+    """The choices around a path, and for each one the picks that use the path.
+
+    Choices that use it whatever their pick are left out.
+    """
+    found: dict[int, frozenset[int]] = {}
     for outer, choice in index_of.items():
         inner = path.removeprefix(f"{outer}.").split(".") if path != outer else []
         if not path.startswith(f"{outer}.") or len(inner) < 2:
             continue
         chooser = network.get_submodule(outer)
         assert isinstance(chooser, Chooser)
-        if (picks := chooser.uses(inner[1])) is not None:
-            yield choice, picks
+        picks = chooser.uses(inner[1])
+        if picks is not None and len(picks) < len(chooser.option_names):
+            found[choice] = picks & found.get(choice, picks)  # an outer one may have its name
+    return tuple(found.items())
 
 
 @dataclass(frozen=True, repr=False)

@@ -194,7 +194,9 @@ def dependences(supernet: Supernet) -> Callable[[str], list[list[int]]]:
             for index in inside:
                 classes[index] = list(range(len(classes[index])))
         for index, picks in supernet.needs_of(path):
-            classes[index] = [int(pick not in picks) for pick in range(len(classes[index]))]
+            # Among the picks that use it, what is inside may depend on a choice of the same name.
+            kinds = [kind if pick in picks else -1 for pick, kind in enumerate(classes[index])]
+            classes[index] = [sorted({*kinds}).index(kind) for kind in kinds]
         return classes
 
     return guess

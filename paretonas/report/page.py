@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paretonas._words import cell, picks, title
+from paretonas._words import cell, picks, title, used
 from paretonas.front import Front, roles
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.point import Cell
@@ -40,7 +40,11 @@ def write_report(run: Run, out: str | os.PathLike[str]) -> Path:
         section("Front", front_figure(front, measured), _front_note(run, front, len(measured)))
         if len(front)
         else section("Front", "", "The front is empty: no architecture was measured."),
-        section("Points", _front_table(front), "Export a point by its id or by one of its names."),
+        section(
+            "Points",
+            _front_table(front, run.about),
+            "Export a point by its id or by one of its names.",
+        ),
         section(
             "Hypervolume",
             hypervolume_figure(history),
@@ -76,7 +80,7 @@ def _front_note(run: Run, front: Front, measured: int) -> str:
     )
 
 
-def _front_table(front: Front) -> str:
+def _front_table(front: Front, about: Mapping[str, object]) -> str:
     called = roles(front)
     reported = list(dict.fromkeys(name for point in front for name in point.reported))
     columns = [*front.objectives, *reported]
@@ -90,7 +94,7 @@ def _front_table(front: Front) -> str:
             value = values.get(name)
             kind = "" if isinstance(value, str) else " class=number"
             cells.append(f"<td{kind}>{cell(value)}</td>")
-        text = " ".join(picks(point.architecture))
+        text = " ".join(picks(used(point.architecture, about)))
         rows.append(
             f"<tbody><tr><td rowspan=2><b>{cell(point.id)}</b>{names}</td>{''.join(cells)}</tr>"
             f"<tr><td class=picks colspan={len(columns)}>{text}</td></tr></tbody>"

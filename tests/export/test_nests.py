@@ -2,10 +2,12 @@
 
 import copy
 import json
+import re
 from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import safetensors.torch
@@ -155,6 +157,12 @@ def test_the_onnx_file_has_the_names_of_the_arguments_and_keys(name, tmp_path):
             expected = tensors(call(network(name), given))
         for a, b in zip(expected, found, strict=True):
             np.testing.assert_allclose(b, a.numpy(), atol=1e-5, rtol=1e-5)
+    told = [*session.get_inputs(), *session.get_outputs()]
+    for each, array in zip(told, [*feed.values(), *found], strict=True):
+        assert each.shape == ["batch" if size == 9 else size for size in array.shape]
+    inner = onnx.load(result.path).graph.value_info
+    named = {dim.dim_param for value in inner for dim in value.type.tensor_type.shape.dim}
+    assert not any(re.search(r"\bs\d+\b", name) for name in named)
 
 
 @named

@@ -237,3 +237,11 @@ def test_roles_leave_out_what_the_front_cannot_say():
 def test_a_cosine_that_is_not_a_number_is_left_out():
     history = [{"step": 1, "cosine_a_b": math.nan}, {"step": 2, "cosine_c_d": 0.5}]
     assert cosine_columns(history) == ["cosine_c_d"]
+
+
+def test_shows_the_picks_of_parts_that_run(run):
+    run.tell(conditions={"op": [{"op": ["conv2"]}]})
+    text = page_of(run).text
+    assert "op=conv2" in text and "op=conv1" not in text
+    run.tell(conditions="from another program")
+    assert "op=conv1" in page_of(run).text
