@@ -8,7 +8,8 @@ Writes `ground_truth/<space>.parquet` beside this file: one row per architecture
 validation and test error for each seed, seconds of training (one thread), latency by this machine's
 cost table, peak memory and parameters. An interrupted run continues from a journal in `runs/`.
 `--table-only` trains nothing and writes the table from the seeds that are complete in the journal.
-`--sample` is for a space that is too large: the table has so many architectures, drawn uniformly.
+`--sample` is for a space that is too large: the table has so many architectures, drawn uniformly,
+and no latency, so that it can be made on a busy machine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pandas as pd
 import torch
 
 from paretonas.nn import NetworkSpace
-from paretonas.objectives import Latency, Memory, Parameters
+from paretonas.objectives import DifferentiableObjective, Latency, Memory, Parameters
 from paretonas.space import Architecture, draw, every, size
 from paretonas.training import evaluate, train
 
@@ -119,11 +120,12 @@ def table(space: NetworkSpace, architectures: Sequence[Architecture], rows: Rows
     seeds = [seed for seed in seeds if all((seed, a) in rows for a in architectures)]
     if not seeds:
         raise ValueError("no seed was trained for every architecture: run without --table-only")
-    costs = [
-        Latency.profile(supernet, example),
+    costs: list[DifferentiableObjective] = [
         Memory.of(supernet, example),
         Parameters.of(supernet, example),
     ]
+    if len(architectures) == size(space.choices):
+        costs.insert(0, Latency.profile(supernet, example))
     records = []
     for architecture in architectures:
         own = [rows[seed, architecture] for seed in seeds]

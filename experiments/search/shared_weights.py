@@ -44,6 +44,13 @@ SCORES = {"loss": "loss", "error": "error_percent"}  # as a task calls them
 UNTRAINED = "untrained"
 DRAWS = 1000  # of random finalists
 PARTS = {"all": 1.0, "better_half": 0.5, "best_quarter": 0.25}
+COLUMNS = {  # of the tables: of which column, and with how many digits
+    "all": ("all", 2),
+    "better half": ("better_half", 2),
+    "best quarter": ("best_quarter", 2),
+    **{f"regret, {n} finalists": (f"regret_{n}", 1) for n in FINALISTS},
+    "CPU seconds": ("seconds", 2),
+}
 KEYS = ["space", "steps", "paths", "seed"]
 
 
@@ -99,7 +106,7 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
         for seed in range(settings.seeds):
             for job in settings.jobs:
                 run(job, seed, settings.csv)
-    print(summary(pd.read_csv(settings.csv)).to_string())
+    print(tables(pd.read_csv(settings.csv)))
 
 
 def run(job: Job, seed: int, csv: Path) -> None:
@@ -154,7 +161,7 @@ def worth(truth: Truth, scores: Array) -> dict[str, float]:
     return row | {f"regret_{n}": truth.regret(spread(points, n)) for n in FINALISTS}
 
 
-def references(space: str) -> list[dict[str, object]]:
+def references(space: str) -> pd.DataFrame:
     """What needs no supernet: one training, the number of parameters, chance, the best there is."""
     truth, rng = truth_of(space), np.random.default_rng(0)
 
@@ -165,47 +172,61 @@ def references(space: str) -> list[dict[str, object]]:
         return [*map(int, rng.choice(len(truth.errors), count, replace=False))]
 
     rows = {
-        "one training": [worth(truth, truth.seen(seed)) for seed in range(truth.seeds)],
-        "parameters": [worth(truth, -truth.parameters)],
-        "random choice": [regrets(chance) for _ in range(DRAWS)],
-        "the best choice": [regrets(truth.best)],
+        "*one training*": [worth(truth, truth.seen(seed)) for seed in range(truth.seeds)],
+        "*number of parameters*": [worth(truth, -truth.parameters)],
+        "*random finalists*": [regrets(chance) for _ in range(DRAWS)],
+        "*the best finalists*": [regrets(truth.best)],
     }
-    return [
-        {"space": space, "steps": 0, "paths": name, "seed": seed, "score": "none", **row}
-        for name, own in rows.items()
-        for seed, row in enumerate(own)
-    ]
+    return pd.DataFrame(
+        [
+            {"paths": name, "seed": seed, **row}
+            for name, own in rows.items()
+            for seed, row in enumerate(own)
+        ]
+    )
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Medians over seeds with their ranges; of random choices, the middle nine of ten.
+def tables(frame: pd.DataFrame) -> str:
+    """A Markdown table for each score: medians over seeds, with ranges.
 
-    The seconds are a multiple of those of fair paths with the same space, steps and seed.
+    Seconds are a multiple of those of fair paths with the same space, steps and seed.
     """
     fair = frame[frame["paths"] == "fair"].set_index(["space", "steps", "seed", "score"])
     fair = frame.join(fair["cpu_seconds"].rename("fair"), on=fair.index.names)["fair"]
     frame = frame.assign(seconds=frame["cpu_seconds"] / fair)
-    known = [row for space in frame["space"].unique() for row in references(space)]
-    frame = pd.concat([frame, pd.DataFrame(known)])
-    groups = frame.groupby(["space", "steps", "score", "paths"], sort=False)
-    table = pd.DataFrame(index=groups.size().index)
-    for column in (*PARTS, *(f"regret_{n}" for n in FINALISTS), "seconds"):
-        values, scale = groups[column], 100 if column.startswith("regret") else 1
-        digits = 1 if scale == 100 else 2
-        random = table.index.get_level_values("paths") == "random choice"
-        least, most = (
-            values.quantile(end).where(~random, values.quantile(tail)) * scale
-            for end, tail in ((0, 0.05), (1, 0.95))
-        )
-        table[column] = [
-            ""
-            if np.isnan(middle)
-            else f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-            for middle, low, high in zip(values.median() * scale, least, most, strict=True)
+    text = []
+    for score, scored in frame.groupby("score", sort=False):
+        lines = [
+            f"By inherited {score}:\n",
+            "| space, paths in all | paths of an update | " + " | ".join(COLUMNS) + " | seeds |",
+            "|" + "---|" * (len(COLUMNS) + 3),
         ]
-    return table.assign(seeds=groups["seed"].nunique()).sort_index(
-        level=[0, 1, 2], sort_remaining=False
-    )
+        for space, rows in scored.groupby("space"):
+            groups = [
+                (f"`{space}`, {steps}", own)
+                for steps, own in rows[rows["paths"] != UNTRAINED].groupby("steps")
+            ]
+            rest = rows[rows["paths"] == UNTRAINED]
+            if not text:  # once is enough: they are the same for every score
+                rest = pd.concat([rest, references(str(space))])
+            for title, own in [*groups, (f"`{space}`, none", rest)]:
+                for way, seeds in own.groupby("paths", sort=False):
+                    cells = [cell(seeds, column, digits) for column, digits in COLUMNS.values()]
+                    lines.append(f"| {title} | {way} | {' | '.join(cells)} | {len(seeds)} |")
+                    title = ""
+        text.append("\n".join(lines))
+    return "\n\n".join(text)
+
+
+def cell(rows: pd.DataFrame, column: str, digits: int) -> str:
+    """The median with the range; of random finalists, with the middle nine of ten draws."""
+    values = rows.get(column, pd.Series(dtype=float)).dropna()
+    if values.empty:
+        return ""
+    values = 100 * values if column.startswith("regret") else values
+    tail = 0.05 if len(values) == DRAWS else 0.0
+    low, middle, high = (f"{values.quantile(q):.{digits}f}" for q in (tail, 0.5, 1 - tail))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 if __name__ == "__main__":
