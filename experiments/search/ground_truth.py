@@ -2,11 +2,14 @@
 
     python experiments/search/ground_truth.py search_spaces.digits:small --seeds 2
     python experiments/search/ground_truth.py search_spaces.signals:space --seeds 2
+    python experiments/search/ground_truth.py search_spaces.mobile:space --seeds 2 --sample 32
 
 Writes `ground_truth/<space>.parquet` beside this file: one row per architecture with its picks,
 validation and test error for each seed, seconds of training (one thread), latency by this machine's
 cost table, peak memory and parameters. An interrupted run continues from a journal in `runs/`.
 `--table-only` trains nothing and writes the table from the seeds that are complete in the journal.
+`--sample` is for a space that is too large: the table has so many architectures, drawn uniformly,
+and no latency, so that it can be made on a busy machine.
 """
 
 from __future__ import annotations
@@ -17,14 +20,15 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
 import torch
 
 from paretonas.nn import NetworkSpace
-from paretonas.objectives import Latency, Memory, Parameters
-from paretonas.space import Architecture, every
+from paretonas.objectives import DifferentiableObjective, Latency, Memory, Parameters
+from paretonas.space import Architecture, draw, every, size
 from paretonas.training import evaluate, train
 
 HERE = Path(__file__).parent
@@ -38,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("space", help="module:name")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--sample", type=int, help="architectures; all of them without it")
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     args = parser.parse_args(arguments)
     module, _, name = args.space.partition(":")
@@ -47,11 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     journal = RUNS / f"ground_truth_{space.name}.jsonl"
     journal.parent.mkdir(exist_ok=True)
     rows = read(journal)
+    architectures = [*every(space.choices)] if args.sample is None else sample(space, args.sample)
     if not args.table_only:
-        complete(space, range(args.seeds), rows, journal)
+        complete(space, architectures, range(args.seeds), rows, journal)
     path = HERE / "ground_truth" / f"{space.name}.parquet"
     path.parent.mkdir(exist_ok=True)
-    frame = table(space, rows)
+    frame = table(space, architectures, rows)
     frame.to_parquet(path, index=False)
     print(f"{len(frame)} architectures -> {path}")
 
@@ -63,12 +69,26 @@ def read(journal: Path) -> Rows:
     return {(row["seed"], Architecture(row["picks"])): row for row in found}
 
 
-def complete(space: NetworkSpace, seeds: Sequence[int], rows: Rows, journal: Path) -> None:
+def sample(space: NetworkSpace, count: int) -> list[Architecture]:
+    """So many different architectures, drawn uniformly; always the same, and the first of more."""
+    rng, found = Random(0), dict[Architecture, None]()
+    while len(found) < min(count, size(space.choices)):
+        found[draw(space.choices, rng)] = None
+    return list(found)
+
+
+def complete(
+    space: NetworkSpace,
+    architectures: Sequence[Architecture],
+    seeds: Sequence[int],
+    rows: Rows,
+    journal: Path,
+) -> None:
     """Train what is missing, each result appended to the journal at once."""
     task, supernet = space.load_task(), space.supernet()
     with journal.open("a") as file:
         for seed in seeds:
-            for architecture in every(space.choices):
+            for architecture in architectures:
                 if (seed, architecture) in rows:
                     continue
                 network = supernet.fresh(architecture, seed=seed)
@@ -89,25 +109,25 @@ def complete(space: NetworkSpace, seeds: Sequence[int], rows: Rows, journal: Pat
                 file.flush()
 
 
-def table(space: NetworkSpace, rows: Rows) -> pd.DataFrame:
+def table(space: NetworkSpace, architectures: Sequence[Architecture], rows: Rows) -> pd.DataFrame:
     """One row per architecture, over the seeds that were trained for all of them.
 
     Raises:
         ValueError: no seed is complete.
     """
     supernet, example = space.supernet(), space.load_task().example()
-    everyone = list(every(space.choices))
     seeds = sorted({seed for seed, _ in rows})
-    seeds = [seed for seed in seeds if all((seed, a) in rows for a in everyone)]
+    seeds = [seed for seed in seeds if all((seed, a) in rows for a in architectures)]
     if not seeds:
         raise ValueError("no seed was trained for every architecture: run without --table-only")
-    costs = [
-        Latency.profile(supernet, example),
+    costs: list[DifferentiableObjective] = [
         Memory.of(supernet, example),
         Parameters.of(supernet, example),
     ]
+    if len(architectures) == size(space.choices):
+        costs.insert(0, Latency.profile(supernet, example))
     records = []
-    for architecture in everyone:
+    for architecture in architectures:
         own = [rows[seed, architecture] for seed in seeds]
         record: dict[str, object] = dict(architecture)
         for seed, row in zip(seeds, own, strict=True):

@@ -1,4 +1,4 @@
-"""The truth of a space in which every architecture was trained; the experiments compare with it."""
+"""The truth of a space whose architectures were trained; the experiments compare with it."""
 
 from __future__ import annotations
 
@@ -35,15 +35,22 @@ class Truth:
     The true error of an architecture is the mean of its validation and test error over all seeds,
     which varies less than anything that a search sees. A search sees the validation error of one.
 
-    Attributes:
+    Args:
         space: as in `search_spaces`.
+        costs: columns of the table; by default latency in ms by table, and memory in KiB.
+
+    Attributes:
+        space: as given.
         picks: (N, c).
         errors: (N,), the true ones, in percent.
-        costs: (N, 2), latency in ms by table and memory in KiB.
+        costs: (N, 2) by default.
+        parameters: (N,), how many a network has.
         seconds: (N,), of training, one thread.
     """
 
-    def __init__(self, space: NetworkSpace) -> None:
+    def __init__(
+        self, space: NetworkSpace, costs: Sequence[str] = ("latency_ms", "memory_kib")
+    ) -> None:
         self.space, self.choices = space, space.choices
         table = pd.read_parquet(TABLES / f"{space.name}.parquet")
         names = [choice.name for choice in self.choices]
@@ -53,7 +60,8 @@ class Truth:
         self._valid = table.filter(like="valid_error_percent_").to_numpy(float)
         test = table.filter(like="test_error_percent_").to_numpy(float)
         self.errors: Array = (self._valid.mean(axis=1) + test.mean(axis=1)) / 2
-        self.costs: Array = table[["latency_ms", "memory_kib"]].to_numpy(float)
+        self.costs: Array = table[[*costs]].to_numpy(float)
+        self.parameters: Array = table["parameters"].to_numpy(float)
         self.seconds: Array = table["train_seconds"].to_numpy(float)
         points = np.column_stack([self.errors, self.costs])
         low, high = points.min(axis=0), points.max(axis=0)
@@ -65,13 +73,19 @@ class Truth:
         named = picks if isinstance(picks, Mapping) else decode(self.choices, picks)
         return self._rows[Architecture(named)]
 
+    @property
+    def seeds(self) -> int:
+        """How often each architecture was trained."""
+        return int(self._valid.shape[1])
+
     def seen(self, seed: int) -> Array:
         """(N,) the validation errors after one training: all that a search of this seed sees."""
-        return self._valid[:, seed % self._valid.shape[1]]
+        return self._valid[:, seed % self.seeds]
 
     def hypervolume(self, rows: Sequence[int]) -> float:
         """Of the true values, each scaled to [0, 1] over the table; the reference is 1."""
-        return float(moocore.hypervolume(self._scaled[list(rows)], ref=[1, 1, 1])) if rows else 0.0
+        reference = [1] * self._scaled.shape[1]
+        return float(moocore.hypervolume(self._scaled[list(rows)], ref=reference)) if rows else 0.0
 
     def regret(self, rows: Sequence[int]) -> float:
         """The share of the whole table's hypervolume that these architectures miss."""
