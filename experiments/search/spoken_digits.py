@@ -9,12 +9,12 @@ split. (Its authors test with the first five.)
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.io import wavfile
 
 from paretonas.data import Data, Split
 
@@ -45,14 +45,16 @@ def spoken_digits(folder: Path) -> Data:
     train = numbers >= 20
     pictures = (pictures - pictures[train].mean()) / pictures[train].std()
     inputs, classes = torch.from_numpy(pictures)[:, None].float(), torch.from_numpy(labels)
-    splits = (train, (numbers >= 10) & ~train, numbers < 10)
-    return Data(*(Split(inputs[rows], classes[rows]) for rows in map(torch.from_numpy, splits)))
+    parts = (train, (numbers >= 10) & ~train, numbers < 10)
+    splits = [Split(inputs[rows], classes[rows]) for rows in map(torch.from_numpy, parts)]
+    return Data(train=splits[0], valid=splits[1], test=splits[2])
 
 
 def _picture(path: Path) -> NDArray[np.float64]:
     """(bands, times); longer recordings are cut, shorter ones get silence."""
-    rate, samples = wavfile.read(path)
-    assert rate == RATE
+    with wave.open(str(path), "rb") as file:
+        assert (file.getframerate(), file.getsampwidth(), file.getnchannels()) == (RATE, 2, 1)
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     padded = np.zeros(BANDS * HOP + WINDOW - HOP)
     sound = samples[: len(padded)] / max(1, np.abs(samples).max())
     padded[: len(sound)] = sound

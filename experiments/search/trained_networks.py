@@ -1,6 +1,7 @@
 """The front from a trained network: what is faster at which error?
 
     python experiments/search/trained_networks.py --speech free-spoken-digit-dataset/recordings
+    python experiments/search/trained_networks.py --speech ... --time
     python experiments/search/trained_networks.py --show
 
 Two networks (`small_networks.py`) are trained on MNIST-5k and on spoken digits
@@ -18,8 +19,8 @@ Without the trained network, and so with its steps as well:
 - **from scratch**: the architectures that the search found, trained from scratch.
 
 All use the same recipe. At the end of a run all networks are timed in turn in the same process,
-batch size 1, one thread. A row of `trained_networks.csv` is a network. Runs that the file has are
-not repeated.
+batch size 1, one thread; `--time` builds them again and times them once more, for a machine that
+was busy. A row of `trained_networks.csv` is a network. Runs that the file has are not repeated.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--speech", type=Path, help="the folder with the recordings")
     parser.add_argument("--show", action="store_true", help="only show what the table holds")
+    parser.add_argument("--time", action="store_true", help="only time all networks once more")
     parser.add_argument("--only", help="one run, such as mnist_5k:residual:0")
     options = parser.parse_args(arguments)
     settings = settings or Settings()
@@ -134,7 +136,8 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
         runs = [(d, n, seed) for seed in settings.seeds for d in data for n in NETWORKS]
         for name, network, seed in runs:
             if options.only in (None, f"{name}:{network}:{seed}"):
-                run(name, data[name], network, seed, settings)
+                make = time_again if options.time else run
+                make(name, data[name], network, seed, settings)
     points = pd.read_csv(settings.csv)
     print(summary(points).to_string(index=False))
     draw_fronts(points, settings.figure)
@@ -148,10 +151,7 @@ def run(name: str, data: Data, network: str, seed: int, settings: Settings) -> N
         if (known[KEYS] == pd.Series(about)).all(axis=1).any():
             return
     found = list(Run(name, data, NETWORKS[network], seed, settings).networks())
-    example = data.example
-    device = torch.device("cpu")
-    calls = [repeated_network(each.network.eval(), example, device) for each in found]
-    latencies = [m.median_ms for m in measure_in_turn(calls, seconds=settings.seconds)]
+    latencies = timed([each.network for each in found], data, settings)
     new = not settings.csv.exists()
     with settings.csv.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -166,14 +166,40 @@ def run(name: str, data: Data, network: str, seed: int, settings: Settings) -> N
                 "about": each.about,
                 "steps": each.steps,
                 "parameters": sum(p.numel() for p in each.network.parameters()),
-                "latency_ms": round(latency, 4),
-                "original_ms": round(latencies[0], 4),
+                "latency_ms": latency,
+                "original_ms": latencies[0],
                 "valid_error": round(valid, 3),
                 "test_error": round(test, 3),
                 "cpu_seconds": round(each.seconds, 1),
             }
             writer.writerow(row)
             print(" ".join(map(str, row.values())), flush=True)
+
+
+def time_again(name: str, data: Data, network: str, seed: int, settings: Settings) -> None:
+    """Time the networks of a run that the table has once more."""
+    points = pd.read_csv(settings.csv)
+    rows = (points[KEYS] == pd.Series(dict(zip(KEYS, (name, network, seed), strict=True)))).all(
+        axis=1
+    )
+    own = points[rows]
+    if own.empty:
+        return
+    built = list(Run(name, data, NETWORKS[network], seed, settings).rebuilt(own))
+    counts = [sum(p.numel() for p in each.parameters()) for each in built]
+    assert counts == own["parameters"].tolist(), (counts, own["parameters"].tolist())
+    points.loc[rows, "latency_ms"] = latencies = timed(built, data, settings)
+    points.loc[rows, "original_ms"] = latencies[0]
+    points.to_csv(settings.csv, index=False)
+    print(name, network, seed, latencies, flush=True)
+
+
+def timed(networks: Sequence[nn.Module], data: Data, settings: Settings) -> list[float]:
+    """Milliseconds of each network."""
+    device = torch.device("cpu")
+    calls = [repeated_network(network.eval(), data.example, device) for network in networks]
+    found = measure_in_turn(calls, seconds=settings.seconds)
+    return [round(measured.median_ms, 4) for measured in found]
 
 
 class Run:
@@ -197,9 +223,7 @@ class Run:
         """The trained network, then what each method makes."""
         original = self.fresh()
         yield self.trained(ORIGINAL, "", original, self.recipe.epochs)
-        model = partial(deepcopy, original)
-        converted = Converted(model, self.data.example, depth=True, kernels=(3,))
-        space = NetworkSpace("converted", converted, self.data, self.tuning)
+        space = self.space(original)
         ours = list(self.searched(space))
         yield from ours
         yield from self.each("pruning", self.pruned(original), len(self.settings.ratios))
@@ -208,6 +232,29 @@ class Run:
         yield from self.each("uniform width", widths, len(self.settings.widths), scratch=True)
         again = ((each.about, reset(each.network, self.seed)) for each in ours)
         yield from self.each("from scratch", again, len(ours), scratch=True)
+
+    def rebuilt(self, points: pd.DataFrame) -> Iterator[nn.Module]:
+        """The networks of rows, untrained but for the first: by its weights it is pruned."""
+        original = self.fresh()
+        trained = self.trained(ORIGINAL, "", original, self.recipe.epochs).network
+        pruned = dict(self.pruned(trained))
+        supernet = self.space(trained).supernet(self.seed)
+        names = [choice.name for choice in supernet.choices]
+        for method, about in zip(points["method"], points["about"], strict=True):
+            if method == ORIGINAL:
+                yield trained
+            elif method == "pruning":
+                yield pruned[about]
+            elif method == "uniform width":
+                yield self.fresh(float(about))
+            else:
+                yield supernet.extract(dict(zip(names, about.split(), strict=True)))
+
+    def space(self, original: nn.Module) -> NetworkSpace:
+        """The converted network."""
+        model = partial(deepcopy, original)
+        converted = Converted(model, self.data.example, depth=True, kernels=(3,))
+        return NetworkSpace("converted", converted, self.data, self.tuning)
 
     def fresh(self, width: float = 1.0) -> nn.Module:
         """A new network."""
@@ -297,8 +344,8 @@ def reset(network: nn.Module, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     network = deepcopy(network)
     for module in network.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        if callable(again := getattr(module, "reset_parameters", None)):
+            again()
     return network
 
 
@@ -388,7 +435,7 @@ def draw_fronts(points: pd.DataFrame, path: Path) -> None:
             axis.plot(relative[rows] * latency, own["test_error"][rows], ".", color=color, ms=4)
         rows = own["method"] == ORIGINAL
         axis.plot(relative[rows] * latency, own["test_error"][rows], "k*", label=ORIGINAL)
-        axis.set(title=f"{titles.get(data, data)}, {network}", yscale="log")
+        axis.set(title=f"{titles.get(str(data), data)}, {network}", yscale="log")
         axis.set(xlabel="measured latency, ms", ylabel="test error, %")
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter("{x:g}")
