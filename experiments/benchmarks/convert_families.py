@@ -3,10 +3,11 @@
     python experiments/benchmarks/convert_families.py --out convert_families.csv
     python experiments/benchmarks/convert_families.py --library torchvision --out FILE
 
-Of torchvision, all classification models of at most 100 million parameters. The networks have random weights and the smallest image that they take. For each family: is it
-converted, which share of its parameters is elastic, how many choices it has; is it the same network
-at its full size; do sub-networks drawn at random run, equal the supernet with their picks, directly
-and as a one-hot mixture, and have as many parameters; does ONNX Runtime give the same.
+Of torchvision, all classification models of at most 100 million parameters. The networks have
+random weights and the smallest image that they take. For each network: is it converted, which share
+of its parameters is elastic, how many choices it has; is it the same network at its full size; do
+sub-networks drawn at random run, equal the supernet with their picks, directly and as a one-hot
+mixture, and have as many parameters; does ONNX Runtime give the same.
 """
 
 from __future__ import annotations

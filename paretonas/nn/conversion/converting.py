@@ -101,6 +101,7 @@ def convert(
     if depth:
         plan.find_blocks()
         plan.try_all()
+    plan.find_sums()
     converted = plan.built()
     options = {name: chooser.option_names for name, chooser in choosers(converted).items()}
     if not options:

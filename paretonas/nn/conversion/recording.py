@@ -18,6 +18,7 @@ from ...arguments import call, tensors
 from ...forward import evaluating, handed, seeded
 
 WHOLE = (nn.RNNBase, nn.MultiheadAttention)  # modules whose forward is recorded as one step
+_WHOLE_NAMES = {kind.__name__ for kind in WHOLE}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of a module: the tensors that it was given and that it gave, in order."""
+
+    given: tuple[Held, ...]
+    made: tuple[Held, ...]
+
+
+@dataclass(frozen=True)
 class ForwardPass:
     """A recorded forward pass.
 
@@ -66,15 +75,16 @@ class ForwardPass:
         steps: the operations in the order they ran.
         held: the floating parameters and buffers that were used, by name, in the order of first
             use. A shared tensor has its first name.
+        read: the paths of modules whose tensors are used by a module around them.
         outputs: the tensors that the network gives.
-        calls: for each module that was called, its path, and the first input and the output of
-            each call (None where they are no tensors).
+        calls: for each module that was called, by its path, each call of it.
     """
 
     steps: tuple[Operation, ...]
     held: dict[str, Held]
+    read: frozenset[str]
     outputs: tuple[Held, ...]
-    calls: dict[str, list[tuple[Held | None, Held | None]]]
+    calls: dict[str, list[Call]]
 
 
 def recorded(network: nn.Module, example: Any) -> ForwardPass:
@@ -102,12 +112,17 @@ def recorded(network: nn.Module, example: Any) -> ForwardPass:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     used: dict[str, Held] = {}
+    read = set[str]()
     for step in recorder.steps:
         for held in step.tensors:
             if held.index in names:
                 used.setdefault(names[held.index], held)
+                owner = names[held.index].rpartition(".")[0]
+                around = owner.startswith(f"{step.module}.") if step.module else owner
+                if around and step.name not in _WHOLE_NAMES:
+                    read.add(owner)
     outputs = tuple(map(recorder.held, tensors(output)))
-    return ForwardPass(tuple(recorder.steps), used, outputs, recorder.calls)
+    return ForwardPass(tuple(recorder.steps), used, frozenset(read), outputs, recorder.calls)
 
 
 class _Recorder(TorchDispatchMode):
@@ -118,7 +133,7 @@ class _Recorder(TorchDispatchMode):
         self.steps: list[Operation] = []
         self.stack = [""]
         self.inside = 0  # how many modules are running that are recorded as a whole
-        self.calls: dict[str, list[tuple[Held | None, Held | None]]] = {}
+        self.calls: dict[str, list[Call]] = {}
         self._kept: dict[int, tuple[Tensor, Held]] = {}
         self._indices = count()
 
@@ -189,9 +204,8 @@ def _watching(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
     def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, path: str) -> None:
         recorder.stack.pop()
         taken, made = given.pop(), recorder.all_held(output)
-        recorder.calls.setdefault(path, []).append(
-            (next(iter(taken[0]), None), made if isinstance(made, Held) else None)
-        )
+        nests = ([leaf for leaf in tree_leaves(n) if isinstance(leaf, Held)] for n in (taken, made))
+        recorder.calls.setdefault(path, []).append(Call(*map(tuple, nests)))
         if isinstance(module, WHOLE):
             recorder.inside -= 1
             recorder.whole(module, taken, made)
