@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -90,30 +90,51 @@ class ForwardPass:
 def recorded(network: nn.Module, example: Any) -> ForwardPass:
     """Run a network once on an example, in evaluation mode, and record each operation.
 
-    The network's mode and torch's random generators are restored afterwards.
+    If it has parameters that are not used so, such as those of an auxiliary head, then a pass in
+    training mode follows, where the network runs so. The network's mode and torch's random
+    generators are restored afterwards.
     """
-    inputs = handed(network, example)
     recorder = _Recorder()
     names: dict[int, str] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if tensor.is_floating_point():
             names[recorder.held(tensor).index] = name
+    outputs = _pass(network, example, recorder, training=False)
+    calls, steps = recorder.calls, len(recorder.steps)
+    used, read = _used(recorder.steps, names)
+    if any(name not in used for name, _ in network.named_parameters()):
+        recorder.calls, recorder.stack = {}, [""]
+        try:
+            outputs += _pass(network, example, recorder, training=True)
+            calls = {**recorder.calls, **calls}
+        except Exception:  # of whatever kind, such as a batch of one for a batch norm
+            del recorder.steps[steps:]
+        used, read = _used(recorder.steps, names)
+    return ForwardPass(tuple(recorder.steps), used, read, tuple(outputs), calls)
+
+
+def _pass(network: nn.Module, example: Any, recorder: _Recorder, *, training: bool) -> list[Held]:
+    """Record a pass; the tensors that the network gives."""
+    inputs = handed(network, example)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation for a whole layer
     try:
-        with (
-            evaluating(network),
-            seeded(0, network),
-            torch.no_grad(),
-            _watching(network, recorder),
-            recorder,
-        ):
-            output = call(network, inputs)
+        with evaluating(network), seeded(0, network), torch.no_grad():
+            network.train(training)
+            with _watching(network, recorder), recorder:
+                output = call(network, inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    return [*map(recorder.held, tensors(output))]
+
+
+def _used(
+    steps: Sequence[Operation], names: Mapping[int, str]
+) -> tuple[dict[str, Held], frozenset[str]]:
+    """The parameters and buffers that are used, and the modules whose tensors others use."""
     used: dict[str, Held] = {}
     read = set[str]()
-    for step in recorder.steps:
+    for step in steps:
         for held in step.tensors:
             if held.index in names:
                 used.setdefault(names[held.index], held)
@@ -121,8 +142,7 @@ def recorded(network: nn.Module, example: Any) -> ForwardPass:
                 around = owner.startswith(f"{step.module}.") if step.module else owner
                 if around and step.name not in _WHOLE_NAMES:
                     read.add(owner)
-    outputs = tuple(map(recorder.held, tensors(output)))
-    return ForwardPass(tuple(recorder.steps), used, frozenset(read), outputs, recorder.calls)
+    return used, frozenset(read)
 
 
 class _Recorder(TorchDispatchMode):
