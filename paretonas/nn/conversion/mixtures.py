@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ...arguments import call, tensors
-from ...forward import evaluating, handed, seeded
+from ...forward import evaluating, handed, held_generators, seeded
 from ..choices import Chooser, Depth
 from ..sizes import Size
 from .cut import Around, filled, part_of, whole_of
@@ -61,8 +61,9 @@ def _differing(
     picks: Sequence[Chooser],
 ) -> dict[str, bool]:
     found: dict[str, bool] = {}
+    held = held_generators(network)
     with evaluating(network), torch.no_grad():
-        with seeded(0, network):
+        with seeded(0, held=held):
             for parameter in network.parameters():
                 parameter += torch.randn_like(parameter) * 0.1
         _decide(picks, hot=False)
@@ -77,7 +78,7 @@ def _differing(
                 continue
             args, kwargs = filled(nest, map(whole_of, tensors(nest), ins))
             _decide(picks, hot=True)
-            with seeded(0, network):
+            with seeded(0, held=held):
                 mixed = network.get_submodule(path)(*args, **kwargs)
             _decide(picks, hot=False)
             pairs = zip(map(part_of, tensors(mixed), outs), tensors(direct), strict=True)
