@@ -76,9 +76,7 @@ class Cut(Elastic):
         assert self.cut_around is not None
         ins, outs = self.cut_around
         nest = [args, kwargs]
-        if [len(t.shape) for t in tensors(nest)] != [
-            *map(len, ins)
-        ]:  # it is called in another way than on the example
+        if not _have_axes(nest, ins):  # it is called in another way than on the example
             return self.run(*args, **kwargs)
         leaves = [leaf for leaf in self.leaves if isinstance(leaf.gate, Tensor)]
         gates = [leaf.chances() for leaf in leaves]
@@ -86,12 +84,15 @@ class Cut(Elastic):
         for picks in product(*(range(len(leaf.numbers)) for leaf in leaves)):
             chance = torch.stack([g[pick] for g, pick in zip(gates, picks, strict=True)]).prod()
             with picked(leaves, picks):
-                given = map(part_of, tensors(nest), ins)
-                args, kwargs = filled(nest, given)
-                found = self.run(*args, **kwargs)
+                given, kept = filled(nest, map(part_of, tensors(nest), ins))
+                found = self.run(*given, **kept)
+            if not _have_axes(found, outs):  # such as what it gives in training
+                return self.run(*args, **kwargs)
+            with picked(leaves, picks):
                 made = [*map(whole_of, tensors(found), outs)]
             made = [chance.to(y.dtype) * y if y.is_floating_point() else y for y in made]
-            sums = [a + b for a, b in zip(sums, made, strict=True)] if sums else made
+            pairs = zip(sums, made, strict=True)
+            sums = [a + b if b.is_floating_point() else b for a, b in pairs] if sums else made
         return filled(found, iter(sums))
 
     def pieces(self) -> dict[str, Tensor]:
@@ -146,6 +147,10 @@ def whole_of(y: Tensor, axes: Sequence[int | Size]) -> Tensor:
 def filled(nest: Any, values: Iterator[Tensor]) -> Any:
     """A nest with other tensors in place of its own."""
     return tree_map(lambda v: next(values) if isinstance(v, Tensor) else v, nest)
+
+
+def _have_axes(nest: Any, axes: Sequence[Sequence[int | Size]]) -> bool:
+    return [tensor.ndim for tensor in tensors(nest)] == [*map(len, axes)]
 
 
 def _piece(name: str) -> property:

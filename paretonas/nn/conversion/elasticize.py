@@ -94,11 +94,11 @@ def elasticize(
             if child in elastic:
                 parent._modules[name] = elastic[child]
     for path in around:
-        whole = elastic.get(network, network).get_submodule(path)
-        assert isinstance(whole, Elastic)
-        for inner in whole.modules():
+        summed = elastic.get(network, network).get_submodule(path)
+        assert isinstance(summed, Elastic)
+        for inner in summed.modules():
             if isinstance(inner, Elastic):
-                whole.leaves = {**inner.leaves, **whole.leaves}
+                summed.leaves = {**inner.leaves, **summed.leaves}
     return elastic.get(network, network)
 
 

@@ -65,7 +65,7 @@ def _differing(
     with evaluating(network), torch.no_grad():
         with seeded(0, held=held):
             for parameter in network.parameters():
-                parameter += torch.randn_like(parameter) * 0.1
+                parameter.add_(torch.randn_like(parameter) * 0.1)
         _decide(picks, hot=False)
         calls = _calls(network, example, {*around} - {*known})
         for path in sorted(calls, key=lambda path: -path.count(".") if path else 1):
@@ -112,7 +112,7 @@ def _calls(network: nn.Module, example: Any, paths: Collection[str]) -> Calls:
                     (module.register_forward_pre_hook, enter),
                     (module.register_forward_hook, leave),
                 ):
-                    handle = register(partial(hook, path=path), with_kwargs=True)  # type: ignore
+                    handle = register(partial(hook, path=path), with_kwargs=True)
                     hooks.callback(handle.remove)
         with seeded(0, network):
             call(network, handed(network, example))
