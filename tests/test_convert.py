@@ -188,7 +188,7 @@ class Across(nn.Module):
         self.head = nn.Linear(16, 4)
 
     def forward(self, x):
-        return self.head(self.softmax(self.mean(self.convs(x))).amax((2, 3)))
+        return self.head(self.softmax(self.mean(self.convs(x))).mean((2, 3)))
 
 
 class MeanOverChannels(nn.Module):
