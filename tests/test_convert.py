@@ -169,6 +169,17 @@ class Functional(nn.Module):
         return functional.linear(x.reshape(n, length, dim), self.proj.weight, self.proj.bias)
 
 
+class Multihead(nn.Module):
+    """Torch's attention, where the keys and values have the channels of the queries."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
 class Standardized(nn.Conv2d):
     """A convolution with weights of mean 0 and variance 1, as in networks without norms."""
 
@@ -220,6 +231,7 @@ NETWORKS = {
     "attention": (lambda: Transformer(Attention), TOKENS),
     "attention by attributes": (lambda: Transformer(FixedAttention), TOKENS),
     "attention by a function": (lambda: Transformer(Functional), TOKENS),
+    "torch's attention": (lambda: Transformer(Multihead), TOKENS),
     "across channels": (Across, IMAGE),
     "torch's own": (Torch, torch.randn(2, 5, 3)),
 }

@@ -185,9 +185,9 @@ def arguments_of(
             rows = (own.get("in_proj_weight") or own["q_proj_weight"])[0]
             heads, embed = _blocks(rows[: layer.embed_dim], layer.num_heads, sizing)
             found = {"num_heads": heads, "embed_dim": embed}
-            if not layer._qkv_same_embed_dim:
-                found |= {f"{n}dim": sizing(own[f"{n}_proj_weight"][1]) for n in ("k", "v")}
-            return found
+            if layer._qkv_same_embed_dim:
+                return found | {"kdim": embed, "vdim": embed}
+            return found | {f"{n}dim": sizing(own[f"{n}_proj_weight"][1]) for n in ("k", "v")}
     return {}
 
 

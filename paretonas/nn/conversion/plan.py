@@ -258,8 +258,8 @@ class ConversionPlan:
         path, before = failure.path, (self._numbers, self._read)
         if path not in dict(self.network.named_modules()):
             return failure
-        inside = {p for p, _ in self.network.named_modules() if p != path and _inside(p, path)}
-        reads = inside - self._read
+        inside = {p for p, _ in self.network.named_modules() if _inside(p, path)}
+        reads = inside - self._read - {""} if len(inside) > 1 else set()
         exact, multiples = (self._attributes(path, cluster, exact=exact) for exact in (True, False))
         guesses: list[tuple[dict[str, Any], bool]] = [(exact, False)] if exact else []
         guesses += [({}, True)] if reads else []
