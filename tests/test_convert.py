@@ -153,6 +153,60 @@ class Transformer(nn.Module):
         return self.head(x + self.scale * self.mlp(x))
 
 
+class Functional(nn.Module):
+    """A function that gets the weights of layers, as in torchvision's Swin Transformer."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x):
+        n, length, dim = x.shape
+        qkv = functional.linear(x, self.qkv.weight, self.qkv.bias)
+        q, k, v = qkv.reshape(n, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        x = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return functional.linear(x.reshape(n, length, dim), self.proj.weight, self.proj.bias)
+
+
+class Multihead(nn.Module):
+    """Torch's attention, where the keys and values have the channels of the queries."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class Standardized(nn.Conv2d):
+    """A convolution with weights of mean 0 and variance 1, as in networks without norms."""
+
+    def forward(self, x):
+        mean, var = self.weight.mean((1, 2, 3), keepdim=True), self.weight.var((1, 2, 3))
+        weight = (self.weight - mean) / (var[:, None, None, None] + 1e-5).sqrt()
+        return functional.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class Across(nn.Module):
+    """What zeros in place of missing channels change: a mean and a softmax over channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.Sequential(Standardized(3, 8, 3), nn.ReLU(), Standardized(8, 16, 3))
+        self.mean, self.softmax = MeanOverChannels(), nn.Softmax(1)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.softmax(self.mean(self.convs(x))).mean((2, 3)))
+
+
+class MeanOverChannels(nn.Module):
+    def forward(self, x):
+        return x - x.mean(1, keepdim=True)
+
+
 class Torch(nn.Module):
     """Torch's own attention and recurrence."""
 
@@ -176,6 +230,9 @@ NETWORKS = {
     "gated, two inputs": (Gated, (torch.randn(2, 6), torch.randn(2, 3))),
     "attention": (lambda: Transformer(Attention), TOKENS),
     "attention by attributes": (lambda: Transformer(FixedAttention), TOKENS),
+    "attention by a function": (lambda: Transformer(Functional), TOKENS),
+    "torch's attention": (lambda: Transformer(Multihead), TOKENS),
+    "across channels": (Across, IMAGE),
     "torch's own": (Torch, torch.randn(2, 5, 3)),
 }
 ALIKE = ("residual", "inverted", "dense", "generator", "gated, two inputs")  # no norm over channels
@@ -224,8 +281,6 @@ def test_sub_networks_are_plain_and_equal_the_supernet(name):
             assert same(output(plain, example), output(supernet.network, example))
         assert not [m for m in plain.modules() if type(m).__module__.startswith("paretonas")]
         assert len({*map(type, plain.modules())} - {*map(type, model.modules())}) == 0
-        if name == "torch's own":  # its attention divides by the size of a head
-            continue
         gates = [
             torch.tensor([float(option == architecture[choice.name]) for option in choice.options])
             for choice in supernet.choices
@@ -370,6 +425,29 @@ def test_a_network_that_keeps_values_of_an_earlier_pass_is_not_spoiled():
     model, x = Keeps(), torch.randn(2, 6)
     expected = output(model, x)
     assert same(output(convert(model, x), x), expected)
+
+
+def test_a_head_that_runs_only_in_training_is_cut_too():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+            self.second, self.head = nn.Conv2d(8, 16, 3), nn.Linear(16, 2)
+            self.extra = nn.Sequential(nn.Conv2d(8, 12, 1), nn.Flatten(), nn.Linear(12 * 196, 2))
+
+        def forward(self, x):
+            x = self.norm(self.first(x)).relu()
+            y = self.head(self.second(x).mean((2, 3)))
+            return (y, self.extra(x)) if self.training else y
+
+    model = TwoHeads()
+    before = copy.deepcopy(model.state_dict())
+    network = convert(model, IMAGE)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert list(network.conversion.choices) == ["first", "second", "extra.0"]
+    plain = Supernet(network).extract({"first": "2", "second": "4", "extra.0": "4"})
+    assert [tuple(y.shape) for y in plain.train()(IMAGE)] == [(2, 2), (2, 2)]
+    assert plain.extra[2].in_features == 4 * 196
 
 
 @pytest.mark.parametrize("keep", ["stem", "module"])

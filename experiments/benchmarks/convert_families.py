@@ -1,11 +1,13 @@
-"""What `convert` makes of other people's networks: a small variant of each model family of timm.
+"""What `convert` makes of other people's networks: of timm, a small variant of each model family.
 
     python experiments/benchmarks/convert_families.py --out convert_families.csv
+    python experiments/benchmarks/convert_families.py --library torchvision --out FILE
 
-The networks have random weights and the smallest image that they take. For each family: is it
-converted, which share of its parameters is elastic, how many choices it has; is it the same network
-at its full size; do sub-networks drawn at random run, equal the supernet with their picks, directly
-and as a one-hot mixture, and have as many parameters; does ONNX Runtime give the same.
+Of torchvision, all classification models of at most 100 million parameters. The networks have
+random weights and the smallest image that they take. For each network: is it converted, which share
+of its parameters is elastic, how many choices it has; is it the same network at its full size; do
+sub-networks drawn at random run, equal the supernet with their picks, directly and as a one-hot
+mixture, and have as many parameters; does ONNX Runtime give the same.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ for NAME in ("nms", "qnms"):
     LIBRARY.define(f"{NAME}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 import timm  # noqa: E402
+import torchvision  # noqa: E402
 
 from paretonas.nn import Depth, Elastic, Stack, Supernet, convert  # noqa: E402
 from paretonas.space import draw  # noqa: E402
@@ -47,26 +50,27 @@ def main() -> None:
     """Convert the families, and write a row for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", help="models instead of all families")
+    parser.add_argument("--library", choices=MAKERS, default="timm")
+    parser.add_argument("--only", nargs="*", help="models instead of all")
     parser.add_argument("--part", default="0/1", help="of the families, such as 0/2")
     parser.add_argument("--onnx", action="store_true", help="export one sub-network of each")
     parser.add_argument("--limit", type=int, default=300, help="seconds of the processor, a family")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    models = options.only or FAMILIES
+    models = options.only or MODELS[options.library]
     part, parts = map(int, options.part.split("/"))
     with options.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for name in models[part::parts]:
-            row = checked(name, options.limit, options.onnx)
+            row = checked(options.library, name, options.limit, options.onnx)
             print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
             writer.writerow(row)
             file.flush()
 
 
-def checked(name: str, limit: int, onnx: bool) -> dict[str, Any]:
-    """The row of one family."""
+def checked(library: str, name: str, limit: int, onnx: bool) -> dict[str, Any]:
+    """The row of one model."""
     row: dict[str, Any] = {"model": name}
 
     def late(*_: Any) -> None:
@@ -75,7 +79,7 @@ def checked(name: str, limit: int, onnx: bool) -> dict[str, Any]:
     signal.signal(signal.SIGPROF, late)
     signal.setitimer(signal.ITIMER_PROF, limit)
     try:
-        for key, value in measured(name, onnx):
+        for key, value in measured(library, name, onnx):
             row[key] = value
     except Exception as error:
         line = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -85,10 +89,10 @@ def checked(name: str, limit: int, onnx: bool) -> dict[str, Any]:
     return row
 
 
-def measured(name: str, onnx: bool) -> Iterator[tuple[str, Any]]:
+def measured(library: str, name: str, onnx: bool) -> Iterator[tuple[str, Any]]:
     """The columns of a row, one after the other."""
     torch.manual_seed(0)
-    model, size = smallest(name)
+    model, size = smallest(library, name)
     yield "family", type(model).__name__
     yield "image", size
     yield "parameters", sum(p.numel() for p in model.parameters())
@@ -137,13 +141,13 @@ def measured(name: str, onnx: bool) -> Iterator[tuple[str, Any]]:
         yield "onnx", exported(plain, example)
 
 
-def smallest(name: str) -> tuple[nn.Module, int]:
+def smallest(library: str, name: str) -> tuple[nn.Module, int]:
     """The model with ten classes for the smallest image that it takes, and the size of it."""
     error: Exception | None = None
     for size in SIZES:
-        for extra in ({"img_size": size}, {}):
+        for extra in ({"img_size": size}, {"image_size": size}, {"input_size": (size, size)}, {}):
             try:
-                model = timm.create_model(name, num_classes=10, **extra).eval()
+                model = MAKERS[library](name, num_classes=10, **extra).eval()
                 with torch.no_grad():
                     model(torch.zeros(2, *channels_and(model, size)))
                 return model, size
@@ -154,7 +158,7 @@ def smallest(name: str) -> tuple[nn.Module, int]:
 
 def channels_and(model: Any, size: int) -> tuple[int, int, int]:
     """The shape of an image."""
-    return (model.default_cfg.get("input_size", (3, 224, 224))[0], size, size)
+    return (getattr(model, "default_cfg", {}).get("input_size", (3,))[0], size, size)
 
 
 def settle(model: nn.Module, size: int) -> None:
@@ -253,6 +257,22 @@ FAMILIES = """
     beit_base_patch16_224 naflexvit_base_patch16_parfac_gap qwen3_vit_88m mobilenetv5_base
     nasnetalarge pnasnet5large vgg11 samvit_base_patch16 inception_resnet_v2 inception_v4
 """.split()  # noqa: SIM905
+
+CLASSIFICATION = """
+    alexnet convnext_base convnext_small convnext_tiny densenet121 densenet161 densenet169
+    densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
+    efficientnet_b5 efficientnet_b6 efficientnet_b7 efficientnet_v2_m efficientnet_v2_s googlenet
+    inception_v3 maxvit_t mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2
+    mobilenet_v3_large mobilenet_v3_small regnet_x_16gf regnet_x_1_6gf regnet_x_3_2gf
+    regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_16gf regnet_y_1_6gf regnet_y_3_2gf
+    regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101 resnet152 resnet18 resnet34 resnet50
+    resnext101_32x8d resnext101_64x4d resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0
+    shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b
+    swin_v2_s swin_v2_t vit_b_16 vit_b_32 wide_resnet50_2
+""".split()  # noqa: SIM905
+
+MODELS = {"timm": FAMILIES, "torchvision": CLASSIFICATION}
+MAKERS = {"timm": timm.create_model, "torchvision": torchvision.models.get_model}
 
 if __name__ == "__main__":
     main()

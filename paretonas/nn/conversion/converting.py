@@ -67,7 +67,8 @@ def convert(
     3 stays fixed: it is an output of the network
 
     Args:
-        model: the network, which is not changed. It is traced in evaluation mode.
+        model: the network, which is not changed. It is traced in evaluation mode; if parameters are
+            not used there, also in training mode.
         example: arguments of one forward pass: a tensor, or a nest of tensors.
         widths: the options of each width, as fractions of the full one.
         depth: whether the later blocks of an `nn.Sequential` of like blocks may be left out.
@@ -101,6 +102,7 @@ def convert(
     if depth:
         plan.find_blocks()
         plan.try_all()
+    plan.find_sums()
     converted = plan.built()
     options = {name: chooser.option_names for name, chooser in choosers(converted).items()}
     if not options:

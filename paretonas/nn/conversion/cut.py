@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from ..elastic import Elastic, cut, kept_of, leaves_of, now, tensor_of
+from ...arguments import tensors
+from ..elastic import Elastic, _placed, cut, kept_of, leaves_of, now, tensor_of
 from ..extraction import Extracted, Extraction
-from ..sizes import Size
+from ..sizes import Size, picked
+
+Around = tuple[Sequence[Sequence[int | Size]], Sequence[Sequence[int | Size]]]
+"""The sizes along the axes of the tensors that a module takes, and of those that it gives."""
 
 
 class Cut(Elastic):
     """What a module becomes that holds tensors of its own, such as a learned position embedding.
 
     Its class becomes a subclass of its own class, in which these tensors, and numbers that its
-    forward needs, are those of the current picks.
+    forward needs, are those of the current picks. In a mixture, its forward runs with tensors that
+    are masked; or, if its sizes around are given, once for each pick.
     """
 
     cut_from: type[nn.Module]
     cut_axes: dict[str, Sequence[int | Size]]
+    cut_around: Around | None
 
     @staticmethod
     def of(  # type: ignore[override]
         layer: nn.Module,
         axes: Mapping[str, Sequence[int | Size]],
         numbers: Mapping[str, Any],
+        around: Around | None = None,
     ) -> Elastic:
         """The module itself, which is elastic from now on.
 
@@ -36,11 +46,15 @@ class Cut(Elastic):
             layer: the module.
             axes: for each of its own parameters and buffers that is cut, the size of each axis.
             numbers: the attributes that are sizes, or tuples with sizes in them.
+            around: the size of each axis of the tensors that its forward takes and gives, if a
+                mixture is the sum over all picks of the module and of the layers inside it.
         """
         plain = type(layer)
         members: dict[str, Any] = {name: _piece(name) for name in axes}
         members |= {name: _number(name) for name in numbers}
         members |= {"cut_from": plain, "__module__": plain.__module__}
+        if around is not None:
+            members["forward"] = Elastic.forward
         # Its own class may have others, such as that of a parametrized module.
         members |= {"__deepcopy__": Extracted.__deepcopy__, "__getstate__": Elastic.__getstate__}
         kind = types.new_class(
@@ -48,10 +62,38 @@ class Cut(Elastic):
         )
         layer.__class__ = kind
         assert isinstance(layer, Cut)
-        layer.cut_axes = dict(axes)
+        layer.cut_axes, layer.cut_around = dict(axes), around
         layer.arguments = dict(numbers)
-        layer.leaves = leaves_of({**axes, **numbers})
+        layer.leaves = leaves_of({**axes, **numbers, "around": around or ()})
         return layer
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward of its own class."""
+        return self.cut_from.forward(self, *args, **kwargs)
+
+    def mixture(self, *args: Any, **kwargs: Any) -> Any:
+        """The sum over all picks, each on its part of the inputs, weighed by its probability."""
+        assert self.cut_around is not None
+        ins, outs = self.cut_around
+        nest = [args, kwargs]
+        if not _have_axes(nest, ins):  # it is called in another way than on the example
+            return self.run(*args, **kwargs)
+        leaves = [leaf for leaf in self.leaves if isinstance(leaf.gate, Tensor)]
+        gates = [leaf.chances() for leaf in leaves]
+        sums: list[Tensor] = []
+        for picks in product(*(range(len(leaf.numbers)) for leaf in leaves)):
+            chance = torch.stack([g[pick] for g, pick in zip(gates, picks, strict=True)]).prod()
+            with picked(leaves, picks):
+                given, kept = filled(nest, map(part_of, tensors(nest), ins))
+                found = self.run(*given, **kept)
+            if not _have_axes(found, outs):  # such as what it gives in training
+                return self.run(*args, **kwargs)
+            with picked(leaves, picks):
+                made = [*map(whole_of, tensors(found), outs)]
+            made = [chance.to(y.dtype) * y if y.is_floating_point() else y for y in made]
+            pairs = zip(sums, made, strict=True)
+            sums = [a + b if b.is_floating_point() else b for a, b in pairs] if sums else made
+        return filled(found, iter(sums))
 
     def pieces(self) -> dict[str, Tensor]:
         """The tensors of the current picks."""
@@ -72,7 +114,7 @@ class Cut(Elastic):
         plain = self.cut_from.__new__(self.cut_from)
         memo[id(self)] = plain
         state = dict(vars(self))
-        for name in ("cut_axes", "arguments", "leaves"):
+        for name in ("cut_axes", "cut_around", "arguments", "leaves"):
             del state[name]
         for holder in ("_parameters", "_buffers"):  # whole tensors are not copied first
             state[holder] = {n: None if n in self.cut_axes else t for n, t in state[holder].items()}
@@ -88,6 +130,27 @@ class Cut(Elastic):
         for name, number in self.arguments.items():
             vars(plain)[name] = now(number)
         return plain
+
+
+def part_of(x: Tensor, axes: Sequence[int | Size]) -> Tensor:
+    """A copy of what the current picks keep of a tensor."""
+    return cut(x, dict(enumerate(map(kept_of, axes)))).clone()
+
+
+def whole_of(y: Tensor, axes: Sequence[int | Size]) -> Tensor:
+    """A tensor of the current picks at its place in the largest one, with zeros around it."""
+    for axis, size in enumerate(axes):
+        y = _placed(y, size, axis)
+    return y
+
+
+def filled(nest: Any, values: Iterator[Tensor]) -> Any:
+    """A nest with other tensors in place of its own."""
+    return tree_map(lambda v: next(values) if isinstance(v, Tensor) else v, nest)
+
+
+def _have_axes(nest: Any, axes: Sequence[Sequence[int | Size]]) -> bool:
+    return [tensor.ndim for tensor in tensors(nest)] == [*map(len, axes)]
 
 
 def _piece(name: str) -> property:

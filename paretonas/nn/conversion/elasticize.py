@@ -15,7 +15,7 @@ from ..elastic import Elastic, kind_of, sizes_in, tensor_of
 from ..extraction import HOOKS
 from ..norms import LayerNorm, RMSNorm
 from ..sizes import Kernel, Size
-from .cut import Cut
+from .cut import Around, Cut
 from .recording import WHOLE
 from .units import Axis
 
@@ -36,8 +36,9 @@ def elasticize(
     sizing: Sizing,
     kernels: Mapping[str, Kernel],
     numbers: Mapping[str, Mapping[str, Any]],
-    readers: Collection[str],
+    read: Collection[str],
     places: Mapping[str, int],
+    around: Mapping[str, Around],
 ) -> nn.Module:
     """The network with elastic layers; it is changed, and returned unless it is one layer itself.
 
@@ -48,8 +49,9 @@ def elasticize(
         kernels: the kernel of convolutions, by their path.
         numbers: attributes of modules, by path and name, with the units that they count in place
             of numbers.
-        readers: the paths of modules that use the tensors of modules inside them themselves.
+        read: the paths of modules whose tensors are used by others, such as the module around them.
         places: the axis of the input that a norm's channels are, by the path of the norm.
+        around: the sizes around modules that are a sum over picks in a mixture, by their paths.
 
     Raises:
         RefusedError: a layer has no elastic form for these sizes.
@@ -58,15 +60,15 @@ def elasticize(
     first = {id(tensor): name for name, tensor in named}
     elastic: dict[nn.Module, nn.Module] = {}
     skipped: set[nn.Module] = set()
-    read: set[nn.Module] = set()  # by the module around them, which hands their tensors on
+    others: set[nn.Module] = {network.get_submodule(path) for path in read}
     for path, module in list(network.named_modules()):
-        if isinstance(module, nn.TransformerEncoderLayer) or path in readers:
-            read |= {*module.modules()}
+        if isinstance(module, nn.TransformerEncoderLayer):  # which hands their tensors on
+            others |= {*module.modules()}
         if module in skipped:
             continue
-        if isinstance(module, WHOLE) and module not in read:
+        if isinstance(module, WHOLE) and module not in others:
             skipped |= {*module.modules()}
-        whole = isinstance(module, WHOLE) and module not in read
+        whole = isinstance(module, WHOLE) and module not in others
         names = [n for n, _ in _own_tensors(module, whole)]
         names += [n for n in ("weight",) if getattr(module, n, 0) is None]  # norms without one
         own = {}
@@ -78,7 +80,8 @@ def elasticize(
         try:
             found = {n: _sized(nest, sizing) for n, nest in numbers.get(path, {}).items()}
             found = {n: nest for n, nest in found.items() if sizes_in(nest)}
-            made = _elastic(module, own, sizing, kernels.get(path), found, module in read)
+            beside = around.get(path)
+            made = _elastic(module, own, sizing, kernels.get(path), found, module in others, beside)
         except (ValueError, TypeError) as error:
             tensors = [first.get(id(tensor_of(module, n)), f"{path}.{n}".lstrip(".")) for n in own]
             raise RefusedError(path, tensors, str(error)) from error
@@ -90,6 +93,12 @@ def elasticize(
         for name, child in parent._modules.items():
             if child in elastic:
                 parent._modules[name] = elastic[child]
+    for path in around:
+        summed = elastic.get(network, network).get_submodule(path)
+        assert isinstance(summed, Elastic)
+        for inner in summed.modules():
+            if isinstance(inner, Elastic):
+                summed.leaves = {**inner.leaves, **summed.leaves}
     return elastic.get(network, network)
 
 
@@ -111,25 +120,28 @@ def _elastic(
     kernel: Kernel | None,
     numbers: Mapping[str, Any],
     read: bool,
+    around: Around | None,
 ) -> nn.Module:
     arguments = {k: v for k, v in arguments_of(module, own, sizing).items() if sizes_in(v)}
-    if kernel is not None:
-        arguments |= _with_kernel(module, kernel)
     axes = {
         name: [sizing(axis) for axis in each]
         for name, each in own.items()
         if tensor_of(module, name) is not None
     }
+    if kernel is not None:
+        arguments |= _with_kernel(module, kernel)
+        if "weight" in axes:
+            axes["weight"][2:] = arguments["kernel_size"]
     axes = {name: each for name, each in axes.items() if sizes_in(each)}
-    if not axes and not arguments and not numbers:
+    if not axes and not arguments and not numbers and around is None:
         return module
     try:
         kind = kind_of(module)
     except TypeError:
-        return Cut.of(module, axes, numbers)
+        return Cut.of(module, axes, numbers, around)
     own_way = is_parametrized(module) or any(vars(module)[hooks] for hooks in HOOKS)
-    if read or numbers or own_way:
-        return Cut.of(module, axes, arguments | {**numbers})
+    if read or numbers or own_way or around is not None:
+        return Cut.of(module, axes, arguments | {**numbers}, around)
     if axes.keys() <= kind.__new__(kind).axes(kind.arguments_of(module)).keys():
         return Elastic.of(module, **arguments)
     return Cut.of(module, axes, arguments)
@@ -173,9 +185,9 @@ def arguments_of(
             rows = (own.get("in_proj_weight") or own["q_proj_weight"])[0]
             heads, embed = _blocks(rows[: layer.embed_dim], layer.num_heads, sizing)
             found = {"num_heads": heads, "embed_dim": embed}
-            if not layer._qkv_same_embed_dim:
-                found |= {f"{n}dim": sizing(own[f"{n}_proj_weight"][1]) for n in ("k", "v")}
-            return found
+            if layer._qkv_same_embed_dim:
+                return found | {"kdim": embed, "vdim": embed}
+            return found | {f"{n}dim": sizing(own[f"{n}_proj_weight"][1]) for n in ("k", "v")}
     return {}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,20 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ...forward import copied
 from ..choices import Chooser, Depth
+from ..elastic import Elastic, sizes_in
 from ..importance import Importance, order
 from ..sizes import Kernel, Size, Width
 from .couplings import Couplings
+from .cut import Around
 from .elasticize import RefusedError, elasticize
 from .groups import Group, Groups, ScatteredError
+from .mixtures import differing
 from .recording import ForwardPass, Held
 from .trials import TrialFailure, Trials, choosers, exact_output, output, same
 from .units import Axis
 
 MOST_ROUNDS = 64  # in which groups that must agree are gathered
+MOST_SUMMED = 64  # picks of the choices in a module that is a sum over them in a mixture
 KINDS = ("kernel", "depth")  # the ends of the names of such choices
 
 
@@ -52,9 +57,11 @@ class ConversionPlan:
     _blocks: dict[str, list[str]] = field(default_factory=dict)  # by the path of a Sequential
     _kernels: dict[str, Kernel] = field(default_factory=dict)  # by the path of a convolution
     _numbers: dict[str, dict[str, Any]] = field(default_factory=dict)  # attributes of modules
-    _readers: frozenset[str] = frozenset()  # modules that use the tensors of those inside them
+    _read: frozenset[str] = frozenset()  # modules whose tensors are used by others
+    _summed: set[str] = field(default_factory=set)  # modules that are a sum over picks in a mixture
 
     def __post_init__(self) -> None:
+        self._read = self.traced.read
         keep = [name for name in self.traced.held if self._is_kept(name)]
         self._couplings = best_couplings(self.traced, keep)
         self._groups = Groups(self._couplings.held)
@@ -177,8 +184,10 @@ class ConversionPlan:
         calls = self.traced.calls.get(path, [])
         if len(calls) != 1 or any(_inside(kept, path) for kept in self.kept):
             return False
-        before, after = calls[0]
-        if before is None or after is None or before.shape != after.shape or before == after:
+        if not calls[0].given or len(calls[0].made) != 1:
+            return False
+        before, (after,) = calls[0].given[0], calls[0].made
+        if before.shape != after.shape or before == after:
             return False
         residual = any(
             step.name == "add"
@@ -222,7 +231,7 @@ class ConversionPlan:
         The cluster grows where the network fails: by numbers that are attributes of the module
         there, such as the size of a head, and by the other groups there.
         """
-        cluster, before = [group], (self._numbers, self._readers)
+        cluster, before = [group], (self._numbers, self._read)
         failure = self._tied(cluster)
         for _ in range(MOST_ROUNDS):
             if failure is None:
@@ -236,7 +245,7 @@ class ConversionPlan:
                 break
             cluster += more
             failure = self._tied(cluster)
-        self._numbers, self._readers = before
+        self._numbers, self._read = before
         for each in cluster:
             each.size = None
         return []
@@ -246,10 +255,11 @@ class ConversionPlan:
 
         It may use the tensors of the modules inside it, or have an attribute that is a size.
         """
-        path, before = failure.path, (self._numbers, self._readers)
+        path, before = failure.path, (self._numbers, self._read)
         if path not in dict(self.network.named_modules()):
             return failure
-        reads = path not in self._readers and any(self.network.get_submodule(path).children())
+        inside = {p for p, _ in self.network.named_modules() if _inside(p, path)}
+        reads = inside - self._read - {""} if len(inside) > 1 else set()
         exact, multiples = (self._attributes(path, cluster, exact=exact) for exact in (True, False))
         guesses: list[tuple[dict[str, Any], bool]] = [(exact, False)] if exact else []
         guesses += [({}, True)] if reads else []
@@ -258,11 +268,11 @@ class ConversionPlan:
         for numbers, reader in guesses:
             known = self._numbers.get(path, {})
             self._numbers = self._numbers | {path: known | numbers}
-            self._readers = self._readers | ({path} if reader else set())
+            self._read = self._read | (reads if reader else set())
             found = self._tied(cluster)
             if found is None or found.path != path:
                 return found
-            self._numbers, self._readers = before
+            self._numbers, self._read = before
         return failure
 
     def _tied(self, cluster: Sequence[Group]) -> TrialFailure | None:
@@ -338,17 +348,66 @@ class ConversionPlan:
     def _is_kept(self, path: str) -> bool:
         return any(_inside(path, kept) for kept in self.kept)
 
+    # Mixtures
+
+    def find_sums(self) -> None:
+        """Modules of which a mixture is a sum over picks, so that one-hot it is exactly the pick.
+
+        That is the innermost module where zeros in place of missing channels are not enough, unless
+        it has too many picks.
+        """
+        blocks, self._blocks = self._blocks, {}  # which would change the paths
+        known: set[str] = set()
+        sums = {""}
+        while sums:
+            network = self.built()
+            around = {path: self._sized(units) for path, units in self._around.items()}
+            picks = {p: _picks(network.get_submodule(p), each) for p, each in around.items()}
+            around = {path: each for path, each in around.items() if picks[path] > 1}
+            found = differing(network, self.example, around, known)
+            known |= {path for path, differs in found.items() if not differs}
+            more = {path for path, differs in found.items() if differs} - self._summed
+            sums = {path for path in more if picks[path] <= MOST_SUMMED}
+            for path in more - sums:  # those around it differ, too
+                known |= {outer for outer in around if _inside(path, outer)}
+            self._summed |= sums
+        self._blocks = blocks
+
+    @cached_property
+    def _around(self) -> dict[str, list[list[Sequence[Axis]]]]:
+        """The units along the axes of what modules take and give, where each call has the same."""
+        found = {}
+        for path, calls in self.traced.calls.items():
+            first, *rest = ([self._units(c.given), self._units(c.made)] for c in calls)
+            plain = type(self.network.get_submodule(path)) in (nn.Sequential, nn.ModuleList)
+            if not plain and all(_alike(first, other) for other in rest):
+                with suppress(ScatteredError):
+                    self._sized(first)
+                    found[path] = first
+        return found
+
+    def _units(self, tensors: Sequence[Held]) -> list[Sequence[Axis]]:
+        return [self._couplings.found(held) for held in tensors]
+
+    def _sized(self, around: Sequence[Sequence[Sequence[Axis]]]) -> Around:
+        size = self._groups.size
+        ins, outs = (
+            [[size(axis) if axis.any() else len(axis) for axis in label] for label in labels]
+            for labels in around
+        )
+        return ins, outs
+
     # The result
 
     @cached_property
     def _places(self) -> dict[str, int]:
         """The axis of the input that the channels of a norm are, where it is not the last."""
         found = {}
-        for path, ((given, _), *_rest) in self.traced.calls.items():
+        for path, (first, *_) in self.traced.calls.items():
             axes = self._couplings.held.get(f"{path}.weight".lstrip("."), ())
-            if given is None or len(axes) != 1 or not axes[0].any():
+            if not first.given or len(axes) != 1 or not axes[0].any():
                 continue
-            alike = [np.array_equal(axis, axes[0]) for axis in self._couplings.found(given)]
+            alike = [np.array_equal(a, axes[0]) for a in self._couplings.found(first.given[0])]
             if True in alike and not alike[-1]:
                 found[path] = alike.index(True) - len(alike)
         return found
@@ -367,8 +426,9 @@ class ConversionPlan:
                     self._groups.size,
                     self._kernels,
                     self._numbers,
-                    self._readers,
+                    self._read,
                     self._places,
+                    {path: self._sized(self._around[path]) for path in self._summed},
                 )
                 break
             except RefusedError as refusal:
@@ -443,6 +503,21 @@ def best_couplings(traced: ForwardPass, keep: Sequence[str]) -> Couplings:
             if other.free > best.free:
                 turns, best = turned, other
     return best
+
+
+def _picks(module: nn.Module, around: Around) -> int:
+    """How many picks of sizes there are in a module and around it."""
+    found = {leaf for size in sizes_in(around) for leaf in size.leaves}
+    for inner in module.modules():
+        found |= {*inner.leaves} if isinstance(inner, Elastic) else set()
+    return prod(len(leaf.numbers) for leaf in found)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two nests of axes are the same."""
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    return len(one) == len(other) and all(map(_alike, one, other))
 
 
 def _rearrange(index: Axis, axis: Axis, units: Axis, new: Axis) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from ...arguments import call, tensors
 from ...forward import evaluating, handed, seeded
 
 WHOLE = (nn.RNNBase, nn.MultiheadAttention)  # modules whose forward is recorded as one step
+_WHOLE_NAMES = {kind.__name__ for kind in WHOLE}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of a module: the tensors that it was given and that it gave, in order."""
+
+    given: tuple[Held, ...]
+    made: tuple[Held, ...]
+
+
+@dataclass(frozen=True)
 class ForwardPass:
     """A recorded forward pass.
 
@@ -66,48 +75,74 @@ class ForwardPass:
         steps: the operations in the order they ran.
         held: the floating parameters and buffers that were used, by name, in the order of first
             use. A shared tensor has its first name.
+        read: the paths of modules whose tensors are used by a module around them.
         outputs: the tensors that the network gives.
-        calls: for each module that was called, its path, and the first input and the output of
-            each call (None where they are no tensors).
+        calls: for each module that was called, by its path, each call of it.
     """
 
     steps: tuple[Operation, ...]
     held: dict[str, Held]
+    read: frozenset[str]
     outputs: tuple[Held, ...]
-    calls: dict[str, list[tuple[Held | None, Held | None]]]
+    calls: dict[str, list[Call]]
 
 
 def recorded(network: nn.Module, example: Any) -> ForwardPass:
     """Run a network once on an example, in evaluation mode, and record each operation.
 
-    The network's mode and torch's random generators are restored afterwards.
+    If it has parameters that are not used so, such as those of an auxiliary head, then a pass in
+    training mode follows, where the network runs so. The network's mode and torch's random
+    generators are restored afterwards.
     """
-    inputs = handed(network, example)
     recorder = _Recorder()
     names: dict[int, str] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if tensor.is_floating_point():
             names[recorder.held(tensor).index] = name
+    outputs = _pass(network, example, recorder, training=False)
+    calls, steps = recorder.calls, len(recorder.steps)
+    used, read = _used(recorder.steps, names)
+    if any(name not in used for name, _ in network.named_parameters()):
+        recorder.calls, recorder.stack = {}, [""]
+        try:
+            outputs += _pass(network, example, recorder, training=True)
+            calls = {**recorder.calls, **calls}
+        except Exception:  # of whatever kind, such as a batch of one for a batch norm
+            del recorder.steps[steps:]
+        used, read = _used(recorder.steps, names)
+    return ForwardPass(tuple(recorder.steps), used, read, tuple(outputs), calls)
+
+
+def _pass(network: nn.Module, example: Any, recorder: _Recorder, *, training: bool) -> list[Held]:
+    """Record a pass; the tensors that the network gives."""
+    inputs = handed(network, example)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation for a whole layer
     try:
-        with (
-            evaluating(network),
-            seeded(0, network),
-            torch.no_grad(),
-            _watching(network, recorder),
-            recorder,
-        ):
-            output = call(network, inputs)
+        with evaluating(network), seeded(0, network), torch.no_grad():
+            network.train(training)
+            with _watching(network, recorder), recorder:
+                output = call(network, inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    return [*map(recorder.held, tensors(output))]
+
+
+def _used(
+    steps: Sequence[Operation], names: Mapping[int, str]
+) -> tuple[dict[str, Held], frozenset[str]]:
+    """The parameters and buffers that are used, and the modules whose tensors others use."""
     used: dict[str, Held] = {}
-    for step in recorder.steps:
+    read = set[str]()
+    for step in steps:
         for held in step.tensors:
             if held.index in names:
                 used.setdefault(names[held.index], held)
-    outputs = tuple(map(recorder.held, tensors(output)))
-    return ForwardPass(tuple(recorder.steps), used, outputs, recorder.calls)
+                owner = names[held.index].rpartition(".")[0]
+                around = owner.startswith(f"{step.module}.") if step.module else owner
+                if around and step.name not in _WHOLE_NAMES:
+                    read.add(owner)
+    return used, frozenset(read)
 
 
 class _Recorder(TorchDispatchMode):
@@ -118,7 +153,7 @@ class _Recorder(TorchDispatchMode):
         self.steps: list[Operation] = []
         self.stack = [""]
         self.inside = 0  # how many modules are running that are recorded as a whole
-        self.calls: dict[str, list[tuple[Held | None, Held | None]]] = {}
+        self.calls: dict[str, list[Call]] = {}
         self._kept: dict[int, tuple[Tensor, Held]] = {}
         self._indices = count()
 
@@ -189,9 +224,8 @@ def _watching(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
     def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, path: str) -> None:
         recorder.stack.pop()
         taken, made = given.pop(), recorder.all_held(output)
-        recorder.calls.setdefault(path, []).append(
-            (next(iter(taken[0]), None), made if isinstance(made, Held) else None)
-        )
+        nests = ([leaf for leaf in tree_leaves(n) if isinstance(leaf, Held)] for n in (taken, made))
+        recorder.calls.setdefault(path, []).append(Call(*map(tuple, nests)))
         if isinstance(module, WHOLE):
             recorder.inside -= 1
             recorder.whole(module, taken, made)
