@@ -21,11 +21,16 @@ Importance = Callable[[nn.Module], Mapping[str, Tensor]]
 def magnitude(network: nn.Module) -> dict[str, Tensor]:
     """The square of each weight: a channel counts by the L2 norm of all that makes and reads it.
 
+    Biases and the parameters of norms do not count: a channel with a large negative bias is dead
+    behind a ReLU, and not important.
+
     References:
         Li et al. 2017, "Pruning Filters for Efficient ConvNets" (arXiv 1608.08710), for norms of
         filters. Fang et al. 2023, "DepGraph" (arXiv 2301.12900), for norms over coupled layers.
     """
-    return {name: tensor.detach() ** 2 for name, tensor in network.named_parameters()}
+    return {
+        name: tensor.detach() ** 2 for name, tensor in network.named_parameters() if tensor.ndim > 1
+    }
 
 
 def batch_norm_scale(network: nn.Module) -> dict[str, Tensor]:
