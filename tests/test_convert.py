@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas import NetworkSpace
+from paretonas.arguments import tensors
 from paretonas.names import find_space
 from paretonas.nn import Conv2d, Converted, Elastic, Linear, Supernet, Width, convert
 from paretonas.nn.conversion.trials import output
@@ -400,6 +401,57 @@ def test_a_plain_number_in_the_code_keeps_its_width_fixed_and_only_that():
     assert "output of the network" in conversion.fixed["head"]
 
 
+def test_widths_of_one_number_are_told_apart():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x).view(-1, 16)).relu())
+
+    conversion = convert(Net(), torch.randn(2, 8)).conversion
+    assert list(conversion.choices) == ["b"]
+    assert conversion.fixed.keys() == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda y: y.argmax(1),
+        lambda y: {"label": y.max(1)[1], "score": y.max(1)[0]},
+        lambda y: (y.min(1).values, y.argmin(1)),
+    ],
+)
+def test_a_network_that_gives_the_numbers_of_classes_keeps_them(labels):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 10)
+
+        def forward(self, x):
+            return labels(self.b(self.a(x).relu()))
+
+    model, x = Net(), torch.randn(50, 8)
+    network = convert(model, x)
+    assert list(network.conversion.choices) == ["a"]
+    for found, expected in zip(tensors(network(x)), tensors(model(x)), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_maximum_over_channels_may_be_cut_where_its_places_are_not_used():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 10)
+
+        def forward(self, x):
+            hidden = self.a(x)
+            return self.b(hidden * hidden.max(1, keepdim=True).values)
+
+    assert list(convert(Net(), torch.randn(2, 8)).conversion.choices) == ["a"]
+
+
 def test_what_depends_on_the_order_of_channels_stays_fixed():
     class Rolled(Plain):
         def forward(self, x):
@@ -512,9 +564,14 @@ def test_numbers_that_must_agree_are_one_width():
     [
         ({"widths": (0.5, 2.0)}, r"widths must be fractions in \(0, 1\].*got \[0.5, 2.0\]"),
         ({"widths": ()}, "widths must be fractions.*at least one"),
-        ({"kernels": (2,)}, r"kernels must be odd and positive, got \[2\]"),
+        ({"widths": "half"}, "widths must be fractions.*got 'half'"),
+        ({"widths": 0.5}, "widths must be fractions.*got 0.5"),
+        ({"kernels": (2,)}, r"kernels must be odd and positive, as \(3, 5\), got \(2,\)"),
+        ({"kernels": 3}, "kernels must be odd and positive.*got 3"),
         ({"keep": ["nose"]}, "keep takes modules of the network or their paths, and 'nose' is"),
         ({"example": torch.randn(1, 3)}, "the network does not run on the example"),
+        ({"example": torch.randn(0, 1, 8, 8)}, r"an empty tensor of shape \(0, 1, 8, 8\)"),
+        ({"example": torch.full_like(IMAGE, torch.nan)}, "the network gives NaN on the example"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(settings, message):

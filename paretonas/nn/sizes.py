@@ -210,6 +210,15 @@ class Size:
     def __rpow__(self, base: Any) -> Any:
         return base ** self.value()
 
+    def __divmod__(self, other: Any) -> Any:
+        return divmod(self.value(), _value(other))
+
+    def __abs__(self) -> Any:
+        return abs(self.value())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.value(), digits)
+
     def __neg__(self) -> Any:
         return -self.value()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
+from ...arguments import tensors
 from ...forward import copied
 from ..extraction import Extracted
 from ..importance import Importance, magnitude
@@ -83,10 +84,10 @@ def convert(
         ValueError: the network does not run on the example, there is nothing to choose, or an
             argument is out of its range.
     """
+    _check_modules(model, example)
     widths = _checked_widths(widths)
     kernels = _checked_kernels(kernels)
     kept = _paths(model, keep)
-    _check_modules(model)
     network = copied(model)
     try:
         traced = recorded(_with_weights(copied(model)), example)
@@ -95,6 +96,7 @@ def convert(
         raise ValueError(
             f"the network does not run on the example ({type(error).__name__}: {line(error)})"
         ) from error
+    _check_finite(expected)
     plan = ConversionPlan(network, example, expected, traced, kept, widths)
     plan.arrange(importance)
     plan.find_kernels(kernels)
@@ -117,7 +119,25 @@ def convert(
     return converted
 
 
-def _check_modules(model: nn.Module) -> None:
+def _check_finite(outputs: Any) -> None:
+    for found in tensors(outputs):
+        if found.is_floating_point() and not found.isfinite().all():
+            kind = "NaN" if found.isnan().any() else "infinite values"
+            raise ValueError(
+                f"the network gives {kind} on the example, so that a conversion could not be "
+                "checked: give an example with usual values"
+            )
+
+
+def _check_modules(model: nn.Module, example: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
+    for tensor in tensors(example):
+        if not tensor.numel():
+            raise ValueError(
+                f"the example has an empty tensor of shape {tuple(tensor.shape)}: give at least "
+                "one example"
+            )
     for path, module in model.named_modules():
         where = f"the {type(module).__name__} at {path!r}" if path else "the model"
         if isinstance(module, torch.jit.ScriptModule):
@@ -168,16 +188,19 @@ def _paths(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[str]:
 
 
 def _checked_widths(widths: Sequence[float]) -> list[float]:
-    found = [float(width) for width in widths]
-    if not found or any(not 0 < width <= 1 for width in found):
+    numbers = isinstance(widths, Iterable) and not isinstance(widths, str)
+    found = [*widths] if numbers else []
+    if not found or any(not isinstance(w, float | int) or not 0 < w <= 1 for w in found):
         raise ValueError(
             "widths must be fractions in (0, 1] of the full width, at least one, got "
-            f"{list(widths)}"
+            f"{found or repr(widths)}"
         )
-    return found
+    return [*map(float, found)]
 
 
 def _checked_kernels(kernels: Sequence[int]) -> list[int]:
-    if any(not isinstance(k, int) or k < 1 or k % 2 == 0 for k in kernels):
-        raise ValueError(f"kernels must be odd and positive, got {list(kernels)}")
+    if not isinstance(kernels, Iterable) or any(
+        not isinstance(k, int) or k < 1 or k % 2 == 0 for k in kernels
+    ):
+        raise ValueError(f"kernels must be odd and positive, as (3, 5), got {kernels!r}")
     return sorted({*kernels})

@@ -62,6 +62,8 @@ class Couplings(CoupledLayers):
         super().__init__(turns)
         for held in recorded.held.values():
             self._labels[held.index] = tuple(map(self._fresh, held.shape))
+        self._read = {held.index for step in recorded.steps for held in step.tensors}
+        self._read |= {held.index for held in recorded.outputs}
         for index, step in enumerate(recorded.steps):
             self._index, self._step = index, step
             self._run(step)
@@ -124,12 +126,22 @@ class Couplings(CoupledLayers):
             range(len(label)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
         )
         gone = {dim % max(1, len(label)) for dim in dims}
+        if self._tells_places(step):
+            for place in gone:
+                self._fix(label[place], f"{self._here} tells which channel it is")
         kept = [
             self._nothing(1) if place in gone else axis
             for place, axis in enumerate(label)
             if keep or place not in gone
         ]
         return [tuple(kept)] * len(step.results)
+
+    def _tells_places(self, step: Operation) -> bool:
+        """Whether the result has numbers of channels, which the network uses."""
+        if step.name in ("argmax", "argmin"):
+            return True
+        with_places = step.name in ("max", "min", "median") and len(step.results) > 1
+        return with_places and step.results[1].index in self._read
 
     def _ordered(self, step: Operation) -> list[tuple[Axis, ...]]:
         held = step.tensors[0]

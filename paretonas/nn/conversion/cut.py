@@ -140,7 +140,7 @@ def part_of(x: Tensor, axes: Sequence[int | Size]) -> Tensor:
 def whole_of(y: Tensor, axes: Sequence[int | Size]) -> Tensor:
     """A tensor of the current picks at its place in the largest one, with zeros around it."""
     for axis, size in enumerate(axes):
-        y = _placed(y, size, axis)
+        y = _placed(size, y, axis) if isinstance(size, Size) else y
     return y
 
 

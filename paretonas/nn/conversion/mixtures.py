@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,7 @@ def differing(
         try:
             found = _differing(network.to(kind), example, around, known, picks)
             break
-        except Exception:  # of whatever kind: it is the user's code, which may need one precision
+        except _FailedError:  # the user's code may need one precision
             continue
     for chooser in picks:
         chooser.gate = len(chooser.option_names) - 1
@@ -78,12 +78,24 @@ def _differing(
                 continue
             args, kwargs = filled(nest, map(whole_of, tensors(nest), ins))
             _decide(picks, hot=True)
-            with seeded(0, held=held):
+            with _their_code(), seeded(0, held=held):
                 mixed = network.get_submodule(path)(*args, **kwargs)
             _decide(picks, hot=False)
             pairs = zip(map(part_of, tensors(mixed), outs), tensors(direct), strict=True)
             found[path] = not all(_same(one, other) for one, other in pairs)
     return found
+
+
+class _FailedError(Exception):
+    """The user's code does not run."""
+
+
+@contextmanager
+def _their_code() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of whatever kind
+        raise _FailedError from error
 
 
 def _decide(picks: Iterable[Chooser], *, hot: bool) -> None:
@@ -114,7 +126,7 @@ def _calls(network: nn.Module, example: Any, paths: Collection[str]) -> Calls:
                 ):
                     handle = register(partial(hook, path=path), with_kwargs=True)
                     hooks.callback(handle.remove)
-        with seeded(0, network):
+        with _their_code(), seeded(0, network):
             call(network, handed(network, example))
     return found
 

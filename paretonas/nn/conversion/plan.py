@@ -282,7 +282,7 @@ class ConversionPlan:
             return TrialFailure("", "no common width")
         (width,) = cluster[0].size.leaves
         with self._trials() as trials:
-            if width not in trials.choosers.values():
+            if not _has(trials.choosers.values(), width):
                 return TrialFailure("", "a layer has no elastic form")
             picks = range(len(width.numbers) - 1)
             return next(filter(None, (trials.failure({width}, pick) for pick in picks)), None)
@@ -324,12 +324,12 @@ class ConversionPlan:
 
     def _group_of(self, chooser: Chooser) -> Group:
         return next(
-            g for g in self._groups.found if g.size is not None and chooser in g.size.leaves
+            g for g in self._groups.found if g.size is not None and _has(g.size.leaves, chooser)
         )
 
     def _drop(self, chooser: Chooser, reason: str) -> None:
         for group in self._groups.found:
-            if group.size is not None and chooser in group.size.leaves:
+            if group.size is not None and _has(group.size.leaves, chooser):
                 self._fix(group, reason)
         self._numbers = {
             path: own
@@ -474,11 +474,11 @@ class ConversionPlan:
         found = {
             g.name: g.reason for g in self._groups.found if g.size is None and g.name not in cut
         }
-        for path, module in self.network.named_modules():
-            held = self.traced.held.get(f"{path}.weight".lstrip("."))
+        for name, _ in self.network.named_parameters():
+            held, path = self.traced.held.get(name), name.rpartition(".")[0] or name
             if held is None or len(held.shape) < 2 or path in found:
                 continue
-            units = self._outputs(module, held)
+            units = self._outputs(self.network.get_submodule(name.rpartition(".")[0]), held)
             if len(units) > 1 and not self._couplings.same(units).any():
                 found[path] = self._couplings.reason(units)
         return found | self.fixed
@@ -511,6 +511,11 @@ def _picks(module: nn.Module, around: Around) -> int:
     for inner in module.modules():
         found |= {*inner.leaves} if isinstance(inner, Elastic) else set()
     return prod(len(leaf.numbers) for leaf in found)
+
+
+def _has(choosers: Iterable[Chooser], chooser: Chooser) -> bool:
+    """Whether a choice is one of several; two widths of one number are equal, and not the same."""
+    return any(one is chooser for one in choosers)
 
 
 def _alike(one: Any, other: Any) -> bool:
