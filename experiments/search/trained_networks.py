@@ -58,6 +58,7 @@ from search_spaces.images import mnist_5k
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FixedLocator, NullLocator
 
 HERE = Path(__file__).parent
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"residual": residual, "mobile": mobile}
@@ -437,8 +438,9 @@ def draw_fronts(points: pd.DataFrame, path: Path) -> None:
         axis.plot(relative[rows] * latency, own["test_error"][rows], "k*", label=ORIGINAL)
         axis.set(title=f"{titles.get(str(data), data)}, {network}", yscale="log")
         axis.set(xlabel="measured latency, ms", ylabel="test error, %")
+        axis.yaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10, 20, 50]))
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3)
     axes.flat[0].legend(fontsize=8)
     figure.tight_layout()
