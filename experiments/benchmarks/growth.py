@@ -155,7 +155,8 @@ def phases(setting: dict[str, int]) -> list[dict[str, object]]:
     space, rows = space_of(setting), []
     plan = Plan(supernet_steps=STEPS, proxy_evaluations=40, finalists=1, recipe=space.recipe)
     objectives = extra_objectives(space, setting["objectives"] - 1)
-    space.load_task(), torch.optim.AdamW([nn.Parameter(torch.zeros(1))])  # imports do not count
+    space.load_task()  # imports do not count
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
     for phase, seconds, peak in until_finalists(
         space, objectives=objectives, budget=plan, rays=setting["rays"]
     ):
