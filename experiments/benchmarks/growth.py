@@ -2,9 +2,9 @@
 
 Each row is a search in a process of its own, on one thread: processor seconds of each phase until
 the first finalists are chosen, without imports, and the largest memory of the process so far. The
-alpha phase has proxy evaluations in it. At the end, a step of the supernet's weights is compared with a step of the
-plain network of the same architecture, and what a search does besides with the training of its
-supernet.
+alpha phase has proxy evaluations in it. At the end, a step of the supernet's weights is compared
+with a step of the plain network of the same architecture, and what a search does besides with the
+training of its supernet.
 
     .venv/bin/python experiments/benchmarks/growth.py          # all, about half an hour
     .venv/bin/python experiments/benchmarks/growth.py --quick  # the smallest of each, a minute

@@ -13,8 +13,8 @@ from .._whole import whole
 from ..objectives.trained_metric import rung_column
 from ..point import Point, Stopped
 from ..space import Architecture
-from ..surrogates.acquisition import Matrix
 from ..surrogates.quality_model import QualityModel
+from ..surrogates.uncovered import Matrix
 from ..tasks.task import TaskScores, value_of
 from ..training import Recipe
 
