@@ -181,9 +181,8 @@ def until_finalists(space: NetworkSpace, **settings: Any) -> Iterator[tuple[str,
             torch.set_num_threads(1)
             if step.phase != phase:
                 # The first word of the weights comes after 25 of them, that of alpha after proxies.
-                end = time.process_time() if step.phase == "weights" else last
-                yield phase, end - begun, peak_mib()
-                begun, phase = end, step.phase
+                yield phase, last - begun, peak_mib()
+                begun, phase = last, step.phase
             last = time.process_time()
     except Chosen:
         yield phase, time.process_time() - begun, peak_mib()
