@@ -12,7 +12,7 @@ orders. A row of `channel_importance.csv` is the mean error of the sub-networks 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from random import Random
 
 import pandas as pd
 import torch
-from small_networks import mobile, residual
-from spoken_digits import spoken_digits
+from small_networks import NETWORKS
+from spoken_digits import image_data
 from torch import Tensor, nn
 
 from paretonas.data import Data
@@ -30,10 +30,8 @@ from paretonas.nn.importance import Importance, Taylor, batch_norm_scale, magnit
 from paretonas.space import Architecture, draw
 from paretonas.tasks import Classification
 from paretonas.training import Recipe, evaluate, recalibrate, train
-from search_spaces.images import mnist_5k
 
 HERE = Path(__file__).parent
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"residual": residual, "mobile": mobile}
 RANDOM = 3  # orders
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 KEYS = ["data", "network", "seed"]
@@ -65,9 +63,7 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
     settings = settings or Settings()
     torch.set_num_threads(1)
     if not options.show:
-        data = {"mnist_5k": mnist_5k()}
-        if options.speech:
-            data["spoken_digits"] = spoken_digits(options.speech)
+        data = image_data(options.speech)
         for seed in settings.seeds:
             for name, own in data.items():
                 for network in NETWORKS:

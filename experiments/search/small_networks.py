@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
@@ -44,6 +46,9 @@ def mobile(width: float = 1.0) -> nn.Module:
         nn.Flatten(),
         nn.Linear(4 * late, 10),
     )
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"residual": residual, "mobile": mobile}
 
 
 class Basic(nn.Module):

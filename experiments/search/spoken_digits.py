@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from paretonas.data import Data, Split
+from search_spaces.images import mnist_5k
 
 RATE = 8000  # samples in a second
 WINDOW, HOP, BANDS = 512, 256, 32
@@ -48,6 +49,11 @@ def spoken_digits(folder: Path) -> Data:
     parts = (train, (numbers >= 10) & ~train, numbers < 10)
     splits = [Split(inputs[rows], classes[rows]) for rows in map(torch.from_numpy, parts)]
     return Data(train=splits[0], valid=splits[1], test=splits[2])
+
+
+def image_data(speech: Path | None) -> dict[str, Data]:
+    """MNIST-5k, and the spoken digits if their folder is given."""
+    return {"mnist_5k": mnist_5k()} | ({"spoken_digits": spoken_digits(speech)} if speech else {})
 
 
 def _picture(path: Path) -> NDArray[np.float64]:

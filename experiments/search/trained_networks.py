@@ -41,8 +41,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from small_networks import mobile, residual
-from spoken_digits import spoken_digits
+from small_networks import NETWORKS
+from spoken_digits import image_data
 from torch import nn
 
 from paretonas import NetworkSpace, search
@@ -54,14 +54,12 @@ from paretonas.nn import Converted
 from paretonas.space import draw, size
 from paretonas.training import Recipe, evaluate, train
 from paretonas.training.fine_tuning import BATCHES
-from search_spaces.images import mnist_5k
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, NullLocator
 
 HERE = Path(__file__).parent
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"residual": residual, "mobile": mobile}
 RECALIBRATION = -(-BATCHES // 3)  # in steps: a step is a forward pass and a backward pass of twice
 KEYS = ["data", "network", "seed"]
 COLUMNS = (
@@ -131,9 +129,7 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
     settings = settings or Settings()
     torch.set_num_threads(1)
     if not options.show:
-        data = {"mnist_5k": mnist_5k()}
-        if options.speech:
-            data["spoken_digits"] = spoken_digits(options.speech)
+        data = image_data(options.speech)
         runs = [(d, n, seed) for seed in settings.seeds for d in data for n in NETWORKS]
         for name, network, seed in runs:
             if options.only in (None, f"{name}:{network}:{seed}"):

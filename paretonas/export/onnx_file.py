@@ -74,6 +74,8 @@ def _name_batch(graph: Any, inputs: Inputs) -> None:
     """Call the dimensions of the examples ``batch``, where torch gives them a name like ``s77``."""
     pairs = zip(graph.inputs, inputs.batch, strict=True)
     torchs = {re.escape(str(value.shape[dim])) for value, dim in pairs if dim is not None}
+    if not torchs:
+        return
     values = {id(value): value for value in (*graph.inputs, *graph.outputs)}
     for node in graph.all_nodes():
         values |= {id(value): value for value in node.outputs}

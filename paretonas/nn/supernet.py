@@ -241,9 +241,10 @@ class Supernet(nn.Module):
         An option that was set aside is replaced by the first option that was not.
         """
         picks, before = list(encode(self.choices, architecture)), None
+        changing = sorted({*self._inner, *(choice for choice, _ in self.aside)})
         while picks != before:  # a choice may come before one that decides whether it is reached
             before = picks.copy()
-            for index in sorted({*self._inner, *(choice for choice, _ in self.aside)}):
+            for index in changing:
                 unused = not self._reaches(self._places[index], picks)
                 if unused or (index, picks[index]) in self.aside:
                     picks[index] = self.left(index)[0]
@@ -323,8 +324,7 @@ class Supernet(nn.Module):
                 }
                 for needs in place.needs
             ]
-            for place in self._places
-            if () not in place.needs
+            for place in map(self._places.__getitem__, self._inner)
         }
 
     def needs_of(self, path: str) -> Needs:

@@ -96,8 +96,8 @@ class Feasible:
         while best != before:
             before = best
             for choice in choices:
-                others = [Architecture({**best, choice.name: pick}) for pick in choice.options]
-                near = min(others, key=violation)
-                if (found := violation(near)) < least:
-                    best, least = near, found
+                for pick in choice.options:
+                    near = Architecture({**best, choice.name: pick})
+                    if (found := violation(near)) < least:
+                        best, least = near, found
         return canonical(best)

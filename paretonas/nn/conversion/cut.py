@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from ...arguments import tensors
+from ...arguments import mapped, tensors
 from ..elastic import Elastic, _placed, cut, kept_of, leaves_of, now, tensor_of
 from ..extraction import Extracted, Extraction
 from ..sizes import Size, picked
@@ -146,7 +145,7 @@ def whole_of(y: Tensor, axes: Sequence[int | Size]) -> Tensor:
 
 def filled(nest: Any, values: Iterator[Tensor]) -> Any:
     """A nest with other tensors in place of its own."""
-    return tree_map(lambda v: next(values) if isinstance(v, Tensor) else v, nest)
+    return mapped(lambda _: next(values), nest)
 
 
 def _have_axes(nest: Any, axes: Sequence[Sequence[int | Size]]) -> bool:

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from ...arguments import call, tensors
+from ...arguments import call, mapped, tensors
 from ...forward import evaluating, handed, held_generators, seeded
 from ..choices import Chooser, Depth
 from ..sizes import Size
@@ -108,14 +107,11 @@ def _calls(network: nn.Module, example: Any, paths: Collection[str]) -> Calls:
     found: Calls = {}
     given: dict[str, Any] = {}
 
-    def copy(nest: Any) -> Any:
-        return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, nest)
-
     def enter(_: nn.Module, args: Any, kwargs: Any, path: str) -> None:
-        given.setdefault(path, copy((args, kwargs)))
+        given.setdefault(path, mapped(Tensor.clone, (args, kwargs)))
 
     def leave(_: nn.Module, args: Any, kwargs: Any, output: Any, path: str) -> None:
-        found.setdefault(path, (given[path], copy(output)))
+        found.setdefault(path, (given[path], mapped(Tensor.clone, output)))
 
     with ExitStack() as hooks:
         for path, module in network.named_modules():
