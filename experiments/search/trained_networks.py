@@ -440,7 +440,8 @@ def draw_fronts(points: pd.DataFrame, path: Path) -> None:
         axis.grid(alpha=0.3)
     axes.flat[0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path)
+    with plt.rc_context({"svg.hashsalt": "paretonas"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
 
 
