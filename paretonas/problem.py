@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from paretonas.cell import Structure
 from paretonas.direction import turned
-from paretonas.objectives.base import Objective, maximizes
+from paretonas.objectives.base import AnyObjective, MeasuredObjective, Objective, maximizes
 from paretonas.space import Choice, SearchSpace, nearest
 
 
@@ -21,8 +21,8 @@ class Problem:
 
     Attributes:
         space: the search space: its choices, and its ``structure`` if it has one.
-        objectives: each has a column, and a cost for each architecture; by default the objectives
-            of the space itself, as a table has them.
+        objectives: each has a column, and a cost for each architecture, or it is measured on
+            trained networks; by default the objectives of the space itself, as a table has them.
         log: columns on a log scale: halving a value counts the same from 10 as from 1.
         free: columns that cost no evaluation: a method may call the objective itself.
 
@@ -33,7 +33,7 @@ class Problem:
     """
 
     space: SearchSpace
-    objectives: tuple[Objective, ...] = None  # type: ignore[assignment]  # see __post_init__
+    objectives: tuple[AnyObjective, ...] = None  # type: ignore[assignment]  # see __post_init__
     log: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
 
@@ -48,10 +48,12 @@ class Problem:
         for name in ("objectives", "log", "free"):
             object.__setattr__(self, name, _several(name, getattr(self, name)))
         for objective in self.objectives:
-            if isinstance(objective, type) or not isinstance(objective, Objective):
+            if isinstance(objective, type) or not isinstance(
+                objective, Objective | MeasuredObjective
+            ):
                 raise TypeError(
-                    "an objective has a column and gives a cost by exact(architecture), "
-                    f"got {objective!r}"
+                    "an objective has a column, and gives a cost by exact(architecture) or is "
+                    f"measured by measure(network, example); got {objective!r}"
                 )
             if not isinstance(objective.column, str) or not objective.column:
                 raise TypeError(f"the column of {objective!r} must be a name")
@@ -66,6 +68,12 @@ class Problem:
             if column not in self.columns:
                 raise ValueError(
                     f"no objective is called {column!r}{nearest(column, self.columns)}"
+                )
+        for objective in self.objectives:
+            if objective.column in self.free and not isinstance(objective, Objective):
+                raise ValueError(
+                    f"{objective.column} is measured on trained networks; only what has "
+                    "exact(architecture) can be free"
                 )
 
     def __repr__(self) -> str:
@@ -107,7 +115,7 @@ class Problem:
         return costs
 
     def costs_of(
-        self, objective: Objective, values: Float[NDArray[np.float64], " k"]
+        self, objective: AnyObjective, values: Float[NDArray[np.float64], " k"]
     ) -> Float[NDArray[np.float64], " k"]:
         """The column of `costs` for one objective, from its values.
 

@@ -33,7 +33,7 @@ from paretonas.names import (
     short_name,
 )
 from paretonas.nn import NetworkSpace
-from paretonas.objectives.base import Objective
+from paretonas.objectives.base import AnyObjective
 from paretonas.objectives.default import OBJECTIVES, default_objectives
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
@@ -153,7 +153,7 @@ class _Request:
         own = tuple(name for name in minimize if is_own(name) and name not in names)
         return cls(settings, home, space, None, own)
 
-    def known(self) -> tuple[Objective, ...]:
+    def known(self) -> tuple[AnyObjective, ...]:
         """The objectives that are nobody's own, in the order of the settings."""
         if self.table is not None:
             return self.table.objectives
@@ -168,7 +168,7 @@ class _Request:
         by_column = {objective.column: objective for objective in there or ()}
         return tuple(by_column[column] for column in _columns(by_column, names))
 
-    def problem(self, known: Sequence[Objective], own: Sequence[Objective]) -> Problem:
+    def problem(self, known: Sequence[AnyObjective], own: Sequence[AnyObjective]) -> Problem:
         """The problem that the options stand for."""
         objectives = (*known, *own)
         columns = [objective.column for objective in objectives]

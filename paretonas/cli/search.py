@@ -22,7 +22,8 @@ from paretonas.names import (
     with_networks,
 )
 from paretonas.nn import NetworkSpace
-from paretonas.objectives import CostTable, Latency, Objective
+from paretonas.objectives import CostTable, Latency
+from paretonas.objectives.base import AnyObjective
 from paretonas.objectives.default import BESIDE_THE_METRIC, OBJECTIVES
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run, free_folder
@@ -160,7 +161,9 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
     else:
         columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
     if "costs" in settings and "minimize" not in settings:
-        arguments["objectives"] = wanted_of(Path(settings["costs"]), space)
+        arguments["objectives"] = wanted_of(
+            Path(settings["costs"]), space, arguments["device"], arguments["threads"]
+        )
     if "constraint" in settings:
         arguments["constraint"] = Constraint.parse(
             ",".join(settings["constraint"]),
@@ -183,7 +186,7 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
     if not names:
         raise ValueError(f"--minimize names no objective; there are {', '.join(OBJECTIVES)}")
 
-    def find(name: str) -> tuple[Objective, ...]:
+    def find(name: str) -> tuple[AnyObjective, ...]:
         spec, folder = place("minimize", name)
         return find_objectives(spec, space, folder)
 
@@ -193,7 +196,9 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
         if "latency" not in found:
             raise ValueError("--costs is a table of latencies; add latency to --minimize")
         table = CostTable.read(settings["costs"], space.choices)
-        found[found.index("latency")] = Latency(table)
+        found[found.index("latency")] = Latency(
+            table, device=str(find_device(settings["device"])), threads=settings["threads"]
+        )
     return found
 
 

@@ -12,16 +12,12 @@ from ..arguments import moved
 from ..evaluation import Evaluation
 from ..front import Front
 from ..objectives import (
-    DifferentiableObjective,
-    Latency,
     Parameters,
-    TimedLatency,
     TrainedMetric,
 )
 from ..objectives.default import OBJECTIVES
 from ..point import Failure, Outcome, Point
 from ..runs import Run
-from ..space import Architecture
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
 from ..tasks.passes import batch_count
@@ -148,13 +144,10 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         feasible=Feasible(supernet, measured, settings.constraint, seed=settings.seed),
         plan=plan,
         evaluation=Evaluation(
-            [
-                trained,
-                *trained.others(),
-                *(_timed(objective, example, settings, known) for objective in measured),
-            ],
+            [trained, *trained.others(), *measured],
             journal=run or _Numbers(),
             origin="search",
+            known=known,
         ),
         report=Reporter(
             run,
@@ -208,17 +201,6 @@ def _batch_size(task: Task) -> int | None:
     """The number of examples in a training batch, if the task tells it."""
     size = getattr(task, "training_batch", getattr(task, "batch_size", None))
     return size if isinstance(size, int) else None
-
-
-def _timed(
-    objective: DifferentiableObjective,
-    example: Any,
-    settings: Settings,
-    known: Mapping[Architecture, Point],
-) -> DifferentiableObjective:
-    if isinstance(objective, Latency):
-        return TimedLatency(objective, example, settings.device, settings.threads, known)
-    return objective
 
 
 class _Numbers:

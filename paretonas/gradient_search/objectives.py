@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
 from ..objectives import (
@@ -14,17 +16,18 @@ from ..objectives import (
     Latency,
     MeasuredMetric,
     Memory,
-    Objective,
     TrainedMetric,
 )
-from ..objectives.base import maximizes
+from ..objectives.base import AnyObjective, maximizes
 from ..objectives.default import OBJECTIVES
 from ..tasks.task import metrics_of
 
 Wanted = DifferentiableObjective | str  # a name is one of `OBJECTIVES`, which is not built yet
 
 
-def wanted_of(objectives: object, space: NetworkSpace) -> tuple[Wanted, ...]:
+def wanted_of(
+    objectives: object, space: NetworkSpace, device: torch.device | str, threads: int
+) -> tuple[Wanted, ...]:
     """The objectives that were given, or latency and memory by a table in a file.
 
     Nothing is measured yet.
@@ -33,6 +36,8 @@ def wanted_of(objectives: object, space: NetworkSpace) -> tuple[Wanted, ...]:
         objectives: as such, or by name, also as one text, "latency,memory"; or the path of a file
             that ``paretonas profile`` has written.
         space: what they are objectives of.
+        device: where networks are timed.
+        threads: the number of CPU threads with which they are timed.
 
     Raises:
         ValueError: a file that is no cost table of this space, or a name that means nothing.
@@ -42,7 +47,8 @@ def wanted_of(objectives: object, space: NetworkSpace) -> tuple[Wanted, ...]:
         objectives = [name.strip() for name in objectives.split(",")]
     if isinstance(objectives, str | os.PathLike):
         supernet, example = space.supernet(), space.load_task().example()
-        return Latency(CostTable.read(objectives, supernet.choices)), Memory.of(supernet, example)
+        table = CostTable.read(objectives, supernet.choices)
+        return Latency(table, device=device, threads=threads), Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
     return understood(objectives, lambda name: find_objectives(name, space), columns)
 
@@ -52,7 +58,7 @@ def _is_file(text: str) -> bool:
 
 
 def understood(
-    objectives: object, find: Callable[[str], Sequence[Objective]], columns: Sequence[str] = ()
+    objectives: object, find: Callable[[str], Sequence[AnyObjective]], columns: Sequence[str] = ()
 ) -> tuple[Wanted, ...]:
     """The objectives, a user's own found; nothing is measured yet.
 

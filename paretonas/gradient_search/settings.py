@@ -103,7 +103,11 @@ class Settings:
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
         metrics = metrics_of(space.load_task())
-        found = BESIDE_THE_METRIC if objectives is None else wanted_of(objectives, space)
+        found = (
+            BESIDE_THE_METRIC
+            if objectives is None
+            else wanted_of(objectives, space, place, threads)
+        )
         columns = [metric.column for metric in metrics] + [*map(column_of, found)]
         upward = [metric.column for metric in metrics if metric.maximize]
         for choice in space.choices:

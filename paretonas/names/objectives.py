@@ -11,20 +11,20 @@ from torch import nn
 
 from paretonas._own_code import failed
 from paretonas.names.lookup import find, is_class, is_own, kind_of, short_name, takes, unknown
-from paretonas.objectives import Objective
+from paretonas.objectives.base import AnyObjective
 from paretonas.objectives.default import OBJECTIVES
 from paretonas.space import SearchSpace
 
 
 def find_objectives(
     spec: str, space: SearchSpace, folder: Path | None = None
-) -> tuple[Objective, ...]:
+) -> tuple[AnyObjective, ...]:
     """The objectives that a user's own name stands for: mostly one.
 
     Args:
-        spec: ``my_file:joules``: an `Objective`, several in a tuple, as `measured` makes them, or
-            a function or a class that makes one or several. It is called with ``space=`` if it has
-            an argument of this name, otherwise without any.
+        spec: ``my_file:joules``: an `Objective` or a `MeasuredObjective`, several in a tuple, as
+            `measured` makes them, or a function or a class that makes one or several. It is called
+            with ``space=`` if it has an argument of this name, otherwise without any.
         space: what they are objectives of.
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
@@ -53,7 +53,8 @@ def find_objectives(
         if not _is_objective(one):
             raise ValueError(
                 f"{called} is {kind_of(one)}, no objective: an objective has a column, such as "
-                "'energy_joule', and gives a cost by exact(architecture)"
+                "'energy_joule', and gives a cost by exact(architecture) or is measured by "
+                "measure(network, example)"
             )
         column = one.column
         if not isinstance(column, str) or not column:
@@ -74,12 +75,12 @@ def check_columns(columns: Sequence[str]) -> None:
             raise ValueError(f"two objectives are called {column!r}; each needs its own column")
 
 
-def _is_objective(value: object) -> TypeGuard[Objective]:
-    return not isinstance(value, type) and isinstance(value, Objective)
+def _is_objective(value: object) -> TypeGuard[AnyObjective]:
+    return not isinstance(value, type) and isinstance(value, AnyObjective)
 
 
 def _is_or_makes_objectives(value: object) -> bool:
-    return isinstance(value, Objective) or (callable(value) and "space" in _parameters(value))
+    return isinstance(value, AnyObjective) or (callable(value) and "space" in _parameters(value))
 
 
 def _parameters(value: object) -> Iterable[str]:

@@ -1,9 +1,9 @@
 """Objectives, whose costs a search minimizes: exact, and relaxed (differentiable) if possible."""
 
-from .base import DifferentiableObjective, Objective
+from .base import DifferentiableObjective, MeasuredObjective, Objective
 from .cost_table import CostTable, Slot
 from .default import default_objectives
-from .latency import Latency, TimedLatency
+from .latency import Latency
 from .measured import measured
 from .memory import Memory
 from .parameters import Parameters
@@ -15,11 +15,11 @@ __all__ = [
     "DifferentiableObjective",
     "Latency",
     "MeasuredMetric",
+    "MeasuredObjective",
     "Memory",
     "Objective",
     "Parameters",
     "Slot",
-    "TimedLatency",
     "TrainedMetric",
     "default_objectives",
     "measured",

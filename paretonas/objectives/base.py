@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..point import Cell
 
 
 @runtime_checkable
@@ -67,6 +69,56 @@ class DifferentiableObjective(Protocol):
     def column(self) -> str:
         """The name of the objective in files, with its unit, such as ``"latency_ms"``."""
         return f"{self.name}_{self.unit}" if self.unit else self.name
+
+
+@runtime_checkable
+class MeasuredObjective(Protocol):
+    """An objective that is measured on trained networks.
+
+    It needs no `exact`. If it is also a `DifferentiableObjective`, `exact` predicts what is
+    measured, and points report the prediction as ``latency_table_ms``. It may have an attribute
+    ``noisy``, which is True if two measurements of one network differ, as with a clock.
+    """
+
+    @property
+    def column(self) -> str:
+        """The name of the objective in files, with its unit, such as ``"latency_ms"``."""
+        ...
+
+    def measure(self, network: nn.Module, example: Any) -> float | Mapping[str, Cell]:
+        """The value of a trained network, as files show it, also if it is maximized.
+
+        Args:
+            network: as it was trained, on the device of the training; it must stay as it is.
+            example: the inputs of one forward pass: a batch of one, on the CPU.
+
+        Returns:
+            The value; or a mapping that has it under the name of the column. What else is in the
+            mapping is only reported; its names begin with the objective's: ``latency_spread_ms``.
+        """
+        ...
+
+
+AnyObjective = Objective | MeasuredObjective
+"""An objective of whatever kind: it has a column, and gives a cost or is measured."""
+
+
+def is_noisy(objective: object) -> bool:
+    """Whether two measurements of one network differ: its attribute ``noisy``, if it has one."""
+    return bool(getattr(objective, "noisy", False))
+
+
+def name_of(objective: AnyObjective) -> str:
+    """The name without the unit, if the objective has one; otherwise its column."""
+    return str(getattr(objective, "name", objective.column))
+
+
+def table_column(objective: DifferentiableObjective) -> str:
+    """The column of what is predicted, where the column itself is measured.
+
+    For ``latency_ms`` this is ``latency_table_ms``.
+    """
+    return "_".join(filter(None, (objective.name, "table", objective.unit)))
 
 
 def maximizes(objective: object) -> bool:

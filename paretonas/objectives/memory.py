@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..finalists import Finalist
 from ..graph import network_graph, peak_memory
 from ..nn import Supernet
-from ..point import Cell
 from ..space import Architecture
 from .base import DifferentiableObjective
 from .cost_table import CostTable
@@ -31,20 +29,18 @@ class Memory(DifferentiableObjective):
     give the same number for every architecture. Under a distribution, the expectation of each part
     is computed first, then the maximum over the parts.
 
-    Where the table of activations is approximate, since what is alive depends on too many choices
-    of a cell, a trained network is looked at itself.
+    The table of activations is approximate where what is alive depends on too many choices of a
+    cell. `measure` looks at a trained network itself.
 
     Attributes:
         parameters: the bytes of each part's parameters and buffers.
         activations: the largest number of bytes alive while each part runs.
-        example: the input, if the table of activations is approximate; else None.
     """
 
     parameters: CostTable
     activations: CostTable
     name: str = "memory"
     unit: str = "kib"
-    example: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, supernet: Supernet, example: Any, progress: Progress | None = None) -> Memory:
@@ -69,7 +65,7 @@ class Memory(DifferentiableObjective):
 
         live = cost_table(choices, live_bytes, unit="bytes", hints=known)
         held = cost_table(choices, held_bytes, unit="bytes", hints=known)
-        return cls(held, live, example=example if "approximate" in live.about else None)
+        return cls(held, live)
 
     def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
         """The expected parameters plus the largest expected activations of each distribution."""
@@ -81,10 +77,6 @@ class Memory(DifferentiableObjective):
         held = self.parameters.total_at(architecture)
         return (held + self.activations.peak_at(architecture)) / 1024
 
-    def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
-        """The memory of a trained network; what an approximate table says is reported."""
-        told = self.exact(finalist.architecture)
-        if self.example is None:
-            return told, {}
-        needed = peak_memory(network_graph(finalist.network, self.example)) / 1024
-        return needed, {"memory_table_kib": told}
+    def measure(self, network: nn.Module, example: Any) -> float:
+        """The memory of a network."""
+        return peak_memory(network_graph(network, example)) / 1024

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from ..arguments import moved
 from ..finalists import EarlyStopping, Finalist, train_finalists, with_finite_scores
 from ..metric import Metric
 from ..nn import NetworkSpace, Supernet
@@ -77,6 +79,11 @@ class TrainedMetric:
         return self.space.load_task() if self._task is None else self._task
 
     @property
+    def example(self) -> Any:
+        """The inputs of one forward pass: a batch of one, on the CPU."""
+        return moved(self.task.example(), "cpu")
+
+    @property
     def column(self) -> str:
         """The metric's name with its unit."""
         return self.metric.column
@@ -96,7 +103,7 @@ class TrainedMetric:
         Raises:
             EvaluationError: the training failed; the message says why.
         """
-        return self.measure_network(self.finalist(architecture))[0]
+        return self.score_finalist(self.finalist(architecture))[0]
 
     def finalist(self, architecture: Mapping[str, str]) -> Finalist:
         """Train one architecture.
@@ -141,7 +148,7 @@ class TrainedMetric:
             )
         return [with_finite_scores(each, self.metrics) for each in trained]
 
-    def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+    def score_finalist(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The cost of a trained network, and the reported values."""
         cost, reported = _cost_of(self.metric, finalist)
         known = {"loss", *(name for m in self.metrics for name in (m.column, m.name))}
@@ -183,9 +190,9 @@ class MeasuredMetric:
         Raises:
             EvaluationError: the training failed; the message says why.
         """
-        return self.measure_network(self._trained.finalist(architecture))[0]
+        return self.score_finalist(self._trained.finalist(architecture))[0]
 
-    def measure_network(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
+    def score_finalist(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The cost of a trained network, and the metric on the test split."""
         return _cost_of(self.metric, finalist)
 

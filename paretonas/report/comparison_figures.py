@@ -16,7 +16,7 @@ from paretonas.compare.anytime import Curve
 from paretonas.compare.summary import TARGETS
 from paretonas.direction import turned
 from paretonas.front import quality
-from paretonas.objectives.base import Objective, maximizes
+from paretonas.objectives.base import AnyObjective, maximizes
 from paretonas.point import Point
 from paretonas.report.figures import as_html
 from paretonas.table import Table
@@ -216,7 +216,7 @@ def _in_their_units(comparison: Comparison) -> dict[str, Array]:
     return values
 
 
-def _sign(comparison: Comparison, objective: Objective) -> int:
+def _sign(comparison: Comparison, objective: AnyObjective) -> int:
     """The sign of the costs of an objective on a log scale, which is the same for all of them."""
     space, column = comparison.problem.space, objective.column
     if isinstance(space, Table) and column in space.columns:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from paretonas._whole import whole
-from paretonas.evaluation import Evaluation, Journal, Ledger
+from paretonas.evaluation import Evaluation, Journal, Ledger, predicted
 from paretonas.front import Front
-from paretonas.objectives.base import Objective
+from paretonas.objectives.base import AnyObjective
 from paretonas.point import Failure, Outcome, Point
 from paretonas.problem import Problem
 from paretonas.space import Architecture, encode, size
@@ -116,7 +116,9 @@ def sample(
         )
     check_budget(budget, problem)
     ledger = ledger if ledger is not None else Ledger()
-    evaluation = Evaluation(problem.objectives, journal=journal, ledger=ledger)
+    evaluation = Evaluation(
+        [predicted(one) for one in problem.objectives], journal=journal, ledger=ledger
+    )
     one_shot = sampler if isinstance(sampler, OneShot) else None
     if one_shot is not None:
         one_shot.plan(budget)
@@ -177,7 +179,7 @@ def check_budget(budget: object, problem: Problem) -> None:
         )
 
 
-def evaluate(architecture: Architecture, objectives: Sequence[Objective]) -> Outcome:
+def evaluate(architecture: Architecture, objectives: Sequence[AnyObjective]) -> Outcome:
     """The point of an architecture, or the failure that its evaluation ended in."""
     (outcome,) = Evaluation(objectives)([architecture])
     return outcome

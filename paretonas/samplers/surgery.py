@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paretonas.objectives.base import DifferentiableObjective, Objective
+from paretonas.objectives.base import AnyObjective, DifferentiableObjective
 from paretonas.point import Outcome, Point
 from paretonas.problem import Problem
 from paretonas.relaxation import one_hot_picks, sizes_of
@@ -256,10 +256,10 @@ class Surgery:
 
         return probability
 
-    def _is_free(self, objective: Objective) -> bool:
+    def _is_free(self, objective: AnyObjective) -> bool:
         return objective.column in self._problem.free
 
-    def _cost(self, objective: Objective, picks: Picks) -> float:
+    def _cost(self, objective: AnyObjective, picks: Picks) -> float:
         """The cost of a free objective, evaluated once; infinite where there is no value."""
         key = objective.column, picks
         if key not in self._free_costs:
