@@ -207,9 +207,17 @@ class Embedding(Elastic):
 
     def check(self, a: Mapping[str, Any]) -> None:
         if a.get("max_norm") is not None:
-            raise ValueError("an elastic Embedding has no max_norm, which changes its weights")
+            raise ValueError(
+                f"an elastic {self.layer.__name__} has no max_norm, which changes its weights"
+            )
 
     mixture = Elastic.masked
+
+
+class EmbeddingBag(Embedding):
+    """`torch.nn.EmbeddingBag` whose `embedding_dim` may be a size."""
+
+    layer = nn.EmbeddingBag
 
 
 class PReLU(Elastic):

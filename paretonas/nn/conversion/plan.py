@@ -261,16 +261,21 @@ class ConversionPlan:
         inside = {p for p, _ in self.network.named_modules() if _inside(p, path)}
         reads = inside - self._read - {""} if len(inside) > 1 else set()
         exact, multiples = (self._attributes(path, cluster, exact=exact) for exact in (True, False))
-        guesses: list[tuple[dict[str, Any], bool]] = [(exact, False)] if exact else []
-        guesses += [({}, True)] if reads else []
-        guesses += [(exact | multiples, False)] if multiples else []
-        guesses += [({name: axis}, False) for name, axis in exact.items() if len(exact) > 1]
-        for numbers, reader in guesses:
+        guesses: list[tuple[str, dict[str, Any], bool]] = [(path, exact, False)] if exact else []
+        guesses += [(path, {}, True)] if reads else []
+        guesses += [(path, exact | multiples, False)] if multiples else []
+        guesses += [(path, {name: exact[name]}, False) for name in exact if len(exact) > 1]
+        while path:  # what it is given may be made by a module around it
+            path = path.rpartition(".")[0]
+            outer = self._attributes(path, cluster, exact=True)
+            guesses += [(path, outer, False)] if outer else []
+            guesses += [(path, {name: outer[name]}, False) for name in outer if len(outer) > 1]
+        for path, numbers, reader in guesses:
             known = self._numbers.get(path, {})
             self._numbers = self._numbers | {path: known | numbers}
             self._read = self._read | (reads if reader else set())
             found = self._tied(cluster)
-            if found is None or found.path != path:
+            if found is None or found.path != failure.path:
                 return found
             self._numbers, self._read = before
         return failure
@@ -285,7 +290,7 @@ class ConversionPlan:
             if not _has(trials.choosers.values(), width):
                 return TrialFailure("", "a layer has no elastic form")
             picks = range(len(width.numbers) - 1)
-            return next(filter(None, (trials.failure({width}, pick) for pick in picks)), None)
+            return next(filter(None, (trials.failure_at({width}, pick) for pick in picks)), None)
 
     def _attributes(self, path: str, cluster: Sequence[Group], *, exact: bool) -> dict[str, Any]:
         """Numbers of a module that may be sizes of these groups: the units that they count.
@@ -479,12 +484,15 @@ class ConversionPlan:
             if held is None or len(held.shape) < 2 or path in found:
                 continue
             units = self._outputs(self.network.get_submodule(name.rpartition(".")[0]), held)
-            if len(units) > 1 and not self._couplings.same(units).any():
+            free = {*self._couplings.same(units).tolist()} - {0}
+            if len(units) > 1 and not free:
                 found[path] = self._couplings.reason(units)
+            elif len(units) > 1 and len(free) < 2 and name not in cut:
+                found[path] = "all its channels belong together"
         return found | self.fixed
 
     def _outputs(self, module: nn.Module, held: Held) -> Axis:
-        second = isinstance(module, nn.Embedding | _ConvTransposeNd)
+        second = isinstance(module, nn.Embedding | nn.EmbeddingBag | _ConvTransposeNd)
         return self._couplings.of(held)[int(second)]
 
 
@@ -494,7 +502,7 @@ def best_couplings(traced: ForwardPass, keep: Sequence[str]) -> Couplings:
     best = Couplings(traced, turns, keep)
     kinds: dict[tuple[int, ...], list[int]] = {}
     for index, (sizes, units) in best.sites.items():
-        if not best.same(units).any():
+        if len({*best.same(units).tolist()} - {0}) < 2:
             kinds.setdefault(sizes, []).append(index)
     for sizes, indices in kinds.items():
         for turn in range(1, len(sizes)):
