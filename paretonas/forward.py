@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .arguments import mapped, moved
+from .arguments import mapped, moved, tensors
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -63,8 +63,9 @@ def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
     memo = {} if memo is None else memo
     for module in network.modules():
         for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
+            for tensor in tensors(value):
+                if not tensor.is_leaf:
+                    memo[id(tensor)] = tensor.detach().clone()
     return copy.deepcopy(network, memo)
 
 

@@ -45,6 +45,7 @@ _REDUCE = {
     *("argmin", "median", "count_nonzero"),
 }
 _ORDERED = {"cumsum", "cumprod", "roll", "flip", "sort", "topk", "cummax", "cummin", "logcumsumexp"}
+_VIEWS = {"select", "slice", "view", "reshape", "unsqueeze", "squeeze", "transpose", "permute"}
 _SPATIAL = re.compile(  # the trailing axes are positions, not channels: how many
     r"(?:_?mkldnn_|_?adaptive_|fractional_|quantized_)?_?(?:avg|max)_pool(\d)d(?:_with_indices)?"
     r"|_?_?adaptive_(?:avg|max)_pool(\d)d"
@@ -75,11 +76,14 @@ class Couplings(CoupledLayers):
         for held in recorded.held.values():
             self._labels[held.index] = tuple(map(self._fresh, held.shape))
         self._known = self._count
-        self._read = {held.index for step in recorded.steps for held in step.tensors}
-        self._read |= {held.index for held in recorded.outputs}
+        self._read = {held.index for held in recorded.outputs}
+        for step in reversed(recorded.steps):
+            if self._is_used(step):
+                self._read |= {held.index for held in step.tensors}
         for index, step in enumerate(recorded.steps):
             self._index, self._step = index, step
-            self._run(step)
+            if self._is_used(step):
+                self._run(step)
         for output in recorded.outputs:
             for axis in self.of(output):
                 self._fix(axis, "it is an output of the network")
@@ -98,6 +102,10 @@ class Couplings(CoupledLayers):
         return len(np.unique(np.concatenate([a for axes in self.held.values() for a in axes])))
 
     # Operations
+
+    def _is_used(self, step: Operation) -> bool:
+        """Whether more than the shape of what a step gives is used."""
+        return step.name not in _VIEWS or any(held.index in self._read for held in step.results)
 
     def _run(self, step: Operation) -> None:
         rule = getattr(self, f"_op_{step.name}", None)

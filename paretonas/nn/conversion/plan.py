@@ -20,7 +20,7 @@ from ..elastic import Elastic, sizes_in
 from ..importance import Importance, order
 from ..sizes import Kernel, Size, Width
 from .couplings import Couplings
-from .cut import Around
+from .cut import Around, taken_names
 from .elasticize import RefusedError, elasticize
 from .groups import Group, Groups, ScatteredError
 from .mixtures import differing
@@ -372,11 +372,14 @@ class ConversionPlan:
             found = differing(network, self.example, around, known)
             known |= {path for path, differs in found.items() if not differs}
             more = {path for path, differs in found.items() if differs} - self._summed
-            sums = {path for path in more if picks[path] <= MOST_SUMMED}
+            sums = {path for path in more if picks[path] <= MOST_SUMMED and self._can_sum(path)}
             for path in more - sums:  # those around it differ, too
                 known |= {outer for outer in around if _inside(path, outer)}
             self._summed |= sums
         self._blocks = blocks
+
+    def _can_sum(self, path: str) -> bool:
+        return not taken_names(self.network.get_submodule(path))
 
     @cached_property
     def _around(self) -> dict[str, list[list[Sequence[Axis]]]]:
@@ -454,6 +457,9 @@ class ConversionPlan:
 
     def _refused(self, refusal: RefusedError) -> None:
         dropped = self._kernels.pop(refusal.path, None) is not None
+        if refusal.path in self._numbers:
+            self._numbers = {p: own for p, own in self._numbers.items() if p != refusal.path}
+            dropped = True
         for group in self._groups.found:
             if group.size is not None and {*group.tensors} & {*refusal.tensors}:
                 self._fix(group, f"{refusal.path!r} cannot be cut: {refusal}")
