@@ -23,6 +23,7 @@ Generator = torch.Generator | np.random.Generator | np.random.RandomState | rand
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _SIMPLE = (type(None), bool, int, float, str)
 _KNOWN = ("torch", "numpy", "pandas", "PIL", "builtins", __name__.partition(".")[0])  # hold none
+_NESTS = (list, tuple, dict)
 _MANY = 1000  # entries of a list, a tuple or a dict of a data set that are searched for generators
 
 
@@ -63,6 +64,8 @@ def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
     memo = {} if memo is None else memo
     for module in network.modules():
         for value in vars(module).values():
+            if not isinstance(value, Tensor) and (type(value) not in _NESTS or not value):
+                continue
             for tensor in tensors(value):
                 if not tensor.is_leaf:
                     memo[id(tensor)] = tensor.detach().clone()

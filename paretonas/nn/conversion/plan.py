@@ -265,11 +265,10 @@ class ConversionPlan:
         guesses += [(path, {}, True)] if reads else []
         guesses += [(path, exact | multiples, False)] if multiples else []
         guesses += [(path, {name: exact[name]}, False) for name in exact if len(exact) > 1]
-        while path:  # what it is given may be made by a module around it
-            path = path.rpartition(".")[0]
-            outer = self._attributes(path, cluster, exact=True)
-            guesses += [(path, outer, False)] if outer else []
-            guesses += [(path, {name: outer[name]}, False) for name in outer if len(outer) > 1]
+        if (caller := self._caller(path)) is not None:  # which makes what a layer of torch is given
+            outer = self._attributes(caller, cluster, exact=True)
+            guesses += [(caller, outer, False)] if outer else []
+            guesses += [(caller, {name: outer[name]}, False) for name in outer if len(outer) > 1]
         for path, numbers, reader in guesses:
             known = self._numbers.get(path, {})
             self._numbers = self._numbers | {path: known | numbers}
@@ -279,6 +278,14 @@ class ConversionPlan:
                 return found
             self._numbers, self._read = before
         return failure
+
+    def _caller(self, path: str) -> str | None:
+        """The nearest module around a layer of torch that is not torch's."""
+        while path and type(self.network.get_submodule(path)).__module__.startswith("torch."):
+            path = path.rpartition(".")[0]
+            if not type(self.network.get_submodule(path)).__module__.startswith("torch."):
+                return path
+        return None
 
     def _tied(self, cluster: Sequence[Group]) -> TrialFailure | None:
         """Why the network does not run if one width decides these groups."""
