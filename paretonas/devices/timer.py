@@ -1,4 +1,10 @@
-"""Latency measurement: after a warm-up, with fixed threads, the median of repeated blocks."""
+"""Time calls that compete: alternately, in one process, on a machine that may have other work.
+
+The calls are timed in blocks of rounds. In each round every call runs once, in another random
+order, with a reference network between them. Times count where the reference was fast and the
+thread was not stopped. Each block has fresh copies, since the time of a short call depends on where
+its memory lies. What the blocks differ by tells what a second measurement may find.
+"""
 
 from __future__ import annotations
 
@@ -12,30 +18,158 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .. import _threads
 from ..arguments import Arguments, moved
-from ..forward import evaluating, handed, seeded
+from ..forward import copied, handed, seeded
+from .clock import Clock
+from .reference import SLOWER, Reference
 
-WARM_UP_SECONDS = 0.05
-BLOCK_SECONDS = 3e-4  # short, so that other work on the machine interrupts few blocks
+Call = Callable[[], object]
+Load = Callable[[], Call]
+
+BLOCKS = 5
+MOST_BLOCKS = 20
+FEWEST = 3  # times that count, of each call in each block
+PATIENCE = 3  # times as long on a busy machine
+GAP_SECONDS = 3e-4  # between two runs of the reference
+SECONDS = 2.0
+PRECISION = 0.02
+COVERED = 0.9
+BETWEEN_PROCESSES = 0.01  # what a second process changes, as a share; no block shows it
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A latency: the median over blocks of runs, and the spread of the blocks.
+    """A latency, and how far a second measurement may be from it.
 
     Attributes:
-        median_ms: milliseconds of one run, the median over the blocks.
-        spread_ms: milliseconds between the quartiles of the blocks.
-        blocks: the number of blocks.
+        median_ms: milliseconds of one call.
+        spread_ms: a second measurement is within ``median_ms`` plus or minus this, in about 9 of 10
+            cases.
+        rounds: the number of times that count.
+        busy: the share of times that do not count, since the machine had other work.
     """
 
     median_ms: float
     spread_ms: float
-    blocks: int
+    rounds: int
+    busy: float = 0.0
+
+
+def measure_together(
+    loads: Sequence[Load],
+    *,
+    threads: int = 1,
+    device: torch.device | str = "cpu",
+    seconds: float = SECONDS,
+    precision: float = PRECISION,
+    progress: Callable[[float], None] | None = None,
+) -> list[Measurement]:
+    """Time several calls alternately.
+
+    Blocks are added until each spread is at most `precision` of its median, or the time is over.
+
+    Args:
+        loads: each gives a call to time. It is asked once per block, and gives a fresh copy of what
+            is timed, or the same call again.
+        threads: the number of torch's CPU threads.
+        device: the device of the calls.
+        seconds: how long about, at most; on a busy machine it may be three times as long.
+        precision: the wanted spread, as a share of the median.
+        progress: called with the share that is done.
+
+    Raises:
+        ValueError: `threads` is not positive.
+    """
+    with measuring(threads):
+        clock = Clock(torch.device(device), threads)
+        turns = _Turns(loads, clock, Reference(clock))
+        begun = perf_counter()
+        while True:
+            turns.block(seconds / (2 * BLOCKS))
+            done, gone = len(turns.blocks), perf_counter() - begun
+            if progress is not None:
+                progress(min(1.0, done / BLOCKS))
+            if done < BLOCKS:
+                continue
+            found = [turns.measurement(index) for index in range(len(loads))]
+            close = all(one.spread_ms <= precision * one.median_ms for one in found)
+            if close or done >= MOST_BLOCKS or gone * (1 + 1 / done) > seconds:
+                turns.reference.keep()
+                return found
+
+
+Times = NDArray[np.float64]  # (n, 2): seconds, and those of the reference around; inf if stopped
+
+
+class _Turns:
+    """The blocks of a measurement: for each the times of each call."""
+
+    def __init__(self, loads: Sequence[Load], clock: Clock, reference: Reference) -> None:
+        self.loads, self.clock, self.reference = loads, clock, reference
+        self.blocks: list[list[Times]] = []
+
+    def block(self, seconds: float) -> None:
+        """Rounds for about so long, on a busy machine for longer."""
+        rng = Random(len(self.blocks))
+        calls = [load() for load in self.loads]
+        for call in calls:
+            for _ in range(3):
+                call()
+        times: list[list[tuple[float, float]]] = [[] for _ in calls]
+        order, begun, gone, rounds = list(range(len(calls))), perf_counter(), 0.0, 0
+        while rounds < FEWEST or (
+            gone < PATIENCE * seconds and (gone < seconds or not self._enough(times))
+        ):
+            rng.shuffle(order)
+            self._round(order, calls, times)
+            gone, rounds = perf_counter() - begun, rounds + 1
+        self.blocks.append([np.array(own) for own in times])
+
+    def _enough(self, times: Sequence[Sequence[tuple[float, float]]]) -> bool:
+        quiet = SLOWER * self.reference.best
+        return all(sum(around <= quiet for _, around in own) >= FEWEST for own in times)
+
+    def _round(
+        self, order: Sequence[int], calls: Sequence[Call], times: list[list[tuple[float, float]]]
+    ) -> None:
+        """Time each call once, and the reference after every 0.3 ms."""
+        before, since = self.reference.seconds(), 0.0
+        waiting: list[tuple[int, float]] = []
+        for index in order:
+            spent = self.clock.seconds(calls[index])
+            waiting.append((index, spent))
+            since += abs(spent)
+            if since >= GAP_SECONDS or index == order[-1]:
+                after = self.reference.seconds()
+                for each, found in waiting:
+                    around = max(before, after) if found > 0 else math.inf
+                    times[each].append((abs(found), around))
+                before, since, waiting = after, 0.0, []
+
+    def measurement(self, index: int) -> Measurement:
+        """What the blocks say of one call."""
+        best = self.reference.best
+        blocks = [block[index] for block in self.blocks]
+        quiet = [own[own[:, 1] <= SLOWER * best] for own in blocks]
+        counted, everything = sum(map(len, quiet)), sum(map(len, blocks))
+        medians = [float(np.median(own[:, 0])) for own in quiet if len(own) >= FEWEST]
+        doubt = BETWEEN_PROCESSES
+        if len(medians) < FEWEST:  # the machine was busy nearly all the time
+            least = [own[np.argsort(own[:, 1], kind="stable")[:FEWEST]] for own in blocks]
+            around = [float(np.median(own[:, 1])) for own in least]
+            shares = [best / slow if math.isfinite(slow) else 0.5 for slow in around]
+            medians = [s * float(np.median(o[:, 0])) for s, o in zip(shares, least, strict=True)]
+            doubt = max(doubt, (1 - min(shares)) / 2)
+        median, count = float(np.median(medians)), len(medians)
+        twice = float(stdtrit(count - 1, (1 + COVERED) / 2)) * math.sqrt(2 / count)
+        spread = math.hypot(twice * float(np.std(medians, ddof=1)), doubt * median)
+        return Measurement(1e3 * median, 1e3 * spread, counted, 1 - counted / everything)
 
 
 def measure_latency(
@@ -44,39 +178,37 @@ def measure_latency(
     *,
     threads: int = 1,
     device: torch.device | str = "cpu",
-    blocks: int = 100,
+    seconds: float = SECONDS,
 ) -> Measurement:
-    """Time one forward pass in evaluation and inference mode; all modes are restored afterwards.
+    """Time the forward pass of a network in evaluation and inference mode.
 
-    The example is copied; its floating tensors get the type of the network.
+    Copies of the network and of the example are timed; the example's floating tensors get the type
+    of the network.
 
     Args:
-        network: it is moved to `device` for the measurement.
+        network: it does not change.
         example: the inputs, with their batch size: a tensor, or any nest of tensors.
         threads: the number of torch's CPU threads.
         device: the device to run on.
-        blocks: the number of blocks; each block is a run of passes of at least 0.3 ms.
+        seconds: how long about, at most.
 
     Raises:
-        ValueError: `threads` or `blocks` is not positive.
+        ValueError: `threads` is not positive.
     """
-    if blocks < 1:
-        raise ValueError(f"blocks must be positive, got {blocks}")
-    place = torch.device(device)
-    home = next((p.device for p in network.parameters()), place)
-    try:
-        network.to(place)
-        with evaluating(network), measuring(threads, network):
-            call = repeated_network(network, example, place)
-            spent, runs = _warm_up(call, place)
-            passes = max(1, math.ceil(BLOCK_SECONDS * runs / spent))
-            times = [_seconds(call, passes, place) for _ in range(blocks)]
-    finally:
-        network.to(home)
-    return summary(times)
+    load = loading(network, example, torch.device(device))
+    return measure_together([load], threads=threads, device=device, seconds=seconds)[0]
 
 
-def repeated(function: Callable[..., object], *args: Any, **kwargs: Any) -> Callable[[], object]:
+def loading(network: nn.Module, example: Any, device: torch.device) -> Load:
+    """Gives calls of copies of a network on a device, in evaluation mode."""
+
+    def load() -> Call:
+        return repeated_network(copied(network).to(device).eval(), example, device)
+
+    return load
+
+
+def repeated(function: Callable[..., object], *args: Any, **kwargs: Any) -> Call:
     """A call with the same arguments each time; the caller's arguments do not change.
 
     A function that overwrites its arguments gets copies at each call; its time includes the copies.
@@ -96,9 +228,7 @@ def repeated(function: Callable[..., object], *args: Any, **kwargs: Any) -> Call
     return anew
 
 
-def repeated_network(
-    network: nn.Module, example: Any, device: torch.device
-) -> Callable[[], object]:
+def repeated_network(network: nn.Module, example: Any, device: torch.device) -> Call:
     """A call of a network, which is on the device, with an example."""
     given = Arguments.of(moved(handed(network, example), device))
     return repeated(network, *given.args, **given.kwargs)
@@ -106,46 +236,6 @@ def repeated_network(
 
 def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
-
-
-def measure_in_turn(
-    calls: Sequence[Callable[[], object]],
-    *,
-    threads: int = 1,
-    device: torch.device | str = "cpu",
-    seconds: float = 1.0,
-    least: int = 15,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Measurement]:
-    """Time several calls, each once per round; each round has another random order.
-
-    So drift affects all calls equally, no call profits from the one before it, and caches are as
-    warm as in a network that runs one part after the other.
-
-    Args:
-        calls: the calls to time.
-        threads: the number of torch's CPU threads.
-        device: the device of the calls.
-        seconds: the approximate total time.
-        least: the smallest number of rounds.
-        progress: called with the number of finished rounds and the number of all rounds.
-    """
-    place = torch.device(device)
-    with measuring(threads):
-        for call in calls:
-            _warm_up(call, place, WARM_UP_SECONDS / 10)
-        start = perf_counter()
-        times = [[_seconds(call, 1, place)] for call in calls]
-        turns = list(zip(calls, times, strict=True))
-        rng = Random(0)
-        rounds = max(least, round(seconds / (perf_counter() - start)))
-        for done in range(1, rounds):
-            rng.shuffle(turns)
-            for call, own in turns:
-                own.append(_seconds(call, 1, place))
-            if progress is not None:
-                progress(done + 1, rounds)
-    return [summary(own) for own in times]
 
 
 @contextmanager
@@ -159,40 +249,3 @@ def measuring(threads: int, *networks: nn.Module) -> Iterator[None]:
         raise ValueError(f"threads must be positive, got {threads}")
     with _threads.threads(threads), torch.inference_mode(), seeded(0, *networks):
         yield
-
-
-def summary(seconds: Sequence[float]) -> Measurement:
-    """The median and the interquartile range of times in seconds."""
-    low, middle, high = np.quantile(np.asarray(seconds) * 1e3, [0.25, 0.5, 0.75])
-    return Measurement(float(middle), float(high - low), len(seconds))
-
-
-def _warm_up(
-    call: Callable[[], object], device: torch.device, least: float = WARM_UP_SECONDS
-) -> tuple[float, int]:
-    """Call until caches, allocators and kernels are ready; return seconds and calls of the rest."""
-    for _ in range(3):
-        call()
-    spent, runs = 0.0, 0
-    while spent < least:
-        spent += _seconds(call, 1, device)
-        runs += 1
-    return spent, runs
-
-
-def _seconds(call: Callable[[], object], passes: int, device: torch.device) -> float:
-    """Seconds for one of several calls in a row."""
-    if device.type == "cuda":
-        start = torch.cuda.Event(enable_timing=True)
-        end = torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(device)
-        start.record()
-        for _ in range(passes):
-            call()
-        end.record()
-        torch.cuda.synchronize(device)
-        return float(start.elapsed_time(end)) / 1e3 / passes
-    begin = perf_counter()
-    for _ in range(passes):
-        call()
-    return (perf_counter() - begin) / passes

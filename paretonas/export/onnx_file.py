@@ -81,8 +81,9 @@ def _name_batch(graph: Any, inputs: Inputs) -> None:
         values |= {id(value): value for value in node.outputs}
     for value in values.values():
         for dim, size in enumerate(value.shape or ()):
-            if not isinstance(size, int):  # a name, or arithmetic on names
-                value.shape[dim] = re.sub(rf"\b({'|'.join(torchs)})\b", "batch", str(size))
+            name = None if isinstance(size, int) else size.value
+            if name is not None:  # a name, or arithmetic on names; without one it is unknown
+                value.shape[dim] = re.sub(rf"\b({'|'.join(torchs)})\b", "batch", name)
 
 
 def fed(session: Any, inputs: Any) -> dict[str, Any]:

@@ -113,10 +113,21 @@ class CostTable:
         Raises:
             ValueError: a pick is missing or unknown.
         """
+        return [
+            values[place]
+            for place, (_, values) in zip(self.places(architecture), self._lookups, strict=True)
+        ]
+
+    def places(self, architecture: Mapping[str, str]) -> list[int]:
+        """Where the cost of an architecture is in the flat values of each slot.
+
+        Raises:
+            ValueError: a pick is missing or unknown.
+        """
         try:
             return [
-                values[sum([place[architecture[name]] for name, place in lookup])]
-                for lookup, values in self._lookups
+                sum([place[architecture[name]] for name, place in lookup])
+                for lookup, _ in self._lookups
             ]
         except KeyError:
             raise ValueError(_misfit(self.choices, architecture)) from None

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+import math
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from ..arguments import call, mapped, moved, tensors
-from ..devices import device_name, find_device
-from ..devices.timer import measure_in_turn, repeated
-from ..forward import handed, seeded
+from ..arguments import tensors
+from ..devices.backend import Backend, OnnxRuntime, find_backend
+from ..devices.reference import cache_folder
+from ..forward import seeded
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
-from .calibration import Calibration, calibrate
+from .calibration import calibrate
 from .cost_table import CostTable, Slot
-from .parts import NetworkTrace, hints, observer, part_paths
+from .node_times import places, times_in_networks
+from .part_times import part_times
+from .parts import hints, observer
 from .tabulate import Dependence, Values, slots, tabulate
 
 Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]
-
-SECONDS = 2.0  # time for measuring the parts
 
 
 def profile(
@@ -37,152 +36,167 @@ def profile(
     *,
     device: str | torch.device = "cpu",
     threads: int = 1,
+    backend: str = "torch",
     cache: bool = True,
     progress: Progress | None = None,
 ) -> CostTable:
     """Measure a latency table: milliseconds of every part, for every pick that matters to it.
 
-    Each part is taken from an extracted network: the plain module, timed on an input of the shape
-    that it gets there. Parts that run the same operations on the same shapes are measured once. All
-    parts are timed in turn, in several rounds. A dozen whole architectures are also timed, and the
-    table is scaled and shifted to fit them, ``shift + factor * sum``. `about` of the table holds
-    both numbers and how well the table ranks these architectures: see
-    `paretonas.objectives.calibration.Calibration`.
+    With the backend ``torch`` each part is taken from an extracted network: the plain module, timed
+    on an input of the shape that it gets there; all parts are timed in turn. With ``onnxruntime``
+    whole networks are run, and the runtime tells the time of each node; so fused operations are
+    seen as they run. Parts that run the same operations on the same shapes are measured once. Other
+    backends begin with the table of ``torch`` on their device.
+
+    Some dozens of whole networks are timed as well, and correct the table. Its `about` says how
+    well it predicts such networks: see `paretonas.objectives.calibration.Calibration`.
 
     Args:
         supernet: the network with choices.
         example: an input with the batch size for the measurement: a tensor, or any nest of tensors.
         device: the device to measure on.
-        threads: the number of torch's CPU threads.
+        threads: the number of CPU threads.
+        backend: what runs the networks; see `paretonas.devices.find_backend`.
         cache: whether to read and write tables in the user's cache folder; their key is the device,
-            the torch version, the threads, and all operations and shapes of the space.
+            the backend, its version and threads, and all operations and shapes of the space.
         progress: called with the number of architectures that were looked at, and 0; then with the
-            number of finished rounds and the number of all rounds.
+            number of finished steps and the number of all steps.
 
     Raises:
-        ValueError: a part depends on more than 4096 combinations of picks, or there is no such
-            device.
+        ValueError: a part depends on more than 4096 combinations of picks, there is no such device
+            or backend, or ONNX cannot hold the network.
+        ModuleNotFoundError: the package of the backend is missing.
     """
-    place = find_device(device) if isinstance(device, str) else device
+    runner = find_backend(backend, device, threads)
     report = progress or (lambda done, total: None)
     observe, numbers = observer(supernet, example), count(1)
 
-    def runs(architecture: Architecture) -> Values:
+    def look(architecture: Architecture, own: Callable[[Any], Values]) -> Values:
         report(next(numbers), 0)
-        return observe(architecture).runs
+        return own(observe(architecture))
 
-    found = tabulate(supernet.choices, runs, hints=hints(supernet))
+    known = hints(supernet)
+    found = tabulate(supernet.choices, lambda a: look(a, lambda parts: parts.runs), hints=known)
     about: dict[str, Any] = {
-        "device": device_name(place),
-        "torch": torch.__version__,
-        "threads": threads,
+        **runner.about(),
         "input": _shapes(example),
         "operations": _digest(supernet.choices, found),
     }
-    path = _cache_folder() / f"latency-{_hash(repr(sorted(about.items())))}.json"
+    path = cache_folder() / f"latency-{_hash(repr(sorted(about.items())))}.json"
     if cache and path.exists():
         return CostTable.read(path, supernet.choices)
     with seeded(0, supernet):  # timed parts may use random generators
-        measured = _measure_parts(supernet, example, found, place, threads, report)
-        table = CostTable(supernet.choices, _slots(supernet.choices, found, measured), unit="ms")
-        calibration = calibrate(
-            table,
+        table = None
+        if isinstance(runner, OnnxRuntime):
+            by_place = tabulate(supernet.choices, lambda a: look(a, places), hints=known)
+            table = _in_networks(supernet, example, by_place, runner, report)
+        table = table or _alone(supernet, example, found, runner, report)
+        table = calibrate(
+            CostTable(supernet.choices, table.slots, unit="ms", about=about),
             supernet,
             example,
-            device=place,
-            threads=threads,
-            progress=lambda done, total: report(done + total, 2 * total),
+            backend=runner,
+            progress=lambda share: report(round(50 + 50 * share), 100),
         )
-    table = _scaled(table, calibration, about)
     if cache:
         table.write(path)
     return table
 
 
-def _measure_parts(
+def _alone(
     supernet: Supernet,
     example: Any,
     found: Mapping[str, Dependence],
-    device: torch.device,
-    threads: int,
-    progress: Progress,
-) -> dict[Signature, float]:
-    """Milliseconds of each sequence of operations that a part runs."""
+    runner: Backend,
+    report: Progress,
+) -> CostTable:
+    """The table of parts that are timed alone."""
     wanted: dict[Signature, tuple[str, Architecture]] = {}
-    for part, dependence in found.items():
-        for value, picks in dependence.values.values():
-            if isinstance(value, tuple):
-                wanted.setdefault(value, (part, decode(supernet.choices, picks)))
-    paths = frozenset(part_paths(supernet.network))
-    observe = observer(supernet, example)
-    together: dict[Architecture, dict[Signature, str]] = {}  # one pass for all its parts
-    for key, (part, architecture) in wanted.items():
-        together.setdefault(observe(architecture).architecture, {})[key] = part
-    calls: dict[Signature, Callable[[], object]] = {}
-    for architecture, own in together.items():
-        run = NetworkTrace.of(supernet, architecture, example, paths)
-        found_calls = _calls(run, frozenset(own.values()), example, device)
-        calls |= {key: found_calls[part] for key, part in own.items()}
-    times = measure_in_turn(
-        list(calls.values()),
-        threads=threads,
-        device=device,
-        seconds=SECONDS,
-        progress=lambda done, total: progress(done, 2 * total),
+    for part, value, picks in _signatures(found):
+        wanted.setdefault(value, (part, decode(supernet.choices, picks)))
+    times = part_times(
+        supernet,
+        example,
+        wanted,
+        device=runner.device,
+        threads=runner.threads,
+        progress=lambda share: report(round(50 * share), 100),
     )
-    return {key: time.median_ms for key, time in zip(calls, times, strict=True)}
+    return CostTable(supernet.choices, _slots(supernet.choices, found, times), unit="ms")
 
 
-def _calls(
-    run: NetworkTrace, parts: Collection[str], example: Any, device: torch.device
-) -> dict[str, Callable[[], object]]:
-    """Calls that run parts alone, on inputs like those in their network."""
-    modules: dict[str, nn.Module] = {}
-    for plain, owner in run.owners.items():
-        if owner is not None and owner in parts and owner not in modules:
-            modules[owner] = run.network.get_submodule(plain)
-    inputs: dict[str, list[tuple[Any, Any]]] = {part: [] for part in parts}
+def _in_networks(
+    supernet: Supernet,
+    example: Any,
+    found: Mapping[str, Dependence],
+    runner: OnnxRuntime,
+    report: Progress,
+) -> CostTable | None:
+    """The table of nodes in whole networks; None if these do not tell their module."""
+    wanted: dict[Signature, Architecture] = {}
+    for _, value, picks in _signatures(found):
+        wanted.setdefault(value, decode(supernet.choices, picks))
+    times = times_in_networks(
+        runner,
+        supernet,
+        example,
+        wanted,
+        progress=lambda share: report(round(50 * share), 100),
+    )
+    if not times:
+        return None
+    return CostTable(supernet.choices, _slots(supernet.choices, found, times), unit="ms")
 
-    def keeper(part: str) -> Callable[[nn.Module, Any, Any], None]:
-        # Before a module overwrites them.
-        return lambda _, args, kwargs: inputs[part].append(_like((args, kwargs), device))
 
-    hooks = [
-        module.register_forward_pre_hook(keeper(part), with_kwargs=True)
-        for part, module in modules.items()
+def _signatures(
+    found: Mapping[str, Dependence],
+) -> list[tuple[str, Signature, tuple[int, ...]]]:
+    """The operations of all parts, each with an architecture that runs it."""
+    return [
+        (part, value, picks)
+        for part, dependence in found.items()
+        for value, picks in dependence.values.values()
+        if isinstance(value, tuple)
     ]
-    run.network.eval()
-    with torch.inference_mode(), seeded(0, run.network):
-        call(run.network, handed(run.network, example))
-    for hook in hooks:
-        hook.remove()
-    replays: dict[str, list[tuple[Any, Any, Any]]] = {part: [] for part in parts}
-    for part, op, _ in run.ops():
-        if part in parts and not inputs[part]:  # not called as a module: run its operations
-            function, args, kwargs = op.call
-            replays[part].append((function, _like(args, device), _like(kwargs, device)))
-    found: dict[str, Callable[[], object]] = {}
-    for part in parts:
-        if part in modules and inputs[part]:
-            module = modules[part].to(device)
-            each = [repeated(module, *args, **kwargs) for args, kwargs in inputs[part]]
-            found[part] = each[0] if len(each) == 1 else partial(_all, each)
-        else:
-            found[part] = partial(_replayed, replays[part])
-    return found
 
 
-def _all(calls: Sequence[Callable[[], object]]) -> list[object]:
-    return [each() for each in calls]
+def _slots(
+    choices: Sequence[Choice], found: Mapping[str, Dependence], times: Mapping[Signature, float]
+) -> list[Slot]:
+    """The slots of a table; what was not measured is filled in."""
+    made: dict[str, Dependence] = {}
+    for part, slot in found.items():
+        runs = {key: value for key, (value, _) in slot.values.items() if isinstance(value, tuple)}
+        known = {key: times[value] for key, value in runs.items() if value in times}
+        guess = _main_effects(known) if len(known) < len(runs) else None
+        values = {
+            key: (known[key] if key in known else guess(key) if key in runs and guess else None, ())
+            for key in slot.values
+        }
+        made[part] = Dependence(slot.classes, values)
+    return slots(tuple(choices), made)
 
 
-def _replayed(calls: Sequence[tuple[Any, Any, Any]]) -> list[object]:
-    return [function(*args, **kwargs) for function, args, kwargs in calls]
+def _main_effects(known: Mapping[tuple[int, ...], float]) -> Callable[[tuple[int, ...]], float]:
+    """Guesses a time by the main effects of the known ones, in logarithms; 0 if none is known."""
+    if not known:
+        return lambda key: 0.0
+    logs = {key: math.log(max(value, 1e-6)) for key, value in known.items()}
+    mean = sum(logs.values()) / len(logs)
+    groups = sorted({(axis, group) for key in known for axis, group in enumerate(key)})
+    column = {pair: index for index, pair in enumerate(groups)}
 
+    def row(key: tuple[int, ...]) -> NDArray[np.float64]:
+        found = np.zeros(len(groups))
+        for pair in enumerate(key):
+            if pair in column:
+                found[column[pair]] = 1.0
+        return found
 
-def _like(value: Any, device: torch.device) -> Any:
-    """The same arguments; their tensors are copied to the device."""
-    return mapped(Tensor.detach, moved(value, device, copies=True))
+    rows = np.array([row(key) for key in logs])
+    rest = np.array([value - mean for value in logs.values()])
+    effects = np.linalg.solve(rows.T @ rows + 1e-3 * np.eye(len(groups)), rows.T @ rest)
+    return lambda key: math.exp(mean + float(row(key) @ effects))
 
 
 def _shapes(example: Any) -> list[Any]:
@@ -190,26 +204,6 @@ def _shapes(example: Any) -> list[Any]:
     if isinstance(example, Tensor):
         return list(example.shape)
     return [list(tensor.shape) for tensor in tensors(example)]
-
-
-def _slots(
-    choices: Sequence[Choice], found: Mapping[str, Dependence], measured: Mapping[Signature, float]
-) -> list[Slot]:
-    """The measured slots of a table."""
-    for dependence in found.values():
-        dependence.values = {
-            key: (None if value is None else measured[value], picks)  # type: ignore[index]
-            for key, (value, picks) in dependence.values.items()
-        }
-    return slots(tuple(choices), found)
-
-
-def _scaled(table: CostTable, calibration: Calibration, about: Mapping[str, Any]) -> CostTable:
-    constant = Slot("constant", {}, torch.tensor(calibration.shift_ms, dtype=torch.float64))
-    scaled = [Slot(s.name, s.groups, s.values * calibration.factor) for s in table.slots]
-    return CostTable(
-        table.choices, [constant, *scaled], unit="ms", about={**about, **asdict(calibration)}
-    )
 
 
 def _digest(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> str:
@@ -222,7 +216,3 @@ def _digest(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paretonas"

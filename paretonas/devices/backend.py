@@ -1,0 +1,141 @@
+"""What runs a network: the backends whose latency is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..forward import copied
+from ..space import nearest
+from .device import device_name, find_device
+from .onnx_session import OnnxRuntime
+from .timer import Call, Load, loading, repeated_network
+
+__all__ = ["BACKENDS", "Backend", "find_backend"]
+
+
+class Backend(Protocol):
+    """Runs networks on a device.
+
+    Attributes:
+        name: as on the command line.
+        device: the torch device.
+        threads: the number of CPU threads.
+    """
+
+    name: str
+    device: torch.device
+    threads: int
+
+    def loading(self, network: nn.Module, example: Any) -> Load:
+        """Gives calls of the network with the example; the network does not change."""
+        ...
+
+    def about(self) -> Mapping[str, Any]:
+        """Device, threads and versions: what a latency depends on besides the network."""
+        ...
+
+
+class Eager:
+    """PyTorch as it is, operation by operation."""
+
+    name = "torch"
+
+    def __init__(self, device: torch.device, threads: int) -> None:
+        self.device, self.threads = device, threads
+
+    def loading(self, network: nn.Module, example: Any) -> Load:
+        """Gives calls of copies of the network."""
+        return loading(network, example, self.device)
+
+    def about(self) -> dict[str, Any]:
+        """Device, threads and the version of torch."""
+        return {
+            "backend": self.name,
+            "device": device_name(self.device),
+            "threads": self.threads,
+            "torch": torch.__version__,
+            **_clocks(self.device),
+        }
+
+
+class Compiled(Eager):
+    """`torch.compile`, which is compiled once for each network."""
+
+    name = "torch.compile"
+
+    def loading(self, network: nn.Module, example: Any) -> Load:
+        """Gives the same call each time, since compiling takes long."""
+        compiled: list[Call] = []
+
+        def load() -> Call:
+            if not compiled:
+                own = torch.compile(copied(network).to(self.device).eval())
+                compiled.append(repeated_network(own, example, self.device))
+            return compiled[0]
+
+        return load
+
+
+class CudaGraphs(Eager):
+    """One CUDA graph of the whole network, as `torch.cuda.graph` captures it."""
+
+    name = "cuda-graphs"
+
+    def __init__(self, device: torch.device, threads: int) -> None:
+        if device.type != "cuda":
+            raise ValueError(f"the backend cuda-graphs needs the device cuda, got {device}")
+        super().__init__(device, threads)
+
+    def loading(self, network: nn.Module, example: Any) -> Load:
+        """Gives the replay of a graph of a copy of the network."""
+
+        def load() -> Call:
+            call = repeated_network(copied(network).to(self.device).eval(), example, self.device)
+            aside = torch.cuda.Stream(self.device)
+            with torch.cuda.stream(aside):
+                for _ in range(3):
+                    call()
+            torch.cuda.synchronize(self.device)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                call()
+            return graph.replay
+
+        return load
+
+
+BACKENDS: Mapping[str, Any] = {
+    each.name: each for each in (Eager, OnnxRuntime, Compiled, CudaGraphs)
+}
+"""The backends by name."""
+
+
+def find_backend(name: str, device: torch.device | str = "cpu", threads: int = 1) -> Backend:
+    """The backend called ``torch``, ``onnxruntime``, ``torch.compile`` or ``cuda-graphs``.
+
+    Raises:
+        ValueError: the name is unknown, or the backend does not run on the device.
+        ModuleNotFoundError: its package is missing; the message has the pip line.
+    """
+    if name not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise ValueError(
+            f"the backend must be one of {known}, got {name!r}{nearest(name, BACKENDS)}"
+        )
+    place = find_device(device) if isinstance(device, str) else device
+    backend: Backend = BACKENDS[name](place, threads)
+    return backend
+
+
+def _clocks(device: torch.device) -> dict[str, Any]:
+    """The clocks of a GPU in MHz, if they can be read."""
+    if device.type != "cuda":
+        return {}
+    try:
+        return {"clock_mhz": torch.cuda.clock_rate(device)}
+    except (ModuleNotFoundError, RuntimeError):  # the package pynvml is not there
+        return {}

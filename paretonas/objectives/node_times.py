@@ -1,0 +1,157 @@
+"""Time the parts of a supernet's architectures where they are deployed: in files of ONNX Runtime.
+
+ONNX Runtime fuses operations across layers and changes the layout of tensors between them, so a
+part alone does not take what it takes in its network. Here whole networks are run, and ONNX Runtime
+tells the time of each node. A node carries the path of the module that it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..devices.clock import Clock
+from ..devices.onnx_session import OnnxRuntime, exported, node_times
+from ..devices.reference import SLOWER, Reference
+from ..nn import Supernet
+from ..space import Architecture
+from .parts import NetworkTrace, Parts, observer, part_paths
+
+Signature = tuple[str, ...]
+
+NETWORKS = 40  # at most; what they do not have is filled in
+RUNS = 30
+FEWEST = 5  # runs that count; on a busy machine these are the least disturbed ones
+
+
+def places(parts: Parts) -> dict[str, Signature]:
+    """The operations by place: a part, or the own code of a larger module, ``path/``."""
+    found: dict[str, Signature] = {}
+    for part, run in parts.runs.items():
+        place, own_code, _ = part.partition("/")
+        found[place + own_code] = (*found.get(place + own_code, ()), *run)
+    return found
+
+
+def times_in_networks(
+    backend: OnnxRuntime,
+    supernet: Supernet,
+    example: Any,
+    wanted: Mapping[Signature, Architecture],
+    *,
+    progress: Callable[[float], None],
+) -> dict[Signature, float]:
+    """Milliseconds of each sequence of operations of a place, where a network shows it.
+
+    ONNX Runtime takes longer when it writes down times, as much for each node. This is subtracted.
+
+    Args:
+        backend: ONNX Runtime.
+        supernet: the network with choices.
+        example: the inputs of one forward pass.
+        wanted: for each sequence of operations an architecture that has it.
+        progress: called with the share that is done.
+
+    Returns:
+        What was found. It lacks what at most 40 networks do not have; and it is empty if the nodes
+        do not tell their module.
+    """
+    observe, paths = observer(supernet, example), frozenset(part_paths(supernet.network))
+    chosen = _cover({observe(a).architecture for a in wanted.values()}, observe)
+    found: dict[Signature, list[tuple[float, int]]] = {}
+    overheads: list[float] = []
+    clock = Clock(torch.device("cpu"), backend.threads)
+    with torch.inference_mode():
+        reference = Reference(clock)
+        for index, architecture in enumerate(chosen):
+            run = NetworkTrace.of(supernet, architecture, example, paths)
+            nodes, whole = _nodes(backend, run, example, clock, reference)
+            if not any(node.startswith("/network") for node in nodes):
+                return {}
+            overheads.append(max(0.0, (sum(nodes.values()) - whole) / len(nodes)))
+            for place, own in _by_place(run, nodes).items():
+                signature = places(observe(architecture)).get(place)
+                if signature is not None:
+                    found.setdefault(signature, []).append((sum(own), len(own)))
+            progress((index + 1) / len(chosen))
+    overhead = float(np.median(overheads))
+    return {
+        signature: 1e3 * float(np.median([max(s - n * overhead, s / 10) for s, n in seen]))
+        for signature, seen in found.items()
+    }
+
+
+def _cover(
+    candidates: set[Architecture], observe: Callable[[Architecture], Parts]
+) -> list[Architecture]:
+    """Few architectures that together have what all have: always that with the most new."""
+    left = {a: set(places(observe(a)).values()) for a in sorted(candidates, key=str)}
+    chosen: list[Architecture] = []
+    while left and len(chosen) < NETWORKS:
+        best = max(left, key=lambda a: len(left[a]))
+        seen = left.pop(best)
+        if not seen:
+            break
+        chosen.append(best)
+        for rest in left.values():
+            rest -= seen
+    return chosen
+
+
+def _nodes(
+    backend: OnnxRuntime, run: NetworkTrace, example: Any, clock: Clock, reference: Reference
+) -> tuple[dict[str, float], float]:
+    """Seconds of each node, and of the whole network without writing times down."""
+    model, inputs = exported(run.network, example)
+    plain = backend.opening(model, inputs)()
+    around, whole = [reference.seconds()], []
+
+    def after() -> None:
+        whole.append(abs(clock.seconds(plain)))
+        around.append(reference.seconds())
+
+    for _ in range(3):
+        plain()
+    times = node_times(backend, model, inputs, [after] * RUNS)
+    slow = np.maximum(around[:-1], around[1:])
+    order = np.argsort(slow, kind="stable")
+    count = max(FEWEST, int((slow <= SLOWER * reference.best).sum()))
+    good = order[:count]
+    seconds = {node: float(np.median([times[i][node] for i in good])) for node in times[0]}
+    return seconds, float(np.median([whole[i] for i in good]))
+
+
+def _by_place(run: NetworkTrace, nodes: Mapping[str, float]) -> dict[str, list[float]]:
+    """The seconds of nodes by place; a node without a path belongs to the one before it."""
+    modules, found = dict(run.network.named_modules()), dict[str, list[float]]()
+    waiting: list[float] = []
+    place = ""
+    for node, seconds in nodes.items():
+        if node.startswith("/network"):
+            path = _module(node, modules)
+            part = run.owners.get(path)
+            place = part if part is not None else f"{run.places.get(path, path)}/"
+        if not place:
+            waiting.append(seconds)
+            continue
+        found.setdefault(place, []).extend([*waiting, seconds])
+        waiting.clear()
+    return found
+
+
+def _module(node: str, modules: Mapping[str, object]) -> str:
+    """The path of the module of a node such as ``/network/early/early.0/Add``: ``early.0``."""
+    path = ""
+    for step in node.split("/")[2:-1]:
+        within, _, last = path.rpartition(".")
+        if path and step.startswith(f"{last}."):  # a list tells its name again
+            step = f"{within}.{step}".lstrip(".")
+        elif path:
+            step = f"{path}.{step}"
+        if step not in modules:
+            break
+        path = step
+    return path
