@@ -4,6 +4,7 @@ from .base import DifferentiableObjective, MeasuredObjective, Objective
 from .cost_table import CostTable, Slot
 from .default import default_objectives
 from .latency import Latency
+from .macs import Flops, Macs
 from .measured import measured
 from .memory import Memory
 from .parameters import Parameters
@@ -13,7 +14,9 @@ from .trained_metric import MeasuredMetric, TrainedMetric
 __all__ = [
     "CostTable",
     "DifferentiableObjective",
+    "Flops",
     "Latency",
+    "Macs",
     "MeasuredMetric",
     "MeasuredObjective",
     "Memory",

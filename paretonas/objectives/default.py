@@ -9,6 +9,7 @@ from ..arguments import moved
 from ..nn import NetworkSpace
 from .base import DifferentiableObjective, Objective
 from .latency import Latency
+from .macs import Flops, Macs
 from .memory import Memory
 from .parameters import Parameters
 from .trained_metric import TrainedMetric
@@ -45,6 +46,8 @@ OBJECTIVES: Mapping[str, Known] = {
     "parameters": Known(
         "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
     ),
+    "macs": Known("macs", lambda supernet, example, *_: Macs.of(supernet, example)),
+    "flops": Known("flops", lambda supernet, example, *_: Flops.of(supernet, example)),
 }
 """The objectives of a space of networks by name; its metrics are not among them."""
 BESIDE_THE_METRIC = ("latency", "memory")
