@@ -53,6 +53,7 @@ def write_onnx(
         )
     assert model is not None  # None only without dynamo
     _name_batch(model.model.graph, inputs)
+    _forget_the_source(model.model)
     model.model.metadata_props.update(metadata)
     with replacing(path) as draft:
         model.save(draft, external_data=False)
@@ -81,8 +82,20 @@ def _name_batch(graph: Any, inputs: Inputs) -> None:
         values |= {id(value): value for value in node.outputs}
     for value in values.values():
         for dim, size in enumerate(value.shape or ()):
-            if not isinstance(size, int):  # a name, or arithmetic on names
+            # A name, or arithmetic on names; None is a size that is not known.
+            if not isinstance(size, int) and size.value is not None:
                 value.shape[dim] = re.sub(rf"\b({'|'.join(torchs)})\b", "batch", str(size))
+
+
+def _forget_the_source(model: Any) -> None:
+    """Drop the lines of Python code of each operation: of a small network, half of the file."""
+    for thing in (model.graph, *model.graph.all_nodes(), *model.functions.values()):
+        thing.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def fed(session: Any, inputs: Any) -> dict[str, Any]:
