@@ -148,11 +148,7 @@ def _program(path: Path) -> Callable[..., Any]:
 
 
 def _onnx(path: Path, threads: int) -> Callable[..., Any]:
-    import onnxruntime
+    from paretonas.export.onnx_file import fed, session_of
 
-    from paretonas.export.onnx_file import fed
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = session_of(path, threads)
     return lambda *args, **kwargs: session.run(None, fed(session, (args, kwargs)))

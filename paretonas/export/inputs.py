@@ -82,6 +82,16 @@ class Inputs:
         dims = iter(self.batch)
         return mapped(lambda t: _narrow(t, next(dims), examples).clone(), self.nest)
 
+    def part(self, start: int, examples: int) -> Any:
+        """Some examples from one on."""
+        dims = iter(self.batch)
+
+        def cut(tensor: Tensor) -> Tensor:
+            dim = next(dims)
+            return tensor if dim is None else tensor.narrow(dim, start, examples)
+
+        return mapped(cut, self.nest)
+
     def pair(self) -> Any:
         """The first example twice, since torch would treat the sizes 0 and 1 as constants."""
         dims = iter(self.batch)

@@ -11,6 +11,8 @@ import numpy as np
 
 from ..front import Front
 from ..metric import Metric
+from ..objectives import MeasuredObjective
+from ..objectives.base import maximizes
 from ..runs import Run
 from .clock import Clock
 
@@ -61,16 +63,17 @@ class Reporter:
     Args:
         run: where steps are logged, if anywhere.
         clock: the time since the search began.
-        columns: of the objectives, the metrics first.
-        names: of the objectives, as cosines name them.
+        columns: of the objectives with a gradient, the metrics first.
+        names: of these objectives, as cosines name them.
         metrics: of the task.
+        others: objectives that are only measured; the front has them too.
         guess: what guessing scores in the main metric, if it is known.
 
     Attributes:
         front: the measured points so far.
         weights: steps of the supernet so far.
         finalists: steps of the finalists so far.
-        columns: of the objectives.
+        columns: of the objectives with a gradient.
     """
 
     def __init__(
@@ -81,14 +84,18 @@ class Reporter:
         columns: Sequence[str],
         names: Sequence[str],
         metrics: Sequence[Metric],
+        others: Sequence[MeasuredObjective],
         guess: float | None,
     ) -> None:
         maximized = [metric.column for metric in metrics if metric.maximize]
-        self.front, self.weights, self.finalists = Front(columns, maximized), 0, 0
+        maximized += [other.column for other in others if maximizes(other)]
+        whole = [*columns, *(other.column for other in others)]
+        self.front, self.weights, self.finalists = Front(whole, maximized), 0, 0
         self._steps = 0
         self._run, self._clock, self.columns = run, clock, tuple(columns)
         self._pairs = [f"{a}_{b}" for a, b in _pairs(names)]
-        self._metrics, self._guess = tuple(metrics), guess
+        self._metrics, self._others, self._guess = tuple(metrics), tuple(others), guess
+        self._range: dict[str, tuple[float, float]] = {}  # of the others' values that were seen
         self._worst = [-math.inf] * len(self._metrics)  # costs that were seen
         self._highest = np.zeros(len(columns) - len(self._metrics))
 
@@ -142,9 +149,17 @@ class Reporter:
             ideal = min(values) if metric.best is None else metric.cost(metric.best)
             reference.append(metric.value(corner))
             sides.append(corner - ideal)
+        measured = []
+        for other in self._others:
+            values = [point.objectives[other.column] for point in self.front]
+            low, high = self._range.get(other.column, (0.0, 0.0))
+            low, high = min(low, *values), max(high, *values)
+            self._range[other.column] = low, high
+            measured.append(low if maximizes(other) else high)
+            sides.append(high - low)
         # Nothing is below a reference of 0: costs that are all 0.
         box = float(np.prod([*sides, *self._highest]))
-        volume = self.front.hypervolume([*reference, *self._highest.tolist()])
+        volume = self.front.hypervolume([*reference, *self._highest.tolist(), *measured])
         return volume / box if box > 0 else None
 
 

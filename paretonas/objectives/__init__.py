@@ -3,6 +3,8 @@
 from .base import DifferentiableObjective, MeasuredObjective, Objective
 from .cost_table import CostTable, Slot
 from .default import default_objectives
+from .file_size import FileSize
+from .int8 import Int8FileSize, Int8Latency, Int8Metric
 from .latency import Latency
 from .macs import Flops, Macs
 from .measured import measured
@@ -14,7 +16,11 @@ from .trained_metric import MeasuredMetric, TrainedMetric
 __all__ = [
     "CostTable",
     "DifferentiableObjective",
+    "FileSize",
     "Flops",
+    "Int8FileSize",
+    "Int8Latency",
+    "Int8Metric",
     "Latency",
     "Macs",
     "MeasuredMetric",
