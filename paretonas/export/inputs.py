@@ -18,6 +18,8 @@ from paretonas.forward import handed
 from paretonas.tasks.passes import few
 from paretonas.tasks.task import SplitName, Task
 
+CALIBRATION = 128  # training examples that a quantization sees
+
 
 @dataclass(frozen=True)
 class Inputs:

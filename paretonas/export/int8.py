@@ -4,16 +4,52 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paretonas.arguments import count
+import torch
+from torch import nn
+
+from paretonas._atomic import replacing
+from paretonas.arguments import call, count, tensors
+from paretonas.export.exported import Exported
 from paretonas.export.inputs import Inputs
-from paretonas.export.onnx_file import fed, session_of
+from paretonas.export.onnx_file import fed, session_of, write_onnx
 
 BATCH = 32  # examples of calibration in one run
+
+
+def write_int8(
+    network: nn.Module, inputs: Inputs, training: Inputs, path: Path, metadata: Mapping[str, str]
+) -> Exported:
+    """Write a model of 8-bit integers for batches of any size, named as `write_onnx` names it.
+
+    Args:
+        network: the network, on the CPU, in evaluation mode; its outputs become a list of tensors.
+        inputs: the inputs for the comparison.
+        training: inputs of the training, for the calibration.
+        path: the path to write.
+        metadata: texts by name, which become the metadata of the model.
+
+    Returns:
+        The file, and the largest difference of its outputs from those of the network.
+
+    Raises:
+        ModuleNotFoundError: a package is missing; the message has the pip line.
+        ValueError: the network cannot be quantized; the message names the operations.
+    """
+    with replacing(path) as draft:
+        floats = draft.with_name("float.onnx")
+        write_onnx(network, inputs, floats, metadata)
+        quantize(floats, draft, training)
+        session, given = session_of(draft), inputs.first(inputs.examples())
+        found = [torch.from_numpy(y) for y in session.run(None, fed(session, given))]
+        with torch.no_grad():
+            expected = tensors(call(network, given))
+    apart = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+    return Exported(path, path.stat().st_size, apart)
 
 
 def quantize(source: Path, target: Path, inputs: Inputs) -> None:
@@ -57,7 +93,7 @@ def quantize(source: Path, target: Path, inputs: Inputs) -> None:
             attempt()
         except Exception as error:  # of whatever kind
             raise ValueError(
-                f"the network cannot be quantized because of {_culprits(attempt, present)}: "
+                f"the network cannot be quantized: {_culprits(attempt, present)}: "
                 f"{type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
     model = onnx.load(target)

@@ -13,14 +13,12 @@ from torch import nn
 
 from ..arguments import call
 from ..devices import measure_latency
-from ..export.inputs import Inputs, keep_inputs, real_inputs
+from ..export.inputs import CALIBRATION, Inputs, keep_inputs, real_inputs
 from ..forward import copied, handed, seeded
 from ..nn import NetworkSpace
 from ..point import Cell
 from ..tasks.task import Task, value_of
 from ..training import evaluate
-
-CALIBRATION = 128  # training examples
 
 
 @dataclass(frozen=True)

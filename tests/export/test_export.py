@@ -293,7 +293,7 @@ def test_onnx_is_quiet_and_leaves_the_logger_as_it_was(written, said):
 
 
 def test_the_list_of_formats_is_the_contract():
-    assert set(FORMATS) == {"onnx", "torch", "json", "graphml", "safetensors"}
+    assert set(FORMATS) == {"onnx", "onnx-int8", "torch", "json", "graphml", "safetensors"}
 
 
 def test_the_type_that_is_told_is_that_of_the_network(network, images, tmp_path):
