@@ -13,6 +13,7 @@ from ..front import Front
 from ..metric import Metric
 from ..objectives import MeasuredObjective
 from ..objectives.base import maximizes
+from ..point import Point
 from ..runs import Run
 from .clock import Clock
 
@@ -94,8 +95,7 @@ class Reporter:
         self._steps = 0
         self._run, self._clock, self.columns = run, clock, tuple(columns)
         self._pairs = [f"{a}_{b}" for a, b in _pairs(names)]
-        self._metrics, self._others, self._guess = tuple(metrics), tuple(others), guess
-        self._range: dict[str, tuple[float, float]] = {}  # of the others' values that were seen
+        self._metrics, self._guess = tuple(metrics), guess
         self._worst = [-math.inf] * len(self._metrics)  # costs that were seen
         self._highest = np.zeros(len(columns) - len(self._metrics))
 
@@ -149,18 +149,21 @@ class Reporter:
             ideal = min(values) if metric.best is None else metric.cost(metric.best)
             reference.append(metric.value(corner))
             sides.append(corner - ideal)
-        measured = []
-        for other in self._others:
-            values = [point.objectives[other.column] for point in self.front]
-            low, high = self._range.get(other.column, (0.0, 0.0))
-            low, high = min(low, *values), max(high, *values)
-            self._range[other.column] = low, high
-            measured.append(low if maximizes(other) else high)
-            sides.append(high - low)
         # Nothing is below a reference of 0: costs that are all 0.
         box = float(np.prod([*sides, *self._highest]))
-        volume = self.front.hypervolume([*reference, *self._highest.tolist(), *measured])
+        volume = self._steered().hypervolume([*reference, *self._highest.tolist()])
         return volume / box if box > 0 else None
+
+    def _steered(self) -> Front:
+        """The front in the objectives with a gradient; the others' ranges are not known ahead."""
+        if len(self.columns) == len(self.front.objectives):
+            return self.front
+        maximized = [name for name in self.front.maximize if name in self.columns]
+        front = Front(self.columns, maximized)
+        for point in self.front:
+            values = {column: point.objectives[column] for column in self.columns}
+            front.add(Point(point.architecture, values))
+        return front
 
 
 def _pairs(items: Sequence[Any]) -> list[tuple[Any, Any]]:
