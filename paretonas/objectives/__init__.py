@@ -10,6 +10,7 @@ from .macs import Flops, Macs
 from .measured import measured
 from .memory import Memory
 from .parameters import Parameters
+from .peak_memory import PeakMemory
 from .profile import profile
 from .trained_metric import MeasuredMetric, TrainedMetric
 
@@ -28,6 +29,7 @@ __all__ = [
     "Memory",
     "Objective",
     "Parameters",
+    "PeakMemory",
     "Slot",
     "TrainedMetric",
     "default_objectives",

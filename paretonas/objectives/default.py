@@ -14,6 +14,7 @@ from .latency import Latency
 from .macs import Flops, Macs
 from .memory import Memory
 from .parameters import Parameters
+from .peak_memory import PeakMemory
 from .trained_metric import TrainedMetric
 
 Build = Callable[..., DifferentiableObjective]
@@ -47,6 +48,12 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
     "parameters": Known(
         "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
+    ),
+    "peak_memory": Known(
+        "peak_memory_kib",
+        lambda supernet, example, device, threads, progress=None: PeakMemory.of(
+            supernet, example, progress
+        ),
     ),
     "macs": Known("macs", lambda supernet, example, *_: Macs.of(supernet, example)),
     "flops": Known("flops", lambda supernet, example, *_: Flops.of(supernet, example)),

@@ -268,6 +268,14 @@ def extracted_paths(
         yield from visit(supernet.network, "", "")
 
 
+def places_of(
+    supernet: Supernet, architecture: Architecture, parts: frozenset[str]
+) -> dict[str, str]:
+    """The part of each module of an extracted network, by path; outside of parts its own place."""
+    pairs = extracted_paths(supernet, architecture)
+    return {path: _owner(place, parts) or place for path, place in pairs}
+
+
 def _parts(run: NetworkTrace, architecture: Architecture) -> Parts:
     runs: dict[str, tuple[str, ...]] = {}
     live: dict[str, int] = {}
