@@ -135,15 +135,16 @@ def test_exported_weights_score_what_the_front_says(folder):
     assert error == pytest.approx(point.objectives["error_percent"])
 
 
-@pytest.mark.parametrize("format", ["torch", "safetensors", "json", "graphml", "onnx"])
+@pytest.mark.parametrize("format", ["torch", "safetensors", "json", "graphml", "onnx", "onnx-int8"])
 def test_export_writes_every_format(folder, tmp_path, capsys, format):
     out = tmp_path / "net"
     assert run(["export", str(folder), "--format", format, "--out", str(out)]) == 0
     assert out.stat().st_size > 0
     said = capsys.readouterr().out
     assert str(out) in said
-    assert ("in the search" in said) == (format in ("onnx", "torch", "safetensors"))
-    assert ("read back" in said) == (format in ("onnx", "torch"))
+    assert ("in the search" in said) == (format not in ("json", "graphml"))
+    assert ("read back" in said) == (format in ("onnx", "onnx-int8", "torch"))
+    assert ("in int8" in said) == (format == "onnx-int8")
 
 
 def what_a_stranger_reads(path: Path, format: str) -> dict:

@@ -372,7 +372,9 @@ def export(
     ] = "knee",
     format: Annotated[
         str,
-        typer.Option(metavar="onnx|torch|json|graphml|safetensors", help="What kind of file."),
+        typer.Option(
+            metavar="onnx|onnx-int8|torch|json|graphml|safetensors", help="What kind of file."
+        ),
     ] = "onnx",
     out: Annotated[Path | None, _written("in DIR")] = None,
     space: OwnSpace = None,

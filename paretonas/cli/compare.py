@@ -34,7 +34,7 @@ from paretonas.names import (
 )
 from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import AnyObjective
-from paretonas.objectives.default import OBJECTIVES, default_objectives
+from paretonas.objectives.default import NAMES, default_objectives
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.runs import free_folder
@@ -163,7 +163,7 @@ class _Request:
         names = [name for name in self.settings["minimize"] if name not in self.own]
         there = getattr(self.space, "objectives", None)
         if there is None and isinstance(self.space, NetworkSpace):
-            _check_known(names, ["error", *OBJECTIVES])
+            _check_known(names, ["error", *NAMES])
             return default_objectives(self.space, [name for name in names if name != "error"])
         by_column = {objective.column: objective for objective in there or ()}
         return tuple(by_column[column] for column in _columns(by_column, names))

@@ -13,26 +13,28 @@ import torch
 from torch import nn
 
 from paretonas._words import used
-from paretonas.arguments import count, moved
+from paretonas.arguments import call, count, moved
 from paretonas.cli.display import quantity
 from paretonas.cli.find import Consent
 from paretonas.devices import find_device, measure_latency
 from paretonas.export import FORMATS, export
 from paretonas.export.architecture import preparation
 from paretonas.export.inputs import real_inputs
-from paretonas.forward import handed
+from paretonas.forward import evaluating, handed
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.names import with_networks
 from paretonas.runs import Run
 from paretonas.space import encode, nearest
-from paretonas.tasks.task import Task
+from paretonas.tasks.task import Task, value_of
+from paretonas.training import evaluate
 
 if TYPE_CHECKING:
     from paretonas.point import Point
 
 _SUFFIXES = {
     "onnx": ".onnx",
+    "onnx-int8": ".int8.onnx",
     "torch": ".pt2",
     "safetensors": ".safetensors",
     "json": ".json",
@@ -76,11 +78,28 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
             f"read back and run on {count(images)} test examples: outputs differ from the "
             f"network's by at most {written.max_difference:.2g}"
         )
+    if format == "onnx-int8":
+        print(_in_int8(path, network, task, example))
     print(_inputs(task, network, example))
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):
         print(doubt)
     _compare_latency(run, point, network, path, format, handed(network, example))
+
+
+def _in_int8(path: Path, network: nn.Module, task: Task, example: Any) -> str:
+    """One line on the metric of the quantized file and of the network."""
+    from paretonas.export.onnx_file import OnnxNetwork, session_of
+
+    given = handed(network, example)
+    with evaluating(network), torch.no_grad():
+        runs = OnnxNetwork(session_of(path), call(network, given))
+    column = task.metric.column
+    integers, floats = (
+        quantity(column, value_of(evaluate(each, task, "test"), task.metric))
+        for each in (runs, network)
+    )
+    return f"test {task.metric.name} {integers} in int8, {floats} before"
 
 
 def _inputs(task: Task, network: nn.Module, example: Any) -> str:
@@ -120,7 +139,8 @@ def _compare_latency(
     if format == "safetensors":  # weights do not run; the network that they fit does
         runs, device = network, str(find_device(run.settings.get("device", "auto")))
     else:
-        runs, device = _File(_onnx(path, threads) if format == "onnx" else _program(path)), "cpu"
+        called = _onnx(path, threads) if format.startswith("onnx") else _program(path)
+        runs, device = _File(called), "cpu"
     measured = measure_latency(runs, example, threads=threads, device=device)
     print(
         f"latency {quantity('latency_ms', measured.median_ms)} ± {measured.spread_ms:.3f} "
@@ -148,11 +168,7 @@ def _program(path: Path) -> Callable[..., Any]:
 
 
 def _onnx(path: Path, threads: int) -> Callable[..., Any]:
-    import onnxruntime
+    from paretonas.export.onnx_file import fed, session_of
 
-    from paretonas.export.onnx_file import fed
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = session_of(path, threads)
     return lambda *args, **kwargs: session.run(None, fed(session, (args, kwargs)))

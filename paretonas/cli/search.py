@@ -23,8 +23,8 @@ from paretonas.names import (
 )
 from paretonas.nn import NetworkSpace
 from paretonas.objectives import CostTable, Latency
-from paretonas.objectives.base import AnyObjective
-from paretonas.objectives.default import BESIDE_THE_METRIC, OBJECTIVES
+from paretonas.objectives.base import AnyObjective, maximizes
+from paretonas.objectives.default import BESIDE_THE_METRIC, NAMES, OBJECTIVES
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run, free_folder
 from paretonas.space import encode
@@ -154,10 +154,12 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
     }
     metrics = metrics_of(space.load_task())
     columns = [metric.column for metric in metrics]
+    upward = [metric.column for metric in metrics if metric.maximize]
     if "minimize" in settings:
         objectives = _objectives(settings, space, place)
         arguments["objectives"] = objectives
         columns += map(column_of, objectives)
+        upward += [column_of(one) for one in objectives if maximizes(one)]
     else:
         columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
     if "costs" in settings and "minimize" not in settings:
@@ -166,9 +168,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         )
     if "constraint" in settings:
         arguments["constraint"] = Constraint.parse(
-            ",".join(settings["constraint"]),
-            columns,
-            [metric.column for metric in metrics if metric.maximize],
+            ",".join(settings["constraint"]), columns, upward
         )
     if "budget" in settings:
         arguments["budget"] = Budget.parse(settings["budget"])
@@ -184,7 +184,7 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
     """What is minimized beside the metrics; the package's own are built when a search begins."""
     names = settings["minimize"]
     if not names:
-        raise ValueError(f"--minimize names no objective; there are {', '.join(OBJECTIVES)}")
+        raise ValueError(f"--minimize names no objective; there are {', '.join(NAMES)}")
 
     def find(name: str) -> tuple[AnyObjective, ...]:
         spec, folder = place("minimize", name)

@@ -12,7 +12,7 @@ from torch import nn
 from paretonas._callable import CallablePackage
 from paretonas.export.architecture import metadata, preparation, write_architecture
 from paretonas.export.exported import Exported
-from paretonas.export.inputs import Inputs, keep_inputs
+from paretonas.export.inputs import CALIBRATION, Inputs, keep_inputs, real_inputs
 from paretonas.forward import copied, seeded
 from paretonas.point import Point
 from paretonas.space import nearest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Exported", "export"]
 
-FORMATS = ("onnx", "torch", "safetensors", "json", "graphml")
+FORMATS = ("onnx", "onnx-int8", "torch", "safetensors", "json", "graphml")
 """The formats of `export`."""
 
 sys.modules[__name__].__class__ = CallablePackage
@@ -44,7 +44,9 @@ def export(
     """Write a trained network, or its architecture, to one file; a half file is never left.
 
     ``onnx`` and ``torch`` (a `torch.export` program) run without paretonas, on batches of any size.
-    Each file is loaded again and must give the outputs of the network. ``safetensors`` is the
+    Each file is loaded again and must give the outputs of the network. ``onnx-int8`` is the ONNX
+    file, quantized to 8-bit integers and calibrated on training inputs; its outputs differ, and the
+    result says by how much. ``safetensors`` is the
     weights, with a JSON file of the architecture next to it. ``json`` is only that JSON file.
     ``graphml`` is the graph of operations. The network and the inputs do not change; the network
     gets copies of the inputs, in its own floating type.
@@ -60,13 +62,14 @@ def export(
             a nest, the dimensions that count examples are found by their number in the two.
         graph: the graph for ``graphml``; its attributes become plain types.
         space: the search space of the choices, stored with the architecture.
-        task: the task of the training; its preprocessing is stored with the architecture.
+        task: the task of the training; its preprocessing is stored with the architecture, and
+            ``onnx-int8`` is calibrated on its training inputs, otherwise on the images.
 
     Raises:
         ValueError: the format is unknown, the path cannot be written, there is a foreign JSON file
-            next to weights, the example has no batch dimension, the images have another shape, or
-            ``graphml`` has no graph.
-        ModuleNotFoundError: packages for ``onnx`` are missing; the message has the pip line.
+            next to weights, the example has no batch dimension, the images have another shape,
+            ``graphml`` has no graph, or the network cannot be quantized.
+        ModuleNotFoundError: packages for ONNX are missing; the message has the pip line.
         RuntimeError: the written file does not give the network's outputs; the file is deleted.
     """
     path = Path(out)
@@ -92,6 +95,14 @@ def export(
                 from paretonas.export.onnx_file import write_onnx
 
                 return write_onnx(plain, inputs, path, told)
+            case "onnx-int8":
+                from paretonas.export.int8 import write_int8
+
+                training = inputs
+                if task is not None:
+                    seen = real_inputs(task, "train", CALIBRATION, example)
+                    training = Inputs.of(example, seen).handed(plain)
+                return write_int8(plain, inputs, training, path, told)
             case "torch":
                 from paretonas.export.program import write_program
 

@@ -18,6 +18,8 @@ from paretonas.forward import handed
 from paretonas.tasks.passes import few
 from paretonas.tasks.task import SplitName, Task
 
+CALIBRATION = 128  # training examples that a quantization sees
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -81,6 +83,16 @@ class Inputs:
         """A copy of the first examples."""
         dims = iter(self.batch)
         return mapped(lambda t: _narrow(t, next(dims), examples).clone(), self.nest)
+
+    def part(self, start: int, examples: int) -> Any:
+        """Some examples from one on."""
+        dims = iter(self.batch)
+
+        def cut(tensor: Tensor) -> Tensor:
+            dim = next(dims)
+            return tensor if dim is None else tensor.narrow(dim, start, examples)
+
+        return mapped(cut, self.nest)
 
     def pair(self) -> Any:
         """The first example twice, since torch would treat the sizes 0 and 1 as constants."""

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from paretonas._atomic import replacing
-from paretonas.arguments import call, tensors
+from paretonas.arguments import Arguments, call, tensors
 from paretonas.export.exported import Exported, difference
 from paretonas.export.inputs import Inputs, output_names
 from paretonas.export.program import program
+from paretonas.forward import copied
 
 
 def write_onnx(
@@ -38,10 +40,8 @@ def write_onnx(
         ModuleNotFoundError: a package is missing; the message has the pip line.
         RuntimeError: ONNX Runtime does not give the network's outputs.
     """
-    runtime = _runtime()
-    names = inputs.names(network)
-    with torch.no_grad():
-        results = output_names(call(network, inputs.first(1)), names)
+    _runtime()  # first of all, it says which package is missing
+    names, results = _named(network, inputs)
     network.register_forward_hook(_separate, with_kwargs=True)
     with _quiet():
         model = torch.onnx.export(
@@ -53,21 +53,114 @@ def write_onnx(
         )
     assert model is not None  # None only without dynamo
     _name_batch(model.model.graph, inputs)
+    _forget_the_source(model.model)
     model.model.metadata_props.update(metadata)
     with replacing(path) as draft:
         model.save(draft, external_data=False)
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        session = runtime.InferenceSession(draft, options, providers=["CPUExecutionProvider"])
-        largest = 0.0
-        for count in (inputs.examples(), 1):
-            found = [
-                torch.from_numpy(y) for y in session.run(None, fed(session, inputs.first(count)))
-            ]
-            with torch.no_grad():
-                expected = call(network, inputs.first(count))
-            largest = max(largest, difference(expected, found, str(path)))
+        largest = _checked(draft, network, inputs, str(path))
     return Exported(path, path.stat().st_size, largest)
+
+
+def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
+    """Write a model for a measurement, in a tenth of a second where torch's older exporter can.
+
+    It has the operations of the file that `write_onnx` writes. Where the older exporter fails, or
+    its file does not give the network's outputs, `write_onnx` writes this one too.
+
+    Args:
+        network: the network, on the CPU, in evaluation mode; its outputs become a list of tensors.
+        inputs: at least two examples, if there are as many.
+        path: the path to write.
+
+    Raises:
+        ModuleNotFoundError: a package is missing; the message has the pip line.
+        RuntimeError: ONNX Runtime does not give the network's outputs.
+        ValueError: torch cannot trace the network.
+    """
+    _runtime()
+    names, results = _named(network, inputs)
+    plain = copied(network)
+    plain.register_forward_hook(_separate, with_kwargs=True)
+    given, dims = Arguments.of(inputs.pair()), zip(names, inputs.batch, strict=True)
+    batch = {name: {dim: "batch"} for name, dim in dims if dim is not None}
+    try:
+        with _quiet(), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated, and warns of what is checked below
+            torch.onnx.export(
+                plain,
+                given.args,
+                str(path),
+                kwargs=given.kwargs,
+                dynamo=False,
+                input_names=names,
+                output_names=results,
+                dynamic_axes=batch | {name: {0: "batch"} for name in results},
+            )
+        _checked(path, plain, inputs, str(path))
+    except Exception:  # of whatever kind: the other exporter tries it, and says why it cannot
+        write_onnx(network, inputs, path, {})
+
+
+def session_of(file: Path | bytes, threads: int = 1) -> Any:
+    """A session of ONNX Runtime on the CPU, with this number of threads.
+
+    Args:
+        file: the path of the file, or what is in it.
+        threads: the number of threads.
+
+    Raises:
+        ModuleNotFoundError: a package is missing; the message has the pip line.
+    """
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads
+    model = file if isinstance(file, bytes) else str(file)
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX file that is called like the network that it was written from.
+
+    Args:
+        session: of the file.
+        output: an output of the network, whose nest the outputs get.
+    """
+
+    def __init__(self, session: Any, output: Any) -> None:
+        super().__init__()
+        self._session = session
+        self._leaves, self._nest = tree_flatten(output)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        found = iter(self._session.run(None, fed(self._session, (args, kwargs))))
+        leaves = [
+            torch.from_numpy(next(found)) if isinstance(leaf, Tensor) else leaf
+            for leaf in self._leaves
+        ]
+        return tree_unflatten(leaves, self._nest)
+
+
+def _named(network: nn.Module, inputs: Inputs) -> tuple[list[str], list[str]]:
+    """The names of the inputs and of the outputs."""
+    names = inputs.names(network)
+    with torch.no_grad():
+        return names, output_names(call(network, inputs.first(1)), names)
+
+
+def _checked(path: Path, network: nn.Module, inputs: Inputs, what: str) -> float:
+    """The largest difference of the file's outputs from the network's, a list of tensors.
+
+    Raises:
+        RuntimeError: it is more than rounding.
+    """
+    session, largest = session_of(path), 0.0
+    for count in (inputs.examples(), 1):
+        found = [torch.from_numpy(y) for y in session.run(None, fed(session, inputs.first(count)))]
+        with torch.no_grad():
+            expected = call(network, inputs.first(count))
+        largest = max(largest, difference(expected, found, what))
+    return largest
 
 
 def _name_batch(graph: Any, inputs: Inputs) -> None:
@@ -81,15 +174,26 @@ def _name_batch(graph: Any, inputs: Inputs) -> None:
         values |= {id(value): value for value in node.outputs}
     for value in values.values():
         for dim, size in enumerate(value.shape or ()):
-            name = None if isinstance(size, int) else size.value
-            if name is not None:  # a name, or arithmetic on names; without one it is unknown
-                value.shape[dim] = re.sub(rf"\b({'|'.join(torchs)})\b", "batch", name)
+            # A name, or arithmetic on names; None is a size that is not known.
+            if not isinstance(size, int) and size.value is not None:
+                value.shape[dim] = re.sub(rf"\b({'|'.join(torchs)})\b", "batch", str(size))
+
+
+def _forget_the_source(model: Any) -> None:
+    """Drop the lines of Python code of each operation: of a small network, half of the file."""
+    for thing in (model.graph, *model.graph.all_nodes(), *model.functions.values()):
+        thing.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def fed(session: Any, inputs: Any) -> dict[str, Any]:
     """The arrays of a nest of inputs by their names in a file."""
     names = [each.name for each in session.get_inputs()]
-    return {n: t.numpy() for n, t in zip(names, tensors(inputs), strict=True)}
+    return {n: t.detach().numpy() for n, t in zip(names, tensors(inputs), strict=True)}
 
 
 def _separate(_: nn.Module, args: Any, kwargs: Any, output: Any) -> list[Tensor]:

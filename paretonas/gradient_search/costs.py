@@ -12,6 +12,7 @@ from ..arguments import moved
 from ..evaluation import Evaluation
 from ..front import Front
 from ..objectives import (
+    DifferentiableObjective,
     Parameters,
     TrainedMetric,
 )
@@ -91,7 +92,9 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         aside.append(failure)
         record(run, failure)
         yield step(f"set aside {failure}")
-    measured = [one for one in objectives if not isinstance(one, str)]
+    built = [one for one in objectives if not isinstance(one, str)]
+    costs = [one for one in built if isinstance(one, DifferentiableObjective)]
+    others = [one for one in built if not isinstance(one, DifferentiableObjective)]
     grows = bool(saved) and len(budgets) > saved.get("budgets", 1)
     pace = saved.get("pace", 0.0)
     if clock.timed and (grows or not pace):
@@ -131,20 +134,21 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         task=task,
     )
     epochs.trained = trained
-    columns = tuple([m.column for m in metrics] + [o.column for o in measured])
-    settings.constraint.satisfied(dict.fromkeys(columns, 0.0))  # refuses other names
+    columns = tuple([m.column for m in metrics] + [o.column for o in costs])
+    others_too = [*columns, *(o.column for o in others)]
+    settings.constraint.satisfied(dict.fromkeys(others_too, 0.0))  # refuses other names
     preferences = rays(len(columns), settings.rays)
     setup = Setup(
         settings,
         task=task,
         supernet=supernet,
-        costs=tuple(measured),
+        costs=tuple(costs),
         solver=with_preference(settings.solver, preferences),
         rays=preferences,
-        feasible=Feasible(supernet, measured, settings.constraint, seed=settings.seed),
+        feasible=Feasible(supernet, costs, settings.constraint, seed=settings.seed),
         plan=plan,
         evaluation=Evaluation(
-            [trained, *trained.others(), *measured],
+            [trained, *trained.others(), *built],
             journal=run or _Numbers(),
             origin="search",
             known=known,
@@ -153,8 +157,9 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             run,
             clock=clock,
             columns=columns,
-            names=[m.name for m in metrics] + [o.name for o in measured],
+            names=[m.name for m in metrics] + [o.name for o in costs],
             metrics=metrics,
+            others=others,
             guess=None if guessing is None else guessing.value,
         ),
         trained=trained,

@@ -15,6 +15,7 @@ from ..objectives import (
     DifferentiableObjective,
     Latency,
     MeasuredMetric,
+    MeasuredObjective,
     Memory,
     TrainedMetric,
 )
@@ -22,7 +23,8 @@ from ..objectives.base import AnyObjective, maximizes
 from ..objectives.default import OBJECTIVES
 from ..tasks.task import metrics_of
 
-Wanted = DifferentiableObjective | str  # a name is one of `OBJECTIVES`, which is not built yet
+# A name is one of `OBJECTIVES`, which is not built yet.
+Wanted = DifferentiableObjective | MeasuredObjective | str
 
 
 def wanted_of(
@@ -68,8 +70,8 @@ def understood(
         columns: those of the metrics, which no objective may have.
 
     Raises:
-        ValueError: a name that means nothing, an objective without a gradient by name, or two of
-            one column.
+        ValueError: a name that means nothing, an objective by name that has no gradient and is not
+            measured, or two of one column.
         TypeError: something else was given.
     """
     wanted: list[Wanted] = []
@@ -77,11 +79,11 @@ def understood(
         if isinstance(one, TrainedMetric | MeasuredMetric):
             continue  # it always belongs to the objectives
         if not isinstance(one, str):
-            wanted.append(differentiable(one))
+            wanted.append(searchable(one))
         elif one in OBJECTIVES:
             wanted.append(one)
         else:
-            wanted += [differentiable(found, one) for found in find(one)]
+            wanted += [searchable(found, one) for found in find(one)]
     check_columns([*columns, *map(column_of, wanted)])
     return tuple(wanted)
 
@@ -91,11 +93,15 @@ def column_of(wanted: Wanted) -> str:
     return OBJECTIVES[wanted].column if isinstance(wanted, str) else wanted.column
 
 
-def differentiable(objective: object, named: str | None = None) -> DifferentiableObjective:
-    """The objective itself, if it has a gradient with respect to alpha.
+def searchable(
+    objective: object, named: str | None = None
+) -> DifferentiableObjective | MeasuredObjective:
+    """The objective itself, if it has a gradient with respect to alpha or is measured.
+
+    One without a gradient does not steer the search; the front has it.
 
     Raises:
-        ValueError: it was found by its name, and has no gradient.
+        ValueError: it was found by its name, and is neither; or one with a gradient is maximized.
         TypeError: it was given as such, and is none.
     """
     if not isinstance(objective, type) and isinstance(objective, DifferentiableObjective):
@@ -105,11 +111,14 @@ def differentiable(objective: object, named: str | None = None) -> Differentiabl
                 "give an objective of which less is better, such as its reciprocal"
             )
         return objective
+    if not isinstance(objective, type) and isinstance(objective, MeasuredObjective):
+        return objective
     if named is not None:
         lacks = [part for part in ("name", "unit", "relaxed") if not hasattr(objective, part)]
         raise ValueError(
             f"{named} has no {', '.join(lacks)}: the search needs a gradient, by "
-            "relaxed(probabilities); paretonas compare takes an objective without one"
+            "relaxed(probabilities), or a measurement of trained networks, by "
+            "measure(network, example); paretonas compare takes an objective without either"
         )
     what = f"the class {objective.__name__}" if isinstance(objective, type) else repr(objective)
     raise TypeError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..nn import NetworkSpace
-from ..objectives import DifferentiableObjective, MeasuredMetric, TrainedMetric
+from ..objectives import DifferentiableObjective, MeasuredMetric, MeasuredObjective, TrainedMetric
 from ..point import Outcome
 from ..problem import Problem
 from ..space import Architecture, size
@@ -24,7 +24,7 @@ class OneShotSearch:
 
     Args:
         problem: on a space of networks; its objectives are `TrainedMetric` and others that are
-            differentiable.
+            differentiable, or only measured.
         seed: of all random numbers.
 
     Attributes:
@@ -43,13 +43,17 @@ class OneShotSearch:
                 "on tables and on spaces without networks"
             )
         errors = [o for o in problem.objectives if isinstance(o, TrainedMetric)]
-        costs = [o for o in problem.objectives if isinstance(o, DifferentiableObjective)]
+        costs = [
+            o
+            for o in problem.objectives
+            if isinstance(o, DifferentiableObjective | MeasuredObjective)
+        ]
         metrics = [o for o in problem.objectives if isinstance(o, MeasuredMetric)]
         others = [o.column for o in problem.objectives if o not in [*errors, *metrics, *costs]]
         if others or not errors:
             raise ValueError(
                 "search improves the metrics of trained networks, and beside them objectives with "
-                f"a relaxed form; got {', '.join(others) or 'no error'}"
+                f"a relaxed form or a measurement; got {', '.join(others) or 'no error'}"
             )
         self.proxy_evaluations = self.weight_steps = self.weight_evaluations = 0
         self._problem, self._seed = problem, seed

@@ -18,6 +18,7 @@ from ..finalists import train_finalists
 from ..metric import RESERVED
 from ..names import solver_of, space_of
 from ..nn import NetworkSpace
+from ..objectives.base import maximizes
 from ..objectives.default import BESIDE_THE_METRIC
 from ..objectives.trained_metric import Trainer
 from ..runs import ABOUT, Run
@@ -110,6 +111,7 @@ class Settings:
         )
         columns = [metric.column for metric in metrics] + [*map(column_of, found)]
         upward = [metric.column for metric in metrics if metric.maximize]
+        upward += [column_of(one) for one in found if maximizes(one)]
         for choice in space.choices:
             if choice.name in columns or choice.name in RESERVED:
                 raise ValueError(

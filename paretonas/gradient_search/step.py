@@ -11,6 +11,9 @@ import numpy as np
 
 from ..front import Front
 from ..metric import Metric
+from ..objectives import MeasuredObjective
+from ..objectives.base import maximizes
+from ..point import Point
 from ..runs import Run
 from .clock import Clock
 
@@ -61,16 +64,17 @@ class Reporter:
     Args:
         run: where steps are logged, if anywhere.
         clock: the time since the search began.
-        columns: of the objectives, the metrics first.
-        names: of the objectives, as cosines name them.
+        columns: of the objectives with a gradient, the metrics first.
+        names: of these objectives, as cosines name them.
         metrics: of the task.
+        others: objectives that are only measured; the front has them too.
         guess: what guessing scores in the main metric, if it is known.
 
     Attributes:
         front: the measured points so far.
         weights: steps of the supernet so far.
         finalists: steps of the finalists so far.
-        columns: of the objectives.
+        columns: of the objectives with a gradient.
     """
 
     def __init__(
@@ -81,10 +85,13 @@ class Reporter:
         columns: Sequence[str],
         names: Sequence[str],
         metrics: Sequence[Metric],
+        others: Sequence[MeasuredObjective],
         guess: float | None,
     ) -> None:
         maximized = [metric.column for metric in metrics if metric.maximize]
-        self.front, self.weights, self.finalists = Front(columns, maximized), 0, 0
+        maximized += [other.column for other in others if maximizes(other)]
+        whole = [*columns, *(other.column for other in others)]
+        self.front, self.weights, self.finalists = Front(whole, maximized), 0, 0
         self._steps = 0
         self._run, self._clock, self.columns = run, clock, tuple(columns)
         self._pairs = [f"{a}_{b}" for a, b in _pairs(names)]
@@ -144,8 +151,19 @@ class Reporter:
             sides.append(corner - ideal)
         # Nothing is below a reference of 0: costs that are all 0.
         box = float(np.prod([*sides, *self._highest]))
-        volume = self.front.hypervolume([*reference, *self._highest.tolist()])
+        volume = self._steered().hypervolume([*reference, *self._highest.tolist()])
         return volume / box if box > 0 else None
+
+    def _steered(self) -> Front:
+        """The front in the objectives with a gradient; the others' ranges are not known ahead."""
+        if len(self.columns) == len(self.front.objectives):
+            return self.front
+        maximized = [name for name in self.front.maximize if name in self.columns]
+        front = Front(self.columns, maximized)
+        for point in self.front:
+            values = {column: point.objectives[column] for column in self.columns}
+            front.add(Point(point.architecture, values))
+        return front
 
 
 def _pairs(items: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -11,8 +11,9 @@ from torch import nn
 
 from paretonas._own_code import failed
 from paretonas.names.lookup import find, is_class, is_own, kind_of, short_name, takes, unknown
+from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import AnyObjective
-from paretonas.objectives.default import OBJECTIVES
+from paretonas.objectives.default import MEASURED, NAMES
 from paretonas.space import SearchSpace
 
 
@@ -32,8 +33,10 @@ def find_objectives(
     Raises:
         ValueError: there is no such objective; the message says what there is, or what was found.
     """
+    if spec in MEASURED and isinstance(space, NetworkSpace):
+        return (MEASURED[spec](space),)
     if not is_own(spec):
-        raise unknown("objective", spec, list(OBJECTIVES))
+        raise unknown("objective", spec, NAMES)
     value = find(spec, folder, "objective", _is_or_makes_objectives)
     called = spec
     if not _is_objective(value) and callable(value) and not is_class(value, nn.Module):

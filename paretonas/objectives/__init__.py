@@ -3,22 +3,33 @@
 from .base import DifferentiableObjective, MeasuredObjective, Objective
 from .cost_table import CostTable, Slot
 from .default import default_objectives
+from .file_size import FileSize
+from .int8 import Int8FileSize, Int8Latency, Int8Metric
 from .latency import Latency
+from .macs import Flops, Macs
 from .measured import measured
 from .memory import Memory
 from .parameters import Parameters
+from .peak_memory import PeakMemory
 from .profile import profile
 from .trained_metric import MeasuredMetric, TrainedMetric
 
 __all__ = [
     "CostTable",
     "DifferentiableObjective",
+    "FileSize",
+    "Flops",
+    "Int8FileSize",
+    "Int8Latency",
+    "Int8Metric",
     "Latency",
+    "Macs",
     "MeasuredMetric",
     "MeasuredObjective",
     "Memory",
     "Objective",
     "Parameters",
+    "PeakMemory",
     "Slot",
     "TrainedMetric",
     "default_objectives",

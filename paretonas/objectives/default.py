@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from ..arguments import moved
 from ..nn import NetworkSpace
-from .base import DifferentiableObjective, Objective
+from .base import AnyObjective, DifferentiableObjective, MeasuredObjective
+from .file_size import FileSize
+from .int8 import Int8FileSize, Int8Latency, Int8Metric
 from .latency import Latency
+from .macs import Flops, Macs
 from .memory import Memory
 from .parameters import Parameters
+from .peak_memory import PeakMemory
 from .trained_metric import TrainedMetric
 
 Build = Callable[..., DifferentiableObjective]
@@ -45,15 +49,32 @@ OBJECTIVES: Mapping[str, Known] = {
     "parameters": Known(
         "parameters", lambda supernet, example, *_: Parameters.of(supernet, example)
     ),
+    "peak_memory": Known(
+        "peak_memory_kib",
+        lambda supernet, example, device, threads, progress=None: PeakMemory.of(
+            supernet, example, progress
+        ),
+    ),
+    "macs": Known("macs", lambda supernet, example, *_: Macs.of(supernet, example)),
+    "flops": Known("flops", lambda supernet, example, *_: Flops.of(supernet, example)),
+    "file_size": Known("file_kib", lambda supernet, example, *_: FileSize.of(supernet, example)),
 }
 """The objectives of a space of networks by name; its metrics are not among them."""
+MEASURED: Mapping[str, Callable[[NetworkSpace], MeasuredObjective]] = {
+    "int8_error": Int8Metric,
+    "int8_latency": Int8Latency,
+    "int8_file_size": Int8FileSize,
+}
+"""Objectives of a space of networks that are only measured, by name."""
 BESIDE_THE_METRIC = ("latency", "memory")
 """The names of the objectives that are minimized beside the metrics by default."""
+NAMES = (*OBJECTIVES, *MEASURED)
+"""The names of all objectives of the package but the metrics."""
 
 
 def default_objectives(
     space: NetworkSpace, names: Sequence[str] = BESIDE_THE_METRIC
-) -> tuple[Objective, ...]:
+) -> tuple[AnyObjective, ...]:
     """The validation metrics after training with the space's recipe, and named objectives.
 
     The latency table is measured here, once, so that all methods use the same table. It is cached,
@@ -61,9 +82,14 @@ def default_objectives(
 
     Args:
         space: the space of networks.
-        names: names in `OBJECTIVES`; by default latency by table, and memory.
+        names: names in `NAMES`; by default latency by table, and memory.
     """
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
-    others = (OBJECTIVES[name].build(supernet, example, "cpu", 1) for name in names)
+    others = (
+        OBJECTIVES[name].build(supernet, example, "cpu", 1)
+        if name in OBJECTIVES
+        else MEASURED[name](space)
+        for name in names
+    )
     trained = TrainedMetric(space)
     return trained, *trained.others(), *others

@@ -25,6 +25,7 @@ from ..nn.sizes import SizeChoice
 from ..point import FAILING, FailureWarning
 from ..probe import Probe
 from ..space import Architecture, decode
+from .operations import macs_of
 from .tabulate import Hints
 
 __all__ = ["observer"]
@@ -39,6 +40,7 @@ class Parts:
     Attributes:
         runs: the signatures of the operations that each part runs, in order.
         live: the largest number of activation bytes alive while each part runs.
+        macs: the multiply-accumulates of each part.
         parameters: the number of parameters of each part.
         parameter_bytes: their bytes, with buffers.
         architecture: the architecture that ran: the requested one, or a near one if that fails.
@@ -46,6 +48,7 @@ class Parts:
 
     runs: Mapping[str, tuple[str, ...]]
     live: Mapping[str, int]
+    macs: Mapping[str, int]
     parameters: Mapping[str, int]
     parameter_bytes: Mapping[str, int]
     architecture: Architecture
@@ -265,12 +268,22 @@ def extracted_paths(
         yield from visit(supernet.network, "", "")
 
 
+def places_of(
+    supernet: Supernet, architecture: Architecture, parts: frozenset[str]
+) -> dict[str, str]:
+    """The part of each module of an extracted network, by path; outside of parts its own place."""
+    pairs = extracted_paths(supernet, architecture)
+    return {path: _owner(place, parts) or place for path, place in pairs}
+
+
 def _parts(run: NetworkTrace, architecture: Architecture) -> Parts:
     runs: dict[str, tuple[str, ...]] = {}
     live: dict[str, int] = {}
+    macs: Counter[str] = Counter()
     for part, op, alive in run.ops():
         runs[part] = (*runs.get(part, ()), op.signature)
         live[part] = max(live.get(part, 0), alive)
+        macs[part] += macs_of(op)
     parameters: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
 
@@ -283,4 +296,4 @@ def _parts(run: NetworkTrace, architecture: Architecture) -> Parts:
         sizes[owner(name)] += tensor.numel() * tensor.element_size()
     for name, buffer in run.network.named_buffers():
         sizes[owner(name)] += buffer.numel() * buffer.element_size()
-    return Parts(runs, live, parameters, sizes, architecture)
+    return Parts(runs, live, macs, parameters, sizes, architecture)

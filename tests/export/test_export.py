@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from random import Random
 
 import networkx as nx
 import numpy as np
@@ -20,7 +21,9 @@ from paretonas.data import split
 from paretonas.export import FORMATS, export
 from paretonas.export.exported import difference
 from paretonas.front import Point
+from paretonas.space import draw
 from paretonas.tasks import Classification
+from search_spaces import transformer
 
 EXPORTER = logging.getLogger("torch.onnx._internal.exporter._registration")
 POINT = Point(
@@ -126,6 +129,22 @@ def test_the_onnx_file_gives_the_same_for_any_batch(network, written, images, ba
     (logits,) = session.run(["logits"], {"images": inputs.numpy()})
     np.testing.assert_allclose(logits, outputs(network, inputs).numpy(), atol=1e-5)
     assert 0.0 <= written["onnx"].max_difference < 1e-5
+
+
+def test_the_onnx_file_holds_no_lines_of_anybodys_code(written):
+    content = written["onnx"].path.read_bytes()
+    assert b"def forward" not in content and __file__.encode() not in content
+    assert b"return self.head" not in content
+
+
+def test_layers_with_different_numbers_of_heads_share_no_dimension(tmp_path):
+    """Sizes that torch does not know are no names: ONNX Runtime takes equal names for equal."""
+
+    supernet = transformer.space.supernet()
+    architecture = draw(supernet.choices, Random(0))  # 2, 4 and 3 heads
+    network, images = supernet.extract(architecture), transformer.space.load_task().example()
+    exported = export(network, POINT, images, "onnx", tmp_path / "net.onnx")
+    assert exported.max_difference < 1e-5
 
 
 def test_the_weights_fit_a_new_network(network, written, images):
@@ -274,7 +293,7 @@ def test_onnx_is_quiet_and_leaves_the_logger_as_it_was(written, said):
 
 
 def test_the_list_of_formats_is_the_contract():
-    assert set(FORMATS) == {"onnx", "torch", "json", "graphml", "safetensors"}
+    assert set(FORMATS) == {"onnx", "onnx-int8", "torch", "json", "graphml", "safetensors"}
 
 
 def test_the_type_that_is_told_is_that_of_the_network(network, images, tmp_path):
