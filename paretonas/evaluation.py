@@ -85,6 +85,7 @@ class Evaluation:
         journal: each outcome is written to it.
         ledger: it counts evaluations, failures and their seconds.
         origin: a word that each point reports as its origin.
+        reported: further objectives, of which a point only reports the value.
 
     Raises:
         ValueError: two objectives train networks.
@@ -97,9 +98,10 @@ class Evaluation:
         journal: Journal | None = None,
         ledger: Ledger | None = None,
         origin: str = "",
+        reported: Sequence[Objective] = (),
     ) -> None:
         self.objectives, self.ledger = tuple(objectives), ledger or Ledger()
-        self._journal, self._origin = journal, origin
+        self._journal, self._origin, self._reported = journal, origin, tuple(reported)
         trained = [o for o in self.objectives if isinstance(o, TrainedObjective)]
         if len(trained) > 1:
             raise ValueError(
@@ -143,7 +145,7 @@ class Evaluation:
             return finalist
         values: dict[str, float] = {}  # as the user sees them
         reported: dict[str, Cell] = {}
-        for objective in self.objectives:
+        for objective in (*self.objectives, *self._reported):
             try:
                 if finalist is not None and isinstance(objective, MeasuredObjective):
                     cost, besides = objective.measure_network(finalist)
@@ -155,6 +157,8 @@ class Evaluation:
                 return Failure.of(architecture, error)
             if not math.isfinite(values[objective.column]):
                 return Failure(architecture, f"{objective.column} is {values[objective.column]}")
+        for objective in self._reported:
+            reported[objective.column] = values.pop(objective.column)
         if self._origin:
             reported["origin"] = self._origin
         return Point(architecture, values, {k: v for k, v in reported.items() if k not in values})

@@ -247,6 +247,14 @@ def compare(
         list[str] | None,
         typer.Option(metavar="X", help="Objectives that methods may use without an evaluation."),
     ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help='A limit such as "latency<=2ms,params<=3e5", also on a column that is no '
+            "objective; may be given several times.",
+        ),
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -302,6 +310,7 @@ def compare(
         "maximize": _names(maximize),
         "log": _names(log),
         "free": _names(free),
+        "constraint": constraint,
         "where": where,
         "average": average,
         "methods": _names(methods),

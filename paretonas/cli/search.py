@@ -215,8 +215,11 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     if not len(last.front):
         if failures and not run.evaluations():
             raise RuntimeError(f"{last.message}; what was tried is in {run.folder}")
-        limits = arguments.get("constraint", "the budget")
-        raise ValueError(f"no trained network meets {limits}; what was tried is in {run.folder}")
+        found = [point.objectives for point in run.evaluations()]
+        told = "no network was trained"
+        if found:
+            told = arguments["constraint"].unmet(found, "trained network")
+        raise ValueError(f"{told}; what was tried is in {run.folder}")
     out = console()
     out.print(front_table(last.front, run.about))
     page = run.folder / "report.html"
