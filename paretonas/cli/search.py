@@ -215,10 +215,10 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     if not len(last.front):
         if failures and not run.evaluations():
             raise RuntimeError(f"{last.message}; what was tried is in {run.folder}")
-        found = [point.objectives for point in run.evaluations()]
-        told = "no network was trained"
-        if found:
-            told = arguments["constraint"].unmet(found, "trained network")
+        limits = arguments.get("constraint", "the budget")
+        told = f"no trained network meets {limits}"
+        if tried := run.evaluations():
+            told = limits.unmet([point.objectives for point in tried], "trained network")
         raise ValueError(f"{told}; what was tried is in {run.folder}")
     out = console()
     out.print(front_table(last.front, run.about))

@@ -96,9 +96,9 @@ def compare(
         ValueError: limits that no architecture meets, as far as this is known before: of a table,
             and of costs without training; the message has the nearest. Limits beside those of the
             problem. A method that is unknown or named twice; a budget that is not positive or
-            larger than the space; no seed; fewer than two objectives; a folder that holds something else,
-            or the same with other settings or a larger budget, or that another process is at work
-            in; a logarithm of what is not positive.
+            larger than the space; no seed; fewer than two objectives; a folder that holds something
+            else, or the same with other settings or a larger budget, or that another process is at
+            work in; a logarithm of what is not positive.
         TypeError: an argument of another kind, or a class in the place of a name.
     """
     problem = _limited(problem_of(problem), constraint)

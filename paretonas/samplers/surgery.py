@@ -20,7 +20,7 @@ from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.samplers.base import evaluate
 from paretonas.samplers.random import Random
 from paretonas.solvers import LinearScalarization, Solver
-from paretonas.space import Architecture, encode
+from paretonas.space import Architecture, decode, encode
 from paretonas.surrogates.acquisition import (
     ExpectedImprovement,
     certain,
@@ -117,9 +117,11 @@ class Surgery:
         self._rng = random.Random(seed)
         self._sizes = sizes_of(problem.choices)
         self._features = Features(problem.choices, problem.structure)
-        self._design = initial_design(
+        design = initial_design(
             problem.choices, problem.structure, self._features, self._rng, first
         )
+        named = [(picks, decode(problem.choices, picks)) for picks in design]
+        self._design = [picks for picks, a in named if not problem.known_violation(a)]
         self._others = Random(problem, seed=seed)
         self._alpha = WarmAlpha(
             self._sizes, len(problem.columns), solver or LinearScalarization(), seed, rays
