@@ -103,6 +103,14 @@ def search(
             help='A limit such as "latency<=2ms" or "miou>=0.7"; may be given several times.',
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COST",
+            help='Find the best metric at one cost, such as "latency=2ms": a limit, below and near '
+            "to which the search looks.",
+        ),
+    ] = None,
     solver: Annotated[
         str | None,
         typer.Option(
@@ -190,6 +198,7 @@ def search(
         "threads": threads,
         "budget": budget,
         "constraint": constraint,
+        "target": target,
         "solver": solver,
         "minimize": _names(minimize),
         "rays": rays,

@@ -137,12 +137,15 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     epochs.trained = trained
     columns = tuple([m.column for m in metrics] + [o.column for o in measured])
     settings.constraint.satisfied(dict.fromkeys(columns, 0.0))  # refuses other names
-    preferences = rays(len(columns), settings.rays)
+    costs, preferences = list(measured), rays(len(columns), settings.rays)
+    if settings.target is not None:
+        costs = settings.target.aimed(measured)
+        preferences = settings.target.rays(columns, len(metrics), settings.rays)
     setup = Setup(
         settings,
         task=task,
         supernet=supernet,
-        costs=tuple(measured),
+        costs=tuple(costs),
         solver=with_preference(settings.solver, preferences),
         rays=preferences,
         feasible=Feasible(supernet, measured, settings.constraint, seed=settings.seed),

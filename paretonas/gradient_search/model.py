@@ -49,7 +49,10 @@ class Model:
     def of(cls, setup: Setup, training: WeightTraining) -> Model:
         """A model that knows nothing yet, or what the checkpoint says."""
         choices = setup.supernet.choices
-        knowledge = QualityModel(choices, setup.costs, metrics_of(setup.task))
+        target, costs = setup.settings.target, setup.costs
+        if target is not None:  # the others do not matter for what is scored next
+            costs = tuple(cost for cost in costs if cost.column == target.column)
+        knowledge = QualityModel(choices, costs, metrics_of(setup.task))
         alpha = torch.zeros(len(setup.rays), sum(sizes_of(choices)))
         model = cls(setup, training, knowledge, alpha)
         leave_out(setup.supernet, setup.blamed)
@@ -119,7 +122,7 @@ class Model:
         sizes = sizes_of(setup.supernet.choices)
         for index, pick in setup.supernet.aside:
             self.alpha[:, sum(sizes[:index]) + pick] = NEVER
-        scale, surrogates = Scale.over(knowledge.coordinates()), knowledge.surrogates
+        scale, surrogates = Scale.over(knowledge.coordinates(setup.costs)), knowledge.surrogates
         bounds = self._bounds()
         shown = torch.zeros(setup.rays.shape[1])  # the objectives, without penalties
 
