@@ -48,7 +48,6 @@ FEW = 15  # up to so many points they are optimized for each proposal
 LEAST_FEASIBLE = 0.02  # least probability that an evaluation succeeds: surrogates err
 FRONT = 20  # members of the front whose neighbors are candidates
 RANDOM = 100  # random candidates for each proposal
-PENALTY = 5.0  # of violations, in ranges of their columns
 NEVER = -1e6  # the logarithm of the probability of what is known to be infeasible
 BEYOND = 0.01  # how far the reference is beyond the worst costs, as a part of their range
 
@@ -74,7 +73,7 @@ class Surgery:
 
     With a constraint, the expected improvement of the feasible front is multiplied by the
     probability that an architecture is feasible; as long as no feasible one is known, this
-    probability alone counts. Where alpha leads, violations count for every ray.
+    probability alone counts. Where alpha leads, predicted violations fall first.
 
     An objective in ``problem.free`` is evaluated instead of predicted. If it has a relaxed form,
     that form is differentiated. A limit on it is tested.
@@ -201,14 +200,12 @@ class Surgery:
         bounds = torch.from_numpy(self._observed.bounds)
 
         def relaxed(p: Tensor) -> Tensor:
-            predicted = self._predicted(p)
-            beyond = torch.relu(predicted - bounds) / scale
-            values = (predicted - least) / scale
-            if not self._problem.constraint:
-                return values
-            return values[:, : self._count] + PENALTY * beyond.sum(dim=1, keepdim=True)
+            return ((self._predicted(p) - least) / scale)[:, : self._count]
 
-        return self._alpha(relaxed)
+        def violation(p: Tensor) -> Tensor:
+            return (torch.relu(self._predicted(p) - bounds) / scale).sum(dim=1)
+
+        return self._alpha(relaxed, violation if self._problem.constraint else None)
 
     def _from_front(self, front: list[Picks]) -> list[Picks]:
         """Neighbors of the front, and a few at random."""
