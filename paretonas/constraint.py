@@ -93,12 +93,7 @@ class Constraint:
         upward = check_maximize(maximize, objectives)
         limits: dict[str, float] = {}
         for term in text.split(","):
-            match = _TERM.fullmatch(term)
-            if match is None:
-                raise ValueError(
-                    "a constraint reads NAME<=NUMBER[UNIT], as in latency<=2ms, or NAME>=NUMBER "
-                    f"if NAME is maximized; got {term.strip()!r}"
-                )
+            match = _read(term)
             name = resolve(match["name"], objectives)
             sign, kind = (">=", "maximized") if name in upward else ("<=", "minimized")
             if match["sign"] != sign:
@@ -111,6 +106,18 @@ class Constraint:
             stricter = max if name in upward else min
             limits[name] = stricter(limit, limits.get(name, limit))
         return cls(limits, frozenset(limits).intersection(upward))
+
+    @staticmethod
+    def names(text: str) -> dict[str, str]:
+        """The names that a text limits, as they are written, and the last sign of each.
+
+        >>> Constraint.names("latency<=2ms, miou >= 0.7")
+        {'latency': '<=', 'miou': '>='}
+
+        Raises:
+            ValueError: a term is malformed.
+        """
+        return {match["name"]: match["sign"] for match in map(_read, text.split(","))}
 
     @classmethod
     def of(
@@ -137,15 +144,63 @@ class Constraint:
         Raises:
             ValueError: a limited objective has no value.
         """
-        missing = [name for name in self.limits if name not in objectives]
-        if missing:
-            raise ValueError(
-                f"the constraint limits {missing[0]}, but there are only {', '.join(objectives)}"
-            )
+        self._check_values(objectives)
         return all(
             turned(objectives[name], name in self.at_least) <= turned(limit, name in self.at_least)
             for name, limit in self.limits.items()
         )
+
+    def excess(self, values: Mapping[str, float]) -> dict[str, float]:
+        """By how much each limit is exceeded, as a part of the limit; 0 or less where it is met.
+
+        The names are in alphabetical order. The part of a limit of 0 is the value itself.
+
+        >>> Constraint({"latency_ms": 2.0, "energy_mj": 8.0}).excess(
+        ...     {"latency_ms": 3.0, "energy_mj": 6.0})
+        {'energy_mj': -0.25, 'latency_ms': 0.5}
+
+        Raises:
+            ValueError: a limited objective has no value.
+        """
+        self._check_values(values)
+        return {
+            name: turned(values[name] - self.limits[name], name in self.at_least)
+            / (abs(self.limits[name]) or 1.0)
+            for name in sorted(self.limits)
+        }
+
+    def violation(self, values: Mapping[str, float]) -> float:
+        """The sum of what is exceeded, as parts of the limits; 0 for what is feasible.
+
+        Deb 2000, "An efficient constraint handling method for genetic algorithms".
+
+        Raises:
+            ValueError: a limited objective has no value.
+        """
+        return math.fsum(part for part in self.excess(values).values() if part > 0)
+
+    def on(self, names: Collection[str]) -> Constraint:
+        """The limits on these names alone."""
+        limits = {name: limit for name, limit in self.limits.items() if name in names}
+        return Constraint(limits, self.at_least & limits.keys())
+
+    def unmet(self, values: Iterable[Mapping[str, float]], what: str = "architecture") -> str:
+        """What to say if none of these architectures is feasible: what is nearest.
+
+        >>> Constraint({"latency_ms": 0.01}).unmet([{"latency_ms": 0.7}, {"latency_ms": 0.043}])
+        'no architecture has latency_ms <= 0.01; the least is 0.043'
+        """
+        nearest = min(values, key=self.violation)
+        wanted = " and ".join(
+            f"{name} {'>=' if name in self.at_least else '<='} {limit:.12g}"
+            for name, limit in self.limits.items()
+        )
+        if len(self.limits) == 1:
+            (name,) = self.limits
+            most = "most" if name in self.at_least else "least"
+            return f"no {what} has {wanted}; the {most} is {nearest[name]:.4g}"
+        found = ", ".join(f"{name} {nearest[name]:.4g}" for name in self.limits)
+        return f"no {what} has {wanted}; the nearest has {found}"
 
     def check_direction(self, maximize: Collection[str]) -> None:
         """Refuse an upper limit on what is maximized, and a lower one on what is minimized.
@@ -159,6 +214,17 @@ class Constraint:
                 raise ValueError(
                     f"{name} is {kind}, so its limit reads {name}{sign}{limit:g}; got {self}"
                 )
+
+    def _check_values(self, values: Mapping[str, float]) -> None:
+        missing = [name for name in self.limits if name not in values]
+        if missing:
+            raise ValueError(
+                f"the constraint limits {missing[0]}, but there are only {', '.join(values)}"
+            )
+
+    def __bool__(self) -> bool:
+        """Whether there is a limit."""
+        return bool(self.limits)
 
     def __repr__(self) -> str:
         return f"Constraint({str(self)!r})"
@@ -174,6 +240,16 @@ class Constraint:
             dict(self.limits),
             self.at_least,
         )  # the read-only view itself cannot be pickled
+
+
+def _read(term: str) -> re.Match[str]:
+    match = _TERM.fullmatch(term)
+    if match is None:
+        raise ValueError(
+            "a constraint reads NAME<=NUMBER[UNIT], as in latency<=2ms, or NAME>=NUMBER "
+            f"if NAME is maximized; got {term.strip()!r}"
+        )
+    return match
 
 
 def resolve(name: str, objectives: Iterable[str]) -> str:

@@ -104,6 +104,7 @@ class Evaluation:
         origin: a word that each point reports as its origin.
         known: points that were evaluated before. An architecture that is trained again keeps what
             is predicted and noisy, its latency: another measurement would only draw other noise.
+        reported: further objectives, of which a point only reports the value.
 
     Raises:
         ValueError: two objectives train networks; one must be measured, and none trains; or one has
@@ -118,9 +119,11 @@ class Evaluation:
         ledger: Ledger | None = None,
         origin: str = "",
         known: Mapping[Architecture, Point] | None = None,
+        reported: Sequence[AnyObjective] = (),
     ) -> None:
         self.objectives, self.ledger = tuple(objectives), ledger or Ledger()
         self._journal, self._origin, self._known = journal, origin, known or {}
+        self._reported = tuple(reported)
         trained = [o for o in self.objectives if isinstance(o, TrainedObjective)]
         if len(trained) > 1:
             raise ValueError(
@@ -166,7 +169,7 @@ class Evaluation:
             return finalist
         values: dict[str, float] = {}  # as the user sees them
         reported: dict[str, Cell] = {}
-        for objective in self.objectives:
+        for objective in (*self.objectives, *self._reported):
             try:
                 value, besides = self._value(objective, architecture, finalist)
                 values[objective.column] = float(value)
@@ -175,6 +178,8 @@ class Evaluation:
                 return Failure.of(architecture, error)
             if not math.isfinite(values[objective.column]):
                 return Failure(architecture, f"{objective.column} is {values[objective.column]}")
+        for objective in self._reported:
+            reported[objective.column] = values.pop(objective.column)
         if self._origin:
             reported["origin"] = self._origin
         besides = {name: told for name, told in reported.items() if name not in values}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from paretonas.cell import Structure
+from paretonas.constraint import Constraint
 from paretonas.direction import turned
 from paretonas.objectives.base import AnyObjective, MeasuredObjective, Objective, maximizes
-from paretonas.space import Choice, SearchSpace, nearest
+from paretonas.point import FAILING, Point
+from paretonas.space import Architecture, Choice, SearchSpace, nearest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,9 +28,12 @@ class Problem:
             trained networks; by default the objectives of the space itself, as a table has them.
         log: columns on a log scale: halving a value counts the same from 10 as from 1.
         free: columns that cost no evaluation: a method may call the objective itself.
+        constraint: limits, as a `Constraint` or as text, "latency<=2ms". They may be on objectives,
+            and on others that the space has: those are evaluated as well, and not optimized.
 
     Raises:
         ValueError: there is no objective, one is named twice, or a column belongs to no objective.
+            The constraint names another column, or has the wrong direction.
         TypeError: the space or an objective has another type, such as a class, or the ``maximize``
             of an objective is neither True nor False.
     """
@@ -36,6 +42,7 @@ class Problem:
     objectives: tuple[AnyObjective, ...] = None  # type: ignore[assignment]  # see __post_init__
     log: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
+    constraint: Constraint = None  # type: ignore[assignment]  # see __post_init__
 
     def __post_init__(self) -> None:
         if not hasattr(self.space, "choices"):
@@ -62,13 +69,14 @@ class Problem:
             raise ValueError(
                 f"a problem needs at least one objective, each once, got {list(self.columns)}"
             )
-        for column in (*self.log, *self.free):
-            if not isinstance(column, str):
-                raise TypeError(f"log and free hold names of columns, got {column!r}")
-            if column not in self.columns:
-                raise ValueError(
-                    f"no objective is called {column!r}{nearest(column, self.columns)}"
-                )
+        object.__setattr__(self, "constraint", self._limits(self.constraint))
+        evaluated = tuple(objective.column for objective in self.evaluated)
+        for columns, known in ((self.log, self.columns), (self.free, evaluated)):
+            for column in columns:
+                if not isinstance(column, str):
+                    raise TypeError(f"log and free hold names of columns, got {column!r}")
+                if column not in known:
+                    raise ValueError(f"no objective is called {column!r}{nearest(column, known)}")
         for objective in self.objectives:
             if objective.column in self.free and not isinstance(objective, Objective):
                 raise ValueError(
@@ -95,6 +103,16 @@ class Problem:
         return tuple(o.column for o in self.objectives if maximizes(o))
 
     @property
+    def limited(self) -> tuple[Objective, ...]:
+        """What has a limit and is no objective, in the order of the space."""
+        return tuple(o for o in self._others() if o.column in self.constraint.limits)
+
+    @property
+    def evaluated(self) -> tuple[AnyObjective, ...]:
+        """All that an evaluation finds: the objectives, then what is only limited."""
+        return (*self.objectives, *self.limited)
+
+    @property
     def structure(self) -> Structure | None:
         """The wiring of the choices, if the space has it."""
         return getattr(self.space, "structure", None)
@@ -113,6 +131,40 @@ class Problem:
             values = np.array([float(point[objective.column]) for point in points])
             costs[:, index] = self.costs_of(objective, values)
         return costs
+
+    def excess(self, point: Point) -> dict[str, float]:
+        """By how much a point exceeds each limit; see `Constraint.excess`."""
+        return self.constraint.excess(_values(point))
+
+    def violation(self, point: Point) -> float:
+        """How far a point is beyond the limits, see `Constraint.violation`; 0 if it is feasible."""
+        return self.constraint.violation(_values(point))
+
+    def best(self, points: Iterable[Point]) -> list[Point]:
+        """The feasible points; if there is none, those with the least violation."""
+        found = [(self.violation(point), point) for point in points]
+        least = min((violation for violation, _ in found), default=0.0)
+        return [point for violation, point in found if violation == least]
+
+    def known_violation(self, architecture: Architecture) -> float:
+        """How far an architecture is beyond the limits on columns in `free`; no evaluation.
+
+        Infinite if it has no such value.
+        """
+        limits = self.constraint.limits
+        known = [
+            o
+            for o in self.evaluated
+            if isinstance(o, Objective) and o.column in self.free and o.column in limits
+        ]
+        if not known:
+            return 0.0
+        try:
+            values = {o.column: turned(float(o.exact(architecture)), maximizes(o)) for o in known}
+        except FAILING:
+            return math.inf
+        found = self.constraint.on(values).violation(values)
+        return found if math.isfinite(found) else math.inf
 
     def costs_of(
         self, objective: AnyObjective, values: Float[NDArray[np.float64], " k"]
@@ -133,6 +185,26 @@ class Problem:
         # Negative costs are negated gains: -log(gain), so that lower is still better.
         logs: NDArray[np.float64] = np.sign(costs) * np.log(np.abs(costs))
         return logs
+
+    def _others(self) -> tuple[Objective, ...]:
+        """What the space has beside the objectives."""
+        there = getattr(self.space, "objectives", None) or ()
+        return tuple(o for o in there if o.column not in self.columns)
+
+    def _limits(self, given: object) -> Constraint:
+        if given is None:
+            return Constraint({})
+        known = (*self.objectives, *self._others())
+        columns, upward = [o.column for o in known], [o.column for o in known if maximizes(o)]
+        constraint = Constraint.of(given, columns, upward)  # type: ignore[arg-type]
+        constraint.satisfied(dict.fromkeys(columns, 0.0))  # refuses other names
+        return constraint
+
+
+def _values(point: Point) -> dict[str, float]:
+    """The numbers of a point, also those that it only reports."""
+    numbers = {k: v for k, v in point.reported.items() if not isinstance(v, str)}
+    return {**numbers, **point.objectives}
 
 
 def _several(name: str, values: object) -> tuple[object, ...]:

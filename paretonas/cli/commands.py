@@ -103,6 +103,14 @@ def search(
             help='A limit such as "latency<=2ms" or "miou>=0.7"; may be given several times.',
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COST",
+            help='Find the best metric at one cost, such as "latency=2ms": a limit, below and near '
+            "to which the search looks.",
+        ),
+    ] = None,
     solver: Annotated[
         str | None,
         typer.Option(
@@ -190,6 +198,7 @@ def search(
         "threads": threads,
         "budget": budget,
         "constraint": constraint,
+        "target": target,
         "solver": solver,
         "minimize": _names(minimize),
         "rays": rays,
@@ -247,6 +256,14 @@ def compare(
         list[str] | None,
         typer.Option(metavar="X", help="Objectives that methods may use without an evaluation."),
     ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help='A limit such as "latency<=2ms,params<=3e5", also on a column that is no '
+            "objective; may be given several times.",
+        ),
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -302,6 +319,7 @@ def compare(
         "maximize": _names(maximize),
         "log": _names(log),
         "free": _names(free),
+        "constraint": constraint,
         "where": where,
         "average": average,
         "methods": _names(methods),

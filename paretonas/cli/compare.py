@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from paretonas.cli.stop import stoppable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
 from paretonas.compare.folder import Record, read_about
-from paretonas.compare.summary import disagreement, objectives_of
+from paretonas.compare.summary import disagreement, feasibility, objectives_of
+from paretonas.constraint import Constraint, resolve
 from paretonas.evaluation import Ledger
 from paretonas.names import (
     check_columns,
@@ -98,7 +100,7 @@ def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
     """What a comparison was asked for, with a larger budget and more seeds if they are given."""
     about = read_about(folder)
     settings, home = {**about["asked"], **more}, Path(about["folder"])
-    for name in ("methods", "minimize"):
+    for name in ("methods", "minimize", "constraint"):
         given = settings.get(name, [])
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
             raise ValueError(f"{folder}: the setting {name!r} must be a list of texts")
@@ -137,7 +139,7 @@ class _Request:
         if "table" in settings:
             columns = _header(home / settings["table"], minimize)
             own = tuple(name for name in minimize if is_own(name) and tidy(name) not in columns)
-            table = _table(space, settings, home, [name for name in minimize if name not in own])
+            table = _table(space, _with_limited(settings, home, own), home)
             return cls(settings, home, space, table, own)
         if space is None:
             raise ValueError(
@@ -156,7 +158,9 @@ class _Request:
     def known(self) -> tuple[AnyObjective, ...]:
         """The objectives that are nobody's own, in the order of the settings."""
         if self.table is not None:
-            return self.table.objectives
+            named = [*self.settings.get("minimize", []), *self.settings.get("maximize", [])]
+            named = [tidy(name) for name in named if name not in self.own]
+            return tuple(o for o in self.table.objectives if o.column in named)
         assert self.space is not None
         if "minimize" not in self.settings:
             return problem_of(self.space).objectives
@@ -175,8 +179,10 @@ class _Request:
         check_columns(columns)
         space = self.space if self.table is None else self.table
         assert space is not None
-        log, free = (_columns(columns, self.settings.get(name, [])) for name in ("log", "free"))
-        return Problem(space, objectives, log, free)
+        log = _columns(columns, self.settings.get("log", []))
+        free = tuple(map(tidy, self.settings.get("free", [])))
+        limits: Any = ",".join(self.settings.get("constraint", [])) or None
+        return Problem(space, objectives, log, free, limits)
 
 
 @dataclass(frozen=True)
@@ -259,9 +265,34 @@ def _header(path: Path, minimize: Sequence[str]) -> set[str]:
     return {tidy(str(column)) for column in read_frame(path).columns}
 
 
-def _table(
-    space: SearchSpace | None, settings: Mapping[str, Any], folder: Path, minimize: Sequence[str]
-) -> Table:
+def _with_limited(
+    settings: Mapping[str, Any], folder: Path, own: Sequence[str]
+) -> Mapping[str, Any]:
+    """The settings of a table; it also gets the columns with a limit that are no objectives.
+
+    Raises:
+        ValueError: a limit is on no column of the file, and on no objective.
+    """
+    minimize = [name for name in settings.get("minimize", []) if name not in own]
+    maximize = list(settings.get("maximize", []))
+    limits = Constraint.names(",".join(settings["constraint"])) if "constraint" in settings else {}
+    for name, sign in limits.items():
+        objectives = [tidy(objective) for objective in (*minimize, *maximize)]
+        with suppress(ValueError):
+            resolve(name, objectives)
+            continue
+        picks = {tidy(choice) for choice in settings.get("choices", [])}
+        columns = [tidy(str(c)) for c in read_frame(folder / settings["table"]).columns]
+        others = [column for column in columns if column not in picks]
+        try:
+            (minimize if sign == "<=" else maximize).append(resolve(name, others))
+        except ValueError:
+            if not own:  # the limit may be on an objective of the user's own
+                raise
+    return {**settings, "minimize": minimize, "maximize": maximize}
+
+
+def _table(space: SearchSpace | None, settings: Mapping[str, Any], folder: Path) -> Table:
     decisions = None if space is None else space.choices
     choices = settings.get("choices")
     if choices is None:
@@ -271,8 +302,8 @@ def _table(
     table = Table.read(
         folder / settings["table"],
         choices,
-        minimize,
-        settings.get("maximize", []),
+        settings["minimize"],
+        settings["maximize"],
         where=settings.get("where"),
         average=settings.get("average"),
     )
@@ -402,6 +433,7 @@ def _show(comparison: Comparison, out: Path) -> None:
         "median; overhead: of the method itself, per evaluation; p: against "
         f"{comparison.methods[0]}."
     )
-    if doubt := disagreement(comparison):
-        screen.print(doubt)
+    for remark in (feasibility(comparison), disagreement(comparison)):
+        if remark:
+            screen.print(remark)
     screen.print(f"all of it is in {out}; look at {out / 'report.html'}", soft_wrap=True)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paretonas.cli.display import clock, console, front_table, watch
+from paretonas.cli.display import clock, console, front_table, quantity, watch
 from paretonas.cli.find import Consent
 from paretonas.cli.stop import stoppable
-from paretonas.constraint import Constraint
+from paretonas.constraint import Constraint, split_unit
 from paretonas.devices import find_device
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.objectives import Wanted, column_of, understood, wanted_of
 from paretonas.gradient_search.plan import Budget, last_budget
 from paretonas.gradient_search.search import search
+from paretonas.gradient_search.target import Target
 from paretonas.names import (
     find_objectives,
     find_solver,
@@ -25,6 +26,7 @@ from paretonas.nn import NetworkSpace
 from paretonas.objectives import CostTable, Latency
 from paretonas.objectives.base import AnyObjective, maximizes
 from paretonas.objectives.default import BESIDE_THE_METRIC, NAMES, OBJECTIVES
+from paretonas.point import Point
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run, free_folder
 from paretonas.space import encode
@@ -45,6 +47,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "finalists": _TEXT,
     "early_stopping": _TEXT,
     "paths": _TEXT,
+    "target": _TEXT,
     "start": _TEXT,
     "threads": _COUNT,
     "rays": _COUNT,
@@ -170,6 +173,10 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         arguments["constraint"] = Constraint.parse(
             ",".join(settings["constraint"]), columns, upward
         )
+    if "target" in settings:
+        names = [metric.column for metric in metrics]
+        target = arguments["target"] = Target.parse(settings["target"], columns, names)
+        target.within(arguments.get("constraint", Constraint({})))  # refuses what rules it out
     if "budget" in settings:
         arguments["budget"] = Budget.parse(settings["budget"])
     if "solver" in settings:
@@ -202,6 +209,12 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
     return found
 
 
+def _told(point: Point) -> str:
+    """A point in one line."""
+    values = (f"{split_unit(name)[0]} {quantity(name, v)}" for name, v in point.objectives.items())
+    return f"{point.id}, {', '.join(values)}"
+
+
 def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     last = None
     words = consent.words("space", "solver", "minimize")
@@ -220,8 +233,12 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     if not len(last.front):
         if failures and not run.evaluations():
             raise RuntimeError(f"{last.message}; what was tried is in {run.folder}")
-        limits = arguments.get("constraint", "the budget")
-        raise ValueError(f"no trained network meets {limits}; what was tried is in {run.folder}")
+        limits = arguments.get("constraint", Constraint({}))
+        limits = target.within(limits) if (target := arguments.get("target")) else limits
+        told = f"no trained network meets {limits}"
+        if tried := run.evaluations():
+            told = limits.unmet([point.objectives for point in tried], "trained network")
+        raise ValueError(f"{told}; what was tried is in {run.folder}")
     out = console()
     out.print(front_table(last.front, run.about))
     page = run.folder / "report.html"
@@ -234,5 +251,10 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     found = f"{points} in {clock(last.seconds)}; all of it is in {run.folder}"
     out.print(found, soft_wrap=True)
     pick = "most-accurate" if doubt else "knee"
+    if target := arguments.get("target"):
+        pick = f'"{target.constraint}"'
+        out.print(
+            f"best with {target.constraint}: {_told(last.front.pick(str(target.constraint)))}"
+        )
     take = f"paretonas export {run.folder}{consent.words('space')} --pick {pick}"
     out.print(f"look at {page}, or take one: {take}", soft_wrap=True)

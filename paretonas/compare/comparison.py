@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -21,15 +22,18 @@ from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
+from paretonas.constraint import Constraint
 from paretonas.direction import turned
+from paretonas.evaluation import ScoredObjective
 from paretonas.front import Front
 from paretonas.names import KnownMethod, OwnMethod, find_methods, problem_of
-from paretonas.objectives.base import maximizes
+from paretonas.objectives.base import DifferentiableObjective, Objective, maximizes
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
 from paretonas.samplers.base import Maker, check_budget
 from paretonas.space import SearchSpace, nearest, size
+from paretonas.surrogates.feasible import refuse_unmet
 from paretonas.table import Table
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ def compare(
     *,
     budget: int,
     seeds: int,
+    constraint: Constraint | str | None = None,
     jobs: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -75,6 +80,9 @@ def compare(
             "my_file:Aging", whose name is then ``Aging``. Tests compare each with the first.
         budget: evaluations of each run.
         seeds: how many runs of each method, with seeds 0, 1, 2...
+        constraint: limits, such as "latency<=2ms", if the problem has none of its own. Scores and
+            fronts are of feasible architectures; if no run finds one, of those with the least
+            violation.
         jobs: how many processes, each of one thread; None runs all in this one. In a script of
             your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
             ended in the folder is scored.
@@ -85,13 +93,15 @@ def compare(
         watch: is called with each run that ends.
 
     Raises:
-        ValueError: a method that is unknown or named twice; a budget that is not positive or larger
-            than the space; no seed; fewer than two objectives; a folder that holds something else,
-            or the same with other settings or a larger budget, or that another process is at work
-            in; a logarithm of what is not positive.
+        ValueError: limits that no architecture meets, as far as this is known before: of a table,
+            and of costs without training; the message has the nearest. Limits beside those of the
+            problem. A method that is unknown or named twice; a budget that is not positive or
+            larger than the space; no seed; fewer than two objectives; a folder that holds something
+            else, or the same with other settings or a larger budget, or that another process is at
+            work in; a logarithm of what is not positive.
         TypeError: an argument of another kind, or a class in the place of a name.
     """
-    problem = problem_of(problem)
+    problem = _limited(problem_of(problem), constraint)
     makers = _makers(methods)
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(f"settings must be plain values by name, got {settings!r}")
@@ -103,6 +113,8 @@ def compare(
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, problem)
+    if table is None:
+        refuse_unmet(problem.choices, _known(problem), problem.constraint)
     if jobs != 0:
         for maker in makers.values():
             if isinstance(maker, KnownMethod | OwnMethod):
@@ -118,6 +130,11 @@ def compare(
             **({"maximize": list(problem.maximize)} if problem.maximize else {}),
             "log": list(problem.log),
             "free": list(problem.free),
+            **(
+                {"constraint": sorted(str(problem.constraint).split(","))}
+                if problem.constraint
+                else {}
+            ),
             "methods": list(makers),
             "budget": budget,
             "seeds": seeds,
@@ -222,9 +239,13 @@ class Comparison:
     def costs(self) -> dict[tuple[str, int], list[Array | None]]:
         """The costs of each evaluation, logarithms taken; None for one that failed.
 
+        With a constraint None for one that is not feasible either. If none is feasible in any run,
+        those with the least violation have costs.
+
         Steps that train a supernet count as evaluations without costs, before all others.
         """
-        return {pair: self._costs(record) for pair, record in self.records.items()}
+        least = self.least_violation()
+        return {pair: self._costs(record, least) for pair, record in self.records.items()}
 
     @cached_property
     def curves(self) -> dict[tuple[str, int], Curve]:
@@ -241,17 +262,27 @@ class Comparison:
     def front(self, method: str) -> Front:
         """The front of all that a method found, with any seed.
 
+        With a constraint, of what is feasible; if a method found nothing feasible, of what it found
+        with the least violation.
+
         Raises:
             ValueError: no method is called so.
         """
         if method not in self.methods:
             raise ValueError(f"no method is called {method!r}{nearest(method, self.methods)}")
         front = Front(self.problem.columns, self.problem.maximize)
-        for (name, _), record in self.records.items():
-            for outcome in record.outcomes:
-                if name == method and isinstance(outcome, Point):
-                    front.add(outcome)
+        for point in self.problem.best(self._points(method)):
+            front.add(point)
         return front
+
+    def least_violation(self, method: str | None = None, seed: int | None = None) -> float:
+        """How far the best point is beyond the limits: 0 if one is feasible, infinite for none.
+
+        Args:
+            method: of which runs; by default of all.
+            seed: likewise.
+        """
+        return min(map(self.problem.violation, self._points(method, seed)), default=math.inf)
 
     def anytime(self) -> pd.DataFrame:
         """One row per method, seed and evaluation."""
@@ -273,20 +304,28 @@ class Comparison:
         return pd.concat(parts, ignore_index=True)
 
     def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation of each run: its picks, what it found, whether it failed."""
+        """One row per evaluation of each run: its picks, what it found, whether it failed.
+
+        With a constraint also how far it is beyond the limits, 0 if it is feasible.
+        """
         import pandas as pd
 
         choices = [choice.name for choice in self.problem.choices]
+        limited = [objective.column for objective in self.problem.limited]
+        beyond = ["violation"] if self.problem.constraint else []
         # By place, not by name: a choice may well be called "method".
-        columns = ["method", "seed", "evaluation", *choices, *self.problem.columns, "failed"]
+        columns = ["method", "seed", "evaluation", *choices, *self.problem.columns, *limited]
+        columns += [*beyond, "failed"]
         rows: list[tuple[object, ...]] = []
         for (method, seed), record in self.records.items():
             first = 1 + record.ledger.weight_evaluations
             for number, outcome in enumerate(record.outcomes, start=first):
                 picks = (outcome.architecture[name] for name in choices)
-                found = {} if isinstance(outcome, Failure) else outcome.objectives
-                values = (found.get(column) for column in self.problem.columns)
-                rows.append((method, seed, number, *picks, *values, not found))
+                point = None if isinstance(outcome, Failure) else outcome
+                values = (point and point.objectives[c] for c in self.problem.columns)
+                others = (point and point.reported[c] for c in limited)
+                far = (point and self.problem.violation(point) for _ in beyond)
+                rows.append((method, seed, number, *picks, *values, *others, *far, point is None))
         return pd.DataFrame(rows, columns=columns)
 
     def write(self, folder: Path) -> None:
@@ -304,11 +343,18 @@ class Comparison:
         for method in self.methods:
             self.front(method).write(folder / f"front-{method}.csv")
 
-    def _costs(self, record: Record) -> list[Array | None]:
-        found = [o.objectives for o in record.outcomes if isinstance(o, Point)]
-        rows: Iterator[Array] = iter(self.problem.costs(found))
+    def _points(self, method: str | None = None, seed: int | None = None) -> Iterator[Point]:
+        for (name, number), record in self.records.items():
+            if method in (None, name) and seed in (None, number):
+                yield from (o for o in record.outcomes if isinstance(o, Point))
+
+    def _costs(self, record: Record, least: float) -> list[Array | None]:
+        found = [o for o in record.outcomes if isinstance(o, Point)]
+        good = {id(point) for point in found if self.problem.violation(point) <= least}
+        rows: Iterator[Array] = iter(self.problem.costs([point.objectives for point in found]))
+        costs = {id(point): row for point, row in zip(found, rows, strict=True)}
         before: list[Array | None] = [None] * record.ledger.weight_evaluations
-        return before + [next(rows) if isinstance(o, Point) else None for o in record.outcomes]
+        return before + [costs[id(o)] if id(o) in good else None for o in record.outcomes]
 
 
 def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
@@ -337,6 +383,35 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
     return find_methods(names)
 
 
+def _limited(problem: Problem, constraint: Constraint | str | None) -> Problem:
+    """The problem with limits.
+
+    Raises:
+        ValueError: it has others already.
+    """
+    if constraint is None:
+        return problem
+    if problem.constraint:
+        raise ValueError(f"the problem has limits of its own: {problem.constraint}")
+    return replace(problem, constraint=constraint)  # type: ignore[arg-type]  # a text is read
+
+
+def _known(problem: Problem) -> list[Objective]:
+    """What is known of an architecture without an evaluation: what is free, or tabulated."""
+    return [
+        objective
+        for objective in problem.evaluated
+        if isinstance(objective, Objective)
+        and (
+            objective.column in problem.free
+            or (
+                isinstance(objective, DifferentiableObjective)
+                and not isinstance(objective, ScoredObjective)
+            )
+        )
+    ]
+
+
 def _check(problem: Problem, budget: int, seeds: int, jobs: int | None) -> None:
     if len(problem.columns) < 2:
         raise ValueError(f"a comparison needs at least two objectives, got {problem.columns[0]!r}")
@@ -357,6 +432,15 @@ def _truth(table: Table, problem: Problem) -> Reference | None:
     costs = np.column_stack(  # refuses a logarithm of 0 before anything runs
         [problem.costs_of(o, values[o.column]) for o in problem.objectives]
     )
+    if problem.constraint:
+        limited = {name: values[name].tolist() for name in problem.constraint.limits}
+        named = [
+            dict(zip(limited, row, strict=True)) for row in zip(*limited.values(), strict=True)
+        ]
+        feasible = [problem.constraint.satisfied(row) for row in named]
+        if not any(feasible):
+            raise ValueError(problem.constraint.unmet(named))
+        costs = costs[feasible]
     if not table.complete:
         return None
     truth = Reference.of(costs, true=True)

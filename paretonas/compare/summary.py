@@ -17,6 +17,9 @@ what the `Ledger` counts,   total over seeds, median over seeds
 such as evaluations
 thinking_seconds_per_-     median over seeds
 evaluation
+feasible_evaluations       only with a constraint: median over seeds
+feasible_runs              likewise: how many runs found a feasible architecture (count)
+least_violation            likewise: min and median over seeds; a sum of parts of the limits
 front_points               found (points of the reference front that any seed found), found_alone
                            (that no other method found)
 ========================== ==================================================================
@@ -39,6 +42,7 @@ from paretonas.compare.statistics import (
     signed_rank_p,
 )
 from paretonas.evaluation import Ledger
+from paretonas.point import Point
 
 if TYPE_CHECKING:
     from paretonas.compare.comparison import Comparison
@@ -75,6 +79,8 @@ def summarize(comparison: Comparison) -> Iterator[Row]:
         yield from (row for row in tests if row.method == method)
         yield from _targets(comparison, method)
         yield from _bill(comparison, method)
+        if comparison.problem.constraint:
+            yield from _feasible(comparison, method)
         others = set().union(*(points[name] for name in comparison.methods if name != method))
         yield Row(method, "front_points", None, "found", len(points[method]))
         yield Row(method, "front_points", None, "found_alone", len(points[method] - others))
@@ -119,6 +125,30 @@ def disagreement(comparison: Comparison) -> str:
     if not told:
         return ""
     return f"Seeds disagree: {lead} has the highest median, but is ahead {', '.join(told)} only."
+
+
+def feasibility(comparison: Comparison) -> str:
+    """What a constraint leaves: a sentence on the methods; nothing where there is no constraint."""
+    constraint = comparison.problem.constraint
+    if not constraint:
+        return ""
+    if least := comparison.least_violation():
+        return (
+            f"No run found an architecture with {constraint}: all scores and fronts are of those "
+            f"with the least violation, {100 * least:.3g} % of the limits."
+        )
+    told = [f"Scores and fronts are of architectures with {constraint}."]
+    for method in comparison.methods:
+        runs = [seed for name, seed in comparison.records if name == method]
+        without = [seed for seed in runs if comparison.least_violation(method, seed)]
+        if without:
+            told.append(f"{method} found none with {len(without)} of {len(runs)} seeds.")
+        least = comparison.least_violation(method)
+        if runs and len(without) == len(runs) and math.isfinite(least):
+            told.append(
+                f"Its front shows the least violation instead, {100 * least:.3g} % of the limits."
+            )
+    return " ".join(told)
 
 
 def objectives_of(comparison: Comparison, name: Callable[[str], str] = str) -> str:
@@ -203,6 +233,19 @@ def _bill(comparison: Comparison, method: str) -> Iterator[Row]:
         for ledger in ledgers
     ]
     yield Row(method, "thinking_seconds_per_evaluation", None, "median", _middle(each))
+
+
+def _feasible(comparison: Comparison, method: str) -> Iterator[Row]:
+    problem = comparison.problem
+    records = [record for (name, _), record in comparison.records.items() if name == method]
+    found = [[o for o in r.outcomes if isinstance(o, Point)] for r in records]
+    violations = [[problem.violation(point) for point in points] for points in found]
+    counts = [float(row.count(0.0)) for row in violations]
+    least = [min(row, default=math.inf) for row in violations]
+    yield Row(method, "feasible_evaluations", None, "median", _middle(counts))
+    yield Row(method, "feasible_runs", None, "count", sum(count > 0 for count in counts))
+    yield Row(method, "least_violation", None, "min", _middle([min(least, default=math.inf)]))
+    yield Row(method, "least_violation", None, "median", _middle(least))
 
 
 def _front_points(comparison: Comparison) -> dict[str, set[bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -73,11 +73,23 @@ class Compiled(Eager):
 
         def load() -> Call:
             if not compiled:
-                own = torch.compile(copied(network).to(self.device).eval())
+                plain = copied(network).to(self.device).eval()
+                own = _Compiled(plain, torch.compile(plain))
                 compiled.append(repeated_network(own, example, self.device))
             return compiled[0]
 
         return load
+
+
+class _Compiled(nn.Module):
+    """A compiled network, with the parameters that tell its device and type."""
+
+    def __init__(self, network: nn.Module, compiled: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network, self._call = network, compiled
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
 
 
 class CudaGraphs(Eager):
@@ -124,7 +136,7 @@ def find_backend(name: str, device: torch.device | str = "cpu", threads: int = 1
     if name not in BACKENDS:
         known = ", ".join(BACKENDS)
         raise ValueError(
-            f"the backend must be one of {known}, got {name!r}{nearest(name, BACKENDS)}"
+            f"the backend must be one of {known}, got {name!r}{nearest(name, [*BACKENDS])}"
         )
     place = find_device(device) if isinstance(device, str) else device
     backend: Backend = BACKENDS[name](place, threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import tempfile
@@ -103,30 +102,26 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
     given = Arguments.of(moved(handed(plain, example), "cpu"))
     flat = _Flat(plain, given)
     names = [f"input_{index}" for index in range(len(flat.inputs))]
-    model = io.BytesIO()
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        inputs = tuple(flat.inputs)
         try:
-            torch.onnx.export(
-                flat, tuple(flat.inputs), model, input_names=names, dynamo=False, verbose=False
-            )
+            torch.onnx.export(flat, inputs, path, input_names=names, dynamo=False, verbose=False)
         except Exception as first:
             try:
                 program = torch.onnx.export(
-                    flat, tuple(flat.inputs), input_names=names, dynamo=True, verbose=False
+                    flat, inputs, input_names=names, dynamo=True, verbose=False
                 )
             except Exception:
                 line = str(first).strip().partition("\n")[0]
                 raise ValueError(
-                    f"ONNX cannot hold the network ({line}); search with --backend torch"
+                    f"ONNX cannot hold the network ({line}); use --backend torch"
                 ) from first
-            model = io.BytesIO()
-            assert program is not None
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "network.onnx"
-                program.save(path, external_data=False)
-                model.write(path.read_bytes())
+            assert program is not None  # None only without dynamo
+            program.save(path, external_data=False)
+        model = path.read_bytes()
     arrays = {name: each.numpy() for name, each in zip(names, flat.inputs, strict=True)}
-    return model.getvalue(), arrays
+    return model, arrays
 
 
 class _Flat(nn.Module):

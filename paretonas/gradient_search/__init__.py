@@ -4,5 +4,6 @@ from .halving import SuccessiveHalving
 from .paths import Paths
 from .plan import Budget, Plan
 from .step import Step
+from .target import Target
 
-__all__ = ["Budget", "Paths", "Plan", "Step", "SuccessiveHalving"]
+__all__ = ["Budget", "Paths", "Plan", "Step", "SuccessiveHalving", "Target"]

@@ -137,12 +137,15 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
     columns = tuple([m.column for m in metrics] + [o.column for o in costs])
     others_too = [*columns, *(o.column for o in others)]
     settings.constraint.satisfied(dict.fromkeys(others_too, 0.0))  # refuses other names
-    preferences = rays(len(columns), settings.rays)
+    aimed, preferences = list(costs), rays(len(columns), settings.rays)
+    if settings.target is not None:
+        aimed = settings.target.aimed(costs)
+        preferences = settings.target.rays(columns, len(metrics), settings.rays)
     setup = Setup(
         settings,
         task=task,
         supernet=supernet,
-        costs=tuple(costs),
+        costs=tuple(aimed),
         solver=with_preference(settings.solver, preferences),
         rays=preferences,
         feasible=Feasible(supernet, costs, settings.constraint, seed=settings.seed),

@@ -49,7 +49,10 @@ class Model:
     def of(cls, setup: Setup, training: WeightTraining) -> Model:
         """A model that knows nothing yet, or what the checkpoint says."""
         choices = setup.supernet.choices
-        knowledge = QualityModel(choices, setup.costs, metrics_of(setup.task))
+        target, costs = setup.settings.target, setup.costs
+        if target is not None:  # the others do not matter for what is scored next
+            costs = tuple(cost for cost in costs if cost.column == target.column)
+        knowledge = QualityModel(choices, costs, metrics_of(setup.task))
         alpha = torch.zeros(len(setup.rays), sum(sizes_of(choices)))
         model = cls(setup, training, knowledge, alpha)
         leave_out(setup.supernet, setup.blamed)
@@ -119,12 +122,12 @@ class Model:
         sizes = sizes_of(setup.supernet.choices)
         for index, pick in setup.supernet.aside:
             self.alpha[:, sum(sizes[:index]) + pick] = NEVER
-        scale, surrogates = Scale.over(knowledge.coordinates()), knowledge.surrogates
+        scale, surrogates = Scale.over(knowledge.coordinates(setup.costs)), knowledge.surrogates
         bounds = self._bounds()
-        shown = torch.zeros(setup.rays.shape[1])  # the objectives, without penalties
+        logs = shown = torch.zeros(setup.rays.shape[1])  # the objectives
 
         def relaxed(p: Tensor) -> Tensor:
-            nonlocal shown
+            nonlocal logs, shown
             metrics = [surrogate.relaxed(p) for surrogate in surrogates]
             costs = [cost.relaxed(p).clamp_min(LEAST).log() for cost in setup.costs]
             values = [
@@ -133,12 +136,21 @@ class Model:
             ]
             shown = torch.stack([*values, *(c.detach().exp() for c in costs)]).mean(dim=1)
             logs = torch.stack([*metrics, *costs], dim=1)
-            return scale(logs) + 5 * scale.excess(logs, bounds)
+            return scale(logs)
+
+        def violation(_: Tensor) -> Tensor:
+            return scale.excess(logs, bounds).sum(dim=1)  # of the same distributions
 
         known = len(knowledge.inherited) + len(knowledge.trained)
         seed = setup.settings.seed * 7919 + known
         steps = optimize_alpha(
-            self.alpha, sizes, relaxed, setup.solver, steps=ALPHA_STEPS, seed=seed
+            self.alpha,
+            sizes,
+            relaxed,
+            setup.solver,
+            steps=ALPHA_STEPS,
+            seed=seed,
+            violation=violation if bounds.isfinite().any() else None,
         )
         for number, step in enumerate(steps, start=1):
             self.alpha = step.alpha

@@ -55,6 +55,10 @@ class OneShotSearch:
                 "search improves the metrics of trained networks, and beside them objectives with "
                 f"a relaxed form or a measurement; got {', '.join(others) or 'no error'}"
             )
+        if problem.limited:
+            raise ValueError(
+                f"search can limit objectives only; minimize {problem.limited[0].column} as well"
+            )
         self.proxy_evaluations = self.weight_steps = self.weight_evaluations = 0
         self._problem, self._seed = problem, seed
         self._space, self._error, self._costs = problem.space, errors[0], costs
@@ -117,6 +121,7 @@ class OneShotSearch:
             Settings.of(
                 self._space,
                 objectives=self._costs,
+                constraint=self._problem.constraint,
                 budget=plan,
                 seed=self._seed,
                 finalists="fresh",  # as every method's are

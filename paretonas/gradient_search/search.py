@@ -22,6 +22,7 @@ from .phases import all_phases
 from .plan import Budget, Plan
 from .settings import RAYS, Settings
 from .step import Step
+from .target import Target
 
 __all__ = ["search"]
 
@@ -32,6 +33,7 @@ def search(
     objectives: Sequence[DifferentiableObjective | str] | str | os.PathLike[str] | None = None,
     solver: Solver | str | None = None,
     constraint: Constraint | str | None = None,
+    target: Target | str | None = None,
     budget: Budget | Plan | str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -66,6 +68,8 @@ def search(
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
             Or its name, such as "MGDA" or "my_file:Mine".
         constraint: limits that points on the front must meet, such as "latency<=2ms".
+        target: a cost at which the best metric is wanted, such as "latency=2ms": a limit, below and
+            near to which the search looks.
         budget: weight steps or seconds, such as "600steps" or "90s", or a whole plan.
         seed: with the same objectives, threads and budget in steps, a CPU run repeats bit for bit.
         device: auto, cpu or cuda.
@@ -105,6 +109,7 @@ def search(
         objectives=objectives,
         solver=solver,
         constraint=constraint,
+        target=target,
         budget=budget,
         seed=seed,
         device=device,

@@ -30,6 +30,7 @@ from .halving import SuccessiveHalving
 from .objectives import Wanted, column_of, wanted_of
 from .paths import Paths
 from .plan import Budget, Plan, budget_of
+from .target import Target
 
 RAYS = 28
 FRESH = "fresh"
@@ -46,6 +47,8 @@ class Settings:
         tuning: how finalists go on from the weights of the supernet; None: their weights are fresh.
         early_stopping: which finalists are not trained to their end; None: all are.
         paths: which paths an update of the supernet's weights trains.
+        constraint: limits, that of the target as well.
+        target: the cost at which the best metric is wanted, if there is one.
         clock: the time since the search began.
     """
 
@@ -64,6 +67,7 @@ class Settings:
     run: Run | None
     trainer: Trainer
     clock: Clock
+    target: Target | None = None
 
     @classmethod
     def of(
@@ -73,6 +77,7 @@ class Settings:
         objectives: object = None,
         solver: object = None,
         constraint: Constraint | str | None = None,
+        target: Target | str | None = None,
         budget: object = None,
         seed: int = 0,
         device: str = "cpu",
@@ -118,6 +123,12 @@ class Settings:
                     f"{choice.name!r} is both a choice of the network and a column of its files; "
                     "rename one of them"
                 )
+        limits = Constraint({})
+        if constraint is not None:
+            limits = Constraint.of(constraint, columns, upward)
+        aim = Target.of(target, columns, columns[: len(metrics)])
+        if aim is not None:
+            limits = aim.within(limits)
         wanted = Budget() if budget is None else budget_of(budget)
         if isinstance(wanted, Plan) and tuning not in (None, FineTuning()):
             raise ValueError(
@@ -132,9 +143,8 @@ class Settings:
             space,
             objectives=found,
             solver=SmoothTchebycheff() if solver is None else solver_of(solver),
-            constraint=Constraint({})
-            if constraint is None
-            else Constraint.of(constraint, columns, upward),
+            constraint=limits,
+            target=aim,
             budget=wanted,
             seed=seed,
             device=place,

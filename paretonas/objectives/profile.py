@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arguments import tensors
-from ..devices.backend import Backend, OnnxRuntime, find_backend
+from ..devices.backend import Backend, find_backend
+from ..devices.onnx_session import OnnxRuntime
 from ..devices.reference import cache_folder
 from ..forward import seeded
 from ..nn import Supernet
@@ -169,7 +170,7 @@ def _slots(
         runs = {key: value for key, (value, _) in slot.values.items() if isinstance(value, tuple)}
         known = {key: times[value] for key, value in runs.items() if value in times}
         guess = _main_effects(known) if len(known) < len(runs) else None
-        values = {
+        values: dict[tuple[int, ...], tuple[Hashable, tuple[int, ...]]] = {
             key: (known[key] if key in known else guess(key) if key in runs and guess else None, ())
             for key in slot.values
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from paretonas._words import cell, title
 from paretonas.compare import Comparison
-from paretonas.compare.summary import TARGETS, disagreement, objectives_of
+from paretonas.compare.summary import TARGETS, disagreement, feasibility, objectives_of
 from paretonas.report.comparison_figures import (
     distance_figure,
     fronts_figure,
@@ -99,11 +99,12 @@ def _scores_note(comparison: Comparison) -> str:
         "runs together, so they would change with other methods or seeds."
     )
     seeds = f"{comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
-    doubt = disagreement(comparison)
+    doubt, limits = disagreement(comparison), feasibility(comparison)
     return (
         f"Share of the hypervolume of {_best(comparison)}, median over {seeds}. Quartiles and the "
         f"worst seed are given after all {comparison.budget} evaluations."
-        f"{f' <b>{cell(doubt)}</b>' if doubt else ''}{test}{unknown}"
+        f"{f' <b>{cell(doubt)}</b>' if doubt else ''}{f' {cell(limits)}' if limits else ''}"
+        f"{test}{unknown}"
     )
 
 
@@ -243,6 +244,7 @@ def _facts(comparison: Comparison, settings: Mapping[str, Any]) -> str:
     facts = {
         "objectives": objectives_of(comparison, title),
         "on a log scale": ", ".join(map(title, problem.log)) or "none",
+        **({"limits": cell(str(problem.constraint))} if problem.constraint else {}),
         "known without evaluation": ", ".join(map(title, problem.free)) or "none",
         "choices": cell(len(problem.choices)),
         "budget": cell(comparison.budget),

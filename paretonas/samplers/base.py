@@ -73,10 +73,13 @@ def sample(
     is not evaluated again and costs nothing. Ends early if the sampler has nothing left to propose,
     or has proposed nothing new `PATIENCE` times in a row.
 
+    With a constraint only feasible points enter the front. If none is found, `Problem.best` of the
+    points that were yielded gives those with the least violation.
+
     Args:
         problem: the space that the sampler may pick from, and what to evaluate.
         sampler: proposes.
-        front: gets every point.
+        front: gets every feasible point.
         budget: how many architectures may be evaluated, each counted once.
         ledger: where the evaluations and the seconds are counted, if that is wanted.
         journal: where each new outcome is written, if it is wanted.
@@ -117,7 +120,10 @@ def sample(
     check_budget(budget, problem)
     ledger = ledger if ledger is not None else Ledger()
     evaluation = Evaluation(
-        [predicted(one) for one in problem.objectives], journal=journal, ledger=ledger
+        [predicted(one) for one in problem.objectives],
+        journal=journal,
+        ledger=ledger,
+        reported=[predicted(one) for one in problem.limited],
     )
     one_shot = sampler if isinstance(sampler, OneShot) else None
     if one_shot is not None:
@@ -157,7 +163,7 @@ def sample(
             seen[architecture] = outcome
             outcomes.append(outcome)
             idle = 0
-            if isinstance(outcome, Point):
+            if isinstance(outcome, Point) and not problem.violation(outcome):
                 front.add(outcome)
             yield outcome
         start = time.perf_counter()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from paretonas._promises import demand, naming
+from paretonas.constraint import Constraint
 from paretonas.front import Front
 from paretonas.point import Failure, Outcome
 from paretonas.problem import Problem
@@ -29,9 +30,9 @@ def check_sampler(make: Maker, *, budget: int = 33, objectives: Sequence[int] = 
 
     The same seed gives the same run, also one that was interrupted, and whatever state the global
     random generators are in, which stay as they were. Only architectures of the space are proposed.
-    Failures, ties, constant, logarithmic and free objectives, a space that is exhausted, a partial
-    last `tell` and outcomes that nobody asked for are coped with. With equal costs the run is the
-    same, whether an objective is minimized or maximized.
+    Failures, ties, constant, logarithmic, limited and free objectives, a space that is exhausted, a
+    partial last `tell` and outcomes that nobody asked for are coped with. With equal costs the run
+    is the same, whether an objective is minimized or maximized.
 
     Args:
         make: the sampler for a problem and a seed.
@@ -55,6 +56,8 @@ def check_sampler(make: Maker, *, budget: int = 33, objectives: Sequence[int] = 
             check.run(cost)
         check.run(_smooth, log=[f"cost_{index}" for index in range(count)])
         check.run(_smooth, free=["cost_0"])
+        check.run(_smooth, constraint="cost_0<=3")
+        check.run(_smooth, constraint="cost_0<=0", free=["cost_0"])  # nothing is feasible
         check.run(_smooth, choices=SMALL)
 
 
@@ -119,10 +122,11 @@ class _Check:
         log: Sequence[str] = (),
         free: Sequence[str] = (),
         maximize: Sequence[str] = (),
+        constraint: str | None = None,
         known: Mapping[Architecture, Outcome] | None = None,
     ) -> list[Outcome]:
         choices = choices or LARGE
-        problem = _problem(choices, cost, self.objectives, log, free, maximize)
+        problem = _problem(choices, cost, self.objectives, log, free, maximize, constraint)
         with self.naming(f"{cost.__name__[1:]}, {size(choices)} architectures"):
             asking = _Asking(self.make(problem, 0), choices, asks=10 * self.budget)
             budget = min(self.budget, size(choices))
@@ -200,11 +204,13 @@ def _problem(
     log: Sequence[str] = (),
     free: Sequence[str] = (),
     maximize: Sequence[str] = (),
+    constraint: str | None = None,
 ) -> Problem:
     costs = tuple(
         _Objective(index, cost, choices, f"cost_{index}" in maximize) for index in range(objectives)
     )
-    return Problem(_Space(choices), costs, log=tuple(log), free=tuple(free))
+    limits = None if constraint is None else Constraint.parse(constraint, [c.column for c in costs])
+    return Problem(_Space(choices), costs, tuple(log), tuple(free), limits or Constraint({}))
 
 
 def _smooth(index: int, picks: tuple[int, ...]) -> float:

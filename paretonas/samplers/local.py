@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -18,7 +19,8 @@ class LocalSearch:
 
     Starts from a few random architectures. A neighbor differs in one pick. Once all neighbors of
     the front are known, the search starts anew from other random architectures, and takes only
-    these and what it finds from there into account.
+    these and what it finds from there into account. Violations of a constraint are compared before
+    objectives.
 
     Args:
         problem: what to search.
@@ -41,6 +43,7 @@ class LocalSearch:
         self._random = Random(problem, seed=seed)
         self._known: set[Architecture] = set()
         self._front: dict[Architecture, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
+        self._violation = math.inf  # of those on the front
         self._unexplored: dict[Architecture, list[Architecture]] = {}
 
     def __repr__(self) -> str:
@@ -53,10 +56,10 @@ class LocalSearch:
             ways = self._unexplored[center]
             while ways:
                 step = ways.pop(self._rng.randrange(len(ways)))
-                if step not in self._known:
+                if step not in self._known and self._promises(step):
                     return [step]
             del self._unexplored[center]
-        self._front = {}
+        self._front, self._violation = {}, math.inf
         drawn: list[Architecture] = []
         while len(drawn) < self._starts and (fresh := self._random.ask()):
             drawn += [architecture for architecture in fresh if architecture not in self._known]
@@ -68,6 +71,11 @@ class LocalSearch:
             self._known.add(outcome.architecture)
             if not isinstance(outcome, Point):
                 continue
+            violation = self._problem.violation(outcome)
+            if violation > self._violation:
+                continue
+            if violation < self._violation:
+                self._front, self._unexplored, self._violation = {}, {}, violation
             costs = self._problem.costs([outcome.objectives])[0]
             if any((other <= costs).all() for other in self._front.values()):
                 continue
@@ -79,3 +87,7 @@ class LocalSearch:
             self._unexplored[outcome.architecture] = list(
                 neighbors(self._problem.choices, outcome.architecture)
             )
+
+    def _promises(self, architecture: Architecture) -> bool:
+        """Whether limits on free objectives leave it a chance to enter the front."""
+        return self._problem.known_violation(architecture) <= self._violation

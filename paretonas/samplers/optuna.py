@@ -23,7 +23,8 @@ class Optuna:
     """Let any sampler of Optuna search: one trial after the other in a study kept in memory.
 
     A choice is a categorical parameter. A failure is told as a failed trial. What was evaluated
-    without being asked for enters the study as a trial too.
+    without being asked for enters the study as a trial too. Each limit of the problem is a
+    constraint of its trial: what is exceeded, as a part of the limit.
 
     Args:
         problem: what to search.
@@ -31,6 +32,7 @@ class Optuna:
 
     Raises:
         TypeError: no sampler of Optuna.
+        ModuleNotFoundError: there is a limit, and this version of Optuna has none on trials.
 
     References:
         Akiba et al., "Optuna: a next-generation hyperparameter optimization framework" (2019),
@@ -40,6 +42,10 @@ class Optuna:
     def __init__(self, problem: Problem, sampler: BaseSampler) -> None:
         if not isinstance(sampler, BaseSampler):
             raise TypeError(f"needs a sampler of Optuna, got {type(sampler).__name__}")
+        if problem.constraint and not hasattr(Trial, "set_constraint"):
+            raise ModuleNotFoundError(
+                f"limits need a newer Optuna than {optuna.__version__}: pip install 'optuna>=5'"
+            )
         self._problem = problem
         self._options: dict[str, BaseDistribution] = {
             choice.name: CategoricalDistribution(choice.options) for choice in problem.choices
@@ -66,13 +72,16 @@ class Optuna:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Its costs, or that there are none."""
         for outcome in outcomes:
-            values = None
+            values, excess = None, {}
             if isinstance(outcome, Point):
                 values = self._problem.costs([outcome.objectives])[0].tolist()
+                excess = self._problem.excess(outcome)
             state = TrialState.FAIL if values is None else TrialState.COMPLETE
             trial = self._trials.pop(outcome.architecture, None)
             with quiet():
                 if trial is not None:
+                    for name, part in excess.items():
+                        trial.set_constraint(name, part)
                     self._study.tell(trial, values, state=state)
                 else:
                     unasked = create_trial(
@@ -81,6 +90,8 @@ class Optuna:
                         params=dict(outcome.architecture),
                         distributions=self._options,
                     )
+                    for name, part in excess.items():
+                        unasked.set_constraint(name, part)
                     self._study.add_trial(unasked)
 
 

@@ -38,7 +38,10 @@ class Pymoo:
     A pick is an integer, the index of its option; an algorithm that varies real numbers has them
     rounded. A failure is told as a violated constraint, with the worst costs seen so far, so that
     it survives only where there are too few successes to fill the population; an algorithm that
-    takes no constraints is told costs of 1e30. A first generation without a success is drawn anew.
+    takes no constraints is told costs of 1e30. Each limit of the problem is a constraint of pymoo:
+    what is exceeded, as a part of the limit, so that all count alike. The algorithm then prefers
+    the feasible, and of others the one with the smaller sum; one that takes no constraints is told
+    costs up to 1e30 where a limit is exceeded. A first generation without a success is drawn anew.
     The budget ends the run, not the algorithm's own termination. Outcomes that were not asked for
     are ignored: a population is made of its own children.
 
@@ -52,6 +55,7 @@ class Pymoo:
 
     References:
         Blank and Deb, "pymoo: multi-objective optimization in Python" (2020), arXiv 2002.04504.
+        Deb, "An efficient constraint handling method for genetic algorithms" (2000).
     """
 
     def __init__(self, problem: Problem, algorithm: Algorithm, *, seed: int = 0) -> None:
@@ -65,7 +69,8 @@ class Pymoo:
         self._worst = np.full(len(problem.columns), -np.inf)
         self._failures = 0
         try:
-            self._algorithm = self._set_up(algorithm, seed, constraints=1)
+            limits = len(problem.constraint.limits)
+            self._algorithm = self._set_up(algorithm, seed, constraints=limits + 1)
         except AssertionError:  # pymoo's way to say that it takes no constraints
             self._algorithm = self._set_up(algorithm, seed, constraints=0)
         self._constrained = bool(self._algorithm.problem.has_constraints())
@@ -116,15 +121,20 @@ class Pymoo:
         ]
 
     def _judge(self, individual: Individual, outcome: Outcome) -> None:
+        limits, worst = self._problem.constraint.limits, self._worst
         if isinstance(outcome, Point):
-            individual.F, violation = self._problem.costs([outcome.objectives])[0], 0.0
+            excess, failure = [*self._problem.excess(outcome).values()], 0.0
+            individual.F = self._problem.costs([outcome.objectives])[0]
+            if not self._constrained and (violation := self._problem.violation(outcome)):
+                individual.F = np.full_like(worst, LOST * violation / (1 + violation))
         else:
             # No two failures alike: on ties NSGA-III draws from a generator that has no seed.
             self._failures += 1
-            violation = 1.0 / self._failures
-            worst = self._worst.copy()
-            individual.F = worst if self._constrained else np.full_like(worst, LOST)
-        individual.G = np.full(int(self._constrained), violation)
+            excess, failure = [0.0] * len(limits), 1.0 / self._failures
+            if limits:  # worse than what exceeds a limit
+                failure = LOST * (1 + failure)
+            individual.F = worst.copy() if self._constrained else np.full_like(worst, LOST)
+        individual.G = np.array([*excess, failure] if self._constrained else [])
 
     def _set_up(self, algorithm: Algorithm, seed: int, constraints: int) -> Algorithm:
         pymoo_problem = PymooProblem(

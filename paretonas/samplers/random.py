@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 
 from paretonas.point import Outcome
 from paretonas.problem import Problem
 from paretonas.space import Architecture, Choice, decode, size
 
+TRIES = 1000  # draws to find one that is not known to be infeasible
+
 
 class Random:
     """Propose architectures in a random order, one after the other, until there are no more.
 
     The baseline that every other method has to beat. It proposes nothing twice, also in a space of
-    any size, and takes memory only for what it has proposed.
+    any size, and takes memory only for what it has proposed. What is known to be infeasible, by a
+    limit on a free objective, is put off.
 
     Args:
         problem: what to search.
@@ -30,12 +34,22 @@ class Random:
         self._left = size(problem.choices)
         self._rng = random.Random(seed)
         self._moved: dict[int, int] = {}
+        self._infeasible: deque[Architecture] = deque()
 
     def __repr__(self) -> str:
-        return f"Random({self._problem}, {self._left} left)"
+        return f"Random({self._problem}, {self._left + len(self._infeasible)} left)"
 
     def ask(self) -> list[Architecture]:
         """The next architecture; nothing once all were proposed."""
+        for _ in range(TRIES):
+            drawn = self._draw()
+            if not drawn or not self._problem.known_violation(drawn[0]):
+                break
+            self._infeasible += drawn
+            drawn = []
+        return drawn or ([self._infeasible.popleft()] if self._infeasible else [])
+
+    def _draw(self) -> list[Architecture]:
         if not self._left:
             return []
         # Fisher and Yates' shuffle of the numbers of all architectures, of which only those numbers

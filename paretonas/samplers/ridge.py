@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import moocore
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from paretonas.point import Outcome
@@ -31,7 +31,8 @@ class Ridge:
 
     The initial design is random. Then each proposal is drawn from the candidates that no other
     dominates by prediction. Candidates are the neighbors of the evaluated front and random
-    architectures. Uncertainty, alpha and rays are what `Surgery` has besides.
+    architectures. With a constraint these are the candidates that are feasible by prediction, or
+    those with the least violation. Uncertainty, alpha and rays are what `Surgery` has besides.
 
     Args:
         problem: what to search.
@@ -50,6 +51,7 @@ class Ridge:
         self._features = Features(problem.choices, problem.structure)
         self._observed = Observations(problem)
         self._problem, self._choices = problem, problem.choices
+        self._known: dict[Picks, float] = {}  # violations
 
     def __repr__(self) -> str:
         return f"Ridge({self._problem}, {len(self._observed)} known)"
@@ -64,8 +66,7 @@ class Ridge:
         if len(self._observed) >= self._first and len(self._observed.points) > 2:
             new = self._candidates()
             if new:
-                predicted = self._predict(new)
-                best = np.flatnonzero(moocore.is_nondominated(predicted, keep_weakly=True))
+                best = np.flatnonzero(self._front(new))
                 return [self._observed.architecture(new[self._rng.choice(best.tolist())])]
         while fresh := self._random.ask():
             if encode(self._choices, fresh[0]) not in self._observed:
@@ -75,7 +76,7 @@ class Ridge:
     def _candidates(self) -> list[Picks]:
         sizes = self._features.sizes
         points = list(self._observed.points)
-        best = moocore.is_nondominated(self._observed.costs, keep_weakly=False)
+        best = self._observed.best(self._observed.costs)
         near = [n for i in np.flatnonzero(best) for n in neighbor_picks(points[i], sizes)]
         if len(near) > CANDIDATES // 2:
             near = self._rng.sample(near, CANDIDATES // 2)
@@ -86,10 +87,35 @@ class Ridge:
         alive = self._features(one_hot_picks(torch.tensor(new), sizes)).alive
         return [picks for picks, passing in zip(new, alive, strict=True) if passing > 0]
 
-    def _predict(self, picks: list[Picks]) -> Float[Matrix, "k m"]:
-        """What the objectives cost, each in its unit."""
+    def _front(self, picks: list[Picks]) -> Bool[NDArray[np.bool_], " k"]:
+        """Which are on the predicted front, among those with the least predicted violation.
+
+        A limit on a free objective is tested, not predicted.
+        """
+        problem, observed = self._problem, self._observed
+        predicted, units = self._predict(picks)
+        front = np.ones(len(picks), dtype=bool)
+        if problem.constraint:
+            free = [objective.column in problem.free for objective in problem.evaluated]
+            violation = observed.violation(np.where(free, -np.inf, predicted * units))
+            violation += [self._known_violation(p) for p in picks]
+            front = violation == violation.min()
+        objectives = predicted[front, : len(problem.columns)]
+        front[front] = moocore.is_nondominated(objectives, keep_weakly=True)
+        return front
+
+    def _known_violation(self, picks: Picks) -> float:
+        """How far an architecture is beyond limits on free objectives; each is asked once."""
+        if picks not in self._known:
+            architecture = self._observed.architecture(picks)
+            self._known[picks] = self._problem.known_violation(architecture)
+        return self._known[picks]
+
+    def _predict(self, picks: list[Picks]) -> tuple[Float[Matrix, "k c"], list[float]]:
+        """What each column of `Observations.costs` is predicted to be, in a unit; the units."""
         x, costs = self._rows(list(self._observed.points)), self._observed.costs
-        costs = costs / [unit(column) for column in costs.T]
+        units = [unit(column) for column in costs.T]
+        costs = costs / units
         center, mean = x.mean(axis=0), costs.mean(axis=0)
         left, values, right = np.linalg.svd(x - center, full_matrices=False)
         fitted = left.T @ (costs - mean)
@@ -106,7 +132,7 @@ class Ridge:
             scale = np.divide(values, np.square(values) + penalty)
             columns.append(right.T @ (scale * fitted[:, j]))
         predicted: Matrix = mean + (self._rows(picks) - center) @ np.stack(columns, axis=1)
-        return predicted
+        return predicted, units
 
     def _rows(self, picks: list[Picks]) -> Float[Matrix, "k D"]:
         seen = self._features(one_hot_picks(torch.tensor(picks), self._features.sizes))

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import moocore
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -21,7 +20,7 @@ from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.samplers.base import evaluate
 from paretonas.samplers.random import Random
 from paretonas.solvers import LinearScalarization, Solver
-from paretonas.space import Architecture, encode
+from paretonas.space import Architecture, decode, encode
 from paretonas.surrogates.acquisition import (
     ExpectedImprovement,
     certain,
@@ -49,6 +48,7 @@ FEW = 15  # up to so many points they are optimized for each proposal
 LEAST_FEASIBLE = 0.02  # least probability that an evaluation succeeds: surrogates err
 FRONT = 20  # members of the front whose neighbors are candidates
 RANDOM = 100  # random candidates for each proposal
+NEVER = -1e6  # the logarithm of the probability of what is known to be infeasible
 BEYOND = 0.01  # how far the reference is beyond the worst costs, as a part of their range
 
 
@@ -71,8 +71,12 @@ class Surgery:
     real devices they differ. Failed evaluations are learned from: the acquisition function is
     multiplied by the probability that an evaluation succeeds.
 
+    With a constraint, the expected improvement of the feasible front is multiplied by the
+    probability that an architecture is feasible; as long as no feasible one is known, this
+    probability alone counts. Where alpha leads, predicted violations fall first.
+
     An objective in ``problem.free`` is evaluated instead of predicted. If it has a relaxed form,
-    that form is differentiated.
+    that form is differentiated. A limit on it is tested.
 
     Args:
         problem: what to search.
@@ -90,7 +94,9 @@ class Surgery:
         Daulton, Balandat and Bakshy 2021, "Parallel Bayesian optimization of multiple noisy
         objectives with expected hypervolume improvement" (arXiv 2105.08195). White, Neiswanger and
         Savani 2021, "BANANAS" (arXiv 1910.11858): path features. Ginsbourger, Le Riche and Carraro
-        2010, "Kriging is well-suited to parallelize optimization": the Kriging believer.
+        2010, "Kriging is well-suited to parallelize optimization": the Kriging believer. Gardner et
+        al. 2014, "Bayesian optimization with inequality constraints" (ICML): the probability of
+        feasibility.
     """
 
     def __init__(
@@ -110,14 +116,17 @@ class Surgery:
         self._rng = random.Random(seed)
         self._sizes = sizes_of(problem.choices)
         self._features = Features(problem.choices, problem.structure)
-        self._design = initial_design(
+        design = initial_design(
             problem.choices, problem.structure, self._features, self._rng, first
         )
+        named = [(picks, decode(problem.choices, picks)) for picks in design]
+        self._design = [picks for picks, a in named if not problem.known_violation(a)]
         self._others = Random(problem, seed=seed)
         self._alpha = WarmAlpha(
             self._sizes, len(problem.columns), solver or LinearScalarization(), seed, rays
         )
         self._observed = Observations(problem)
+        self._count = len(problem.columns)  # of the columns of costs that are objectives
         self._models: list[GaussianProcess] = []
         self._fitted_to = 0  # points when hyperparameters were optimized last
         self._useless: list[Architecture] = []
@@ -150,25 +159,35 @@ class Surgery:
         self._fit(list(points), costs, optimize=not batch)
         low, reach = costs.min(axis=0), np.ptp(costs, axis=0)
         reach = np.where(reach > 0, reach, 1.0)
-        reference = costs.max(axis=0) + BEYOND * reach
-        best = moocore.is_nondominated(costs, keep_weakly=False)
+        reference = (costs.max(axis=0) + BEYOND * reach)[: self._count]
+        best = self._observed.best(costs)
+        met = not self._observed.violation(costs[best]).any()  # a feasible point is known
+        if met:
+            reference = np.minimum(reference, self._observed.bounds[: self._count])
+        known = costs[best, : self._count]
         many = len(reference) > MOST_BOXED
-        rest = Directions.of(costs[best], reference, low) if many else None
+        rest = Directions.of(known, reference, low[: self._count]) if many else None
         feasibility = self._feasibility()
+
+        def improvement(new: list[Picks], features: Encoded) -> Matrix:
+            if rest:
+                drawn = partial(self._drawn, new, features)
+                return sampled_hypervolume_improvement(drawn, rest)
+            improvements = self._improvements(new, features)
+            return expected_hypervolume_improvement(known, reference, improvements)
 
         def score(picks: list[Picks]) -> list[tuple[Picks, float]]:
             new = [p for p in self._observed.new(picks) if p not in batch]
             if not new:
                 return []
             features = self._encode(new)
-            if rest:
-                drawn = partial(self._drawn, new, features)
-                gains = sampled_hypervolume_improvement(drawn, rest)
+            limits = self._log_probability(new, features)
+            passing = features.alive.numpy() > 0
+            if met:
+                gains = improvement(new, features) * feasibility(features) * np.exp(limits)
+                passing &= limits > NEVER
             else:
-                improvements = self._improvements(new, features)
-                gains = expected_hypervolume_improvement(costs[best], reference, improvements)
-            gains = gains * feasibility(features)
-            passing = features.alive > 0
+                gains = limits + np.log(feasibility(features))
             return [(p, float(g)) for p, g, ok in zip(new, gains, passing, strict=True) if ok]
 
         front = [picks for picks, stays in zip(points, best, strict=True) if stays]
@@ -178,7 +197,15 @@ class Surgery:
     def _from_alpha(self, low: Matrix, reach: Matrix) -> list[Picks]:
         """Candidates where alpha leads; the range of each objective is scaled to 1."""
         least, scale = torch.from_numpy(low), torch.from_numpy(reach)
-        return self._alpha(lambda p: (self._predicted(p) - least) / scale)
+        bounds = torch.from_numpy(self._observed.bounds)
+
+        def relaxed(p: Tensor) -> Tensor:
+            return ((self._predicted(p) - least) / scale)[:, : self._count]
+
+        def violation(p: Tensor) -> Tensor:
+            return (torch.relu(self._predicted(p) - bounds) / scale).sum(dim=1)
+
+        return self._alpha(relaxed, violation if self._problem.constraint else None)
 
     def _from_front(self, front: list[Picks]) -> list[Picks]:
         """Neighbors of the front, and a few at random."""
@@ -191,9 +218,10 @@ class Surgery:
         optimize = optimize and (count < FEW or count >= GROWTH * self._fitted_to)
         observed = self._encode(picks)
         before: Sequence[GaussianProcess | None] = self._models or [None] * costs.shape[1]
+        names = [objective.column for objective in self._problem.evaluated]
         self._models = [
             GaussianProcess.fit(observed, column, model, warps=self._warps(name), optimize=optimize)
-            for name, column, model in zip(self._problem.columns, costs.T, before, strict=True)
+            for name, column, model in zip(names, costs.T, before, strict=True)
         ]
         if optimize:
             self._fitted_to = count
@@ -201,11 +229,11 @@ class Surgery:
     def _warps(self, column: str) -> Sequence[FitWarp]:
         return WARPS_OF_LOGS if column in self._problem.log else WARPS
 
-    def _predicted(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, "r m"]:
-        """The expected `Problem.costs` of each distribution, differentiable."""
+    def _predicted(self, probabilities: Float[Tensor, "r K"]) -> Float[Tensor, "r c"]:
+        """The expected costs of each distribution, differentiable; see `Observations.points`."""
         features = self._features(probabilities)
         columns = []
-        for objective, model in zip(self._problem.objectives, self._models, strict=True):
+        for objective, model in zip(self._problem.evaluated, self._models, strict=True):
             if self._is_free(objective) and isinstance(objective, DifferentiableObjective):
                 cost = objective.relaxed(probabilities)
                 log = objective.column in self._problem.log
@@ -217,7 +245,7 @@ class Surgery:
     def _improvements(self, picks: list[Picks], features: Encoded) -> list[ExpectedImprovement]:
         """The expected improvement of each objective below thresholds."""
         improvements = []
-        for objective, model in zip(self._problem.objectives, self._models, strict=True):
+        for objective, model in zip(self._problem.objectives, self._models, strict=False):
             if self._is_free(objective):
                 improvements.append(certain(np.array([self._cost(objective, p) for p in picks])))
             else:
@@ -231,7 +259,7 @@ class Surgery:
         """Costs of candidates; those that need no evaluation are the same in all draws."""
         columns = []
         for objective, model, own in zip(
-            self._problem.objectives, self._models, normal.T, strict=True
+            self._problem.objectives, self._models[: self._count], normal.T, strict=True
         ):
             if self._is_free(objective):
                 costs = torch.tensor([self._cost(objective, p) for p in picks])
@@ -240,6 +268,23 @@ class Surgery:
                 mean, deviation = map(torch.from_numpy, model.predict(features))
                 columns.append(model.warp.undo(mean + own[:, None] * deviation))
         return torch.stack(columns, dim=2).numpy()
+
+    def _log_probability(self, picks: list[Picks], features: Encoded) -> Matrix:
+        """The logarithm of the probability that all limits are met.
+
+        An architecture that is known to be infeasible gets less than `NEVER`, the less the farther
+        it is beyond the limits.
+        """
+        total = np.zeros(len(picks))
+        columns = zip(self._problem.evaluated, self._models, self._observed.bounds, strict=True)
+        for objective, model, bound in columns:
+            if bound < np.inf and not self._is_free(objective):
+                mean, deviation = model.predict(features)
+                chance = model.warp.log_probability_below(mean, deviation, float(bound))
+                total += np.maximum(chance, NEVER / len(self._models))
+        architectures = map(self._observed.architecture, picks)
+        beyond = np.array([self._problem.known_violation(a) for a in architectures])
+        return np.where(beyond > 0, NEVER * (2 + np.minimum(beyond, 1e9)), total)
 
     def _feasibility(self) -> Callable[[Encoded], Matrix]:
         """The probability that the evaluation of an architecture succeeds."""

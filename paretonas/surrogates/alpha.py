@@ -22,6 +22,7 @@ SHRINKAGE = 0.7  # alpha is multiplied by this between two proposals
 NOISE = 0.3  # standard deviation of the noise that is then added to alpha
 
 Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r, m)
+Violation = Callable[[Tensor], Tensor]  # probabilities (r, K) -> violations (r,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,11 @@ def optimize_alpha(
     learning_rate: float = 0.2,
     temperatures: tuple[float, float] = (1.0, 0.3),
     seed: int = 0,
+    violation: Violation | None = None,
 ) -> Iterator[AlphaStep]:
     """Minimize all objectives for all rays at once with Adam, from soft to nearly one-hot.
+
+    The direction of a ray that violates limits is `relieved`.
 
     Args:
         alpha: the initial alpha.
@@ -64,6 +68,7 @@ def optimize_alpha(
         temperatures: the first and the last temperature of the softmax; a lower one is nearer to
             one-hot.
         seed: the seed of the solver's random numbers, if it uses any.
+        violation: how far each distribution is beyond limits, comparable in scale; 0 within them.
     """
     alpha = alpha.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([alpha], lr=learning_rate)
@@ -85,6 +90,9 @@ def optimize_alpha(
             direction = solver(jacobian, values.detach().clamp_min(1e-3), state)
         state = direction.state
         alpha.grad = direction.vector
+        if violation is not None:
+            (row,) = torch.autograd.grad(violation(p).sum(), alpha)
+            alpha.grad = relieved(direction.vector, row)
         optimizer.step()
         yield AlphaStep(
             alpha.detach().clone(),
@@ -92,6 +100,27 @@ def optimize_alpha(
             cosine_similarity(jacobian).mean(dim=0),
             direction,
         )
+
+
+def relieved(vector: Float[Tensor, "r n"], row: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
+    """The nearest vectors along which a violation falls as fast as they were long, or faster.
+
+    It is the projection onto a half-space: min |d - v|^2 such that g . d >= |g| |v|. Penalties and
+    an augmented Lagrangian were measured against it: see ``docs/constraints.md``.
+
+    >>> relieved(torch.tensor([[3.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]]))
+    tensor([[3., 3.],
+            [3., 0.]])
+
+    Args:
+        vector: the directions of a solver.
+        row: the gradients of the violations; a zero row changes nothing.
+    """
+    length = row.norm(dim=1, keepdim=True)
+    unit = row / length.clamp_min(torch.finfo(row.dtype).tiny)
+    lacks = vector.norm(dim=1, keepdim=True) - (unit * vector).sum(dim=1, keepdim=True)
+    relieved: Tensor = vector + torch.where(length > 0, lacks, 0.0) * unit
+    return relieved
 
 
 def with_preference(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
@@ -162,7 +191,7 @@ class WarmAlpha:
         self._alpha = torch.zeros(len(spread), sum(sizes), dtype=torch.float64)
         self._calls = 0
 
-    def __call__(self, relaxed: Relaxed) -> list[Picks]:
+    def __call__(self, relaxed: Relaxed, violation: Violation | None = None) -> list[Picks]:
         """Optimize alpha further; the decoded architectures of all rays and steps, each once."""
         noise = torch.randn(self._alpha.shape, generator=self._generator, dtype=torch.float64)
         start = SHRINKAGE * self._alpha + NOISE * noise
@@ -176,6 +205,7 @@ class WarmAlpha:
             steps=STEPS,
             learning_rate=LEARNING_RATE,
             seed=self._calls,
+            violation=violation,
         ):
             self._alpha = step.alpha
             met |= dict.fromkeys(map(tuple, picks_of(self._alpha, self._sizes).tolist()))

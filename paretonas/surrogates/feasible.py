@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from ..constraint import Constraint
+from ..direction import turned
 from ..nn import Supernet
 from ..objectives import DifferentiableObjective
+from ..objectives.base import Objective, maximizes
 from ..point import FAILING
-from ..space import Architecture, draw, fair_paths, neighbors
+from ..space import Architecture, Choice, draw, every, fair_paths, neighbors, size
+
+FEW = 5000  # architectures of a space that are all looked at before a constraint is refused
+Violation = tuple[float, float]  # the smaller, the better
 
 
 class Feasible:
@@ -23,7 +28,7 @@ class Feasible:
         seed: of the random architectures.
 
     Raises:
-        ValueError: no feasible one was found; the message gives the costs of the cheapest.
+        ValueError: no feasible one was found; the message has what is nearest.
     """
 
     def __init__(
@@ -34,15 +39,13 @@ class Feasible:
         *,
         seed: int,
     ) -> None:
-        self._supernet, self._costs, self._seed = supernet, tuple(costs), seed
-        self._limits = [constraint.limits.get(cost.column, math.inf) for cost in costs]
-        self._cheapest = self._descend()
+        self._supernet, self._seed = supernet, seed
+        self._violation = _Violations(costs, constraint)
+        self._cheapest = _nearest(
+            supernet.choices, self._violation, seed=seed, canonical=supernet.canonical
+        )
         if not self(self._cheapest):
-            if self._violation(self._cheapest)[0] == math.inf:
-                names = ", ".join(cost.column for cost in self._costs)
-                raise ValueError(f"no architecture was found with a finite cost of {names}")
-            offers = ", ".join(f"{c.column} {c.exact(self._cheapest):.4g}" for c in self._costs)
-            raise ValueError(f"no architecture meets {constraint}: the cheapest found has {offers}")
+            raise ValueError(self._violation.unmet(self._cheapest))
 
     def __call__(self, architecture: Architecture) -> bool:
         return self._violation(architecture)[0] == 0
@@ -63,41 +66,92 @@ class Feasible:
             if len(around) > 10 * count:
                 break
 
-    def _violation(self, architecture: Architecture) -> tuple[float, float]:
-        """The sum of the relative constraint violations, then the product of the costs.
+
+def refuse_unmet(
+    choices: Sequence[Choice], objectives: Sequence[Objective], constraint: Constraint
+) -> None:
+    """Refuse a constraint that no architecture meets.
+
+    Args:
+        choices: of the space.
+        objectives: that are known without an evaluation; limits on others are ignored.
+        constraint: the limits.
+
+    Raises:
+        ValueError: no feasible architecture was found; the message has what is nearest.
+    """
+    limited = [objective for objective in objectives if objective.column in constraint.limits]
+    if limited:
+        violation = _Violations(limited, constraint)
+        if violation(nearest := _nearest(choices, violation, seed=0))[0]:
+            raise ValueError(violation.unmet(nearest))
+
+
+class _Violations:
+    """How far architectures are beyond the limits on some objectives."""
+
+    def __init__(self, objectives: Sequence[Objective], constraint: Constraint) -> None:
+        self._objectives = tuple(objectives)
+        self._constraint = constraint.on([objective.column for objective in objectives])
+
+    def __call__(self, architecture: Architecture) -> Violation:
+        """The sum of what is exceeded, as parts of the limits, then the product of the costs.
 
         Both are infinite where an objective has no finite cost.
         """
         try:
-            costs = [float(cost.exact(architecture)) for cost in self._costs]
+            costs = self._costs(architecture)
         except FAILING:
             costs = [math.nan]
         if not all(map(math.isfinite, costs)):
             return math.inf, math.inf
-        over = (
-            max(0.0, cost - limit) / max(limit, 1e-9)
-            for cost, limit in zip(costs, self._limits, strict=True)
-        )
-        return sum(over), math.prod(max(cost, 1e-9) for cost in costs)
+        found = self._constraint.violation(self._values(costs))
+        return found, math.prod(max(cost, 1e-9) for cost in costs)
 
-    def _descend(self) -> Architecture:
-        """Local search for the least violation, from the best of some random architectures.
+    def unmet(self, nearest: Architecture) -> str:
+        """What to say if none is feasible."""
+        if self(nearest)[0] == math.inf:
+            names = ", ".join(objective.column for objective in self._objectives)
+            return f"no architecture was found with a finite cost of {names}"
+        return self._constraint.unmet([self._values(self._costs(nearest))])
 
-        It goes through the choices one by one, until no single pick would be better.
-        """
-        choices, rng = self._supernet.choices, Random(self._seed)
-        canonical = self._supernet.canonical
+    def _costs(self, architecture: Architecture) -> list[float]:
+        return [float(objective.exact(architecture)) for objective in self._objectives]
 
-        def violation(architecture: Architecture) -> tuple[float, float]:
-            return self._violation(canonical(architecture))  # without options that were set aside
+    def _values(self, costs: Sequence[float]) -> dict[str, float]:
+        """The costs as the user sees them."""
+        return {
+            objective.column: turned(cost, maximizes(objective))
+            for objective, cost in zip(self._objectives, costs, strict=True)
+        }
 
-        best = min((draw(choices, rng) for _ in range(100)), key=violation)
-        least, before = violation(best), None
-        while best != before:
-            before = best
-            for choice in choices:
-                for pick in choice.options:
-                    near = Architecture({**best, choice.name: pick})
-                    if (found := violation(near)) < least:
-                        best, least = near, found
-        return canonical(best)
+
+def _nearest(
+    choices: Sequence[Choice],
+    violation: Callable[[Architecture], Violation],
+    *,
+    seed: int,
+    canonical: Callable[[Architecture], Architecture] = lambda architecture: architecture,
+) -> Architecture:
+    """The least violation that local search finds, from the best of some random architectures.
+
+    It goes through the choices one by one, until no single pick would be better. If the result is
+    not feasible, a small space is searched as a whole.
+    """
+    rng = Random(seed)
+
+    def of(architecture: Architecture) -> Violation:
+        return violation(canonical(architecture))  # without options that were set aside
+
+    best = min((draw(choices, rng) for _ in range(100)), key=of)
+    least, before = of(best), None
+    while best != before:
+        before = best
+        for choice in choices:
+            for pick in choice.options:
+                near = Architecture({**best, choice.name: pick})
+                if (found := of(near)) < least:
+                    best, least = near, found
+    if least[0] and size(choices) <= FEW:
+        best = min(every(choices), key=of)
+    return canonical(best)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from paretonas.direction import turned
+from paretonas.objectives.base import Objective, maximizes
 from paretonas.point import Failure, Point
 from paretonas.problem import Problem
 from paretonas.space import Architecture, decode, encode
@@ -26,14 +29,16 @@ class Observations:
     until a first pair of them has equal costs in every objective.
 
     Attributes:
-        points: costs (m,), as in `Problem.costs`.
+        points: costs (m,), as in `Problem.costs`; after them those of what is only limited.
         failed: architectures whose evaluation failed.
+        bounds: the largest feasible value of each of these columns; infinite where there is none.
     """
 
     def __init__(self, problem: Problem) -> None:
         self.points: dict[Picks, Matrix] = {}
         self.failed: dict[Picks, None] = {}
         self._problem = problem
+        self.bounds, self._units = _bounds(problem)
         self._twins_agree = False
         self._functions: dict[Picks, str] = {}
         self._first: dict[str, Picks] = {}  # of the architectures that compute a function
@@ -45,9 +50,23 @@ class Observations:
         return picks in self.points or picks in self.failed
 
     @property
-    def costs(self) -> Float[Matrix, "k m"]:
-        """The costs of all points."""
+    def costs(self) -> Float[Matrix, "k c"]:
+        """The costs of all points, those of what is only limited as well."""
         return np.array(list(self.points.values()))
+
+    def violation(self, costs: Float[Matrix, "k c"]) -> Float[Matrix, " k"]:
+        """How far costs are beyond the bounds in all, as parts of them; 0 for what is feasible."""
+        beyond = np.maximum(costs - self.bounds, 0.0) / self._units
+        total: Matrix = beyond.sum(axis=1)
+        return total
+
+    def best(self, costs: Float[Matrix, "k c"]) -> Bool[NDArray[np.bool_], " k"]:
+        """Which of these no other dominates, among those with the least violation."""
+        violation = self.violation(costs)
+        least: NDArray[np.bool_] = violation == violation.min()
+        objectives = costs[least, : len(self._problem.columns)]
+        least[least] = moocore.is_nondominated(objectives, keep_weakly=False)
+        return least
 
     def add(self, outcome: Point | Failure) -> None:
         """Remember an outcome."""
@@ -56,6 +75,9 @@ class Observations:
             self.failed[picks] = None
             return
         costs = self._problem.costs([outcome.objectives])[0]
+        if self._problem.limited:
+            besides = [_besides(objective, outcome) for objective in self._problem.limited]
+            costs = np.append(costs, besides)
         self.points[picks] = costs
         if self._problem.structure is not None:
             twin = self._first.setdefault(self._function(picks), picks)
@@ -80,3 +102,25 @@ class Observations:
         if picks not in self._functions:
             self._functions[picks] = structure.canonical(self.architecture(picks))
         return self._functions[picks]
+
+
+def _besides(objective: Objective, point: Point) -> float:
+    """The cost of what is only limited."""
+    return turned(float(point.reported[objective.column]), maximizes(objective))
+
+
+def _bounds(problem: Problem) -> tuple[Matrix, Matrix]:
+    """The largest feasible cost of each column, and what counts as a violation of 1."""
+    limits, columns = problem.constraint.limits, problem.evaluated
+    bounds, units = np.full(len(columns), np.inf), np.ones(len(columns))
+    for place, objective in enumerate(columns):
+        if (limit := limits.get(objective.column)) is None:
+            continue
+        bounds[place] = turned(limit, maximizes(objective))
+        if objective.column not in problem.log:
+            units[place] = abs(limit) or 1.0
+        elif limit:
+            bounds[place] = problem.costs_of(objective, np.array([limit]))[0]
+        else:  # nothing whose logarithm is taken is 0
+            bounds[place] = np.inf if maximizes(objective) else np.log(np.finfo(float).tiny)
+    return bounds, units

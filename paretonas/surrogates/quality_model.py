@@ -108,19 +108,23 @@ class QualityModel:
         self._surrogates = fitted
         self._hyper = [surrogate.hyper for surrogate in fitted]
 
-    def coordinates(self) -> Float[Tensor, "k m"]:
-        """All architectures scored so far: predicted metrics, then logarithms of the costs."""
+    def coordinates(
+        self, costs: Sequence[DifferentiableObjective] | None = None
+    ) -> Float[Tensor, "k m"]:
+        """All architectures scored so far: predicted metrics, then logarithms of the costs.
+
+        Args:
+            costs: others than those of this model.
+        """
         known = list(dict.fromkeys([*self.inherited, *self.trained]))
         picks = self._picks(known)
         metrics = [surrogate.mean(picks) for surrogate in self.surrogates]
-        costs = torch.from_numpy(self.costs_of(known)).clamp_min(LEAST).log()
-        return torch.column_stack([*metrics, costs])
+        values = _costs_of(known, self.costs if costs is None else costs)
+        return torch.column_stack([*metrics, torch.from_numpy(values).clamp_min(LEAST).log()])
 
     def costs_of(self, architectures: Sequence[Architecture]) -> Float[Matrix, "k l"]:
         """The costs of architectures."""
-        if not self.costs:
-            return np.zeros((len(architectures), 0))
-        return np.array([[cost.exact(a) for cost in self.costs] for a in architectures])
+        return _costs_of(architectures, self.costs)
 
     def leaders(self) -> list[Architecture]:
         """The trained architectures that no other dominates, by tabulated costs.
@@ -218,6 +222,14 @@ class QualityModel:
 
     def _picks(self, architectures: Sequence[Architecture]) -> Tensor:
         return torch.tensor([self._row(a) for a in architectures], dtype=torch.long)
+
+
+def _costs_of(
+    architectures: Sequence[Architecture], costs: Sequence[DifferentiableObjective]
+) -> Float[Matrix, "k l"]:
+    if not costs:
+        return np.zeros((len(architectures), 0))
+    return np.array([[cost.exact(a) for cost in costs] for a in architectures])
 
 
 class Coordinate:

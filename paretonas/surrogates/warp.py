@@ -90,6 +90,14 @@ class Warp:
             np.maximum(0.0, over * _normal_cdf(u) - expected * _normal_cdf(u - width)) * self.unit
         )
 
+    def log_probability_below(
+        self, mean: Float[Matrix, " k"], deviation: Float[Matrix, " k"], threshold: float
+    ) -> Float[Matrix, " k"]:
+        """The logarithm of the probability that a cost is below a threshold, its warp normal."""
+        scaled = threshold / self.unit
+        raw = scaled if self.floor is None else float(np.log(max(scaled - self.floor, 1e-300)))
+        return _log_normal_cdf(((raw - self.mean) / self.spread - mean) / deviation)
+
     @property
     def _largest(self) -> float:
         """The logarithm of the largest cost that is represented, about 1e304 in any unit."""
@@ -150,6 +158,13 @@ class ExponentialWarp:
             np.log(middle) - 0.5 * variance + self.low, np.sqrt(variance), thresholds
         )
 
+    def log_probability_below(
+        self, mean: Float[Matrix, " k"], deviation: Float[Matrix, " k"], threshold: float
+    ) -> Float[Matrix, " k"]:
+        """The logarithm of the probability that a cost is below a threshold, its warp normal."""
+        raw = float(np.exp(min(threshold - self.low, 700.0)))
+        return _log_normal_cdf(((raw - self.mean) / self.spread - mean) / deviation)
+
 
 def unit(values: Matrix) -> float:
     """A power of two; values divided by it have squares and cubes that neither over- nor underflow.
@@ -169,6 +184,10 @@ def normal_expected_improvement(
     u = below / deviation
     density = np.exp(-0.5 * np.square(u)) / np.sqrt(2 * np.pi)
     return np.asarray(below * _normal_cdf(u) + deviation * density)
+
+
+def _log_normal_cdf(u: Matrix) -> Matrix:
+    return np.asarray(torch.special.log_ndtr(torch.from_numpy(u)).numpy())
 
 
 def _normal_cdf(u: Matrix) -> Matrix:

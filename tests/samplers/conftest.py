@@ -33,10 +33,10 @@ class Cost:
 def problem_of():
     """problem_of(choices, first=function of picks, ...) -> Task; without functions, two sums."""
 
-    def build(choices, *, log=(), free=(), **functions):
+    def build(choices, *, log=(), free=(), constraint=None, **functions):
         functions = functions or {"up": sum, "down": lambda picks: 10.0 - sum(picks)}
         costs = tuple(Cost(column, function, choices) for column, function in functions.items())
-        return Problem(Space(choices), costs, log=log, free=free)
+        return Problem(Space(choices), costs, log=log, free=free, constraint=constraint)
 
     return build
 

@@ -3,10 +3,12 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from paretonas.relaxation import picks_of, probabilities
 from paretonas.solvers import (
@@ -18,7 +20,7 @@ from paretonas.solvers import (
     UPGrad,
     Weighted,
 )
-from paretonas.surrogates.alpha import Scale, optimize_alpha, rays, with_preference
+from paretonas.surrogates.alpha import Scale, optimize_alpha, rays, relieved, with_preference
 
 SIZES = (3, 4)
 
@@ -221,3 +223,39 @@ def test_excess_counts_only_what_is_beyond_a_limit():
     expected = torch.tensor([[0.0, 0.25], [0.0, 0.75], [0.0, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(found, expected)
     assert not scale.excess(logs, torch.full((2,), math.inf)).any()
+
+
+def test_a_relieved_direction_is_the_nearest_in_its_half_space():
+    """A general program is the oracle: min |d - v|^2 such that g . d >= |g| |v|."""
+    generator = torch.Generator().manual_seed(0)
+    vectors, rows = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
+    rows[0] = 5 * vectors[0]  # falls as fast already
+    found = relieved(vectors, rows)
+    torch.testing.assert_close(found[0], vectors[0])
+    for vector, row, mine in zip(vectors.numpy(), rows.numpy(), found.numpy(), strict=True):
+        unit, least = row / np.linalg.norm(row), np.linalg.norm(vector)
+        limit = {"type": "ineq", "fun": lambda d, u=unit, t=least: u @ d - t}
+        best = minimize(
+            lambda d, v=vector: ((d - v) ** 2).sum(), vector, constraints=[limit], tol=1e-12
+        )
+        np.testing.assert_allclose(mine, best.x, atol=1e-5)
+
+
+def test_rays_that_violate_a_limit_come_within_it():
+    """The best options cost most; a limit on the cost leaves the others."""
+    worth, cost = torch.tensor([[3.0, 2.0, 0.0] * 3, [0.0, 1.0, 3.0] * 3])
+    start = 0.1 * torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+    preference = torch.tensor([[0.98, 0.02]]).expand(5, 2)
+    ends = {}
+    for name, violation in {"free": None, "limited": lambda p: torch.relu(p @ cost - 4)}.items():
+        *_, last = optimize_alpha(
+            start,
+            (3, 3, 3),
+            lambda p: torch.stack([p @ worth, p @ cost], dim=1),
+            LinearScalarization(preference=preference),
+            steps=80,
+            violation=violation,
+        )
+        ends[name] = probabilities(last.alpha, (3, 3, 3), 0.3) @ cost
+    assert (ends["free"] > 8).all()
+    assert (ends["limited"] < 4.2).all() and (ends["limited"] > 3).all()
