@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from types import MappingProxyType
 
@@ -63,6 +63,13 @@ class Point:
         # The read-only views cannot be pickled or deep-copied themselves.
         picks = dict(self.architecture)
         return Point, (picks, dict(self.objectives), dict(self.reported), self.id)
+
+    def with_values(self, found: Mapping[str, Cell]) -> Point:
+        """The point with other values of some objectives, and of what is reported."""
+        own = {name: float(value) for name, value in found.items() if name in self.objectives}
+        rest = {name: value for name, value in found.items() if name not in self.objectives}
+        objectives, reported = {**self.objectives, **own}, {**self.reported, **rest}
+        return replace(self, objectives=objectives, reported=reported)
 
     def check_objectives(self, names: Collection[str]) -> None:
         """Refuse other objectives than these, and a cost that is not finite.

@@ -172,7 +172,53 @@ class Run:
         """
         found, damaged = _lines.read(self._evaluations, _outcome)
         _lines.warn_of(self._evaluations, damaged)
-        return found
+        later = self._values()
+        return [
+            outcome.with_values(later[outcome.id])
+            if isinstance(outcome, Point) and outcome.id in later
+            else outcome
+            for outcome in found
+        ]
+
+    def keep_values(self, points: Iterable[Point]) -> None:
+        """Keep what all points of the run were found to have when they were measured together.
+
+        `evaluations` gives these values from then on. They are in ``together.json``; the journal
+        keeps what was measured first.
+
+        Raises:
+            ValueError: a value that is not finite.
+        """
+        first, _ = _lines.read(self._evaluations, _outcome)
+        before = {point.id: point for point in first if isinstance(point, Point)}
+        changed = {
+            point.id: {
+                name: value
+                for name, value in {**point.objectives, **point.reported}.items()
+                if {**before[point.id].objectives, **before[point.id].reported}.get(name) != value
+            }
+            for point in points
+            if point.id in before
+        }
+        with replacing(self._together) as draft:
+            draft.write_text(json.dumps(changed, indent=1, allow_nan=False) + "\n")
+
+    def _values(self) -> dict[str, dict[str, Cell]]:
+        """What `keep_values` has kept, by the id of the point.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        if not self._together.exists():
+            return {}
+        try:
+            found = json.loads(self._together.read_text(encoding="utf-8"))
+            return {
+                str(name): {str(column): _cell(value) for column, value in values.items()}
+                for name, values in found.items()
+            }
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{self._together} is damaged: {error}; remove it to go on") from error
 
     def next_id(self) -> str:
         """An id for the next point, one that no recorded point has, nor one in a damaged line."""
@@ -324,6 +370,10 @@ class Run:
         return self.folder / "evaluations.jsonl"
 
     @property
+    def _together(self) -> Path:
+        return self.folder / "together.json"
+
+    @property
     def _history(self) -> Path:
         return self.folder / "history.csv"
 
@@ -430,6 +480,12 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
     return journal.decode(entry)[0]
+
+
+def _cell(value: object) -> Cell:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"a value must be a number or a word, got {value!r:.80}")
+    return value
 
 
 def _csv(cells: Iterable[object]) -> bytes:

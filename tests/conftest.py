@@ -50,14 +50,21 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
     sys.path[:] = before
 
 
-@pytest.fixture(scope="module")
-def short_timing() -> Iterator[None]:
-    """Profiles that measure for a moment and not for four seconds; for those that are not kept."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("profile", "calibration"):
-            module = importlib.import_module(f"paretonas.objectives.{name}")
-            patch.setattr(module, "SECONDS", 0.05)
-        yield
+_SHORT = {
+    "paretonas.objectives.latency": {"ALONE_SECONDS": 0.005},
+    "paretonas.objectives.part_times": {"SECONDS": 0.05},
+    "paretonas.objectives.calibration": {"SECONDS": 0.05, "ARCHITECTURES": 8},
+    "paretonas.objectives.node_times": {"NETWORKS": 6, "RUNS": 4},
+    "paretonas.gradient_search.results": {"TOGETHER": 0.003},
+    "paretonas.devices.backend": {"PREFERRED": "torch"},
+}
+
+
+def pytest_runtest_setup() -> None:
+    """Measure for moments, in eager torch: most tests need a latency, and not a good one."""
+    for name, values in _SHORT.items():
+        if module := sys.modules.get(name):
+            vars(module).update(values)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def chosen(which="mine"):
 
 
 @pytest.fixture(scope="module")
-def costs(tmp_path_factory, short_timing) -> Path:
+def costs(tmp_path_factory) -> Path:
     """A measured cost table of the toy space."""
     path = tmp_path_factory.mktemp("costs") / "costs.json"
     supernet = toy.space.supernet()
@@ -381,7 +381,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(folder, tmp_path, capsys, n
     assert "Error" not in message
 
 
-def test_profile_writes_a_table_that_search_reads(here, capsys, short_timing):
+def test_profile_writes_a_table_that_search_reads(here, capsys):
     assert run(["profile", "--space", "toy", "--device", "cpu", "--out", "costs.json"]) == 0
     assert "costs.json" in capsys.readouterr().out
     from paretonas.objectives import CostTable

@@ -101,9 +101,6 @@ def told(scores) -> tuple[tuple[str, float], ...]:
 @pytest.fixture(autouse=True)
 def short_timing(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for module in ("profile", "calibration"):
-        monkeypatch.setattr(sys.modules[f"paretonas.objectives.{module}"], "SECONDS", 0.01)
-    monkeypatch.setattr("paretonas.devices.timer.WARM_UP_SECONDS", 0.001)
     monkeypatch.setattr(sys.modules["paretonas.gradient_search.model"], "ALPHA_STEPS", 4)
 
 

@@ -54,6 +54,16 @@ Threads = Annotated[
     ),
 ]
 
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="onnxruntime|torch|torch.compile|cuda-graphs",
+        show_default="onnxruntime if installed, on a CPU; else torch",
+        help="What runs the networks whose latency is measured.",
+    ),
+]
+
 
 def _resumed(what: str, more: str = "") -> Any:
     """The option that names a folder to go on in, and with what more."""
@@ -88,6 +98,7 @@ def search(
     space: Space = None,
     device: Device = None,
     threads: Threads = None,
+    backend: Backend = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -196,6 +207,7 @@ def search(
         "space": space,
         "device": device,
         "threads": threads,
+        "backend": backend,
         "budget": budget,
         "constraint": constraint,
         "target": target,
@@ -410,12 +422,13 @@ def profile(
     space: Space = None,
     device: Device = None,
     threads: Threads = None,
+    backend: Backend = None,
     out: Annotated[Path | None, _written("costs.json")] = None,
 ) -> None:
     """Measure what each option of a space costs on a device, as a table to search with."""
     from paretonas.cli.profile import write_costs
 
-    write_costs(space or "digits", device or "auto", threads or 1, out)
+    write_costs(space or "digits", device or "auto", threads or 1, backend, out)
 
 
 @app.command()

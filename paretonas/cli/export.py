@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,16 @@ import torch
 from torch import nn
 
 from paretonas._words import used
-from paretonas.arguments import call, count, moved
+from paretonas.arguments import Arguments, call, count, moved
 from paretonas.cli.display import quantity
 from paretonas.cli.find import Consent
-from paretonas.devices import find_device, measure_latency
+from paretonas.devices import find_backend, find_device
+from paretonas.devices.onnx_session import OnnxRuntime
+from paretonas.devices.timer import Call, measure_together, repeated
 from paretonas.export import FORMATS, export
 from paretonas.export.architecture import preparation
 from paretonas.export.inputs import real_inputs
+from paretonas.export.onnx_file import fed, session_of
 from paretonas.forward import evaluating, handed
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
@@ -136,28 +140,30 @@ def _compare_latency(
     if format in ("json", "graphml") or searched is None:
         return
     threads = int(run.settings.get("threads", 1))
+    searched_by = str(point.reported.get("latency_backend", "torch"))
+    given, device = Arguments.of(example), torch.device("cpu")
     if format == "safetensors":  # weights do not run; the network that they fit does
-        runs, device = network, str(find_device(run.settings.get("device", "auto")))
+        device = find_device(run.settings.get("device", "auto"))
+        backend, load = (
+            searched_by,
+            find_backend(searched_by, device, threads).loading(network, example),
+        )
+    elif format == "torch":
+        backend, program = "torch.export", _program(path)
+        load = partial(_repeated, program, given)
     else:
-        called = _onnx(path, threads) if format.startswith("onnx") else _program(path)
-        runs, device = _File(called), "cpu"
-    measured = measure_latency(runs, example, threads=threads, device=device)
+        backend, runner = "onnxruntime", OnnxRuntime(device, threads)
+        load = runner.opening(path, fed(session_of(path), example))
+    (measured,) = measure_together([load], threads=threads, device=device)
     print(
         f"latency {quantity('latency_ms', measured.median_ms)} ± {measured.spread_ms:.3f} "
-        f"(batch of 1, {device}, threads: {threads}); "
-        f"in the search {quantity('latency_ms', searched)} on {run.about['device']}"
+        f"({backend}, batch of 1, {device}, threads: {threads}); in the search "
+        f"{quantity('latency_ms', searched)} ({searched_by}) on {run.about['device']}"
     )
 
 
-class _File(nn.Module):
-    """A file that is called like a network."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        super().__init__()
-        self._call = [call]  # in a list, since a program that is a module refuses eval()
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call[0](*args, **kwargs)
+def _repeated(program: Callable[..., Any], given: Arguments) -> Call:
+    return repeated(program, *given.args, **given.kwargs)
 
 
 def _program(path: Path) -> Callable[..., Any]:
@@ -165,10 +171,3 @@ def _program(path: Path) -> Callable[..., Any]:
     program: Any = torch.export.load(io.BytesIO(path.read_bytes()))
     module: Callable[..., Any] = program.module()
     return module
-
-
-def _onnx(path: Path, threads: int) -> Callable[..., Any]:
-    from paretonas.export.onnx_file import fed, session_of
-
-    session = session_of(path, threads)
-    return lambda *args, **kwargs: session.run(None, fed(session, (args, kwargs)))

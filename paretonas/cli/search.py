@@ -12,7 +12,13 @@ from paretonas.cli.stop import stoppable
 from paretonas.constraint import Constraint, split_unit
 from paretonas.devices import find_device
 from paretonas.gradient_search.guessing import Guessing
-from paretonas.gradient_search.objectives import Wanted, column_of, understood, wanted_of
+from paretonas.gradient_search.objectives import (
+    Wanted,
+    column_of,
+    latency_by,
+    understood,
+    wanted_of,
+)
 from paretonas.gradient_search.plan import Budget, last_budget
 from paretonas.gradient_search.search import search
 from paretonas.gradient_search.target import Target
@@ -23,7 +29,7 @@ from paretonas.names import (
     with_networks,
 )
 from paretonas.nn import NetworkSpace
-from paretonas.objectives import CostTable, Latency
+from paretonas.objectives import CostTable
 from paretonas.objectives.base import AnyObjective, maximizes
 from paretonas.objectives.default import BESIDE_THE_METRIC, NAMES, OBJECTIVES
 from paretonas.point import Point
@@ -47,6 +53,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "finalists": _TEXT,
     "early_stopping": _TEXT,
     "paths": _TEXT,
+    "backend": _TEXT,
     "target": _TEXT,
     "start": _TEXT,
     "threads": _COUNT,
@@ -167,7 +174,11 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
     if "costs" in settings and "minimize" not in settings:
         arguments["objectives"] = wanted_of(
-            Path(settings["costs"]), space, arguments["device"], arguments["threads"]
+            Path(settings["costs"]),
+            space,
+            arguments["device"],
+            arguments["threads"],
+            settings.get("backend"),
         )
     if "constraint" in settings:
         arguments["constraint"] = Constraint.parse(
@@ -181,7 +192,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         arguments["budget"] = Budget.parse(settings["budget"])
     if "solver" in settings:
         arguments["solver"] = find_solver(*place("solver", settings["solver"]))
-    for name in ("rays", "finalists", "early_stopping", "paths"):
+    for name in ("rays", "finalists", "early_stopping", "paths", "backend"):
         if name in settings:
             arguments[name] = settings[name]
     return arguments
@@ -203,8 +214,11 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
         if "latency" not in found:
             raise ValueError("--costs is a table of latencies; add latency to --minimize")
         table = CostTable.read(settings["costs"], space.choices)
-        found[found.index("latency")] = Latency(
-            table, device=str(find_device(settings["device"])), threads=settings["threads"]
+        found[found.index("latency")] = latency_by(
+            table,
+            str(find_device(settings["device"])),
+            settings["threads"],
+            settings.get("backend"),
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -12,9 +13,9 @@ from ..forward import copied
 from ..space import nearest
 from .device import device_name, find_device
 from .onnx_session import OnnxRuntime
-from .timer import Call, Load, loading, repeated_network
+from .timer import SECONDS, Call, Load, Measurement, loading, measure_together, repeated_network
 
-__all__ = ["BACKENDS", "Backend", "find_backend"]
+__all__ = ["BACKENDS", "Backend", "default_backend", "find_backend", "measure_latency"]
 
 
 class Backend(Protocol):
@@ -124,6 +125,7 @@ BACKENDS: Mapping[str, Any] = {
     each.name: each for each in (Eager, OnnxRuntime, Compiled, CudaGraphs)
 }
 """The backends by name."""
+PREFERRED = OnnxRuntime.name
 
 
 def find_backend(name: str, device: torch.device | str = "cpu", threads: int = 1) -> Backend:
@@ -141,6 +143,43 @@ def find_backend(name: str, device: torch.device | str = "cpu", threads: int = 1
     place = find_device(device) if isinstance(device, str) else device
     backend: Backend = BACKENDS[name](place, threads)
     return backend
+
+
+def default_backend(device: torch.device) -> str:
+    """The backend whose file is exported by default, if its packages are installed: onnxruntime."""
+    packages = ("onnx", "onnxruntime", "onnxscript")
+    there = device.type == "cpu" and all(importlib.util.find_spec(name) for name in packages)
+    return PREFERRED if there else Eager.name
+
+
+def measure_latency(
+    network: nn.Module,
+    example: Any,
+    *,
+    threads: int = 1,
+    device: torch.device | str = "cpu",
+    backend: str = Eager.name,
+    seconds: float = SECONDS,
+) -> Measurement:
+    """Time the forward pass of a network in evaluation and inference mode.
+
+    Copies of the network and of the example are timed; the example's floating tensors get the type
+    of the network.
+
+    Args:
+        network: it does not change.
+        example: the inputs, with their batch size: a tensor, or any nest of tensors.
+        threads: the number of CPU threads.
+        device: the device to run on.
+        backend: what runs it; see `find_backend`.
+        seconds: how long about, at most.
+
+    Raises:
+        ValueError: `threads` is not positive, or there is no such device or backend.
+    """
+    runner = find_backend(backend, device, threads)
+    load = runner.loading(network, example)
+    return measure_together([load], threads=threads, device=runner.device, seconds=seconds)[0]
 
 
 def _clocks(device: torch.device) -> dict[str, Any]:

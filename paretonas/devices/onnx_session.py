@@ -16,9 +16,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..arguments import Arguments, moved, tensors
+from ..export.onnx_file import onnx_runtime, session_of
 from ..forward import copied, handed
 from .device import device_name
 from .timer import Call, Load
+
+
+class NotInOnnxError(ValueError):
+    """A network that cannot be exported to ONNX."""
 
 
 class OnnxRuntime:
@@ -37,33 +42,23 @@ class OnnxRuntime:
     def __init__(self, device: torch.device, threads: int) -> None:
         if device.type != "cpu":
             raise ValueError(f"the backend onnxruntime runs on the CPU, got the device {device}")
-        self._runtime = runtime()
+        self._version = onnx_runtime().__version__
         self.device, self.threads = device, threads
 
     def loading(self, network: nn.Module, example: Any) -> Load:
         """Gives calls of new sessions of the exported network."""
         return self.opening(*exported(network, example))
 
-    def opening(self, model: bytes | str, inputs: Mapping[str, Any]) -> Load:
+    def opening(self, model: bytes | Path, inputs: Mapping[str, Any]) -> Load:
         """Gives calls of new sessions of an ONNX model, as bytes or by its path."""
 
         def load() -> Call:
-            session = self.session(model)
+            session = session_of(model, self.threads)
             names = [each.name for each in session.get_inputs()]
             fed = {name: inputs[name].copy() for name in names}
             return lambda: session.run(None, fed)
 
         return load
-
-    def session(self, model: bytes | str, profiled: str | None = None) -> Any:
-        """A session with pinned threads; one that is profiled writes to files with a prefix."""
-        options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors
-        if profiled is not None:
-            options.enable_profiling, options.profile_file_prefix = True, profiled
-        return self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def about(self) -> dict[str, Any]:
         """Device, threads and the version of ONNX Runtime."""
@@ -71,32 +66,15 @@ class OnnxRuntime:
             "backend": self.name,
             "device": device_name(self.device),
             "threads": self.threads,
-            "onnxruntime": self._runtime.__version__,
+            "onnxruntime": self._version,
         }
-
-
-def runtime() -> Any:
-    """The package of ONNX Runtime.
-
-    Raises:
-        ModuleNotFoundError: it is missing, or what writes ONNX files; the message has the pip line.
-    """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"ONNX needs {error.name}: pip install 'paretonas[onnx]'", name=error.name
-        ) from error
-    return onnxruntime
 
 
 def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
     """An ONNX model of a network for inputs of one size, and its inputs as arrays by name.
 
     Raises:
-        ValueError: ONNX has no form of the network; the message is the exporter's first line.
+        NotInOnnxError: ONNX has no form of the network; with the exporter's first line.
     """
     plain = copied(network).eval().cpu()
     given = Arguments.of(moved(handed(plain, example), "cpu"))
@@ -114,7 +92,7 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
                 )
             except Exception:
                 line = str(first).strip().partition("\n")[0]
-                raise ValueError(
+                raise NotInOnnxError(
                     f"ONNX cannot hold the network ({line}); use --backend torch"
                 ) from first
             assert program is not None  # None only without dynamo
@@ -153,7 +131,7 @@ def node_times(
         runs: called after each run; their number is that of the runs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = backend.session(model, profiled=str(Path(folder) / "profile"))
+        session = session_of(model, backend.threads, profile=str(Path(folder) / "profile"))
         names = [each.name for each in session.get_inputs()]
         fed = {name: inputs[name] for name in names}
         for after in runs:

@@ -172,33 +172,6 @@ class _Turns:
         return Measurement(1e3 * median, 1e3 * spread, counted, 1 - counted / everything)
 
 
-def measure_latency(
-    network: nn.Module,
-    example: Any,
-    *,
-    threads: int = 1,
-    device: torch.device | str = "cpu",
-    seconds: float = SECONDS,
-) -> Measurement:
-    """Time the forward pass of a network in evaluation and inference mode.
-
-    Copies of the network and of the example are timed; the example's floating tensors get the type
-    of the network.
-
-    Args:
-        network: it does not change.
-        example: the inputs, with their batch size: a tensor, or any nest of tensors.
-        threads: the number of torch's CPU threads.
-        device: the device to run on.
-        seconds: how long about, at most.
-
-    Raises:
-        ValueError: `threads` is not positive.
-    """
-    load = loading(network, example, torch.device(device))
-    return measure_together([load], threads=threads, device=device, seconds=seconds)[0]
-
-
 def loading(network: nn.Module, example: Any, device: torch.device) -> Load:
     """Gives calls of copies of a network on a device, in evaluation mode."""
 

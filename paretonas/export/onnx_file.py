@@ -40,7 +40,7 @@ def write_onnx(
         ModuleNotFoundError: a package is missing; the message has the pip line.
         RuntimeError: ONNX Runtime does not give the network's outputs.
     """
-    _runtime()  # first of all, it says which package is missing
+    onnx_runtime()  # first of all, it says which package is missing
     names, results = _named(network, inputs)
     network.register_forward_hook(_separate, with_kwargs=True)
     with _quiet():
@@ -77,7 +77,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
         RuntimeError: ONNX Runtime does not give the network's outputs.
         ValueError: torch cannot trace the network.
     """
-    _runtime()
+    onnx_runtime()
     names, results = _named(network, inputs)
     plain = copied(network)
     plain.register_forward_hook(_separate, with_kwargs=True)
@@ -101,20 +101,23 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
         write_onnx(network, inputs, path, {})
 
 
-def session_of(file: Path | bytes, threads: int = 1) -> Any:
+def session_of(file: Path | bytes, threads: int = 1, profile: str | None = None) -> Any:
     """A session of ONNX Runtime on the CPU, with this number of threads.
 
     Args:
         file: the path of the file, or what is in it.
         threads: the number of threads.
+        profile: how the names of files begin to which the time of each node is written.
 
     Raises:
         ModuleNotFoundError: a package is missing; the message has the pip line.
     """
-    runtime = _runtime()
+    runtime = onnx_runtime()
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     model = file if isinstance(file, bytes) else str(file)
     return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
@@ -205,7 +208,12 @@ def _separate(_: nn.Module, args: Any, kwargs: Any, output: Any) -> list[Tensor]
     return found
 
 
-def _runtime() -> Any:
+def onnx_runtime() -> Any:
+    """The package onnxruntime.
+
+    Raises:
+        ModuleNotFoundError: it is missing, or what writes ONNX files; the message has the pip line.
+    """
     try:
         import onnx  # noqa: F401
         import onnxruntime

@@ -11,7 +11,7 @@ from ..tasks.passes import batch_count
 from ..tasks.task import Task
 from ..training import Recipe
 
-CLOSING = 1.5  # seconds for the last files and the page; of a small budget a twentieth
+CLOSING = 6.0  # seconds to time all points together and for the last files, at most
 
 
 def now() -> float:
@@ -38,6 +38,11 @@ class Clock:
         """Whether the budget is one of seconds."""
         return self.seconds < math.inf
 
+    @property
+    def closing(self) -> float:
+        """Seconds for what comes after the last finalist: of a small budget a twelfth."""
+        return min(CLOSING, self.seconds / 12)
+
     def gone(self) -> float:
         """Seconds since the search began, without pauses between sessions."""
         return self.before + now() - self.start
@@ -46,7 +51,7 @@ class Clock:
         """Seconds that are left for the search, 0 or more."""
         if not self.timed:
             return math.inf
-        return max(0.0, self.seconds - min(CLOSING, self.seconds / 20) - self.gone())
+        return max(0.0, self.seconds - self.closing - self.gone())
 
     def moment(self, share: float) -> float:
         """When, in seconds that are gone, a share of what is left now will be over."""

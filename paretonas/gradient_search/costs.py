@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from ..arguments import moved
+from ..devices.onnx_session import NotInOnnxError
 from ..evaluation import Evaluation
 from ..front import Front
+from ..nn import Supernet
 from ..objectives import (
     DifferentiableObjective,
     Parameters,
@@ -81,10 +83,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         begun = clock.gone()
         for place, name in enumerate(objectives):
             if isinstance(name, str):
-                build = partial(
-                    OBJECTIVES[name].build, on_host, example, settings.device, settings.threads
-                )
-                objectives[place] = yield from followed(build, clock, step)
+                objectives[place] = yield from _built(name, settings, on_host, example, step)
         took = f"tables: {clock.gone() - begun:.1f} s; "
     parameters = Parameters.of(on_host, example)
     for failure in left_out_by(on_host, supernet):  # what does not run on the example
@@ -187,6 +186,24 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         message += f" of {plan.recipe.epochs} epochs instead of {settings.recipe.epochs}"
     yield setup.report.step("costs", message=message)
     return setup
+
+
+def _built(
+    name: str,
+    settings: Settings,
+    supernet: Supernet,
+    example: Any,
+    step: Callable[[str], Step],
+) -> Generator[Step, None, DifferentiableObjective]:
+    """An objective by its name; with eager torch if a backend that nobody named cannot run it."""
+    build = partial(OBJECTIVES[name].build, supernet, example, settings.device, settings.threads)
+    try:
+        return (yield from followed(partial(build, settings.backend), settings.clock, step))
+    except NotInOnnxError as error:
+        if settings.asked_backend:
+            raise
+        yield step(f"latency is measured in eager torch, since {error}")
+        return (yield from followed(partial(build, "torch"), settings.clock, step))
 
 
 def _check_same(run: Run, space: Mapping[str, Any]) -> None:

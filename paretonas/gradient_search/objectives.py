@@ -28,7 +28,11 @@ Wanted = DifferentiableObjective | MeasuredObjective | str
 
 
 def wanted_of(
-    objectives: object, space: NetworkSpace, device: torch.device | str, threads: int
+    objectives: object,
+    space: NetworkSpace,
+    device: torch.device | str,
+    threads: int,
+    backend: str | None = None,
 ) -> tuple[Wanted, ...]:
     """The objectives that were given, or latency and memory by a table in a file.
 
@@ -40,9 +44,11 @@ def wanted_of(
         space: what they are objectives of.
         device: where networks are timed.
         threads: the number of CPU threads with which they are timed.
+        backend: what runs them; by default that of a table in a file.
 
     Raises:
-        ValueError: a file that is no cost table of this space, or a name that means nothing.
+        ValueError: a file that is no cost table of this space, or of another backend, or a name
+            that means nothing.
         TypeError: something else was given.
     """
     if isinstance(objectives, str) and not _is_file(objectives):
@@ -50,9 +56,23 @@ def wanted_of(
     if isinstance(objectives, str | os.PathLike):
         supernet, example = space.supernet(), space.load_task().example()
         table = CostTable.read(objectives, supernet.choices)
-        return Latency(table, device=device, threads=threads), Memory.of(supernet, example)
+        return latency_by(table, device, threads, backend), Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
     return understood(objectives, lambda name: find_objectives(name, space), columns)
+
+
+def latency_by(
+    table: CostTable, device: torch.device | str, threads: int, backend: str | None = None
+) -> Latency:
+    """The latency of a table, measured with the backend that the table tells.
+
+    Raises:
+        ValueError: another backend was asked for.
+    """
+    told = str(table.about.get("backend", "torch"))
+    if backend not in (None, told):
+        raise ValueError(f"the table of latencies was measured with {told}, not with {backend}")
+    return Latency(table, device=device, threads=threads, backend=told)
 
 
 def _is_file(text: str) -> bool:

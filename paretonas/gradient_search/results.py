@@ -7,6 +7,8 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from ..front import Front
+from ..objectives.base import ComparedObjective
 from ..objectives.calibration import rank_correlation
 from ..point import Failure, Outcome, Point, Stopped
 from ..space import Architecture
@@ -19,6 +21,8 @@ from .model import Model
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
 from .setup import Setup
 from .step import Step
+
+TOGETHER = 0.5  # of the time after the last finalist: to measure all points together
 
 
 class Results:
@@ -145,6 +149,7 @@ class Results:
             pace: of the finalists, if the budget is one of seconds.
         """
         report = self._setup.report
+        self._measure_together()
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
@@ -166,6 +171,27 @@ class Results:
         doubt = guessing.remark(report.front) if guessing else ""
         last_words = filter(None, [doubt, self._stopped(), self._shortened(pace), trust])
         return report.step("finalists", message="; ".join(last_words))
+
+    def _measure_together(self) -> None:
+        """Measure all points once more, alternately, so that their order can be trusted."""
+        setup, seconds = self._setup, TOGETHER * self._setup.settings.clock.closing
+        compared = [o for o in setup.evaluation.objectives if isinstance(o, ComparedObjective)]
+        if not compared or not self.points:
+            return
+        networks = [setup.supernet.extract(point.architecture) for point in self.points]
+        for objective in compared:
+            found = objective.measure_all(networks, setup.trained.example, seconds=seconds)
+            self.points = [
+                point.with_values(told) for point, told in zip(self.points, found, strict=True)
+            ]
+        if self._run:
+            self._run.keep_values(self.points)
+        front = setup.report.front = Front(
+            setup.report.front.objectives, setup.report.front.maximize
+        )
+        for point in self.points:
+            if setup.settings.constraint.satisfied(point.objectives):
+                front.add(point)
 
     def _learn(self, point: Point) -> None:
         values = tuple(point.objectives[m.column] for m in self._knowledge.metrics)

@@ -38,6 +38,7 @@ def search(
     seed: int = 0,
     device: str = "cpu",
     threads: int = 1,
+    backend: str | None = None,
     rays: int = RAYS,
     finalists: FineTuning | str | None = None,
     early_stopping: SuccessiveHalving | str | None = None,
@@ -74,6 +75,9 @@ def search(
         seed: with the same objectives, threads and budget in steps, a CPU run repeats bit for bit.
         device: auto, cpu or cuda.
         threads: that latency is measured with.
+        backend: what runs networks whose latency is measured: "onnxruntime", the default on a CPU
+            if its packages are installed and it can run the network; "torch"; "torch.compile"; or
+            "cuda-graphs".
         rays: how many preferences are searched at once, at least.
         finalists: "inherit", which go on from the weights of the supernet by the whole recipe, or
             by a part of it, as ``FineTuning(share=0.4)`` or "inherit:0.4" say; or "fresh", trained
@@ -114,6 +118,7 @@ def search(
         seed=seed,
         device=device,
         threads=threads,
+        backend=backend,
         rays=rays,
         finalists=finalists,
         early_stopping=early_stopping,

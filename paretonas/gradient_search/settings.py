@@ -13,7 +13,7 @@ import torch
 from .._threads import cores
 from .._whole import whole
 from ..constraint import Constraint
-from ..devices import find_device
+from ..devices import default_backend, find_backend, find_device
 from ..finalists import train_finalists
 from ..metric import RESERVED
 from ..names import solver_of, space_of
@@ -49,6 +49,8 @@ class Settings:
         paths: which paths an update of the supernet's weights trains.
         constraint: limits, that of the target as well.
         target: the cost at which the best metric is wanted, if there is one.
+        backend: what runs networks whose latency is measured.
+        asked_backend: whether it was named; if not, another may be taken where it cannot run.
         clock: the time since the search began.
     """
 
@@ -60,6 +62,8 @@ class Settings:
     seed: int
     device: torch.device
     threads: int
+    backend: str
+    asked_backend: bool
     rays: int
     tuning: FineTuning | None
     early_stopping: SuccessiveHalving | None
@@ -82,6 +86,7 @@ class Settings:
         seed: int = 0,
         device: str = "cpu",
         threads: int = 1,
+        backend: str | None = None,
         rays: int = RAYS,
         finalists: FineTuning | str | None = None,
         early_stopping: SuccessiveHalving | str | None = None,
@@ -109,10 +114,11 @@ class Settings:
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
         metrics = metrics_of(space.load_task())
+        runner = default_backend(place) if backend is None else find_backend(backend, place).name
         found = (
             BESIDE_THE_METRIC
             if objectives is None
-            else wanted_of(objectives, space, place, threads)
+            else wanted_of(objectives, space, place, threads, backend)
         )
         columns = [metric.column for metric in metrics] + [*map(column_of, found)]
         upward = [metric.column for metric in metrics if metric.maximize]
@@ -149,6 +155,8 @@ class Settings:
             seed=seed,
             device=place,
             threads=threads,
+            backend=runner,
+            asked_backend=backend is not None,
             rays=rays,
             tuning=tuning,
             early_stopping=halving,

@@ -69,8 +69,8 @@ def followed(
                     raise too_small(clock, f"the tables alone take {needed:.0f} s", needed)
                 if clock.gone() - said >= EVERY:
                     said = clock.gone()
-                    round_of = f"round {done} of {total}"
-                    yield step(f"tables: {round_of if total else f'{done} architectures seen'}")
+                    share = f"{done / total:.0%}" if total else f"{done} architectures seen"
+                    yield step(f"tables: {share}")
         finally:
             stop.set()
         return future.result()

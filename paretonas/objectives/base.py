@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -69,6 +69,25 @@ class DifferentiableObjective(Protocol):
     def column(self) -> str:
         """The name of the objective in files, with its unit, such as ``"latency_ms"``."""
         return f"{self.name}_{self.unit}" if self.unit else self.name
+
+
+@runtime_checkable
+class ComparedObjective(Protocol):
+    """An objective whose measurements of several networks are only comparable if made together."""
+
+    @property
+    def column(self) -> str:
+        """The name of the objective in files, with its unit, such as ``"latency_ms"``."""
+        ...
+
+    def measure_all(
+        self, networks: Sequence[nn.Module], example: Any, *, seconds: float
+    ) -> Sequence[Mapping[str, Cell]]:
+        """What `MeasuredObjective.measure` gives, for each network, in about so many seconds.
+
+        A search calls it at its end, with the networks of all points.
+        """
+        ...
 
 
 @runtime_checkable

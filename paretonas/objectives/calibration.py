@@ -10,8 +10,8 @@ conformal prediction, Papadopoulos et al. 2002; CV+, arXiv 1905.02928).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from random import Random
 from typing import Any
 
@@ -20,15 +20,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..devices.backend import Backend
-from ..devices.timer import measure_together
+from ..devices.timer import Load, measure_together
 from ..nn import Supernet
 from ..space import Architecture, draw
 from .cost_table import CostTable, Slot
 from .parts import observer
 
-ARCHITECTURES = 40  # measured architectures, spread over the range of the table
+ARCHITECTURES = 24  # measured ones, spread over the range of the table
 TOGETHER = 10  # of them, timed alternately
-SECONDS = 4.0  # time for the measurement
+SECONDS = 3.0  # time for the measurement
 FOLDS = 8
 FEWEST = 16  # architectures for a correction of parts
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # variance of a part's correction, to its cost
@@ -51,7 +51,7 @@ class Calibration:
         within_10_percent: the share of architectures whose prediction is so close.
         interval: predictions are within this share of the measured latency in 9 of 10 cases; None
             if there are too few architectures to say.
-        architectures: the number of measured architectures.
+        architectures: the number of measured architectures that say so.
         predicted_ms: of each, by cross-validation.
         measured_ms: of each.
     """
@@ -66,6 +66,21 @@ class Calibration:
     predicted_ms: tuple[float, ...]
     measured_ms: tuple[float, ...]
 
+    @classmethod
+    def told(cls, about: Mapping[str, Any]) -> Calibration | None:
+        """The calibration that `about` of a table tells; None if it tells none, as older ones."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{n: about[n] for n in names}) if all(n in about for n in names) else None
+
+    def __str__(self) -> str:
+        rank = self.rank_correlation
+        ranked = "" if rank is None else f", rank correlation {rank:.2f}"
+        within = "" if self.interval is None else f"; 9 of 10 are within {self.interval:.0%}"
+        return (
+            f"over {self.architectures} measured networks, each predicted without itself: "
+            f"{self.within_10_percent:.0%} within 10%{within}{ranked}"
+        )
+
 
 def calibrate(
     table: CostTable,
@@ -73,15 +88,28 @@ def calibrate(
     example: Any,
     *,
     backend: Backend,
+    loads: Mapping[Architecture, Load] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> CostTable:
-    """Time architectures from the fastest to the slowest in the table, and correct the table."""
-    chosen = _spread(table, supernet, example)
+    """Time architectures from the fastest to the slowest in the table, and correct the table.
+
+    Args:
+        table: the costs of parts.
+        supernet: the network with choices.
+        example: the inputs of one forward pass.
+        backend: runs the networks.
+        loads: gives calls of the networks in which the parts were measured. They are timed as well,
+            but say nothing about how well the table predicts others.
+        progress: called with the share that is done.
+    """
+    seen = dict(loads or {})
+    fresh = [a for a in _spread(table, supernet, example) if a not in seen]
+    chosen = [*fresh, *seen]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
         group = chosen[begin : begin + TOGETHER]
         times = measure_together(
-            [backend.loading(supernet.extract(a), example) for a in group],
+            [seen.get(a) or backend.loading(supernet.extract(a), example) for a in group],
             threads=backend.threads,
             device=backend.device,
             seconds=SECONDS * len(group) / len(chosen),
@@ -89,11 +117,11 @@ def calibrate(
         measured += [time.median_ms for time in times]
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
-    return corrected(table, chosen, np.array(measured))
+    return corrected(table, chosen, np.array(measured), len(fresh) or len(chosen))
 
 
 def corrected(
-    table: CostTable, architectures: Sequence[Architecture], measured: Array
+    table: CostTable, architectures: Sequence[Architecture], measured: Array, fresh: int
 ) -> CostTable:
     """A table corrected by measured networks; its `about` has the `Calibration`.
 
@@ -101,15 +129,19 @@ def corrected(
         table: the costs of parts.
         architectures: measured ones.
         measured: (n,) their latency, positive.
+        fresh: how many of them, the first ones, tell how well the table predicts others.
     """
     parts = _Parts.of(table, architectures)
     models: list[_Model] = [_Model()]
     if len(architectures) >= FEWEST:
         models += [_Model(strength, noise) for strength in STRENGTHS for noise in NOISES]
-    errors = [_relative(_cross_validated(model, parts, measured), measured) for model in models]
+    errors = [
+        _relative(_cross_validated(model, parts, measured), measured)[:fresh] for model in models
+    ]
     best = min(range(len(models)), key=lambda i: float(np.mean(errors[i] ** 2)))
-    predicted = _cross_validated(models[best], parts, measured)
+    predicted = _cross_validated(models[best], parts, measured)[:fresh]
     factor, shift, changes = models[best].fit(parts, measured)
+    measured = measured[:fresh]
     correlation = rank_correlation(predicted, measured)
     apart = np.sort(np.abs(_relative(predicted, measured)))
     rank = math.ceil((len(measured) + 1) * COVERED)
@@ -120,7 +152,7 @@ def corrected(
         rank_correlation=None if np.isnan(correlation) else correlation,
         within_10_percent=float(np.mean(apart <= 0.1)),
         interval=float(apart[rank - 1]) if rank <= len(apart) else None,
-        architectures=len(architectures),
+        architectures=fresh,
         predicted_ms=tuple(np.round(predicted, 6).tolist()),
         measured_ms=tuple(np.round(measured, 6).tolist()),
     )

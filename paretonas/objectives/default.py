@@ -26,7 +26,8 @@ class Known:
 
     Attributes:
         column: the name of the objective in files, with its unit.
-        build: builds it from the supernet, an example, the device, its threads, and a `Progress`.
+        build: builds it from the supernet, an example, the device, its threads, the backend, and a
+            `Progress`.
     """
 
     column: str
@@ -36,13 +37,13 @@ class Known:
 OBJECTIVES: Mapping[str, Known] = {
     "latency": Known(
         "latency_ms",
-        lambda supernet, example, device, threads, progress=None: Latency.profile(
-            supernet, example, device=device, threads=threads, progress=progress
+        lambda supernet, example, device, threads, backend, progress=None: Latency.profile(
+            supernet, example, device=device, threads=threads, backend=backend, progress=progress
         ),
     ),
     "memory": Known(
         "memory_kib",
-        lambda supernet, example, device, threads, progress=None: Memory.of(
+        lambda supernet, example, device, threads, backend, progress=None: Memory.of(
             supernet, example, progress
         ),
     ),
@@ -51,7 +52,7 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
     "peak_memory": Known(
         "peak_memory_kib",
-        lambda supernet, example, device, threads, progress=None: PeakMemory.of(
+        lambda supernet, example, device, threads, backend, progress=None: PeakMemory.of(
             supernet, example, progress
         ),
     ),
@@ -73,7 +74,9 @@ NAMES = (*OBJECTIVES, *MEASURED)
 
 
 def default_objectives(
-    space: NetworkSpace, names: Sequence[str] = BESIDE_THE_METRIC
+    space: NetworkSpace,
+    names: Sequence[str] = BESIDE_THE_METRIC,
+    backend: str = "torch",
 ) -> tuple[AnyObjective, ...]:
     """The validation metrics after training with the space's recipe, and named objectives.
 
@@ -83,10 +86,11 @@ def default_objectives(
     Args:
         space: the space of networks.
         names: names in `NAMES`; by default latency by table, and memory.
+        backend: what runs networks whose latency is measured.
     """
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
     others = (
-        OBJECTIVES[name].build(supernet, example, "cpu", 1)
+        OBJECTIVES[name].build(supernet, example, "cpu", 1, backend)
         if name in OBJECTIVES
         else MEASURED[name](space)
         for name in names

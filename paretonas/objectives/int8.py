@@ -11,14 +11,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from ..arguments import call
-from ..devices import measure_latency
+from ..arguments import call, moved
+from ..devices.onnx_session import OnnxRuntime
+from ..devices.timer import measure_together
 from ..export.inputs import CALIBRATION, Inputs, keep_inputs, real_inputs
 from ..forward import copied, handed, seeded
 from ..nn import NetworkSpace
 from ..point import Cell
 from ..tasks.task import Task, value_of
 from ..training import evaluate
+from .latency import ALONE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,13 @@ class Int8Latency:
 
     def measure(self, network: nn.Module, example: Any) -> dict[str, Cell]:
         """Quantize a network, and time it: the median, and the spread."""
-        runs = quantized(network, example, self.space.load_task()).network(self.threads)
-        found = measure_latency(runs, handed(network, example), threads=self.threads)
+        from ..export.onnx_file import fed, session_of
+
+        content = quantized(network, example, self.space.load_task()).content
+        runner = OnnxRuntime(torch.device("cpu"), self.threads)
+        inputs = fed(session_of(content), moved(handed(network, example), "cpu"))
+        load = runner.opening(content, inputs)
+        (found,) = measure_together([load], threads=self.threads, seconds=ALONE_SECONDS)
         return {self.column: found.median_ms, "int8_latency_spread_ms": found.spread_ms}
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from ..devices import measure_latency
+from ..devices import Backend, find_backend
+from ..devices.timer import measure_together
 from ..forward import device_of
 from ..nn import Supernet
+from ..point import Cell
 from .profile import Progress, profile
 from .table_objective import TableObjective
+
+ALONE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -20,18 +25,20 @@ class Latency(TableObjective):
     """Milliseconds from a latency table of the network's parts, measured in place and calibrated.
 
     `exact` also uses the table, because a search evaluates thousands of architectures. The trained
-    networks of a search are timed, with `paretonas.devices.measure_latency`.
+    networks of a search are timed: each when it was trained, and at the end all together.
 
     Attributes:
         table: the milliseconds of each part.
         device: where networks are timed; None: where they are.
         threads: the number of CPU threads with which they are timed.
+        backend: what runs them; see `paretonas.devices.find_backend`.
     """
 
     name: str = "latency"
     unit: str = "ms"
     device: str | torch.device | None = None
     threads: int = 1
+    backend: str = "torch"
     noisy: ClassVar[bool] = True
 
     @classmethod
@@ -42,17 +49,51 @@ class Latency(TableObjective):
         *,
         device: str | torch.device = "cpu",
         threads: int = 1,
+        backend: str = "torch",
         cache: bool = True,
         progress: Progress | None = None,
     ) -> Latency:
         """Measure the table on a device; see `paretonas.objectives.profile.profile`."""
         table = profile(
-            supernet, example, device=device, threads=threads, cache=cache, progress=progress
+            supernet,
+            example,
+            device=device,
+            threads=threads,
+            backend=backend,
+            cache=cache,
+            progress=progress,
         )
-        return cls(table, device=device, threads=threads)
+        return cls(table, device=device, threads=threads, backend=backend)
 
-    def measure(self, network: nn.Module, example: Any) -> dict[str, float]:
-        """Time a network: the median milliseconds of a forward pass, and their spread."""
+    def measure(self, network: nn.Module, example: Any) -> dict[str, Cell]:
+        """Time a network: the milliseconds of a forward pass, their spread, and the backend.
+
+        The spread is that of `paretonas.devices.Measurement`.
+        """
+        return self.measure_all([network], example, seconds=ALONE_SECONDS)[0]
+
+    def measure_all(
+        self, networks: Sequence[nn.Module], example: Any, *, seconds: float
+    ) -> list[dict[str, Cell]]:
+        """Time networks alternately, so that their order can be trusted."""
+        runner = self._runner(networks[0]) if networks else None
+        if runner is None:
+            return []
+        found = measure_together(
+            [runner.loading(network, example) for network in networks],
+            threads=self.threads,
+            device=runner.device,
+            seconds=seconds,
+        )
+        return [
+            {
+                self.column: one.median_ms,
+                f"{self.name}_spread_ms": one.spread_ms,
+                f"{self.name}_backend": self.backend,
+            }
+            for one in found
+        ]
+
+    def _runner(self, network: nn.Module) -> Backend:
         place = device_of(network) if self.device is None else self.device
-        measured = measure_latency(network, example, threads=self.threads, device=place)
-        return {self.column: measured.median_ms, f"{self.name}_spread_ms": measured.spread_ms}
+        return find_backend(self.backend, place, self.threads)

@@ -16,14 +16,15 @@ import torch
 from ..devices.clock import Clock
 from ..devices.onnx_session import OnnxRuntime, exported, node_times
 from ..devices.reference import SLOWER, Reference
+from ..devices.timer import Load
 from ..nn import Supernet
 from ..space import Architecture
 from .parts import NetworkTrace, Parts, observer, part_paths
 
 Signature = tuple[str, ...]
 
-NETWORKS = 40  # at most; what they do not have is filled in
-RUNS = 30
+NETWORKS = 24  # at most; what they do not have is filled in
+RUNS = 20
 FEWEST = 5  # runs that count; on a busy machine these are the least disturbed ones
 
 
@@ -43,7 +44,7 @@ def times_in_networks(
     wanted: Mapping[Signature, Architecture],
     *,
     progress: Callable[[float], None],
-) -> dict[Signature, float]:
+) -> tuple[dict[Signature, float], dict[Architecture, Load]]:
     """Milliseconds of each sequence of operations of a place, where a network shows it.
 
     ONNX Runtime takes longer when it writes down times, as much for each node. This is subtracted.
@@ -56,21 +57,24 @@ def times_in_networks(
         progress: called with the share that is done.
 
     Returns:
-        What was found. It lacks what at most 40 networks do not have; and it is empty if the nodes
-        do not tell their module.
+        What was found. It lacks what at most 24 networks do not have; and it is empty if the nodes
+        do not tell their module. And what loads these networks.
     """
     observe, paths = observer(supernet, example), frozenset(part_paths(supernet.network))
     chosen = _cover({observe(a).architecture for a in wanted.values()}, observe)
     found: dict[Signature, list[tuple[float, int]]] = {}
     overheads: list[float] = []
+    loads: dict[Architecture, Load] = {}
     clock = Clock(torch.device("cpu"), backend.threads)
     with torch.inference_mode():
         reference = Reference(clock)
         for index, architecture in enumerate(chosen):
             run = NetworkTrace.of(supernet, architecture, example, paths)
-            nodes, whole = _nodes(backend, run, example, clock, reference)
+            model, inputs = exported(run.network, example)
+            nodes, whole = _nodes(backend, model, inputs, clock, reference)
             if not any(node.startswith("/network") for node in nodes):
-                return {}
+                return {}, {}
+            loads[architecture] = backend.opening(model, inputs)
             overheads.append(max(0.0, (sum(nodes.values()) - whole) / len(nodes)))
             for place, own in _by_place(run, nodes).items():
                 signature = places(observe(architecture)).get(place)
@@ -78,10 +82,11 @@ def times_in_networks(
                     found.setdefault(signature, []).append((sum(own), len(own)))
             progress((index + 1) / len(chosen))
     overhead = float(np.median(overheads))
-    return {
+    times = {
         signature: 1e3 * float(np.median([max(s - n * overhead, s / 10) for s, n in seen]))
         for signature, seen in found.items()
     }
+    return times, loads
 
 
 def _cover(
@@ -102,10 +107,13 @@ def _cover(
 
 
 def _nodes(
-    backend: OnnxRuntime, run: NetworkTrace, example: Any, clock: Clock, reference: Reference
+    backend: OnnxRuntime,
+    model: bytes,
+    inputs: Mapping[str, Any],
+    clock: Clock,
+    reference: Reference,
 ) -> tuple[dict[str, float], float]:
     """Seconds of each node, and of the whole network without writing times down."""
-    model, inputs = exported(run.network, example)
     plain = backend.opening(model, inputs)()
     around, whole = [reference.seconds()], []
 

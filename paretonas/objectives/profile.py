@@ -17,6 +17,7 @@ from ..arguments import tensors
 from ..devices.backend import Backend, find_backend
 from ..devices.onnx_session import OnnxRuntime
 from ..devices.reference import cache_folder
+from ..devices.timer import Load
 from ..forward import seeded
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
@@ -87,16 +88,17 @@ def profile(
     if cache and path.exists():
         return CostTable.read(path, supernet.choices)
     with seeded(0, supernet):  # timed parts may use random generators
-        table = None
+        table, loads = None, dict[Architecture, Load]()
         if isinstance(runner, OnnxRuntime):
             by_place = tabulate(supernet.choices, lambda a: look(a, places), hints=known)
-            table = _in_networks(supernet, example, by_place, runner, report)
+            table, loads = _in_networks(supernet, example, by_place, runner, report)
         table = table or _alone(supernet, example, found, runner, report)
         table = calibrate(
             CostTable(supernet.choices, table.slots, unit="ms", about=about),
             supernet,
             example,
             backend=runner,
+            loads=loads,
             progress=lambda share: report(round(50 + 50 * share), 100),
         )
     if cache:
@@ -132,12 +134,15 @@ def _in_networks(
     found: Mapping[str, Dependence],
     runner: OnnxRuntime,
     report: Progress,
-) -> CostTable | None:
-    """The table of nodes in whole networks; None if these do not tell their module."""
+) -> tuple[CostTable | None, dict[Architecture, Load]]:
+    """The table of nodes in whole networks, and what loads these.
+
+    There is no table if the nodes do not tell their module.
+    """
     wanted: dict[Signature, Architecture] = {}
     for _, value, picks in _signatures(found):
         wanted.setdefault(value, decode(supernet.choices, picks))
-    times = times_in_networks(
+    times, loads = times_in_networks(
         runner,
         supernet,
         example,
@@ -145,8 +150,8 @@ def _in_networks(
         progress=lambda share: report(round(50 * share), 100),
     )
     if not times:
-        return None
-    return CostTable(supernet.choices, _slots(supernet.choices, found, times), unit="ms")
+        return None, {}
+    return CostTable(supernet.choices, _slots(supernet.choices, found, times), unit="ms"), loads
 
 
 def _signatures(

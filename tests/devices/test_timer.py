@@ -1,11 +1,63 @@
-"""Laws of timing: order, repeatability of the set-up, and everything put back."""
+"""Laws of timing: order, what counts, what a busy machine changes, and everything put back."""
 
+import json
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from paretonas.devices import Measurement, device_name, find_device, measure_latency
-from paretonas.devices.timer import measure_in_turn, summary
+from paretonas.devices import clock as clocks
+from paretonas.devices import device_name, find_device, measure_latency, timer
+from paretonas.devices.reference import Reference
+from paretonas.devices.timer import measure_together
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+class Machine:
+    """A simulated machine: calls take the time that they are said to, times what it is busy with.
+
+    Args:
+        busy: how many times longer everything takes, by the time that is gone.
+    """
+
+    def __init__(self, monkeypatch, busy=lambda now: 1.0, noise=0.0, seed=0):
+        self.now, self.cpu, self.busy = 0.0, 0.0, busy
+        self.rng, self.noise = np.random.default_rng(seed), noise
+        self.calls: list[str] = []
+        monkeypatch.setattr(clocks, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(clocks, "thread_time", lambda: self.cpu)
+        monkeypatch.setattr(timer, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(Reference, "_run", lambda _: self.run(7e-5))
+
+    def run(self, seconds, stopped=0.0):
+        seconds *= self.busy(self.now) * math.exp(self.noise * self.rng.normal())
+        self.now += seconds + stopped
+        self.cpu += seconds
+
+    def load(self, name, seconds, place=0.0):
+        """A call; `place` is what each fresh copy changes, as a share."""
+
+        def load():
+            own = seconds * math.exp(place * self.rng.normal())
+
+            def call():
+                self.calls.append(name)
+                self.run(own)
+
+            return call
+
+        return load
+
+
+SEEN: set[tuple[object, ...]] = set()  # by copies, too
 
 
 class Watched(nn.Module):
@@ -14,10 +66,9 @@ class Watched(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
-        self.seen: set[tuple[object, ...]] = set()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen.add(
+        SEEN.add(
             (self.training, torch.is_inference_mode_enabled(), torch.get_num_threads(), x.shape[0])
         )
         return self.layer(x)
@@ -25,9 +76,8 @@ class Watched(nn.Module):
 
 def test_a_network_is_timed_in_evaluation_and_inference_mode_on_its_threads():
     network, threads = Watched().train(), torch.get_num_threads()
-    measured = measure_latency(network, torch.zeros(3, 4), threads=2, blocks=5)
-    assert network.seen == {(False, True, 2, 3)}
-    assert measured.blocks == 5
+    measured = measure_latency(network, torch.zeros(3, 4), threads=2, seconds=0.01)
+    assert {(False, True, 2, 3)} == SEEN
     assert measured.median_ms > 0
     assert measured.spread_ms >= 0
     assert network.training
@@ -50,35 +100,93 @@ def test_everything_is_put_back_when_the_network_fails():
 
 def test_more_work_takes_longer():
     small, large = torch.randn(8, 8), torch.randn(300, 300)
-    one, other = measure_in_turn([lambda: small @ small, lambda: large @ large], seconds=0.1)
+    loads = [lambda: lambda: small @ small, lambda: lambda: large @ large]
+    one, other = measure_together(loads, seconds=0.1)
     assert one.median_ms < other.median_ms
-    assert one.blocks == other.blocks >= 15
 
 
-def test_calls_take_turns_and_progress_is_told():
-    order: list[str] = []
-    told: list[tuple[int, int]] = []
-    measured = measure_in_turn(
-        [lambda: order.append("a"), lambda: order.append("b")],
-        seconds=0,
-        least=20,
-        progress=lambda *step: told.append(step),
-    )
-    assert [m.blocks for m in measured] == [20, 20]
-    rounds = [tuple(order[i : i + 2]) for i in range(len(order) - 40, len(order), 2)]
-    assert set(rounds) == {("a", "b"), ("b", "a")}
-    assert told[-1] == (20, 20)
+def test_calls_take_turns_in_random_order(monkeypatch):
+    machine = Machine(monkeypatch)
+    told: list[float] = []
+    loads = [machine.load("a", 1e-3), machine.load("b", 2e-3), machine.load("c", 4e-3)]
+    measured = measure_together(loads, seconds=1.0, progress=told.append)
+    assert [one.median_ms for one in measured] == pytest.approx([1, 2, 4])
+    assert len({one.rounds for one in measured}) == 1
+    assert all(count == measured[0].rounds + 3 * 5 for count in Counter(machine.calls).values())
+    follows = Counter(pairwise(machine.calls))
+    assert all(follows[tuple(pair)] > 5 for pair in ["ab", "ba", "ac", "ca", "bc", "cb"])
+    assert told[-1] == 1.0
+    assert told == sorted(told)
 
 
-def test_a_summary_by_hand():
-    assert summary([0.001, 0.002, 0.003, 0.004, 0.100]) == Measurement(3.0, 2.0, 5)
+def test_what_ran_beside_other_work_does_not_count(monkeypatch):
+    quiet = Machine(monkeypatch, noise=0.01)
+    expected = measure_together([quiet.load("a", 1e-3)], seconds=1.0)[0]
+    # Half of the time all takes twice as long, by the tenth of a second.
+    busy = Machine(monkeypatch, busy=lambda now: 1.0 + (int(10 * now) % 2), noise=0.01)
+    found = measure_together([busy.load("a", 1e-3)], seconds=1.0)[0]
+    assert found.median_ms == pytest.approx(expected.median_ms, rel=0.01)
+    assert found.busy == pytest.approx(1 / 3, abs=0.1)  # of calls
+    assert expected.busy < 0.05
+
+
+def test_a_stopped_thread_does_not_count(monkeypatch):
+    machine, count = Machine(monkeypatch), iter(range(10**9))
+
+    def load():
+        return lambda: machine.run(1e-3, stopped=4e-3 if next(count) % 3 == 0 else 0.0)
+
+    (found,) = measure_together([load], seconds=1.0)
+    assert found.median_ms == pytest.approx(1.0)
+    assert found.busy == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_a_machine_that_is_always_busy_is_known_from_before(monkeypatch):
+    quiet = Machine(monkeypatch)
+    measure_together([quiet.load("a", 1e-3)], seconds=0.5)
+    busy = Machine(monkeypatch, busy=lambda now: 1.6)
+    (found,) = measure_together([busy.load("a", 1e-3)], seconds=0.5)
+    assert found.busy == 1.0
+    assert abs(found.median_ms - 1.0) <= found.spread_ms
+    assert found.spread_ms >= 0.15
+
+
+def test_a_damaged_cache_is_no_cache(monkeypatch, tmp_path):
+    file = tmp_path / "cache" / "paretonas" / "reference.json"
+    file.parent.mkdir(parents=True)
+    for text in ("", "[1]", '{"a": "b"}', "nan"):
+        file.write_text(text)
+        machine = Machine(monkeypatch)
+        (found,) = measure_together([machine.load("a", 1e-3)], seconds=0.5)
+        assert found.median_ms == pytest.approx(1.0)
+        assert list(json.loads(file.read_text()).values()) == [pytest.approx(7e-5)]
+
+
+def test_the_spread_covers_what_a_second_measurement_finds(monkeypatch):
+    covered = []
+    for seed in range(60):
+        machine = Machine(monkeypatch, noise=0.03, seed=seed)
+        loads = [machine.load(str(i), 1e-3, place=0.02) for i in range(4)]
+        one = measure_together(loads, seconds=0.2)
+        other = measure_together(loads, seconds=0.2)
+        covered += [
+            abs(a.median_ms - b.median_ms) <= a.spread_ms for a, b in zip(one, other, strict=True)
+        ]
+    assert 0.85 <= np.mean(covered) <= 0.97
+
+
+def test_blocks_are_added_until_the_spread_is_small(monkeypatch):
+    machine = Machine(monkeypatch, noise=0.001)
+    first = measure_together([machine.load("a", 1e-3, place=0.05)], seconds=1.0)[0]
+    begun = machine.now
+    second = measure_together([machine.load("a", 1e-3, place=0.001)], seconds=1.0)[0]
+    assert machine.now - begun < 0.7 * begun  # done early
+    assert second.spread_ms < 0.02 < first.spread_ms
 
 
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="threads must be positive, got 0"):
         measure_latency(nn.ReLU(), torch.zeros(1), threads=0)
-    with pytest.raises(ValueError, match="blocks must be positive, got 0"):
-        measure_latency(nn.ReLU(), torch.zeros(1), blocks=0)
 
 
 def test_devices_by_name():
@@ -98,7 +206,7 @@ def test_a_missing_cuda_device_is_refused():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_network_is_timed_on_cuda_and_brought_home():
     network = nn.Linear(64, 64)
-    measured = measure_latency(network, torch.zeros(1, 64), device="cuda", blocks=5)
+    measured = measure_latency(network, torch.zeros(1, 64), device="cuda", seconds=0.1)
     assert measured.median_ms > 0
     assert network.weight.device.type == "cpu"
     assert device_name(torch.device("cuda")) == torch.cuda.get_device_name()

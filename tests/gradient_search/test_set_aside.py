@@ -737,7 +737,7 @@ def test_picks_that_do_not_fit_together_end_neither_tables_nor_search(tmp_path):
     assert {str(f.architecture) for f in run.failures()} == {"width=4 groups=3", "width=6 groups=4"}
 
 
-def test_latency_is_profiled_without_what_does_not_run(short_timing):
+def test_latency_is_profiled_without_what_does_not_run():
     for network, picks in ((lambda: Cells(Raises), 3), (OddGroups, 0)):
         supernet = space(network).supernet()
         with pytest.warns(UserWarning, match="do not run mean nothing|set aside"):
