@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .arguments import mapped, moved
+from .arguments import mapped, moved, tensors
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 _KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _SIMPLE = (type(None), bool, int, float, str)
 _KNOWN = ("torch", "numpy", "pandas", "PIL", "builtins", __name__.partition(".")[0])  # hold none
+_NESTS = (list, tuple, dict)
 _MANY = 1000  # entries of a list, a tuple or a dict of a data set that are searched for generators
 
 
@@ -63,8 +64,11 @@ def copied(network: nn.Module, memo: dict[int, Any] | None = None) -> Any:
     memo = {} if memo is None else memo
     for module in network.modules():
         for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
+            if not isinstance(value, Tensor) and (type(value) not in _NESTS or not value):
+                continue
+            for tensor in tensors(value):
+                if not tensor.is_leaf:
+                    memo[id(tensor)] = tensor.detach().clone()
     return copy.deepcopy(network, memo)
 
 

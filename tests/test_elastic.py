@@ -118,6 +118,18 @@ def recurrent(kind, **kwargs):
     return case(make, lambda sizes: [torch.randn(5, 3, int(sizes[0]))])
 
 
+def cell(kind):
+    def make():
+        a = w()
+        return kind(a, Width(3, 5)), [a]
+
+    return case(make, lambda sizes: [torch.randn(3, int(sizes[0]))])
+
+
+def bag():
+    return pn.EmbeddingBag(11, w(), mode="max"), []
+
+
 def embedding():
     return pn.Embedding(11, w(), padding_idx=0), []
 
@@ -153,6 +165,7 @@ CASES = {
     "linear": last(pn.Linear, lambda: (a := w(), (a, v(), False), {})),
     "bilinear": case(bilinear, lambda sizes: [torch.randn(3, int(s)) for s in sizes]),
     "embedding": case(embedding, lambda sizes: [torch.tensor([[1, 2, 0], [3, 4, 10]])]),
+    "bag": case(bag, lambda sizes: [torch.tensor([[1, 2, 0], [3, 4, 10]])]),
     "parameter": case(a_parameter, lambda sizes: []),
     "prelu": channelwise(pn.PReLU, (9,)),
     "batch norm 1": channelwise(pn.BatchNorm1d, (9,)),
@@ -177,6 +190,9 @@ CASES = {
     "projected lstm": recurrent(pn.LSTM, num_layers=2, proj_size=2, bias=False),
     "gru": recurrent(pn.GRU, bidirectional=True),
     "rnn": recurrent(pn.RNN, nonlinearity="relu"),
+    "rnn cell": cell(pn.RNNCell),
+    "lstm cell": cell(pn.LSTMCell),
+    "gru cell": cell(pn.GRUCell),
 }
 
 

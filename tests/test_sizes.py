@@ -1,8 +1,9 @@
 """Sizes: their arithmetic, what they keep, and choices that share a name or choose connections."""
 
 from itertools import product
-from math import floor, prod
+from math import floor, prod, trunc
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -372,6 +373,7 @@ QUESTIONS = {
     "<": lambda s, x: (s.w > 4, s.w < s.v, s.w <= s.v, s.w >= 2.5),
     "with a tensor": lambda s, x: (x * s.w, s.w * x, x + s.w, s.w + x, x - s.w, s.w / x, x**s.w),
     "compared with a tensor": lambda s, x: (x > s.w, s.w == x.round(), x == s.v),
+    "divmod": lambda s, x: (*divmod(25, s.w), *divmod(s.w, 2), trunc(s.w), float(np.sqrt(s.w))),
     "//, %": lambda s, x: (s.w // 2, 25 // s.w, s.w // s.heads, 7 % s.w, s.w % s.v, x // s.w),
     "below zero": lambda s, x: (-s.w, s.w * -0.5, s.w + 0, s.w * -1, 2**s.w, s.w - 1.5),
     "a fraction": lambda s, x: (s.w * 0.5 == s.half, x * (s.w * 0.5), x + s.w * s.ratio),

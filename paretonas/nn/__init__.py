@@ -23,6 +23,7 @@ from .layers import (
     ConvTranspose2d,
     ConvTranspose3d,
     Embedding,
+    EmbeddingBag,
     Linear,
     PReLU,
 )
@@ -38,7 +39,7 @@ from .norms import (
     RMSNorm,
 )
 from .parameter import Learned, Parameter
-from .recurrent import GRU, LSTM, RNN
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .resolution import Resolution
 from .sizes import Heads, Kernel, Picked, Ratio, Size, Width, largest, make_divisible
 from .supernet import NetworkSpace, Supernet
@@ -65,12 +66,15 @@ __all__ = [
     "Depth",
     "Elastic",
     "Embedding",
+    "EmbeddingBag",
+    "GRUCell",
     "GroupNorm",
     "Heads",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
     "Kernel",
+    "LSTMCell",
     "LayerNorm",
     "Learned",
     "Linear",
@@ -81,6 +85,7 @@ __all__ = [
     "Parameter",
     "Picked",
     "RMSNorm",
+    "RNNCell",
     "Ratio",
     "Resolution",
     "ShapeError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from .elastic import Elastic, at_most
@@ -73,3 +74,15 @@ class MultiheadAttention(Elastic):
                         f"num_heads must divide embed_dim at every pick: {h} and {e}; with "
                         "embed_dim=heads * 16 each head has 16"
                     )
+
+    def _plain(self, device: torch.device) -> nn.Module:
+        layer = super()._plain(device)
+        assert isinstance(layer, nn.MultiheadAttention)
+        if layer._qkv_same_embed_dim and self._parameters["in_proj_weight"] is None:
+            # Torch would make one weight of the three, as the sizes happen to be equal.
+            layer._qkv_same_embed_dim = False
+            rows = layer.in_proj_weight.detach().chunk(3)
+            layer.register_parameter("in_proj_weight", None)
+            for name, part in zip("qkv", rows, strict=True):
+                layer.register_parameter(f"{name}_proj_weight", nn.Parameter(part.clone()))
+        return layer

@@ -29,7 +29,9 @@ def magnitude(network: nn.Module) -> dict[str, Tensor]:
         filters. Fang et al. 2023, "DepGraph" (arXiv 2301.12900), for norms over coupled layers.
     """
     return {
-        name: tensor.detach() ** 2 for name, tensor in network.named_parameters() if tensor.ndim > 1
+        name: tensor.detach().abs() ** 2
+        for name, tensor in network.named_parameters()
+        if tensor.ndim > 1
     }
 
 

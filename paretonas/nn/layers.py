@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -197,7 +197,7 @@ class Bilinear(Elastic):
 class Embedding(Elastic):
     """`torch.nn.Embedding` whose `embedding_dim` may be a size."""
 
-    layer = nn.Embedding
+    layer: ClassVar[type[nn.Module]] = nn.Embedding
 
     def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
         return {"weight": [a["num_embeddings"], a["embedding_dim"]]}
@@ -207,9 +207,17 @@ class Embedding(Elastic):
 
     def check(self, a: Mapping[str, Any]) -> None:
         if a.get("max_norm") is not None:
-            raise ValueError("an elastic Embedding has no max_norm, which changes its weights")
+            raise ValueError(
+                f"an elastic {self.layer.__name__} has no max_norm, which changes its weights"
+            )
 
     mixture = Elastic.masked
+
+
+class EmbeddingBag(Embedding):
+    """`torch.nn.EmbeddingBag` whose `embedding_dim` may be a size."""
+
+    layer = nn.EmbeddingBag
 
 
 class PReLU(Elastic):

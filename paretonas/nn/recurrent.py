@@ -95,3 +95,40 @@ class GRU(_Recurrent):
     """`torch.nn.GRU` whose input and hidden size may be sizes."""
 
     layer, blocks = nn.GRU, 3
+
+
+class _Cell(Elastic):
+    """What the cells of recurrent layers have in common."""
+
+    blocks: int  # of the hidden size, which a weight has for its gates
+
+    def axes(self, a: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+        rows, hidden = self.blocks * a["hidden_size"], a["hidden_size"]
+        weights = {"weight_ih": [rows, a["input_size"]], "weight_hh": [rows, hidden]}
+        return {**weights, "bias_ih": [rows], "bias_hh": [rows]}
+
+    def inputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["input_size"], -1), *self.outputs(a)]
+
+    def outputs(self, a: Mapping[str, Any]) -> Sequence[tuple[Any, int]]:
+        return [(a["hidden_size"], -1)] * (2 if self.layer is nn.LSTMCell else 1)
+
+    mixture = Elastic.masked
+
+
+class RNNCell(_Cell):
+    """`torch.nn.RNNCell` whose input and hidden size may be sizes."""
+
+    layer, blocks = nn.RNNCell, 1
+
+
+class LSTMCell(_Cell):
+    """`torch.nn.LSTMCell` whose input and hidden size may be sizes."""
+
+    layer, blocks = nn.LSTMCell, 4
+
+
+class GRUCell(_Cell):
+    """`torch.nn.GRUCell` whose input and hidden size may be sizes."""
+
+    layer, blocks = nn.GRUCell, 3

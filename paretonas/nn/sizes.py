@@ -17,6 +17,7 @@ from itertools import product
 from math import floor, inf, prod
 from typing import Any, ClassVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,8 @@ class Size:
     In a forward pass it is also the number of the current pick, in a mixture the largest one:
     `int(size)`, ``x * size``, ``size == 8``, ``range(size)``, ``x.view(n, size, -1)``. So the code
     works in the supernet and in an extracted network, where each size is a plain number. Functions
-    that take nothing but a number of Python, and keys of a dict, need `int(size)`.
+    that take nothing but a number of Python, such as `torch.split` and `torch.arange`, members of a
+    set and keys of a dict need `int(size)`.
 
     Outside of a forward pass two sizes are equal if they are the same arithmetic on the same
     choices.
@@ -212,6 +214,15 @@ class Size:
 
     def __divmod__(self, other: Any) -> Any:
         return divmod(self.value(), _value(other))
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return divmod(other, self.value())
+
+    def __trunc__(self) -> int:
+        return int(self.value())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self.value(), dtype)
 
     def __abs__(self) -> Any:
         return abs(self.value())

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from .recording import Held, Operation
 from .units import Axis, Units
@@ -114,6 +113,8 @@ class CoupledLayers(Units):
     def _op_dot(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         return self._op_mm(**arguments)
 
+    _op_vdot = _op_dot
+
     def _op_addmm(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         bias, *pair = list(arguments.values())[:3]
         (label,) = self._op_mm(a=pair[0], b=pair[1])
@@ -126,19 +127,56 @@ class CoupledLayers(Units):
     def _op_baddbmm(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         return self._op_addmm(**arguments)
 
+    def _op__grouped_mm(self, input: Held, mat2: Held, **_: Any) -> list[tuple[Axis, ...]]:
+        """Rows with a matrix for each group of rows, as in a mixture of experts."""
+        x, w = self.of(input), self.of(mat2)
+        if len(x) != 2 or len(w) != 3:
+            return self._unknown(self._step)
+        self._fix(w[0], f"one is taken by {self._here}")
+        self._tie(x[1], w[1])
+        return [(x[0], w[2])]
+
     def _op_addmv(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         return self._op_addmm(**arguments)
 
     def _op_addbmm(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         return self._unknown(self._step)
 
-    def _op__trilinear(self, **_: Any) -> list[tuple[Axis, ...]]:
-        return self._unknown(self._step)
+    def _op__trilinear(
+        self, i1: Held, i2: Held, i3: Held, sumdim: Sequence[int], **others: Any
+    ) -> list[tuple[Axis, ...]]:
+        """A sum of products of three tensors, each with new axes: what `nn.Bilinear` calls."""
+        label: list[Axis] = []
+        wide = [list(self.of(held)) for held in (i1, i2, i3)]
+        for each, name in zip(wide, ("expand1", "expand2", "expand3"), strict=True):
+            for place in sorted(others[name]):
+                each.insert(place, self._nothing(1))
+        for axes in zip(*wide, strict=True):
+            several = [axis for axis in axes if len(axis) > 1]
+            for axis in several[1:]:
+                self._tie(several[0], axis)
+            label.append(self._first(several or axes))
+        return [tuple(axis for place, axis in enumerate(label) if place not in sumdim)]
+
+    def _op__cdist_forward(self, x1: Held, x2: Held, **_: Any) -> list[tuple[Axis, ...]]:
+        one, other = self.of(x1), self.of(x2)
+        self._tie(one[-1], other[-1])
+        shape = self._step.results[0].shape
+        batch = self._broadcast([x1, x2], (*shape[:-2], 1, 1))[:-2]
+        return [(*batch, one[-2], other[-2])]
 
     def _op_embedding(self, weight: Held, indices: Held, **_: Any) -> list[tuple[Axis, ...]]:
         w = self.of(weight)
         self._fix(w[0], f"it is looked up by {self._here}")
         return [(*self.of(indices), w[1])]
+
+    def _op__embedding_bag(self, weight: Held, **_: Any) -> list[tuple[Axis, ...]]:
+        w = self.of(weight)
+        self._fix(w[0], f"it is looked up by {self._here}")
+        bags, *others = self._step.results
+        return [(self._nothing(bags.shape[0]), w[1]), *map(self.of, others)]
+
+    _op__embedding_bag_forward_only = _op__embedding_bag
 
     def _normed(self, input: Held, *held: Held | None) -> list[tuple[Axis, ...]]:
         """A norm whose tensors have the channels of axis 1."""
@@ -201,8 +239,10 @@ class CoupledLayers(Units):
     ) -> list[tuple[Axis, ...]]:
         q, k, v = self.of(query), self.of(key), self.of(value)
         for place in range(len(q) - 2):
-            self._tie(q[place], k[place])
-            self._tie(q[place], v[place])
+            self._tie(k[place], v[place])
+            several = q[place].reshape(len(k[place]), -1)  # heads that share a key and a value
+            self._alike(several, 1)
+            self._tie(several[:, 0], k[place])
         self._tie(q[-1], k[-1])
         self._tie(k[-2], v[-2])
         if attn_mask is not None:
@@ -217,16 +257,17 @@ class CoupledLayers(Units):
     _op__scaled_dot_product_flash_attention = _op__scaled_dot_product_flash_attention_for_cpu
 
     def _op_RNNBase(  # noqa: N802
-        self, layer: nn.RNNBase, args: Any, kwargs: Any, tensors: Mapping[str, Held]
+        self, layer: nn.RNNBase, given: Sequence[Held], own: Mapping[str, Held]
     ) -> list[tuple[Axis, ...]]:
-        held = [leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Held)]
-        hidden = self.of(tensors["weight_hh_l0"])[1]
-        inner = self.of(tensors["weight_hr_l0"])[1] if layer.proj_size else hidden
-        self._tie(self.of(held[0])[-1], self.of(tensors["weight_ih_l0"])[1])
+        # A packed sequence also has sizes of batches and orders of examples.
+        held = [h for h in given if len(h.shape) > 1]
+        hidden = self.of(own["weight_hh_l0"])[1]
+        inner = self.of(own["weight_hr_l0"])[1] if layer.proj_size else hidden
+        self._tie(self.of(held[0])[-1], self.of(own["weight_ih_l0"])[1])
         for state, axis in zip(held[1:], (hidden, inner), strict=False):
             self._tie(self.of(state)[-1], axis)
         several = np.tile(hidden, 2 if layer.bidirectional else 1)
-        for name, each in tensors.items():
+        for name, each in own.items():
             label = self.of(each)
             if name.startswith("weight_hr"):
                 self._tie(label[0], hidden)
@@ -239,40 +280,49 @@ class CoupledLayers(Units):
             elif name.startswith("weight_ih") and "_l0" not in name:
                 self._tie(label[1], several)
             elif name.startswith("weight_ih"):
-                self._tie(label[1], self.of(tensors["weight_ih_l0"])[1])
-        first, *states = self._step.results
+                self._tie(label[1], self.of(own["weight_ih_l0"])[1])
+        axes = iter((several, hidden, inner))
         return [
-            (*map(self._nothing, first.shape[:-1]), several),
-            *((*self.of(s)[:-1], axis) for s, axis in zip(states, (hidden, inner), strict=False)),
+            (*map(self._nothing, each.shape[:-1]), next(axes))
+            if len(each.shape) > 1
+            else self.of(each)
+            for each in self._step.results
         ]
+
+    def _op__pack_padded_sequence(self, input: Held, **_: Any) -> list[tuple[Axis, ...]]:
+        steps, *others = self._step.results
+        return [(self._nothing(steps.shape[0]), *self.of(input)[2:]), *map(self.of, others)]
+
+    def _op__pad_packed_sequence(self, data: Held, **_: Any) -> list[tuple[Axis, ...]]:
+        padded, *others = self._step.results
+        kept = self.of(data)[1:]
+        return [(*map(self._nothing, padded.shape[:2]), *kept), *map(self.of, others)]
 
     def _op_MultiheadAttention(  # noqa: N802
         self,
         layer: nn.MultiheadAttention,
-        args: Any,
-        kwargs: Any,
-        tensors: Mapping[str, Held],
+        given: Sequence[Held],
+        own: Mapping[str, Held],
     ) -> list[tuple[Axis, ...]]:
-        held = [leaf for leaf in tree_leaves([args, kwargs]) if isinstance(leaf, Held)]
-        out = self.of(tensors["out_proj.weight"])
+        out = self.of(own["out_proj.weight"])
         embed, heads = out[0], layer.num_heads
         units = embed.reshape(heads, -1)
         self._alike(units, 1 if self._turn(units.shape[::-1], embed) else 0)
-        for name, each in tensors.items():
+        for name, each in own.items():
             label = self.of(each)
             if name == "in_proj_weight":
                 self._tie(label[1], embed)
             elif name in ("k_proj_weight", "v_proj_weight"):
-                self._tie(label[1], self.of(held[1 if name[0] == "k" else 2])[-1])
+                self._tie(label[1], self.of(given[1 if name[0] == "k" else 2])[-1])
             elif len(label) == 2:
                 self._tie(label[1], embed)
             for block in label[-1 if name.startswith("bias_") else 0].reshape(-1, len(embed)):
                 self._tie(block, embed)
-        self._tie(self.of(held[0])[-1], embed)
+        self._tie(self.of(given[0])[-1], embed)
         if layer._qkv_same_embed_dim:
-            for other in held[1:3]:
+            for other in given[1:3]:
                 self._tie(self.of(other)[-1], embed)
-        return [(*self.of(held[0])[:-1], embed)]
+        return [(*self.of(given[0])[:-1], embed)]
 
     def _op_glu(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         held, dim = list(arguments.values())[:2]

@@ -24,8 +24,20 @@ _SAME = {  # the results have the axes of the arguments, as for what torch calls
     *("copy", "fill", "zero", "dropout", "native_dropout", "feature_dropout", "alpha_dropout"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "bernoulli"),
     *("uniform", "normal", "exponential", "hardswish", "log_sigmoid_forward", "rsub"),
-    *("masked_fill", "floor_divide", "where", "_conj", "_prelu_kernel", "rrelu_with_noise"),
+    *(
+        "masked_fill",
+        "floor_divide",
+        "where",
+        "_conj",
+        "complex",
+        "polar",
+        "_prelu_kernel",
+        "rrelu_with_noise",
+    ),
     *("_softmax", "_log_softmax", "_safe_softmax"),
+}
+_CONSTANT = {  # new tensors of one value, which can have any size
+    *("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"),
 }
 _REDUCE = {
     *("mean", "sum", "nansum", "var", "std", "var_mean", "std_mean", "amax", "amin", "aminmax"),
@@ -33,6 +45,7 @@ _REDUCE = {
     *("argmin", "median", "count_nonzero"),
 }
 _ORDERED = {"cumsum", "cumprod", "roll", "flip", "sort", "topk", "cummax", "cummin", "logcumsumexp"}
+_VIEWS = {"select", "slice", "view", "reshape", "unsqueeze", "squeeze", "transpose", "permute"}
 _SPATIAL = re.compile(  # the trailing axes are positions, not channels: how many
     r"(?:_?mkldnn_|_?adaptive_|fractional_|quantized_)?_?(?:avg|max)_pool(\d)d(?:_with_indices)?"
     r"|_?_?adaptive_(?:avg|max)_pool(\d)d"
@@ -62,11 +75,15 @@ class Couplings(CoupledLayers):
         super().__init__(turns)
         for held in recorded.held.values():
             self._labels[held.index] = tuple(map(self._fresh, held.shape))
-        self._read = {held.index for step in recorded.steps for held in step.tensors}
-        self._read |= {held.index for held in recorded.outputs}
+        self._known = self._count
+        self._read = {held.index for held in recorded.outputs}
+        for step in reversed(recorded.steps):
+            if self._is_used(step):
+                self._read |= {held.index for held in step.tensors}
         for index, step in enumerate(recorded.steps):
             self._index, self._step = index, step
-            self._run(step)
+            if self._is_used(step):
+                self._run(step)
         for output in recorded.outputs:
             for axis in self.of(output):
                 self._fix(axis, "it is an output of the network")
@@ -86,6 +103,10 @@ class Couplings(CoupledLayers):
 
     # Operations
 
+    def _is_used(self, step: Operation) -> bool:
+        """Whether more than the shape of what a step gives is used."""
+        return step.name not in _VIEWS or any(held.index in self._read for held in step.results)
+
     def _run(self, step: Operation) -> None:
         rule = getattr(self, f"_op_{step.name}", None)
         given: Sequence[tuple[Axis, ...]]
@@ -96,6 +117,8 @@ class Couplings(CoupledLayers):
                 given = self._unknown(step)
         elif found := _SPATIAL.fullmatch(step.name):
             given = self._spatial(int(next(filter(None, found.groups()))))
+        elif step.name in _CONSTANT:
+            given = [tuple(map(self._fresh, step.results[0].shape))]
         elif step.name in _REDUCE and step.tensors:
             given = self._reduced(step)
         elif step.name in _ORDERED:
@@ -181,7 +204,7 @@ class Couplings(CoupledLayers):
         cut = [place for place, axis in enumerate(axes) if axis.any()]
         if not cut:
             return self._nothing(prod(map(len, axes)))
-        kept = max(cut, key=lambda place: len(axes[place]))
+        kept = max(cut, key=lambda place: (self._is_known(axes[place]), len(axes[place])))
         for place in cut:
             if place != kept:
                 self._fix(axes[place], f"two widths become one axis in {self._here}")
@@ -217,7 +240,15 @@ class Couplings(CoupledLayers):
         return [self.of(held)]  # another layout of the same values
 
     def _op_expand(self, **arguments: Any) -> list[tuple[Axis, ...]]:
-        return [self._broadcast([arguments["input"]], self._step.results[0].shape)]
+        label, shape = self.of(arguments["input"]), self._step.results[0].shape
+        before = (*map(self._nothing, [1] * (len(shape) - len(label))), *label)
+        return [tuple(map(self._repeated, before, shape))]
+
+    def _repeated(self, axis: Axis, length: int) -> Axis:
+        """The units along an axis that an axis becomes; one value in a row can have any length."""
+        if len(axis) == 1:
+            return self._fresh(length)
+        return np.tile(axis, length // len(axis)) if len(axis) != length else axis
 
     _op_expand_copy = _op_expand
 
@@ -313,9 +344,9 @@ class Couplings(CoupledLayers):
 
     def _op_repeat(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         label, times = self.of(arguments["input"]), arguments["repeats"]
-        new = len(times) - len(label)
-        tiled = [np.tile(axis, n) for axis, n in zip(label, times[new:], strict=True)]
-        return [(*map(self._nothing, times[:new]), *tiled)]
+        shape = self._step.results[0].shape
+        before = (*map(self._nothing, [1] * (len(times) - len(label))), *label)
+        return [tuple(map(self._repeated, before, shape))]
 
     def _op_constant_pad_nd(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         label, pad = list(self.of(arguments["input"])), arguments["pad"]
@@ -331,10 +362,11 @@ class Couplings(CoupledLayers):
 
     def _op_index(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         label, indices = self.of(arguments["input"]), arguments["indices"]
-        used = [place for place, index in enumerate(indices) if index is not None]
+        used = _indexed(indices, arguments["input"].shape)
         for place in used:
             self._fix(label[place], f"it is indexed by {self._here}")
-            for axis in self.of(indices[place]):
+        for held in filter(None, indices):
+            for axis in self.of(held):
                 self._fix(axis, f"it is an index of {self._here}")
         shape = self._step.results[0].shape
         kept = [axis for place, axis in enumerate(label) if place not in used]
@@ -368,6 +400,71 @@ class Couplings(CoupledLayers):
                 self._tie(one, other)
             found.append(one)
         return [tuple(found)]
+
+    def _op_index_put(
+        self, input: Held, indices: Sequence[Held | None], values: Held, **_: Any
+    ) -> list[tuple[Axis, ...]]:
+        label, places = self.of(input), _indexed(indices, input.shape)
+        for place in places:
+            self._fix(label[place], f"it is written to by {self._here}")
+        for held in filter(None, indices):
+            for axis in self.of(held):
+                self._fix(axis, f"it is an index of {self._here}")
+        if places != [*range(len(places))]:
+            return self._unknown(self._step)
+        kept = label[len(places) :]
+        given = self.of(values)
+        for one, other in zip(reversed(kept), reversed(given), strict=False):
+            if len(one) == len(other):
+                self._tie(one, other)
+        for axis in given[: max(0, len(given) - len(kept))]:
+            self._fix(axis, f"it is written by {self._here}")
+        return [label]
+
+    _op__index_put_impl = _op__unsafe_index_put = _op_index_put
+
+    def _written(
+        self, input: Held, dim: int, index: Held, source: Held | None = None, **others: Any
+    ) -> list[tuple[Axis, ...]]:
+        """Values are written to places along one axis, or added to what is there."""
+        label = self.of(input)
+        for held in filter(None, (index, source or others.get("src"))):
+            wide = len(held.shape) == len(label)  # else one index for each place
+            for place, axis in enumerate(self.of(held)) if wide else ():
+                if place == dim % len(label) or len(axis) != len(label[place]):
+                    self._fix(axis, f"it is written by {self._here}")
+                    self._fix(label[place], f"it is written to by {self._here}")
+                else:
+                    self._tie(label[place], axis)
+        if label:
+            self._fix(label[dim], f"it is written to by {self._here}")
+        return [label]
+
+    _op_index_add = _op_index_copy = _op_index_reduce = _op_index_fill = _written
+    _op_scatter = _op_scatter_add = _op_scatter_reduce = _written
+
+    def _op_max_unpool2d(self, input: Held, indices: Held, **_: Any) -> list[tuple[Axis, ...]]:
+        for one, other in zip(self.of(input), self.of(indices), strict=True):
+            self._tie(one, other)
+        return self._spatial(2)
+
+    def _op_max_unpool3d(self, input: Held, indices: Held, **_: Any) -> list[tuple[Axis, ...]]:
+        for one, other in zip(self.of(input), self.of(indices), strict=True):
+            self._tie(one, other)
+        return self._spatial(3)
+
+    def _op_col2im(self, **arguments: Any) -> list[tuple[Axis, ...]]:
+        label, times = self.of(arguments["input"]), prod(arguments["kernel_size"])
+        units = label[-2].reshape(-1, times)
+        self._alike(units, 1)
+        shape = self._step.results[0].shape
+        return [(*label[:-2], np.ascontiguousarray(units[:, 0]), *map(self._nothing, shape[-2:]))]
+
+    def _op_unfold(self, **arguments: Any) -> list[tuple[Axis, ...]]:
+        label, dim = list(self.of(arguments["input"])), arguments["dimension"]
+        self._fix(label[dim], f"its positions are mixed by {self._here}")
+        label[dim] = self._nothing(self._step.results[0].shape[dim])
+        return [(*label, self._nothing(arguments["size"]))]
 
     def _op_pixel_shuffle(self, **arguments: Any) -> list[tuple[Axis, ...]]:
         label, times = self.of(arguments["input"]), arguments["upscale_factor"] ** 2
@@ -409,3 +506,15 @@ class Couplings(CoupledLayers):
         return [tuple(label)]
 
     _op__fft_r2c = _op__fft_c2r = _op__fft_c2c = _fft
+
+
+def _indexed(indices: Sequence[Held | None], shape: Sequence[int]) -> list[int]:
+    """The axes that are indexed; a mask has several."""
+    found, place = list[int](), 0
+    for held in indices:
+        wide = held is not None and held.mask
+        count = len(held.shape) if held is not None and wide else 1
+        if held is not None:
+            found += range(place, place + count)
+        place += count
+    return found

@@ -47,7 +47,15 @@ class Cut(Elastic):
             numbers: the attributes that are sizes, or tuples with sizes in them.
             around: the size of each axis of the tensors that its forward takes and gives, if a
                 mixture is the sum over all picks of the module and of the layers inside it.
+
+        Raises:
+            ValueError: the module has attributes of the names that are needed here.
         """
+        if names := taken_names(layer):
+            raise ValueError(
+                f"the {type(layer).__name__} has its own {', '.join(map(repr, names))}, which are "
+                "names that elastic layers need"
+            )
         plain = type(layer)
         members: dict[str, Any] = {name: _piece(name) for name in axes}
         members |= {name: _number(name) for name in numbers}
@@ -129,6 +137,12 @@ class Cut(Elastic):
         for name, number in self.arguments.items():
             vars(plain)[name] = now(number)
         return plain
+
+
+def taken_names(layer: nn.Module) -> list[str]:
+    """The attributes of a module that would be in the way of those of a `Cut`."""
+    needed = {"arguments", "leaves", *(name for name in vars(Cut) if not name.startswith("__"))}
+    return sorted(name for name in needed - {*dir(nn.Module)} if hasattr(layer, name))
 
 
 def part_of(x: Tensor, axes: Sequence[int | Size]) -> Tensor:

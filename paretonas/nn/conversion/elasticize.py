@@ -163,7 +163,7 @@ def arguments_of(
         case nn.Bilinear() if weight is not None:
             names = ("out_features", "in1_features", "in2_features")
             return dict(zip(names, map(sizing, weight), strict=True))
-        case nn.Embedding() if weight is not None:
+        case nn.Embedding() | nn.EmbeddingBag() if weight is not None:
             return {"embedding_dim": sizing(weight[1])}
         case nn.PReLU() if weight is not None:
             return {"num_parameters": sizing(weight[0])}
@@ -181,6 +181,9 @@ def arguments_of(
             if proj is None:
                 return found | {"hidden_size": sizing(own["weight_hh_l0"][1])}
             return found | {"proj_size": sizing(proj[0]), "hidden_size": sizing(proj[1])}
+        case nn.RNNCellBase() if "weight_hh" in own:
+            hidden = sizing(own["weight_hh"][1])
+            return {"input_size": sizing(own["weight_ih"][1]), "hidden_size": hidden}
         case nn.MultiheadAttention() if {"in_proj_weight", "q_proj_weight"} & own.keys():
             rows = (own.get("in_proj_weight") or own["q_proj_weight"])[0]
             heads, embed = _blocks(rows[: layer.embed_dim], layer.num_heads, sizing)

@@ -41,9 +41,9 @@ def differing(
     """
     picks = [each for each in choosers(network).values() if not isinstance(each, Depth)]
     found: dict[str, bool] = {}
-    for kind in (torch.float64, torch.float32):
+    for precise in (network.double, network.float):  # which leave complex numbers
         try:
-            found = _differing(network.to(kind), example, around, known, picks)
+            found = _differing(precise(), example, around, known, picks)
             break
         except _FailedError:  # the user's code may need one precision
             continue

@@ -20,7 +20,7 @@ from ..elastic import Elastic, sizes_in
 from ..importance import Importance, order
 from ..sizes import Kernel, Size, Width
 from .couplings import Couplings
-from .cut import Around
+from .cut import Around, taken_names
 from .elasticize import RefusedError, elasticize
 from .groups import Group, Groups, ScatteredError
 from .mixtures import differing
@@ -261,19 +261,31 @@ class ConversionPlan:
         inside = {p for p, _ in self.network.named_modules() if _inside(p, path)}
         reads = inside - self._read - {""} if len(inside) > 1 else set()
         exact, multiples = (self._attributes(path, cluster, exact=exact) for exact in (True, False))
-        guesses: list[tuple[dict[str, Any], bool]] = [(exact, False)] if exact else []
-        guesses += [({}, True)] if reads else []
-        guesses += [(exact | multiples, False)] if multiples else []
-        guesses += [({name: axis}, False) for name, axis in exact.items() if len(exact) > 1]
-        for numbers, reader in guesses:
+        guesses: list[tuple[str, dict[str, Any], bool]] = [(path, exact, False)] if exact else []
+        guesses += [(path, {}, True)] if reads else []
+        guesses += [(path, exact | multiples, False)] if multiples else []
+        guesses += [(path, {name: exact[name]}, False) for name in exact if len(exact) > 1]
+        if (caller := self._caller(path)) is not None:  # which makes what a layer of torch is given
+            outer = self._attributes(caller, cluster, exact=True)
+            guesses += [(caller, outer, False)] if outer else []
+            guesses += [(caller, {name: outer[name]}, False) for name in outer if len(outer) > 1]
+        for path, numbers, reader in guesses:
             known = self._numbers.get(path, {})
             self._numbers = self._numbers | {path: known | numbers}
             self._read = self._read | (reads if reader else set())
             found = self._tied(cluster)
-            if found is None or found.path != path:
+            if found is None or found.path != failure.path:
                 return found
             self._numbers, self._read = before
         return failure
+
+    def _caller(self, path: str) -> str | None:
+        """The nearest module around a layer of torch that is not torch's."""
+        while path and type(self.network.get_submodule(path)).__module__.startswith("torch."):
+            path = path.rpartition(".")[0]
+            if not type(self.network.get_submodule(path)).__module__.startswith("torch."):
+                return path
+        return None
 
     def _tied(self, cluster: Sequence[Group]) -> TrialFailure | None:
         """Why the network does not run if one width decides these groups."""
@@ -285,7 +297,7 @@ class ConversionPlan:
             if not _has(trials.choosers.values(), width):
                 return TrialFailure("", "a layer has no elastic form")
             picks = range(len(width.numbers) - 1)
-            return next(filter(None, (trials.failure({width}, pick) for pick in picks)), None)
+            return next(filter(None, (trials.failure_at({width}, pick) for pick in picks)), None)
 
     def _attributes(self, path: str, cluster: Sequence[Group], *, exact: bool) -> dict[str, Any]:
         """Numbers of a module that may be sizes of these groups: the units that they count.
@@ -367,11 +379,14 @@ class ConversionPlan:
             found = differing(network, self.example, around, known)
             known |= {path for path, differs in found.items() if not differs}
             more = {path for path, differs in found.items() if differs} - self._summed
-            sums = {path for path in more if picks[path] <= MOST_SUMMED}
+            sums = {path for path in more if picks[path] <= MOST_SUMMED and self._can_sum(path)}
             for path in more - sums:  # those around it differ, too
                 known |= {outer for outer in around if _inside(path, outer)}
             self._summed |= sums
         self._blocks = blocks
+
+    def _can_sum(self, path: str) -> bool:
+        return not taken_names(self.network.get_submodule(path))
 
     @cached_property
     def _around(self) -> dict[str, list[list[Sequence[Axis]]]]:
@@ -449,6 +464,9 @@ class ConversionPlan:
 
     def _refused(self, refusal: RefusedError) -> None:
         dropped = self._kernels.pop(refusal.path, None) is not None
+        if refusal.path in self._numbers:
+            self._numbers = {p: own for p, own in self._numbers.items() if p != refusal.path}
+            dropped = True
         for group in self._groups.found:
             if group.size is not None and {*group.tensors} & {*refusal.tensors}:
                 self._fix(group, f"{refusal.path!r} cannot be cut: {refusal}")
@@ -479,12 +497,15 @@ class ConversionPlan:
             if held is None or len(held.shape) < 2 or path in found:
                 continue
             units = self._outputs(self.network.get_submodule(name.rpartition(".")[0]), held)
-            if len(units) > 1 and not self._couplings.same(units).any():
+            free = {*self._couplings.same(units).tolist()} - {0}
+            if len(units) > 1 and not free:
                 found[path] = self._couplings.reason(units)
+            elif len(units) > 1 and len(free) < 2 and name not in cut:
+                found[path] = "all its channels belong together"
         return found | self.fixed
 
     def _outputs(self, module: nn.Module, held: Held) -> Axis:
-        second = isinstance(module, nn.Embedding | _ConvTransposeNd)
+        second = isinstance(module, nn.Embedding | nn.EmbeddingBag | _ConvTransposeNd)
         return self._couplings.of(held)[int(second)]
 
 
@@ -494,7 +515,7 @@ def best_couplings(traced: ForwardPass, keep: Sequence[str]) -> Couplings:
     best = Couplings(traced, turns, keep)
     kinds: dict[tuple[int, ...], list[int]] = {}
     for index, (sizes, units) in best.sites.items():
-        if not best.same(units).any():
+        if len({*best.same(units).tolist()} - {0}) < 2:
             kinds.setdefault(sizes, []).append(index)
     for sizes, indices in kinds.items():
         for turn in range(1, len(sizes)):

@@ -28,10 +28,12 @@ class Held:
     Attributes:
         index: the same for the same tensor.
         shape: its shape.
+        mask: whether its values are true or false.
     """
 
     index: int
     shape: tuple[int, ...]
+    mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def recorded(network: nn.Module, example: Any) -> ForwardPass:
     recorder = _Recorder()
     names: dict[int, str] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() or tensor.is_complex():
             names[recorder.held(tensor).index] = name
     outputs = _pass(network, example, recorder, training=False)
     calls, steps = recorder.calls, len(recorder.steps)
@@ -167,7 +169,8 @@ class _Recorder(TorchDispatchMode):
         return self._kept[id(tensor)][1]
 
     def _renew(self, tensor: Tensor) -> None:
-        self._kept[id(tensor)] = tensor, Held(next(self._indices), tuple(tensor.shape))
+        mask = tensor.dtype is torch.bool
+        self._kept[id(tensor)] = tensor, Held(next(self._indices), tuple(tensor.shape), mask)
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -199,33 +202,34 @@ class _Recorder(TorchDispatchMode):
     def all_held(self, nest: Any) -> Any:
         return tree_map(lambda v: self.held(v) if isinstance(v, Tensor) else v, nest)
 
-    def whole(self, module: nn.Module, given: Any, made: Any) -> None:
+    def each_held(self, nest: Any) -> tuple[Held, ...]:
+        return tuple(map(self.held, tensors(nest)))
+
+    def whole(self, module: nn.Module, given: tuple[Held, ...], made: tuple[Held, ...]) -> None:
         """Record a module that ran as one step."""
         if self.inside:
             return
         named = chain(module.named_parameters(), module.named_buffers())
-        tensors = {name: self.held(tensor) for name, tensor in named}
-        arguments = {"layer": module, "args": given[0], "kwargs": given[1], "tensors": tensors}
-        results = tuple(leaf for leaf in tree_leaves(made) if isinstance(leaf, Held))
+        own = {name: self.held(tensor) for name, tensor in named}
+        arguments = {"layer": module, "given": given, "own": own}
         name = next(kind.__name__ for kind in WHOLE if isinstance(module, kind))
-        self.steps.append(Operation(name, arguments, results, self.stack[-1], False))
+        self.steps.append(Operation(name, arguments, made, self.stack[-1], False))
 
 
 @contextmanager
 def _watching(network: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Keep the path of the running module on top of the stack, and record what goes in and out."""
-    given: list[Any] = []
+    given: list[tuple[Held, ...]] = []
 
     def enter(module: nn.Module, args: Any, kwargs: Any, path: str) -> None:
         recorder.stack.append(path)
-        given.append(recorder.all_held([args, kwargs]))
+        given.append(recorder.each_held([args, kwargs]))
         recorder.inside += isinstance(module, WHOLE)
 
     def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, path: str) -> None:
         recorder.stack.pop()
-        taken, made = given.pop(), recorder.all_held(output)
-        nests = ([leaf for leaf in tree_leaves(n) if isinstance(leaf, Held)] for n in (taken, made))
-        recorder.calls.setdefault(path, []).append(Call(*map(tuple, nests)))
+        taken, made = given.pop(), recorder.each_held(output)
+        recorder.calls.setdefault(path, []).append(Call(taken, made))
         if isinstance(module, WHOLE):
             recorder.inside -= 1
             recorder.whole(module, taken, made)

@@ -71,8 +71,15 @@ class Trials:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def failure(self, smallest: Collection[Chooser], pick: int = 0) -> TrialFailure | None:
-        """Why the network does not run with these choices at their smallest; None if it does."""
+    def failure(self, smaller: Collection[Chooser]) -> TrialFailure | None:
+        """Why the network does not run with these choices at smaller options; None if it does.
+
+        A size of one may run only because it broadcasts, so that the next option is tried, too.
+        """
+        return self.failure_at(smaller, 0) or self.failure_at(smaller, 1)
+
+    def failure_at(self, smallest: Collection[Chooser], pick: int) -> TrialFailure | None:
+        """Why the network does not run with these choices at such an option; None if it does."""
         before = {chooser: chooser.gate for chooser in smallest}
         for chooser in smallest:
             chooser.gate = min(pick, len(chooser.option_names) - 1)
@@ -100,7 +107,9 @@ class Trials:
         for bit in range(max(1, len(every) - 1).bit_length()):
             sets.append({chooser for i, chooser in enumerate(every) if i >> bit & 1})
             sets.append({*every} - sets[-1])
-        return not any(self.failure(chosen) for chosen in sets if chosen)
+        if any(self.failure_at(chosen, 0) for chosen in sets if chosen):
+            return False
+        return not self.failure_at(every, 1)
 
 
 def choosers(network: nn.Module) -> dict[str, Chooser]:

@@ -30,7 +30,7 @@ class Units:
 
     def __init__(self, turns: Mapping[int, int]) -> None:
         self._turns = turns
-        self._count = 1
+        self._count = self._known = 1  # units, and those of parameters and buffers
         self._labels: dict[int, tuple[Axis, ...]] = {}
         self._ties: list[tuple[Axis, Axis]] = []
         self._fixed: list[tuple[Axis, str]] = []
@@ -108,7 +108,7 @@ class Units:
             for each in np.unique(root[units]):
                 self._why.setdefault(int(each), why)
         self._same = root.copy()
-        self._same[np.isin(root, [0, *self._why])] = 0
+        self._same[np.isin(root, [0, *self._why]) | (root >= self._known)] = 0
 
     @property
     def _here(self) -> str:
@@ -128,9 +128,14 @@ class Units:
             label.append(self._first(axes) if axes else self._nothing(shape[place]))
         return tuple(label)
 
-    @staticmethod
-    def _first(axes: Sequence[Axis]) -> Axis:
-        return next((axis for axis in axes if axis.any()), axes[0])
+    def _first(self, axes: Sequence[Axis]) -> Axis:
+        """The one of tied axes that says most: of a parameter, or else fixed."""
+        known = (axis for axis in axes if self._is_known(axis))
+        return next(known, next((axis for axis in axes if not axis.any()), axes[0]))
+
+    def _is_known(self, axis: Axis) -> bool:
+        """Whether an axis has units of parameters, and not only those of a new tensor."""
+        return bool(((axis > 0) & (axis < self._known)).any())
 
     def _alike(self, units: Axis, axis: int) -> None:
         """Tie units along an axis of a matrix of units."""
