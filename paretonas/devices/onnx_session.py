@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch import nn
 
-from ..arguments import Arguments, moved, tensors
-from ..export.onnx_file import onnx_runtime, session_of
-from ..forward import copied, handed
+from ..arguments import moved
+from ..export.inputs import Inputs, keep_inputs
+from ..export.onnx_file import fed, onnx_runtime, session_of, write_draft
+from ..forward import copied, handed, seeded
 from .device import device_name
 from .timer import Call, Load
 
@@ -29,7 +26,7 @@ class NotInOnnxError(ValueError):
 class OnnxRuntime:
     """ONNX Runtime on the CPU.
 
-    A network is exported by `torch.onnx.export` with ``dynamo=False``, which takes a tenth of a
+    A network is exported by `write_draft`, which mostly takes a tenth of a
     second. The file that `paretonas.export` writes takes as long to run, and seconds to write.
 
     Raises:
@@ -71,52 +68,27 @@ class OnnxRuntime:
 
 
 def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
-    """An ONNX model of a network for inputs of one size, and its inputs as arrays by name.
+    """An ONNX model of a network, and an example of its inputs as arrays by name.
 
     Raises:
         NotInOnnxError: ONNX has no form of the network; with the exporter's first line.
     """
     plain = copied(network).eval().cpu()
-    given = Arguments.of(moved(handed(plain, example), "cpu"))
-    flat = _Flat(plain, given)
-    names = [f"input_{index}" for index in range(len(flat.inputs))]
-    with _quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        inputs = tuple(flat.inputs)
-        try:
-            torch.onnx.export(flat, inputs, path, input_names=names, dynamo=False, verbose=False)
-        except Exception as first:
-            try:
-                program = torch.onnx.export(
-                    flat, inputs, input_names=names, dynamo=True, verbose=False
-                )
-            except Exception:
-                line = str(first).strip().partition("\n")[0]
-                raise NotInOnnxError(
-                    f"ONNX cannot hold the network ({line}); use --backend torch"
-                ) from first
-            assert program is not None  # None only without dynamo
-            program.save(path, external_data=False)
-        model = path.read_bytes()
-    arrays = {name: each.numpy() for name, each in zip(names, flat.inputs, strict=True)}
-    return model, arrays
-
-
-class _Flat(nn.Module):
-    """A network that takes tensors alone, and gives a tuple of tensors."""
-
-    def __init__(self, network: nn.Module, given: Arguments) -> None:
-        super().__init__()
-        self.network = network
-        leaves, self._nest = tree_flatten((given.args, given.kwargs))
-        self.inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        self._rest = [None if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        left = iter(inputs)
-        leaves = [next(left) if rest is None else rest[0] for rest in self._rest]
-        args, kwargs = tree_unflatten(leaves, self._nest)
-        return tuple(tensors(self.network(*args, **kwargs)))
+    try:
+        inputs = Inputs.of(moved(example, "cpu"), moved(example, "cpu")).handed(plain)
+        with seeded(0, plain), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            keep_inputs(plain, inputs)
+            write_draft(plain, inputs, path)
+            model = path.read_bytes()
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # of whatever kind: exporters have many
+        line = str(error).strip().partition("\n")[0]
+        raise NotInOnnxError(
+            f"ONNX cannot hold the network ({line}); use --backend torch"
+        ) from error
+    return model, fed(session_of(model), handed(plain, example))
 
 
 def node_times(
@@ -148,17 +120,3 @@ def node_times(
             counts[node] = run + 1
             found[run][node] = event["dur"] / 1e6
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress warnings of the exporter: it is old, and traces what it cannot understand."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -18,6 +18,7 @@ from paretonas._atomic import replacing
 from paretonas.arguments import Arguments, call, tensors
 from paretonas.export.exported import Exported, difference
 from paretonas.export.inputs import Inputs, output_names
+from paretonas.export.packages import check_onnx
 from paretonas.export.program import program
 from paretonas.forward import copied
 
@@ -214,14 +215,9 @@ def onnx_runtime() -> Any:
     Raises:
         ModuleNotFoundError: it is missing, or what writes ONNX files; the message has the pip line.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"ONNX needs {error.name}: pip install 'paretonas[onnx]'", name=error.name
-        ) from error
+    check_onnx()
+    import onnxruntime
+
     return onnxruntime
 
 

@@ -13,6 +13,7 @@ from .parameters import Parameters
 from .peak_memory import PeakMemory
 from .profile import profile
 from .trained_metric import MeasuredMetric, TrainedMetric
+from .training_memory import TrainingMemory
 
 __all__ = [
     "CostTable",
@@ -32,6 +33,7 @@ __all__ = [
     "PeakMemory",
     "Slot",
     "TrainedMetric",
+    "TrainingMemory",
     "default_objectives",
     "measured",
     "profile",

@@ -16,6 +16,7 @@ from .memory import Memory
 from .parameters import Parameters
 from .peak_memory import PeakMemory
 from .trained_metric import TrainedMetric
+from .training_memory import TrainingMemory
 
 Build = Callable[..., DifferentiableObjective]
 
@@ -62,6 +63,7 @@ OBJECTIVES: Mapping[str, Known] = {
 }
 """The objectives of a space of networks by name; its metrics are not among them."""
 MEASURED: Mapping[str, Callable[[NetworkSpace], MeasuredObjective]] = {
+    "training_memory": TrainingMemory,
     "int8_error": Int8Metric,
     "int8_latency": Int8Latency,
     "int8_file_size": Int8FileSize,

@@ -15,6 +15,7 @@ from ..arguments import call, moved
 from ..devices.onnx_session import OnnxRuntime
 from ..devices.timer import measure_together
 from ..export.inputs import CALIBRATION, Inputs, keep_inputs, real_inputs
+from ..export.packages import check_onnx
 from ..forward import copied, handed, seeded
 from ..nn import NetworkSpace
 from ..point import Cell
@@ -24,7 +25,28 @@ from .latency import ALONE_SECONDS
 
 
 @dataclass(frozen=True)
-class Int8Metric:
+class Int8:
+    """What the objectives of quantized networks share.
+
+    Attributes:
+        space: has the task, with the examples of the calibration.
+
+    Raises:
+        ModuleNotFoundError: a package for ONNX is missing; the message has the pip line.
+    """
+
+    space: NetworkSpace
+
+    def __post_init__(self) -> None:
+        check_onnx()  # now, and not after the first training
+
+    def quantized(self, network: nn.Module, example: Any) -> Quantized:
+        """The quantized network."""
+        return quantized(network, example, self.space.load_task())
+
+
+@dataclass(frozen=True)
+class Int8Metric(Int8):
     """The metric of a task after the quantization of a trained network, on the validation split.
 
     The network is exported to ONNX and quantized (`paretonas.export.int8.quantize`); nothing is
@@ -34,8 +56,6 @@ class Int8Metric:
     Attributes:
         space: has the task: the examples of the calibration, and the metric.
     """
-
-    space: NetworkSpace
 
     @property
     def column(self) -> str:
@@ -50,7 +70,7 @@ class Int8Metric:
     def measure(self, network: nn.Module, example: Any) -> dict[str, Cell]:
         """Quantize a network, and compute its metric."""
         task = self.space.load_task()
-        runs, metric = quantized(network, example, task).network(), task.metric
+        runs, metric = self.quantized(network, example).network(), task.metric
         return {
             self.column: value_of(evaluate(runs, task, "valid"), metric),
             f"int8_test_{metric.column}": value_of(evaluate(runs, task, "test"), metric),
@@ -58,7 +78,7 @@ class Int8Metric:
 
 
 @dataclass(frozen=True)
-class Int8Latency:
+class Int8Latency(Int8):
     """Milliseconds of a forward pass of the quantized network in ONNX Runtime.
 
     Attributes:
@@ -66,7 +86,6 @@ class Int8Latency:
         threads: the number of CPU threads.
     """
 
-    space: NetworkSpace
     threads: int = 1
     column: ClassVar[str] = "int8_latency_ms"
     noisy: ClassVar[bool] = True
@@ -75,7 +94,7 @@ class Int8Latency:
         """Quantize a network, and time it: the median, and the spread."""
         from ..export.onnx_file import fed, session_of
 
-        content = quantized(network, example, self.space.load_task()).content
+        content = self.quantized(network, example).content
         runner = OnnxRuntime(torch.device("cpu"), self.threads)
         inputs = fed(session_of(content), moved(handed(network, example), "cpu"))
         load = runner.opening(content, inputs)
@@ -84,19 +103,18 @@ class Int8Latency:
 
 
 @dataclass(frozen=True)
-class Int8FileSize:
+class Int8FileSize(Int8):
     """KiB of the ONNX file of the quantized network.
 
     Attributes:
         space: has the task, with the examples of the calibration.
     """
 
-    space: NetworkSpace
     column: ClassVar[str] = "int8_file_kib"
 
     def measure(self, network: nn.Module, example: Any) -> float:
         """Quantize a network."""
-        return len(quantized(network, example, self.space.load_task()).content) / 1024
+        return len(self.quantized(network, example).content) / 1024
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,7 @@ def times_in_networks(
             run = NetworkTrace.of(supernet, architecture, example, paths)
             model, inputs = exported(run.network, example)
             nodes, whole = _nodes(backend, model, inputs, clock, reference)
-            if not any(node.startswith("/network") for node in nodes):
+            if not any(node.startswith("/") for node in nodes):
                 return {}, {}
             loads[architecture] = backend.opening(model, inputs)
             overheads.append(max(0.0, (sum(nodes.values()) - whole) / len(nodes)))
@@ -138,7 +138,7 @@ def _by_place(run: NetworkTrace, nodes: Mapping[str, float]) -> dict[str, list[f
     waiting: list[float] = []
     place = ""
     for node, seconds in nodes.items():
-        if node.startswith("/network"):
+        if node.startswith("/"):
             path = _module(node, modules)
             part = run.owners.get(path)
             place = part if part is not None else f"{run.places.get(path, path)}/"
@@ -151,9 +151,9 @@ def _by_place(run: NetworkTrace, nodes: Mapping[str, float]) -> dict[str, list[f
 
 
 def _module(node: str, modules: Mapping[str, object]) -> str:
-    """The path of the module of a node such as ``/network/early/early.0/Add``: ``early.0``."""
+    """The path of the module of a node such as ``/early/early.0/Add``: ``early.0``."""
     path = ""
-    for step in node.split("/")[2:-1]:
+    for step in node.split("/")[1:-1]:
         within, _, last = path.rpartition(".")
         if path and step.startswith(f"{last}."):  # a list tells its name again
             step = f"{within}.{step}".lstrip(".")

@@ -120,7 +120,10 @@ class Joules:
     ("objectives", "message"),
     [
         (lambda space, costs: costs, "got no error"),
-        (lambda space, costs: [TrainedMetric(space), Joules()], "relaxed form; got joules"),
+        (
+            lambda space, costs: [TrainedMetric(space), Joules()],
+            "relaxed form or a measurement; got joules",
+        ),
     ],
 )
 def test_what_it_cannot_search_is_refused(space, costs, objectives, message):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from paretonas.cli import run
 from paretonas.export import export
 from paretonas.forward import copied
 from paretonas.objectives import (
@@ -133,11 +134,15 @@ def test_an_operation_that_prevents_it_is_named(trained, example, monkeypatch):
     assert told == "the network cannot be quantized: Conv: NotImplementedError: no such kernel"
 
 
-def test_a_missing_package_is_one_line(trained, example, monkeypatch):
+def test_a_missing_package_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for measure in (Int8Metric(space).measure, Int8FileSize(space).measure):
+    for objective in (Int8Metric, Int8Latency, Int8FileSize):  # before anything is trained
         with pytest.raises(ModuleNotFoundError, match=r"pip install 'paretonas\[onnx\]'"):
-            measure(copied(trained), example)
+            objective(space)
+    assert run(["search", "--space", "toy", "--minimize", "latency,int8_error"]) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told == "paretonas: ONNX needs onnxruntime: pip install 'paretonas[onnx]'"
 
 
 def test_the_table_of_files_is_close_to_the_files(example):
