@@ -24,7 +24,6 @@ from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.constraint import Constraint
 from paretonas.direction import turned
-from paretonas.evaluation import MeasuredObjective
 from paretonas.front import Front
 from paretonas.names import KnownMethod, OwnMethod, find_methods, problem_of
 from paretonas.objectives.base import DifferentiableObjective, Objective, maximizes
@@ -401,11 +400,7 @@ def _known(problem: Problem) -> list[Objective]:
     return [
         objective
         for objective in problem.evaluated
-        if objective.column in problem.free
-        or (
-            isinstance(objective, DifferentiableObjective)
-            and not isinstance(objective, MeasuredObjective)
-        )
+        if objective.column in problem.free or isinstance(objective, DifferentiableObjective)
     ]
 
 
