@@ -67,9 +67,8 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
                     rows.append(run(truth, way, limit, seed, settings))
                     print(rows[-1], flush=True)
         pd.DataFrame(rows).round(5).to_csv(file, index=False)
-    groups = pd.read_csv(file).groupby("way")
-    shown = groups[["regret", "near"]].quantile([0.25, 0.5, 0.75]).unstack()
-    print(shown.assign(within_1=groups["regret"].agg(lambda regret: (regret <= 1).mean())).round(2))
+    groups = pd.read_csv(file).groupby("way")[["regret", "near"]]
+    print(groups.describe(percentiles=[0.25, 0.5, 0.75]).T.round(3).to_string())
 
 
 def limits(truth: Truth, count: int) -> np.ndarray:

@@ -24,7 +24,6 @@ from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.constraint import Constraint
 from paretonas.direction import turned
-from paretonas.evaluation import ScoredObjective
 from paretonas.front import Front
 from paretonas.names import KnownMethod, OwnMethod, find_methods, problem_of
 from paretonas.objectives.base import DifferentiableObjective, Objective, maximizes
@@ -402,13 +401,7 @@ def _known(problem: Problem) -> list[Objective]:
         objective
         for objective in problem.evaluated
         if isinstance(objective, Objective)
-        and (
-            objective.column in problem.free
-            or (
-                isinstance(objective, DifferentiableObjective)
-                and not isinstance(objective, ScoredObjective)
-            )
-        )
+        and (objective.column in problem.free or isinstance(objective, DifferentiableObjective))
     ]
 
 

@@ -80,18 +80,17 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
     """
     onnx_runtime()
     names, results = _named(network, inputs)
-    plain = copied(network)
+    plain, given = copied(network), Arguments.of(inputs.pair())
     plain.register_forward_hook(_separate, with_kwargs=True)
-    given, dims = Arguments.of(inputs.pair()), zip(names, inputs.batch, strict=True)
+    dims = zip(names, inputs.batch, strict=True)
     batch = {name: {dim: "batch"} for name, dim in dims if dim is not None}
     try:
         with _quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is deprecated, and warns of what is checked below
             torch.onnx.export(
-                plain,
-                given.args,
+                _Positional(plain, given) if given.kwargs else plain,
+                tuple(tensors(given)) if given.kwargs else given.args,
                 str(path),
-                kwargs=given.kwargs,
                 dynamo=False,
                 input_names=names,
                 output_names=results,
@@ -100,6 +99,22 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
         _checked(path, plain, inputs, str(path))
     except Exception:  # of whatever kind: the other exporter tries it, and says why it cannot
         write_onnx(network, inputs, path, {})
+
+
+class _Positional(nn.Module):
+    """A network that takes the tensors of its arguments one after the other, without names."""
+
+    def __init__(self, network: nn.Module, given: Arguments) -> None:
+        super().__init__()
+        self.network = network
+        leaves, self._nest = tree_flatten((given.args, given.kwargs))
+        self._rest = [() if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
+
+    def forward(self, *inputs: Tensor) -> Any:
+        left = iter(inputs)
+        leaves = [rest[0] if rest else next(left) for rest in self._rest]
+        args, kwargs = tree_unflatten(leaves, self._nest)
+        return self.network(*args, **kwargs)
 
 
 def session_of(file: Path | bytes, threads: int = 1, profile: str | None = None) -> Any:

@@ -163,7 +163,8 @@ def corrected(
         values = slot.values.double() * factor + change.reshape(slot.values.shape)
         made.append(Slot(slot.name, slot.groups, values.clamp_min(0.0)))
         begin += slot.values.numel()
-    about = {**table.about, **asdict(calibration)}
+    told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(calibration).items()}
+    about = {**table.about, **told}
     return CostTable(table.choices, made, unit=table.unit, about=about)
 
 

@@ -153,7 +153,10 @@ def _by_place(run: NetworkTrace, nodes: Mapping[str, float]) -> dict[str, list[f
 def _module(node: str, modules: Mapping[str, object]) -> str:
     """The path of the module of a node such as ``/early/early.0/Add``: ``early.0``."""
     path = ""
-    for step in node.split("/")[1:-1]:
+    steps = node.split("/")[1:-1]
+    if steps[:1] == ["network"] and "network" not in modules:  # it takes arguments by name
+        del steps[0]
+    for step in steps:
         within, _, last = path.rpartition(".")
         if path and step.startswith(f"{last}."):  # a list tells its name again
             step = f"{within}.{step}".lstrip(".")

@@ -185,3 +185,11 @@ def test_what_is_known_before_is_refused_before_anything_runs():
         compare(made("latency<=5ms", free=("latency_ms",)), "random", budget=5, seeds=1)
     with pytest.raises(ValueError, match="the problem has limits of its own: latency_ms<=12"):
         compare(made("latency<=12ms"), "random", budget=5, seeds=1, constraint="error<=3")
+
+
+def test_costs_of_networks_are_known_before_any_is_trained(tmp_path, capsys):
+    words = ["compare", "--space", "toy", "--methods", "random", "--budget", "2", "--seeds", "1"]
+    assert run([*words, "--constraint", "memory<=1B", "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no architecture has memory_kib <= 0.0009765625; the least is 2.6" in line
+    assert not (tmp_path / "out").exists()

@@ -53,7 +53,7 @@ def test_the_nodes_tell_their_module():
     network, _ = nested()
     model, inputs = exported(network, {"x": torch.randn(2, 4), "scale": torch.randn(2, 1)})
     names = {node.name for node in __import__("onnx").load_from_string(model).graph.node}
-    assert any(name.startswith("/layer/") for name in names)
+    assert any(name.startswith("/network/layer/") for name in names)
     assert len(session_of(model).run(None, inputs)) == 2
 
 

@@ -240,3 +240,28 @@ def test_the_real_tables_are_read_whole(exact, shared_data):
     assert tables[-1].costs.shape == (3**8, 3)
     best = [t.fraction(t.best(24)) for t in tables[:2]]
     assert min(best) > 0.999
+
+
+def test_limits_are_spread_over_the_front_and_no_way_beats_the_best_feasible(experiment, tmp_path):
+    constraints = experiment("exact_bench/constraints")
+    rows = pd.DataFrame(
+        list(product("abc", repeat=len(constraints.LAYERS))), columns=[*constraints.LAYERS]
+    ).sample(frac=1.0, random_state=0)
+    picked = rows[[*constraints.LAYERS]].apply(lambda column: column.map(ord) - ord("a"))
+    rows["params"] = 1.0 + picked.sum(axis=1)
+    rows["flops"] = 1.0 + picked @ np.arange(1.0, 9.0)
+    rows["test_error"] = 40.0 - picked @ np.arange(2.0, 0.0, -0.25)
+    rows.to_parquet(tmp_path / "nasbench_macro.parquet")
+    case = constraints.Case.of("macro", tmp_path, count=4)
+    assert (np.diff(np.log(case.limits)) > 0).all()
+    assert rows["params"].min() < case.limits[0] and case.limits[-1] < rows["params"].max()
+    for limit in case.limits:
+        feasible = rows[rows["params"] <= limit]
+        known = case.best(np.arange(len(rows)), limit)
+        assert known == pytest.approx(feasible["test_error"].min())
+    for way in constraints.WAYS:
+        found = pd.DataFrame(constraints.run(case, way, seed=0, steps=3))
+        assert found["feasible"].between(0, 1).all()
+        assert (found["regret"].dropna() >= 0).all()
+        near = found["regret_with_neighbors"].fillna(np.inf)
+        assert (near <= found["regret"].fillna(np.inf)).all()
