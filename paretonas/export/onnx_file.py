@@ -88,7 +88,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
         with _quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is deprecated, and warns of what is checked below
             torch.onnx.export(
-                _Positional(plain, given) if given.kwargs else plain,
+                _Positional(plain, given).eval() if given.kwargs else plain,
                 tuple(tensors(given)) if given.kwargs else given.args,
                 str(path),
                 dynamo=False,
@@ -107,14 +107,13 @@ class _Positional(nn.Module):
     def __init__(self, network: nn.Module, given: Arguments) -> None:
         super().__init__()
         self.network = network
-        leaves, self._nest = tree_flatten((given.args, given.kwargs))
+        leaves, self._nest = tree_flatten(given)
         self._rest = [() if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
 
     def forward(self, *inputs: Tensor) -> Any:
         left = iter(inputs)
         leaves = [rest[0] if rest else next(left) for rest in self._rest]
-        args, kwargs = tree_unflatten(leaves, self._nest)
-        return self.network(*args, **kwargs)
+        return call(self.network, tree_unflatten(leaves, self._nest))
 
 
 def session_of(file: Path | bytes, threads: int = 1, profile: str | None = None) -> Any:

@@ -159,10 +159,13 @@ def _module(node: str, modules: Mapping[str, object]) -> str:
     for step in steps:
         within, _, last = path.rpartition(".")
         if path and step.startswith(f"{last}."):  # a list tells its name again
-            step = f"{within}.{step}".lstrip(".")
-        elif path:
-            step = f"{path}.{step}"
-        if step not in modules:
+            found = f"{within}.{step}".lstrip(".")
+        else:
+            found = f"{path}.{step}".lstrip(".")
+        if found not in modules:  # it lies in a container, which the node does not tell
+            inside = [m for m in modules if m.startswith(path) and f".{m}".endswith(f".{step}")]
+            found = min(inside, key=len, default="")
+        if not found:
             break
-        path = step
+        path = found
     return path
