@@ -18,6 +18,7 @@ from paretonas import _front_figure
 from paretonas._front_file import FrontTable, read_table, write_table
 from paretonas.constraint import Constraint, is_resource, resolve
 from paretonas.direction import check_maximize, turned
+from paretonas.dominance import SURE, probability_less, probability_of_dominance
 from paretonas.point import NAME, Cell, Point, is_name
 from paretonas.space import Architecture
 
@@ -228,6 +229,38 @@ class Front:
             values = [point.objectives[name] for point in self]
             offers.append(f"{name} from {min(values):.6g} to {max(values):.6g}")
         raise ValueError(f"no point meets {constraint}; the front offers {', '.join(offers)}")
+
+    def alike(self, wish: str) -> list[Point]:
+        """The points that measurements cannot tell from the one that `pick` selects.
+
+        These are ``fastest`` and ``smallest`` points: one that is better with a probability of at
+        least 5 %, by the spreads that points report. Other wishes select by values as they are.
+
+        >>> front = Front(["error_percent", "latency_ms"])
+        >>> for name, error, latency in (("a", 3.0, 1.00), ("b", 2.0, 1.02), ("c", 1.0, 2.0)):
+        ...     values = {"error_percent": error, "latency_ms": latency}
+        ...     _ = front.add(Point({"op": name}, values, {"latency_spread_ms": 0.05}, name))
+        >>> [point.id for point in front.alike("fastest")]
+        ['b']
+        """
+        chosen = self.pick(wish)
+        if wish.strip() not in ("fastest", "smallest"):
+            return []
+        objective = self._objective_called(wish.strip())
+        return [
+            point
+            for point in self
+            if point.architecture != chosen.architecture
+            and probability_less(point, chosen, objective) > 1 - SURE
+        ]
+
+    def probability_of_dominance(self, one: Point, other: Point) -> float:
+        """The probability that one point is better than another in all objectives of the front.
+
+        See `paretonas.dominance.probability_of_dominance`; points report how far they can be
+        trusted as ``latency_spread_ms``.
+        """
+        return probability_of_dominance(one, other, self._objectives, self._maximize)
 
     def to_pandas(self) -> pd.DataFrame:
         """A table with a row per point: id, picks, objectives, then the reported values."""

@@ -54,7 +54,8 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}{nearest(format, FORMATS)}")
     run = Run.open(folder)
-    point = run.front().pick(wish)
+    front = run.front()
+    point = front.pick(wish)
     path = out or run.folder / f"{point.id}{_SUFFIXES[format]}"
     if out is None and os.path.lexists(path):
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
@@ -84,6 +85,8 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
         )
     if format == "onnx-int8":
         print(_in_int8(path, network, task, example))
+    if alike := front.alike(wish):
+        print(f"measurements cannot tell it from {', '.join(other.id for other in alike)}")
     print(_inputs(task, network, example))
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):

@@ -261,6 +261,15 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     doubt = guessing.remark(last.front) if guessing else ""
     if doubt:
         out.print(doubt)
+    backends = {point.reported.get("latency_backend") for point in last.front} - {None}
+    if backends:
+        threads = arguments["threads"]
+        out.print(
+            f"latency: {', '.join(sorted(map(str, backends)))} on {arguments['device']}, batch of "
+            f"1, {threads} thread{'s' if threads > 1 else ''}; ± holds a second measurement in 9 "
+            "of 10 cases",
+            soft_wrap=True,
+        )
     points = f"{len(last.front)} point{'s' if len(last.front) != 1 else ''}"
     found = f"{points} in {clock(last.seconds)}; all of it is in {run.folder}"
     out.print(found, soft_wrap=True)

@@ -18,7 +18,9 @@ from ..objectives import (
     Parameters,
     TrainedMetric,
 )
+from ..objectives.calibration import Calibration
 from ..objectives.default import OBJECTIVES
+from ..objectives.table_objective import TableObjective
 from ..point import Failure, Outcome, Point
 from ..runs import Run
 from ..surrogates.alpha import rays, with_preference
@@ -85,6 +87,16 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             if isinstance(name, str):
                 objectives[place] = yield from _built(name, settings, on_host, example, step)
         took = f"tables: {clock.gone() - begun:.1f} s; "
+        about: dict[str, dict[str, Any]] = {
+            one.column: one.table.about
+            for one in objectives
+            if isinstance(one, TableObjective) and "backend" in one.table.about
+        }
+        if run and about:
+            run.tell(tables=about)
+        for column, told in about.items():
+            if calibration := Calibration.told(told):
+                yield step(f"{column} of {told['backend']}: {calibration}")
     parameters = Parameters.of(on_host, example)
     for failure in left_out_by(on_host, supernet):  # what does not run on the example
         leave_out(supernet, [failure])
