@@ -47,7 +47,7 @@ from torch import nn
 
 from paretonas import NetworkSpace, search
 from paretonas.data import Data
-from paretonas.devices.timer import measure_in_turn, repeated_network
+from paretonas.devices.timer import loading, measure_together
 from paretonas.finalists import Finalist, train_finalists
 from paretonas.gradient_search.plan import Plan, proxy_evaluations_for
 from paretonas.nn import Converted
@@ -194,8 +194,8 @@ def time_again(name: str, data: Data, network: str, seed: int, settings: Setting
 def timed(networks: Sequence[nn.Module], data: Data, settings: Settings) -> list[float]:
     """Milliseconds of each network."""
     device = torch.device("cpu")
-    calls = [repeated_network(network.eval(), data.example, device) for network in networks]
-    found = measure_in_turn(calls, seconds=settings.seconds)
+    loads = [loading(network, data.example, device) for network in networks]
+    found = measure_together(loads, seconds=settings.seconds)
     return [round(measured.median_ms, 4) for measured in found]
 
 
@@ -298,6 +298,7 @@ class Run:
             for _ in search(
                 space,
                 objectives="latency",
+                backend="torch",
                 budget=plan,
                 seed=self.seed,
                 run=Path(folder) / "run",

@@ -87,14 +87,14 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             if isinstance(name, str):
                 objectives[place] = yield from _built(name, settings, on_host, example, step)
         took = f"tables: {clock.gone() - begun:.1f} s; "
-        about: dict[str, dict[str, Any]] = {
+        tables: dict[str, dict[str, Any]] = {
             one.column: one.table.about
             for one in objectives
             if isinstance(one, TableObjective) and "backend" in one.table.about
         }
-        if run and about:
-            run.tell(tables=about)
-        for column, told in about.items():
+        if run and tables:
+            run.tell(tables=tables)
+        for column, told in tables.items():
             if calibration := Calibration.told(told):
                 yield step(f"{column} of {told['backend']}: {calibration}")
     parameters = Parameters.of(on_host, example)
