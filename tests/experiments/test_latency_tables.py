@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 
+@pytest.mark.deep
 def test_tables_and_pairs_have_a_row_for_each_backend(experiment, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     script = experiment("search/latency_tables")
