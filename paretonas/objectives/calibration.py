@@ -68,9 +68,20 @@ class Calibration:
 
     @classmethod
     def told(cls, about: Mapping[str, Any]) -> Calibration | None:
-        """The calibration that `about` of a table tells; None if it tells none, as older ones."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{n: about[n] for n in names}) if all(n in about for n in names) else None
+        """The calibration that `about` of a table tells; None if it tells none, as older ones.
+
+        It may come from a file: what is no calibration is None as well.
+        """
+        known: dict[str, Any] = {field.name: about.get(field.name) for field in fields(cls)}
+        pairs = [known["predicted_ms"], known["measured_ms"]]
+        optional = ("rank_correlation", "interval")
+        numbers = ("shift_ms", "factor", "within_10_percent", "architectures", *optional)
+        fine = (
+            all(_is_number(known[n]) or (n in optional and known[n] is None) for n in numbers)
+            and all(isinstance(p, list | tuple) and all(map(_is_number, p)) for p in pairs)
+            and len(pairs[0]) == len(pairs[1])
+        )
+        return cls(**known) if fine else None
 
     def __str__(self) -> str:
         rank = self.rank_correlation
@@ -80,6 +91,10 @@ class Calibration:
             f"over {self.architectures} measured networks, each predicted without itself: "
             f"{self.within_10_percent:.0%} within 10%{within}{ranked}"
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def calibrate(

@@ -9,6 +9,7 @@ from typing import Any
 from paretonas._front_figure import COLORS, styled
 from paretonas._words import cell, pair_of
 from paretonas.front import Front
+from paretonas.objectives.calibration import Calibration
 from paretonas.point import Cell, Point
 
 
@@ -34,6 +35,40 @@ def hypervolume_figure(history: Sequence[Mapping[str, Cell]]) -> str | None:
     figure.update_yaxes(title="hypervolume")
     figure.update_layout(showlegend=False)
     return as_html(figure, "hypervolume", 340)
+
+
+def calibration_figure(calibration: Calibration, name: str) -> str:
+    """Measured against predicted milliseconds of whole networks, with the interval."""
+    import plotly.graph_objects as go
+
+    predicted, measured = calibration.predicted_ms, calibration.measured_ms
+    ends = [min(*predicted, *measured), max(*predicted, *measured)]
+    figure = go.Figure()
+    if calibration.interval is not None:
+        low, high = 1 + calibration.interval, max(1e-3, 1 - calibration.interval)
+        figure.add_scatter(
+            x=[*ends, *ends[::-1]],
+            y=[ends[0] / low, ends[1] / low, ends[1] / high, ends[0] / high],
+            fill="toself",
+            fillcolor="rgba(86, 180, 233, 0.15)",
+            line={"width": 0},
+            hoverinfo="skip",
+            name="9 of 10 networks",
+        )
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"color": "#666", "width": 1}, showlegend=False
+    )
+    figure.add_scatter(
+        x=predicted,
+        y=measured,
+        mode="markers",
+        marker={"color": COLORS[0], "size": 8},
+        name="networks",
+        hovertemplate="predicted %{x:.3f} ms<br>measured %{y:.3f} ms<extra></extra>",
+    )
+    figure.update_xaxes(title="predicted, ms")
+    figure.update_yaxes(title="measured, ms")
+    return as_html(figure, name, 380)
 
 
 def conflict_figure(history: Sequence[Mapping[str, Cell]], objectives: Sequence[str]) -> str | None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from paretonas._words import cell, picks, title, used
 from paretonas.front import Front, roles
 from paretonas.gradient_search.guessing import Guessing
+from paretonas.objectives.calibration import Calibration
 from paretonas.point import Cell
 from paretonas.report.figures import (
     between,
+    calibration_figure,
     conflict_figure,
     cosine_columns,
     front_figure,
@@ -56,6 +58,7 @@ def write_report(run: Run, out: str | os.PathLike[str]) -> Path:
             conflict_figure(history, front.objectives),
             _conflict_note(history, front.objectives),
         ),
+        *_tables(run),
         *_failures(run),
         section("Settings", _run_table(run), ""),
     ]
@@ -114,6 +117,23 @@ def _conflict_note(history: Sequence[Mapping[str, Cell]], objectives: Sequence[s
     )
 
 
+def _tables(run: Run) -> list[str]:
+    """A section for each latency table that was corrected: what it predicts, what was measured."""
+    found = []
+    tables = run.about.get("tables")
+    for number, (column, about) in enumerate(tables.items() if isinstance(tables, Mapping) else ()):
+        told = Calibration.told(about) if isinstance(about, Mapping) else None
+        if told is None or not told.predicted_ms:
+            continue
+        runner, device = cell(about.get("backend", "")), cell(about.get("device", ""))
+        note = (
+            f"{cell(column)} is that of {runner} on {device}, a batch of 1. The table that guides "
+            f"the search was compared with measured networks: {cell(str(told))}."
+        )
+        found.append(section("Latency table", calibration_figure(told, f"table-{number}"), note))
+    return found
+
+
 def _failures(run: Run) -> list[str]:
     """The section on options and architectures that were set aside, if there are any."""
     rows = [
@@ -130,7 +150,7 @@ def _failures(run: Run) -> list[str]:
 
 
 def _run_table(run: Run) -> str:
-    about = {key: value for key, value in run.about.items() if key != "settings"}
+    about = {key: v for key, v in run.about.items() if key not in ("settings", "tables")}
     rows = [
         f"<tr><th>{cell(name)}</th><td>{cell(value)}</td></tr>"
         for name, value in {**run.settings, **about}.items()

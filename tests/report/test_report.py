@@ -245,3 +245,27 @@ def test_shows_the_picks_of_parts_that_run(run):
     assert "op=conv2" in text and "op=conv1" not in text
     run.tell(conditions="from another program")
     assert "op=conv1" in page_of(run).text
+
+
+def test_the_page_shows_what_a_latency_table_predicts(tmp_path, run):
+    told = {
+        "backend": "onnxruntime",
+        "device": "<b>a board</b>",
+        "correction": "parts",
+        "shift_ms": 0.1,
+        "factor": 0.9,
+        "rank_correlation": 0.95,
+        "within_10_percent": 0.9,
+        "interval": 0.12,
+        "architectures": 3,
+        "predicted_ms": [1.0, 2.0, 3.0],
+        "measured_ms": [1.1, 2.0, 2.9],
+    }
+    run.tell(tables={"latency_ms": told})
+    page = write_report(run, tmp_path / "page.html").read_text()
+    assert "latency_ms is that of onnxruntime on &lt;b&gt;a board&lt;/b&gt;" in page
+    assert "90% within 10%; 9 of 10 are within 12%" in page
+    assert 'id="table-0"' in page
+    for damaged in ({}, [], {"latency_ms": 3}, {"latency_ms": told | {"measured_ms": ["x"]}}):
+        run.tell(tables=damaged)
+        assert 'id="table-0"' not in write_report(run, tmp_path / "page.html").read_text()
