@@ -60,6 +60,17 @@ _SHORT = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU, visibly, on a machine without one."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 def pytest_runtest_setup() -> None:
     """Measure for moments, in eager torch: most tests need a latency, and not a good one."""
     for name, values in _SHORT.items():

@@ -108,7 +108,7 @@ def test_a_missing_package_is_named(monkeypatch):
         find_backend("onnxruntime")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", sorted(BACKENDS.keys() - {"onnxruntime"}))
 def test_backends_run_on_cuda(name):
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())

@@ -203,7 +203,7 @@ def test_a_missing_cuda_device_is_refused():
         find_device("cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_a_network_is_timed_on_cuda_and_brought_home():
     network = nn.Linear(64, 64)
     measured = measure_latency(network, torch.zeros(1, 64), device="cuda", seconds=0.1)

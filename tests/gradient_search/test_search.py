@@ -516,7 +516,7 @@ def test_an_unknown_device_is_refused(space, costs):
         next(search(space, objectives=costs, device="tpu"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 def test_it_runs_on_cuda(tmp_path, space, costs):
     outcome = searched(tmp_path / "run", space, costs, device="cuda", budget=QUICK)
     assert len(outcome.steps[-1].front)
