@@ -71,6 +71,22 @@ def test_wrong_parts_are_corrected_where_that_pays():
     assert error(found) < error(line) / 3
 
 
+def test_a_part_that_seemed_fused_away_is_corrected_and_what_does_not_run_stays_free():
+    rng = np.random.default_rng(5)
+    true, _ = table(rng)
+    first, *rest = true.slots
+    free = Slot(first.name, first.groups, torch.tensor([0.0, 0.4, 0.1, 0.2]))
+    hidden = Slot(first.name, first.groups, torch.tensor([0.0, 1e-6, 1e-6, 1e-6]))
+    true = CostTable(CHOICES, [free, *rest], unit="ms")
+    told = CostTable(CHOICES, [hidden, *rest], unit="ms")
+    chosen = networks(60, 0)
+    found = corrected(told, Timed(chosen, measured(true, chosen, rng, noise=1e-3), 60))
+    none, most, *others = found.slots[1].values.tolist()
+    assert none == 0
+    assert most > max(others)
+    assert found.about["within_10_percent"] == 1.0
+
+
 def test_the_interval_holds_for_other_networks():
     shares = []
     for seed in range(12):
