@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy.stats import trim_mean
+from numpy.typing import ArrayLike, NDArray
 
 from ..devices.clock import Clock
 from ..devices.onnx_session import OnnxRuntime, exported, node_times
@@ -79,8 +78,9 @@ def times_in_networks(
             if not any(node.startswith("/") for node, _ in nodes):
                 return {}, {}
             loads[architecture] = backend.opening(model, inputs)
-            spent = sum(seconds for _, seconds in nodes)
-            overheads.append(max(0.0, (spent - whole) / len(nodes)))
+            spent = [seconds for _, seconds in nodes]
+            overhead = max(0.0, (sum(spent) - whole) / len(nodes))
+            overheads.append(min(overhead, *spent))  # a node's time includes it
             by_place = _by_place(run, nodes)
             for place, signature in places(observe(architecture)).items():
                 own = by_place.get(place, [])  # none if it is fused into another
@@ -133,13 +133,17 @@ def _nodes(
     order = np.argsort(slow, kind="stable")
     count = max(FEWEST, int((slow <= SLOWER * reference.best).sum()))
     good = order[:count]
+    totals = np.sum([*times.seconds.values()], axis=0)
 
-    def middle(seconds: ArrayLike) -> float:
-        # A median of whole microseconds would cut their fractions off.
-        return float(trim_mean(np.asarray(seconds)[good], 0.25))
+    def fastest(spent: ArrayLike) -> NDArray[np.intp]:
+        """The faster half of the good runs; a run that was stopped is in the other half."""
+        ranked = good[np.argsort(np.asarray(spent)[good], kind="stable")]
+        return ranked[: (count + 1) // 2]
 
-    nodes = [(times.origins[node], middle(own)) for node, own in times.seconds.items()]
-    return nodes, middle(whole)
+    # A mean, since times are whole microseconds.
+    kept = fastest(totals)
+    nodes = [(times.origins[name], float(own[kept].mean())) for name, own in times.seconds.items()]
+    return nodes, float(np.mean(np.array(whole)[fastest(whole)]))
 
 
 def _by_place(run: NetworkTrace, nodes: Sequence[tuple[str, float]]) -> dict[str, list[float]]:
