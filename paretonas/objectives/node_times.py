@@ -65,8 +65,7 @@ def times_in_networks(
     """
     observe, paths = observer(supernet, example), frozenset(part_paths(supernet.network))
     chosen = _cover({observe(a).architecture for a in wanted.values()}, observe)
-    found: dict[Signature, list[tuple[float, int]]] = {}
-    overheads: list[float] = []
+    found: dict[Signature, list[float]] = {}
     loads: dict[Architecture, Load] = {}
     clock = Clock(torch.device("cpu"), backend.threads)
     with measuring(backend.threads):
@@ -80,17 +79,15 @@ def times_in_networks(
             loads[architecture] = backend.opening(model, inputs)
             spent = [seconds for _, seconds in nodes]
             overhead = max(0.0, (sum(spent) - whole) / len(nodes))
-            overheads.append(min(overhead, *spent))  # a node's time includes it
+            overhead = min(overhead, *spent)  # a node's time includes it
             by_place = _by_place(run, nodes)
             for place, signature in places(observe(architecture)).items():
                 own = by_place.get(place, [])  # none if it is fused into another
-                found.setdefault(signature, []).append((sum(own), len(own)))
+                total = sum(own)
+                seconds = max(total - len(own) * overhead, total / 10, LEAST)
+                found.setdefault(signature, []).append(seconds)
             progress((index + 1) / len(chosen))
-    overhead = float(np.median(overheads))
-    times = {
-        signature: 1e3 * float(np.median([max(s - n * overhead, s / 10, LEAST) for s, n in seen]))
-        for signature, seen in found.items()
-    }
+    times = {signature: 1e3 * float(np.median(seen)) for signature, seen in found.items()}
     return times, loads
 
 
@@ -140,10 +137,14 @@ def _nodes(
         ranked = good[np.argsort(np.asarray(spent)[good], kind="stable")]
         return ranked[: (count + 1) // 2]
 
-    # A mean, since times are whole microseconds.
+    # A mean, since times are whole microseconds; all are of the machine without other work.
     kept = fastest(totals)
-    nodes = [(times.origins[name], float(own[kept].mean())) for name, own in times.seconds.items()]
-    return nodes, float(np.mean(np.array(whole)[fastest(whole)]))
+    share = min(1.0, reference.best / float(np.median(slow[good])))
+    nodes = [
+        (times.origins[name], share * float(own[kept].mean()))
+        for name, own in times.seconds.items()
+    ]
+    return nodes, share * float(np.mean(np.array(whole)[fastest(whole)]))
 
 
 def _by_place(run: NetworkTrace, nodes: Sequence[tuple[str, float]]) -> dict[str, list[float]]:

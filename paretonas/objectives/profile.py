@@ -94,14 +94,14 @@ def profile(
         return CostTable.read(path, supernet.choices)
     with seeded(0, supernet):  # timed parts may use random generators
 
-        def alone() -> CostTable:
+        def alone(report: Progress) -> CostTable:
             return _alone(supernet, example, found, runner, about, report)
 
         table, loads = None, dict[Architecture, Load]()
         if isinstance(runner, OnnxRuntime):
             by_place = tabulate(supernet.choices, lambda a: look(a, places), hints=known)
             table, loads = _in_networks(supernet, example, by_place, runner, about, report)
-        table = table or alone()
+        table = table or alone(report)
         networks = timed(
             table,
             supernet,
@@ -112,7 +112,8 @@ def profile(
         )
         table = corrected(table, networks)
         if table.about["parts"] == "nodes" and _predicts_badly(table):
-            table = min(table, corrected(alone(), networks), key=_error)
+            other = alone(lambda done, total: None)  # all steps were reported
+            table = min(table, corrected(other, networks), key=_error)
     if cache:
         table.write(path)
     return table
