@@ -185,6 +185,7 @@ class TestOneNetwork:
         """A sum and an activation fused to one of two convolutions; names of any form."""
         make = helper.make_node
         made = [
+            make("Gemm", ["images"], ["x"], name="/first/Gemm"),
             make("Conv", ["x"], ["a"], name="/a/Conv"),
             make("Relu", ["a"], ["r"], name="/Relu"),
             make("Conv", ["r"], ["b"], name="/b/Conv"),
@@ -195,12 +196,14 @@ class TestOneNetwork:
         ]
         model = helper.make_model(helper.make_graph(made, "g", [], [])).SerializeToString()
         kinds = {
+            "/first/Gemm": "Gemm",
             "fused /Relu": "FusedConv",
             "/Relu_1_output_0_nchwc": "Conv",
             "/m/MatMul/MatMulAddFusion": "Gemm",
             "ReorderOutput": "ReorderOutput",
         }
         assert onnx_session._origins(model, kinds) == {
+            "/first/Gemm": "/first/Gemm",
             "fused /Relu": "/a/Conv",
             "/Relu_1_output_0_nchwc": "/b/Conv",
             "/m/MatMul/MatMulAddFusion": "/m/MatMul",
