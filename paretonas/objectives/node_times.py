@@ -139,7 +139,7 @@ def _nodes(
 
     # A mean, since times are whole microseconds; all are of the machine without other work.
     kept = fastest(totals)
-    share = min(1.0, reference.best / float(np.median(slow[good])))
+    share = float(np.clip(reference.best / np.median(slow[good]), 0.5, 1.0))
     nodes = [
         (times.origins[name], share * float(own[kept].mean()))
         for name, own in times.seconds.items()
