@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..export.packages import check_onnx
-from ..forward import copied
+from ..forward import copied, seeded
 from ..space import nearest
 from .device import device_name, find_device
 from .onnx_session import OnnxRuntime
@@ -199,4 +199,5 @@ def measure_latency(
     """
     runner = find_backend(backend, device, threads)
     load = runner.loading(network, example)
-    return measure_together([load], threads=threads, device=runner.device, seconds=seconds)[0]
+    with seeded(0, network):  # copies may share a generator with it
+        return measure_together([load], threads=threads, device=runner.device, seconds=seconds)[0]
