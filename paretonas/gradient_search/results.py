@@ -180,7 +180,7 @@ class Results:
             return
         networks = [setup.supernet.extract(point.architecture) for point in self.points]
         for objective in compared:
-            found = objective.measure_all(networks, setup.trained.example, seconds=seconds)
+            found = objective.measure_all(networks, setup.trained.example(), seconds=seconds)
             self.points = [
                 point.with_values(told) for point, told in zip(self.points, found, strict=True)
             ]
