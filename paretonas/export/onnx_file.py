@@ -69,7 +69,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
     its file does not give the network's outputs, `write_onnx` writes this one too.
 
     Args:
-        network: the network, on the CPU, in evaluation mode; it does not change.
+        network: the network, on the CPU, in evaluation mode; its outputs become a list of tensors.
         inputs: at least two examples, if there are as many.
         path: the path to write.
 
@@ -98,7 +98,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
             )
         _checked(path, plain, inputs, str(path))
     except Exception:  # of whatever kind: the other exporter tries it, and says why it cannot
-        write_onnx(copied(network), inputs, path, {})
+        write_onnx(network, inputs, path, {})
 
 
 class _Positional(nn.Module):
