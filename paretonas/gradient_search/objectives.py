@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..devices import find_backend
 from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
 from ..objectives import (
@@ -69,11 +70,19 @@ def latency_by(
     """The latency of a table, measured with the backend that the table tells.
 
     Raises:
-        ValueError: another backend was asked for.
+        ValueError: another backend, or another number of threads, was asked for, or the backend
+            does not run on the device.
+        ModuleNotFoundError: the package of the backend is missing.
     """
     told = str(table.about.get("backend", "torch"))
     if backend not in (None, told):
         raise ValueError(f"the table of latencies was measured with {told}, not with {backend}")
+    find_backend(told, device, threads)  # refuses what does not run here
+    if table.about.get("threads", threads) != threads:
+        raise ValueError(
+            f"the table of latencies was measured with {table.about['threads']} threads, "
+            f"not with {threads}"
+        )
     return Latency(table, device=device, threads=threads, backend=told)
 
 

@@ -118,7 +118,7 @@ def _nodes(
     around, whole = [reference.seconds()], []
 
     def after() -> None:
-        whole.append(abs(clock.seconds(plain)))
+        whole.append(clock.seconds(plain)[0])
         around.append(reference.seconds())
 
     for _ in range(3):
