@@ -85,8 +85,8 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
         )
     if format == "onnx-int8":
         print(_in_int8(path, network, task, example))
-    if alike := front.alike(wish):
-        print(f"measurements cannot tell it from {', '.join(other.id for other in alike)}")
+    if ties := front.ties(wish):
+        print(f"measurements cannot tell it from {', '.join(other.id for other in ties)}")
     print(_inputs(task, network, example))
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):

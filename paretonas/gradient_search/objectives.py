@@ -59,7 +59,9 @@ def wanted_of(
         table = CostTable.read(objectives, supernet.choices)
         return latency_by(table, device, threads, backend), Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
-    return understood(objectives, lambda name: find_objectives(name, space), columns)
+    return understood(
+        objectives, lambda name: find_objectives(name, space, threads=threads), columns
+    )
 
 
 def latency_by(
@@ -120,6 +122,11 @@ def understood(
 def column_of(wanted: Wanted) -> str:
     """What tables will call an objective."""
     return OBJECTIVES[wanted].column if isinstance(wanted, str) else wanted.column
+
+
+def is_only_measured(wanted: Wanted) -> bool:
+    """Whether nothing is known of an objective before a network is trained."""
+    return not isinstance(wanted, str | DifferentiableObjective)
 
 
 def searchable(

@@ -194,7 +194,7 @@ class Results:
         try:
             networks = [self._network(point) for point in points]
             for objective in compared:
-                example = setup.trained.example
+                example = setup.trained.example()
                 found = objective.measure_all(networks, example, seconds=seconds)
                 for point, told in zip(points, found, strict=True):
                     later[point.architecture] = later.get(point.architecture, point).with_values(

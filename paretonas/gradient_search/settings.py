@@ -27,7 +27,7 @@ from ..tasks.task import metrics_of
 from ..training import FineTuning, Recipe
 from .clock import Clock
 from .halving import SuccessiveHalving
-from .objectives import Wanted, column_of, wanted_of
+from .objectives import Wanted, column_of, is_only_measured, wanted_of
 from .paths import Paths
 from .plan import Budget, Plan, budget_of
 from .target import Target
@@ -132,7 +132,8 @@ class Settings:
         limits = Constraint({})
         if constraint is not None:
             limits = Constraint.of(constraint, columns, upward)
-        aim = Target.of(target, columns, columns[: len(metrics)])
+        measured = [column_of(one) for one in found if is_only_measured(one)]
+        aim = Target.of(target, columns, columns[: len(metrics)], measured)
         if aim is not None:
             limits = aim.within(limits)
         wanted = Budget() if budget is None else budget_of(budget)
