@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ..arguments import moved
@@ -72,6 +75,8 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
 
     Raises:
         NotInOnnxError: ONNX has no form of the network; with the exporter's first line.
+        OSError: the model cannot be written.
+        MemoryError: there is no memory for it.
     """
     plain = copied(network).eval().cpu()
     try:
@@ -81,7 +86,7 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
             keep_inputs(plain, inputs)
             write_draft(plain, inputs, path)
             model = path.read_bytes()
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, OSError, MemoryError):  # such as a full disk
         raise
     except Exception as error:  # of whatever kind: exporters have many
         line = str(error).strip().partition("\n")[0]
@@ -91,10 +96,23 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
     return model, fed(session_of(model), handed(plain, example))
 
 
+@dataclass(frozen=True)
+class NodeTimes:
+    """What the nodes of a model took, each by the name that ONNX Runtime gives it.
+
+    Attributes:
+        seconds: (runs,) of each node, without the nodes inside it, in the order of the first run.
+        origins: the node of the model that each does the work of; itself if it is of none.
+    """
+
+    seconds: dict[str, NDArray[np.float64]]
+    origins: dict[str, str]
+
+
 def node_times(
     backend: OnnxRuntime, model: bytes, inputs: Mapping[str, Any], runs: Sequence[Call]
-) -> list[dict[str, float]]:
-    """For each run of a model the seconds of its nodes, in their order, by name.
+) -> NodeTimes:
+    """The seconds of a model's nodes, as ONNX Runtime tells them.
 
     Args:
         backend: makes the session.
@@ -110,13 +128,83 @@ def node_times(
             session.run(None, fed)
             after()
         events = json.loads(Path(session.end_profiling()).read_text())
-    found: list[dict[str, float]] = [{} for _ in runs]
-    counts: dict[str, int] = {}
+    seconds: dict[str, NDArray[np.float64]] = {}
+    kinds: dict[str, str] = {}
+    for run, own in enumerate(_by_run(events)):
+        around: list[tuple[str, int]] = []  # nodes such as loops, and when they end
+        for event in sorted(own, key=lambda event: (event["ts"], -event["dur"])):
+            node = event["name"].removesuffix("_kernel_time")
+            kinds[node] = event.get("args", {}).get("op_name", "")
+            spent = (event["dur"] + 0.5) / 1e6  # it is cut to whole microseconds
+            while around and around[-1][1] <= event["ts"]:
+                around.pop()
+            if around:
+                seconds[around[-1][0]][run] -= spent
+            seconds.setdefault(node, np.zeros(len(runs)))[run] += spent
+            around.append((node, event["ts"] + event["dur"]))
+    return NodeTimes({node: own.clip(0.0) for node, own in seconds.items()}, _origins(model, kinds))
+
+
+def _by_run(events: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The events of the nodes of each run; that of the run comes after them."""
+    nodes: list[dict[str, Any]] = []
     for event in events:
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            node = name.removesuffix("_kernel_time")
-            run = counts.get(node, 0)
-            counts[node] = run + 1
-            found[run][node] = event["dur"] / 1e6
-    return found
+            nodes.append(event)
+        elif name == "model_run":
+            # What is inside a node was written before it.
+            yield [node for node in reversed(nodes) if node["ts"] >= event["ts"]]
+            nodes = []
+
+
+def _origins(model: bytes, kinds: Mapping[str, str]) -> dict[str, str]:
+    """For each node of ONNX Runtime the node of the model that it does the work of.
+
+    A fused node has the name of one of its operations, mostly of the last. Of those before it, the
+    one that has its kind does the work, such as the convolution before an activation.
+
+    Args:
+        model: the model as it was exported.
+        kinds: the kind of each node of ONNX Runtime, such as ``Conv``, by its name.
+    """
+    import onnx
+
+    nodes = list(_all_nodes(onnx.load_from_string(model).graph))
+    makers = {output: node for node in nodes for output in node.output if output}
+    known = makers | {node.name: node for node in nodes if node.name}
+    ends = {name: _named(name, known) for name in kinds}
+    alone = {end.name for end in ends.values() if end is not None}
+    origins: dict[str, str] = {}
+    for name, end in ends.items():
+        kind, near = kinds[name].removeprefix("Fused"), [] if end is None else [end]
+        seen: set[str] = set()
+        for node in near:  # grows
+            if node.op_type == kind:
+                end = node
+                break
+            before = [makers[each] for each in node.input if each in makers]
+            new = [n for n in before if n.name not in alone | seen]
+            near += new
+            seen |= {n.name for n in new}
+        origins[name] = name if end is None else end.name
+    return origins
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph, and those inside loops and branches."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from _all_nodes(inner)
+
+
+def _named(name: str, known: Mapping[str, Any]) -> Any:
+    """The node whose name, or that of its output, is in a name such as ``/Relu_output_0_nchwc``."""
+    name = name.removeprefix("fused ")
+    ends = [i for i, letter in enumerate(name) if letter in "_/"]
+    for end in [len(name), *reversed(ends)]:
+        if name[:end] in known:
+            return known[name[:end]]
+    return None

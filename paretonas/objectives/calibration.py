@@ -100,7 +100,22 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def calibrate(
+@dataclass(frozen=True)
+class Timed:
+    """Architectures whose latency was measured.
+
+    Attributes:
+        architectures: n of them.
+        ms: (n,) their latency in milliseconds, positive.
+        fresh: how many of them, the first ones, tell how well a table predicts others.
+    """
+
+    architectures: Sequence[Architecture]
+    ms: Array
+    fresh: int
+
+
+def timed(
     table: CostTable,
     supernet: Supernet,
     example: Any,
@@ -108,8 +123,8 @@ def calibrate(
     backend: Backend,
     loads: Mapping[Architecture, Load] | None = None,
     progress: Callable[[float], None] | None = None,
-) -> CostTable:
-    """Time architectures from the fastest to the slowest in the table, and correct the table.
+) -> Timed:
+    """Time architectures from the fastest to the slowest in a table.
 
     Args:
         table: the costs of parts.
@@ -135,20 +150,12 @@ def calibrate(
         measured += [time.median_ms for time in times]
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
-    return corrected(table, chosen, np.array(measured), len(fresh) or len(chosen))
+    return Timed(chosen, np.array(measured), len(fresh) or len(chosen))
 
 
-def corrected(
-    table: CostTable, architectures: Sequence[Architecture], measured: Array, fresh: int
-) -> CostTable:
-    """A table corrected by measured networks; its `about` has the `Calibration`.
-
-    Args:
-        table: the costs of parts.
-        architectures: measured ones.
-        measured: (n,) their latency, positive.
-        fresh: how many of them, the first ones, tell how well the table predicts others.
-    """
+def corrected(table: CostTable, timed: Timed) -> CostTable:
+    """A table corrected by measured networks; its `about` has the `Calibration`."""
+    architectures, measured, fresh = timed.architectures, timed.ms, timed.fresh
     parts = _Parts.of(table, architectures)
     models: list[_Model] = [_Model()]
     if len(architectures) >= FEWEST:
@@ -239,7 +246,8 @@ class _Model:
         factor, shift = fit(parts.used @ parts.costs, measured)
         if not self.strength:
             return factor, shift, np.zeros(len(parts.costs))
-        # A part of no cost may have one; a sixtieth of a network is a small part.
+        # A part of hardly any cost may have one, such as a part that is fused into another: about
+        # a sixtieth of a network, as a small part. What costs 0 does not run, and is not corrected.
         scale = factor * parts.costs + np.where(parts.costs > 0, np.median(measured) / 60, 0.0)
         shared = self.strength * (parts.used * scale**2) @ parts.used.T
         rest = measured - shift - factor * (parts.used @ parts.costs)

@@ -2,21 +2,23 @@
 
 ONNX Runtime fuses operations across layers and changes the layout of tensors between them, so a
 part alone does not take what it takes in its network. Here whole networks are run, and ONNX Runtime
-tells the time of each node. A node carries the path of the module that it comes from.
+tells the time of each node. A node carries the path of the module that it comes from. What is fused
+into the node of another module takes no time of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 
 from ..devices.clock import Clock
 from ..devices.onnx_session import OnnxRuntime, exported, node_times
 from ..devices.reference import SLOWER, Reference
-from ..devices.timer import Load
+from ..devices.timer import Load, measuring
 from ..nn import Supernet
 from ..space import Architecture
 from .parts import NetworkTrace, Parts, observer, part_paths
@@ -25,6 +27,7 @@ Signature = tuple[str, ...]
 
 NETWORKS = 24  # at most; what they do not have is filled in
 RUNS = 20
+LEAST = 1e-9  # seconds of what is fused into another node; what does not run takes 0
 FEWEST = 5  # runs that count; on a busy machine these are the least disturbed ones
 
 
@@ -66,24 +69,26 @@ def times_in_networks(
     overheads: list[float] = []
     loads: dict[Architecture, Load] = {}
     clock = Clock(torch.device("cpu"), backend.threads)
-    with torch.inference_mode():
+    with measuring(backend.threads):
         reference = Reference(clock)
         for index, architecture in enumerate(chosen):
             run = NetworkTrace.of(supernet, architecture, example, paths)
             model, inputs = exported(run.network, example)
             nodes, whole = _nodes(backend, model, inputs, clock, reference)
-            if not any(node.startswith("/") for node in nodes):
+            if not any(node.startswith("/") for node, _ in nodes):
                 return {}, {}
             loads[architecture] = backend.opening(model, inputs)
-            overheads.append(max(0.0, (sum(nodes.values()) - whole) / len(nodes)))
-            for place, own in _by_place(run, nodes).items():
-                signature = places(observe(architecture)).get(place)
-                if signature is not None:
-                    found.setdefault(signature, []).append((sum(own), len(own)))
+            spent = [seconds for _, seconds in nodes]
+            overhead = max(0.0, (sum(spent) - whole) / len(nodes))
+            overheads.append(min(overhead, *spent))  # a node's time includes it
+            by_place = _by_place(run, nodes)
+            for place, signature in places(observe(architecture)).items():
+                own = by_place.get(place, [])  # none if it is fused into another
+                found.setdefault(signature, []).append((sum(own), len(own)))
             progress((index + 1) / len(chosen))
     overhead = float(np.median(overheads))
     times = {
-        signature: 1e3 * float(np.median([max(s - n * overhead, s / 10) for s, n in seen]))
+        signature: 1e3 * float(np.median([max(s - n * overhead, s / 10, LEAST) for s, n in seen]))
         for signature, seen in found.items()
     }
     return times, loads
@@ -112,8 +117,8 @@ def _nodes(
     inputs: Mapping[str, Any],
     clock: Clock,
     reference: Reference,
-) -> tuple[dict[str, float], float]:
-    """Seconds of each node, and of the whole network without writing times down."""
+) -> tuple[list[tuple[str, float]], float]:
+    """Nodes of the model with their seconds, and those of all without writing times down."""
     plain = backend.opening(model, inputs)()
     around, whole = [reference.seconds()], []
 
@@ -128,16 +133,25 @@ def _nodes(
     order = np.argsort(slow, kind="stable")
     count = max(FEWEST, int((slow <= SLOWER * reference.best).sum()))
     good = order[:count]
-    seconds = {node: float(np.median([times[i][node] for i in good])) for node in times[0]}
-    return seconds, float(np.median([whole[i] for i in good]))
+    totals = np.sum([*times.seconds.values()], axis=0)
+
+    def fastest(spent: ArrayLike) -> NDArray[np.intp]:
+        """The faster half of the good runs; a run that was stopped is in the other half."""
+        ranked = good[np.argsort(np.asarray(spent)[good], kind="stable")]
+        return ranked[: (count + 1) // 2]
+
+    # A mean, since times are whole microseconds.
+    kept = fastest(totals)
+    nodes = [(times.origins[name], float(own[kept].mean())) for name, own in times.seconds.items()]
+    return nodes, float(np.mean(np.array(whole)[fastest(whole)]))
 
 
-def _by_place(run: NetworkTrace, nodes: Mapping[str, float]) -> dict[str, list[float]]:
+def _by_place(run: NetworkTrace, nodes: Sequence[tuple[str, float]]) -> dict[str, list[float]]:
     """The seconds of nodes by place; a node without a path belongs to the one before it."""
     modules, found = dict(run.network.named_modules()), dict[str, list[float]]()
     waiting: list[float] = []
     place = ""
-    for node, seconds in nodes.items():
+    for node, seconds in nodes:
         if node.startswith("/"):
             path = _module(node, modules)
             part = run.owners.get(path)

@@ -21,7 +21,7 @@ from ..devices.timer import Load
 from ..forward import seeded
 from ..nn import Supernet
 from ..space import Architecture, Choice, decode
-from .calibration import calibrate
+from .calibration import Calibration, corrected, timed
 from .cost_table import CostTable, Slot
 from .node_times import places, times_in_networks
 from .part_times import part_times
@@ -30,6 +30,8 @@ from .tabulate import Dependence, Values, slots, tabulate
 
 Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]
+
+METHOD = 2  # of measuring; a new number sets tables in the cache aside
 
 
 def profile(
@@ -51,7 +53,9 @@ def profile(
     backends begin with the table of ``torch`` on their device.
 
     Some dozens of whole networks are timed as well, and correct the table. Its `about` says how
-    well it predicts such networks: see `paretonas.objectives.calibration.Calibration`.
+    well it predicts such networks: see `paretonas.objectives.calibration.Calibration`. If the table
+    of nodes predicts badly, or there is none, parts that are timed alone make a table, too; the
+    better one is kept. Its `about` has ``parts``: ``nodes`` or ``alone``.
 
     Args:
         supernet: the network with choices.
@@ -84,23 +88,31 @@ def profile(
         "input": _shapes(example),
         "operations": _digest(supernet.choices, found),
     }
-    path = cache_folder() / f"latency-{_hash(repr(sorted(about.items())))}.json"
+    key = _hash(repr((METHOD, sorted(about.items()))))
+    path = cache_folder() / f"latency-{key}.json"
     if cache and path.exists():
         return CostTable.read(path, supernet.choices)
     with seeded(0, supernet):  # timed parts may use random generators
+
+        def alone() -> CostTable:
+            return _alone(supernet, example, found, runner, about, report)
+
         table, loads = None, dict[Architecture, Load]()
         if isinstance(runner, OnnxRuntime):
             by_place = tabulate(supernet.choices, lambda a: look(a, places), hints=known)
-            table, loads = _in_networks(supernet, example, by_place, runner, report)
-        table = table or _alone(supernet, example, found, runner, report)
-        table = calibrate(
-            CostTable(supernet.choices, table.slots, unit="ms", about=about),
+            table, loads = _in_networks(supernet, example, by_place, runner, about, report)
+        table = table or alone()
+        networks = timed(
+            table,
             supernet,
             example,
             backend=runner,
             loads=loads,
             progress=lambda share: report(round(50 + 50 * share), 100),
         )
+        table = corrected(table, networks)
+        if table.about["parts"] == "nodes" and _predicts_badly(table):
+            table = min(table, corrected(alone(), networks), key=_error)
     if cache:
         table.write(path)
     return table
@@ -111,6 +123,7 @@ def _alone(
     example: Any,
     found: Mapping[str, Dependence],
     runner: Backend,
+    about: Mapping[str, Any],
     report: Progress,
 ) -> CostTable:
     """The table of parts that are timed alone."""
@@ -125,7 +138,8 @@ def _alone(
         threads=runner.threads,
         progress=lambda share: report(round(50 * share), 100),
     )
-    return CostTable(supernet.choices, _slots(supernet.choices, found, times), unit="ms")
+    made = _slots(supernet.choices, found, times)
+    return CostTable(supernet.choices, made, unit="ms", about={**about, "parts": "alone"})
 
 
 def _in_networks(
@@ -133,6 +147,7 @@ def _in_networks(
     example: Any,
     found: Mapping[str, Dependence],
     runner: OnnxRuntime,
+    about: Mapping[str, Any],
     report: Progress,
 ) -> tuple[CostTable | None, dict[Architecture, Load]]:
     """The table of nodes in whole networks, and what loads these.
@@ -151,7 +166,23 @@ def _in_networks(
     )
     if not times:
         return None, {}
-    return CostTable(supernet.choices, _slots(supernet.choices, found, times), unit="ms"), loads
+    made = _slots(supernet.choices, found, times)
+    return CostTable(supernet.choices, made, unit="ms", about={**about, "parts": "nodes"}), loads
+
+
+def _predicts_badly(table: CostTable) -> bool:
+    told = Calibration.told(table.about)
+    assert told is not None  # it was corrected
+    rank = told.rank_correlation
+    return told.within_10_percent < 0.5 or (rank is not None and rank < 0.5)
+
+
+def _error(table: CostTable) -> float:
+    """The mean square of the relative errors by cross-validation."""
+    predicted, measured = (
+        np.array(table.about[f"{name}_ms"]) for name in ("predicted", "measured")
+    )
+    return float(np.mean((predicted / measured - 1) ** 2))
 
 
 def _signatures(

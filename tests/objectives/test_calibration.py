@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paretonas.objectives import CostTable, Slot
-from paretonas.objectives.calibration import Calibration, corrected
+from paretonas.objectives.calibration import Calibration, Timed, corrected
 from paretonas.space import Choice, draw
 
 CHOICES = tuple(Choice(f"c{i}", ("a", "b", "c", "d")) for i in range(6))
@@ -46,7 +46,7 @@ def test_a_right_table_is_scaled_and_shifted_to_the_networks():
     rng = np.random.default_rng(0)
     true, told = table(rng)
     chosen = networks(40, 0)
-    found = corrected(told, chosen, measured(true, chosen, rng, noise=1e-6), 40)
+    found = corrected(told, Timed(chosen, measured(true, chosen, rng, noise=1e-6), 40))
     for a in networks(20, 1):
         assert found.total_at(a) == pytest.approx(0.1 + 1.5 * true.total_at(a), rel=1e-3)
     about = Calibration.told(found.about)
@@ -59,9 +59,9 @@ def test_wrong_parts_are_corrected_where_that_pays():
     rng = np.random.default_rng(1)
     true, told = table(rng, wrong=0.5)
     chosen, others = networks(60, 0), networks(100, 1)
-    found = corrected(told, chosen, measured(true, chosen, rng), 60)
+    found = corrected(told, Timed(chosen, measured(true, chosen, rng), 60))
     assert found.about["correction"] == "parts"
-    line = corrected(told, chosen[:10], measured(true, chosen[:10], rng), 10)
+    line = corrected(told, Timed(chosen[:10], measured(true, chosen[:10], rng), 10))
     assert line.about["correction"] == "line"
 
     def error(one):
@@ -71,6 +71,22 @@ def test_wrong_parts_are_corrected_where_that_pays():
     assert error(found) < error(line) / 3
 
 
+def test_a_part_that_seemed_fused_away_is_corrected_and_what_does_not_run_stays_free():
+    rng = np.random.default_rng(5)
+    true, _ = table(rng)
+    first, *rest = true.slots
+    free = Slot(first.name, first.groups, torch.tensor([0.0, 0.4, 0.1, 0.2]))
+    hidden = Slot(first.name, first.groups, torch.tensor([0.0, 1e-6, 1e-6, 1e-6]))
+    true = CostTable(CHOICES, [free, *rest], unit="ms")
+    told = CostTable(CHOICES, [hidden, *rest], unit="ms")
+    chosen = networks(60, 0)
+    found = corrected(told, Timed(chosen, measured(true, chosen, rng, noise=1e-3), 60))
+    none, most, *others = found.slots[1].values.tolist()
+    assert none == 0
+    assert most > max(others)
+    assert found.about["within_10_percent"] == 1.0
+
+
 def test_the_interval_holds_for_other_networks():
     shares = []
     for seed in range(12):
@@ -78,7 +94,7 @@ def test_the_interval_holds_for_other_networks():
         true, told = table(rng, wrong=0.3)
         chosen, others = networks(44, seed), networks(100, 100 + seed)
         fresh = 24
-        found = corrected(told, chosen, measured(true, chosen, rng, noise=0.03), fresh)
+        found = corrected(told, Timed(chosen, measured(true, chosen, rng, noise=0.03), fresh))
         truth = measured(true, others, rng, noise=0.03)
         apart = np.abs(np.array([found.total_at(a) for a in others]) / truth - 1)
         shares.append(np.mean(apart <= found.about["interval"]))
@@ -89,7 +105,7 @@ def test_no_part_gets_a_negative_cost_and_both_forms_agree():
     rng = np.random.default_rng(3)
     true, told = table(rng, wrong=1.5)
     chosen = networks(40, 0)
-    found = corrected(told, chosen, measured(true, chosen, rng, noise=0.3), 40)
+    found = corrected(told, Timed(chosen, measured(true, chosen, rng, noise=0.3), 40))
     assert all(float(slot.values.min()) >= 0 for slot in found.slots)
     for a in networks(5, 2):
         row = torch.cat([torch.tensor([float(o == a[c.name]) for o in c.options]) for c in CHOICES])
@@ -100,7 +116,7 @@ def test_few_networks_make_no_interval(tmp_path):
     rng = np.random.default_rng(4)
     true, told = table(rng)
     chosen = networks(3, 0)
-    found = corrected(told, chosen, measured(true, chosen, rng), 3)
+    found = corrected(told, Timed(chosen, measured(true, chosen, rng), 3))
     assert found.about["interval"] is None
     found.write(tmp_path / "t.json")
     assert CostTable.read(tmp_path / "t.json", CHOICES).about == found.about
