@@ -96,6 +96,10 @@ def node_times(
 ) -> list[dict[str, float]]:
     """For each run of a model the seconds of its nodes, in their order, by name.
 
+    A node that ONNX Runtime has made of several has the name of the one that does the work: what
+    was a convolution before it was fused with an activation still has its name. What ONNX Runtime
+    has added has a name of its own.
+
     Args:
         backend: makes the session.
         model: an ONNX model.
@@ -112,11 +116,51 @@ def node_times(
         events = json.loads(Path(session.end_profiling()).read_text())
     found: list[dict[str, float]] = [{} for _ in runs]
     counts: dict[str, int] = {}
-    for event in events:
-        name = event.get("name", "")
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            node = name.removesuffix("_kernel_time")
-            run = counts.get(node, 0)
-            counts[node] = run + 1
-            found[run][node] = event["dur"] / 1e6
+    ran = [
+        (event["name"].removesuffix("_kernel_time"), event)
+        for event in events
+        if event.get("cat") == "Node" and event.get("name", "").endswith("_kernel_time")
+    ]
+    origin = origins(model, {node: event["args"]["op_name"] for node, event in ran})
+    for node, event in ran:
+        run = counts.get(node, 0)
+        counts[node] = run + 1
+        own = found[run]
+        own[origin[node]] = own.get(origin[node], 0.0) + event["dur"] / 1e6
+    return found
+
+
+def origins(model: bytes, kinds: Mapping[str, str]) -> dict[str, str]:
+    """Of nodes that run, the nodes of the model that they were; others keep their names.
+
+    A fused node is called ``fused NAME``, or ``OUTPUT_nchwc`` by the last output of what it was.
+
+    Args:
+        model: an ONNX model.
+        kinds: the kind of operation of each node that runs, by name.
+    """
+    import onnx
+
+    graph = onnx.load_from_string(model).graph
+    names = {node.name for node in graph.node}
+    makers = {output: node for node in graph.node for output in node.output}
+    found: dict[str, str] = {}
+    for name, kind in kinds.items():  # what is what it was
+        made = makers.get(name.removesuffix("_nchwc"))
+        if name.removeprefix("fused ") in names:
+            found[name] = name.removeprefix("fused ")
+        elif made is not None and made.op_type == kind:
+            found[name] = made.name
+    for name in [name for name in kinds if name not in found]:
+        made, taken = makers.get(name.removesuffix("_nchwc")), {*found.values()}
+        found[name] = name if made is None else made.name
+        before, seen = [] if made is None else [made], set[str]()
+        while before:
+            node = before.pop(0)
+            if node.op_type == kinds[name] and node.name not in taken:
+                found[name] = node.name
+                break
+            seen.add(node.name)
+            inputs = [makers[i] for i in node.input if i in makers]
+            before += [each for each in inputs if each.name not in seen]
     return found
