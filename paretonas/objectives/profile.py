@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -86,7 +87,8 @@ def profile(
     }
     path = cache_folder() / f"latency-{_hash(repr(sorted(about.items())))}.json"
     if cache and path.exists():
-        return CostTable.read(path, supernet.choices)
+        with suppress(OSError, ValueError):  # a damaged table is measured anew
+            return CostTable.read(path, supernet.choices)
     with seeded(0, supernet):  # timed parts may use random generators
         table, loads = None, dict[Architecture, Load]()
         if isinstance(runner, OnnxRuntime):
@@ -102,7 +104,8 @@ def profile(
             progress=lambda share: report(round(50 + 50 * share), 100),
         )
     if cache:
-        table.write(path)
+        with suppress(OSError, ValueError):  # the folder cannot be written
+            table.write(path)
     return table
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from paretonas.devices.onnx_session import OnnxRuntime, exported, node_times
 from paretonas.nn import Depth, OneOf, Supernet
-from paretonas.objectives import Latency, profile
+from paretonas.objectives import CostTable, Latency, profile
 from paretonas.objectives import node_times as nodes
 from paretonas.objectives.node_times import _by_place, _module, places, times_in_networks
 from paretonas.objectives.parts import NetworkTrace, observer, part_paths
@@ -80,6 +80,10 @@ def test_what_is_large_costs_more_in_the_table(built, monkeypatch, tmp_path):
     assert latency.table.about["backend"] == "onnxruntime"
     again = profile(supernet, x, backend="onnxruntime")  # from the cache
     assert again.about == latency.table.about
+    (file,) = (tmp_path / "paretonas").glob("latency-*.json")
+    file.write_text(file.read_text()[:600])
+    assert "backend" in profile(supernet, x, backend="onnxruntime").about
+    assert CostTable.read(file, supernet.choices).about["backend"] == "onnxruntime"
     (network,) = [supernet.extract(next(every(supernet.choices)))]
     told = latency.measure(network, x)
     assert told["latency_backend"] == "onnxruntime"
