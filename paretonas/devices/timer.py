@@ -40,6 +40,7 @@ GAP_SECONDS = 3e-4  # between two runs of the reference
 SECONDS = 2.0
 PRECISION = 0.02
 COVERED = 0.9
+LEAST = 0.5  # another program on the same core makes nothing more than twice as slow
 BETWEEN_PROCESSES = 0.015  # what a second process changes, as a share; no block shows it
 
 
@@ -164,7 +165,7 @@ class _Turns:
             least = [own[np.argsort(own[:, 1], kind="stable")[:FEWEST]] for own in blocks]
             around = [float(np.median(own[:, 1])) for own in least]
             # What waits for something else, and not for the processor, is as slow as it is.
-            shares = [best / slow if math.isfinite(slow) else 1.0 for slow in around]
+            shares = [max(LEAST, best / s) if math.isfinite(s) else 1.0 for s in around]
             medians = [s * float(np.median(o[:, 0])) for s, o in zip(shares, least, strict=True)]
             doubt = max(doubt, (1 - min(shares)) / 2)
         mean, count = float(np.mean(medians)), len(medians)

@@ -334,6 +334,7 @@ class TestOneNetwork:
 
     def test_fractions_of_microseconds_are_kept(self, runner, monkeypatch):
         steady = type("Steady", (), {"seconds": lambda self, *_: 1.0, "best": 1.0})()
+        clock = type("Clock", (), {"seconds": lambda self, call: (1.0, False)})()
         seconds = {"n": np.array([1e-6, 2e-6] * 10), "m": np.array([2e-6, 1e-6] * 10)}
         seconds["m"][-6:] = 1e-3  # the thread was stopped
         told = onnx_session.NodeTimes(seconds, {"n": "/a/Add", "m": "/a/Mul"})
@@ -346,7 +347,7 @@ class TestOneNetwork:
 
         monkeypatch.setattr(nodes, "node_times", run)
         monkeypatch.setattr(runner, "opening", lambda *_: lambda: lambda: None)
-        found, _ = nodes._nodes(runner, b"", {}, steady, steady)
+        found, _ = nodes._nodes(runner, b"", {}, clock, steady)
         assert dict(found) == pytest.approx({"/a/Add": 1.5e-6, "/a/Mul": 1.5e-6})
 
     @pytest.mark.parametrize("error", [OSError("No space left on device"), MemoryError()])
