@@ -153,7 +153,8 @@ class Constraint:
     def excess(self, values: Mapping[str, float]) -> dict[str, float]:
         """By how much each limit is exceeded, as a part of the limit; 0 or less where it is met.
 
-        The names are in alphabetical order. The part of a limit of 0 is the value itself.
+        The names are in alphabetical order. The part of a limit of 0 is the value itself. What is
+        not a number exceeds every limit, by an infinite part.
 
         >>> Constraint({"latency_ms": 2.0, "energy_mj": 8.0}).excess(
         ...     {"latency_ms": 3.0, "energy_mj": 6.0})
@@ -163,14 +164,15 @@ class Constraint:
             ValueError: a limited objective has no value.
         """
         self._check_values(values)
-        return {
+        parts = {
             name: turned(values[name] - self.limits[name], name in self.at_least)
             / (abs(self.limits[name]) or 1.0)
             for name in sorted(self.limits)
         }
+        return {name: math.inf if math.isnan(part) else part for name, part in parts.items()}
 
     def violation(self, values: Mapping[str, float]) -> float:
-        """The sum of what is exceeded, as parts of the limits; 0 for what is feasible.
+        """The sum of what is exceeded, as parts of the limits; 0 exactly for what is feasible.
 
         Deb 2000, "An efficient constraint handling method for genetic algorithms".
 

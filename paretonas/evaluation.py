@@ -75,7 +75,6 @@ class ScoredObjective(Objective, Protocol):
 class TrainedObjective(ScoredObjective, Protocol):
     """An objective that trains networks; other objectives are measured on them."""
 
-    @property
     def example(self) -> Any:
         """The inputs of one forward pass: a batch of one, on the CPU."""
         ...
@@ -204,7 +203,7 @@ class Evaluation:
     @cached_property
     def _example(self) -> Any:
         assert self._trained is not None
-        return self._trained.example
+        return self._trained.example()
 
     def _measured(
         self, objective: MeasuredObjective, finalist: Finalist

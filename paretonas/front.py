@@ -230,7 +230,7 @@ class Front:
             offers.append(f"{name} from {min(values):.6g} to {max(values):.6g}")
         raise ValueError(f"no point meets {constraint}; the front offers {', '.join(offers)}")
 
-    def alike(self, wish: str) -> list[Point]:
+    def ties(self, wish: str) -> list[Point]:
         """The points that measurements cannot tell from the one that `pick` selects.
 
         These are ``fastest`` and ``smallest`` points: one that is better with a probability of at
@@ -240,7 +240,7 @@ class Front:
         >>> for name, error, latency in (("a", 3.0, 1.00), ("b", 2.0, 1.02), ("c", 1.0, 2.0)):
         ...     values = {"error_percent": error, "latency_ms": latency}
         ...     _ = front.add(Point({"op": name}, values, {"latency_spread_ms": 0.05}, name))
-        >>> [point.id for point in front.alike("fastest")]
+        >>> [point.id for point in front.ties("fastest")]
         ['b']
         """
         chosen = self.pick(wish)

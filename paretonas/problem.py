@@ -149,7 +149,7 @@ class Problem:
     def known_violation(self, architecture: Architecture) -> float:
         """How far an architecture is beyond the limits on columns in `free`; no evaluation.
 
-        Infinite if it has no such value.
+        Infinite if a value is not finite, or there is none.
         """
         limits = self.constraint.limits
         known = [
@@ -163,8 +163,9 @@ class Problem:
             values = {o.column: turned(float(o.exact(architecture)), maximizes(o)) for o in known}
         except FAILING:
             return math.inf
-        found = self.constraint.on(values).violation(values)
-        return found if math.isfinite(found) else math.inf
+        if not all(map(math.isfinite, values.values())):
+            return math.inf
+        return self.constraint.on(values).violation(values)
 
     def costs_of(
         self, objective: AnyObjective, values: Float[NDArray[np.float64], " k"]

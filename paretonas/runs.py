@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import pickle
 import platform
@@ -173,12 +174,15 @@ class Run:
         found, damaged = _lines.read(self._evaluations, _outcome)
         _lines.warn_of(self._evaluations, damaged)
         later = self._values()
-        return [
-            outcome.with_values(later[outcome.id])
-            if isinstance(outcome, Point) and outcome.id in later
-            else outcome
-            for outcome in found
-        ]
+        try:
+            return [
+                outcome.with_values(later[outcome.id])
+                if isinstance(outcome, Point) and outcome.id in later
+                else outcome
+                for outcome in found
+            ]
+        except ValueError as error:  # a word in the place of a number
+            raise ValueError(f"{self._together} is damaged: {error}; remove it to go on") from error
 
     def keep_values(self, points: Iterable[Point]) -> None:
         """Keep what all points of the run were found to have when they were measured together.
@@ -485,6 +489,8 @@ def _outcome(entry: Mapping[str, Any]) -> Outcome:
 def _cell(value: object) -> Cell:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"a value must be a number or a word, got {value!r:.80}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a value must be finite, got {value}")
     return value
 
 

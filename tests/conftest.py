@@ -13,6 +13,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 
+os.environ["XDG_CACHE_HOME"] = str(ROOT / ".pytest_cache" / "cache")
 os.environ["OMP_NUM_THREADS"] = "1"  # torch obeys; it is not imported here, for seconds
 if sys.dont_write_bytecode:  # each process of a test would compile torch and pandas anew
     sys.dont_write_bytecode = False
@@ -73,9 +74,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup() -> None:
     """Measure for moments, in eager torch: most tests need a latency, and not a good one."""
-    for name, values in _SHORT.items():
-        if module := sys.modules.get(name):
-            vars(module).update(values)
+    if "torch" in sys.modules:
+        for name, values in _SHORT.items():
+            vars(importlib.import_module(name)).update(values)
 
 
 @pytest.fixture

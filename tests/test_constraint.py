@@ -121,3 +121,17 @@ def test_limits_are_checked_and_read_only():
         Constraint({"latency_ms": math.nan})
     with pytest.raises(TypeError):
         Constraint({"latency_ms": 1.0}).limits["latency_ms"] = 2.0
+
+
+VALUE = st.floats(-1e300, 1e300) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1.0])
+
+
+@given(VALUE, VALUE, st.floats(-1e300, 1e300) | st.sampled_from([0.0, 1.0]), st.booleans())
+def test_a_violation_of_nothing_is_what_satisfies(a, b, limit, upward):
+    constraint = Constraint({"a": limit, "b": 1.0}, frozenset("a") if upward else frozenset())
+    values = {"a": a, "b": b}
+    violation = constraint.violation(values)
+    assert violation >= 0  # also no nan, which is less than nothing
+    assert constraint.satisfied(values) == (violation == 0)
+    if math.isnan(a):
+        assert constraint.excess(values)["a"] == violation == math.inf

@@ -47,7 +47,7 @@ def test_a_front_names_what_cannot_be_told_from_the_fastest():
     for args in [("a", 3.0, 1.0, 0.05), ("b", 2.0, 1.02, 0.05), ("c", 1.0, 1.2, 0.05)]:
         front.add(point(*args))
     assert front.pick("fastest").id == "a"
-    assert [p.id for p in front.alike("fastest")] == ["b"]
-    assert front.alike("knee") == front.alike("latency<=2ms") == []
+    assert [p.id for p in front.ties("fastest")] == ["b"]
+    assert front.ties("knee") == front.ties("latency<=2ms") == []
     assert front.probability_of_dominance(front["b"], front["c"]) == 0
     assert front.probability_of_dominance(front["b"], front["a"]) == pytest.approx(0.26, abs=0.01)

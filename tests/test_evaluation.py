@@ -8,9 +8,11 @@ import torch
 
 from paretonas import journal
 from paretonas.evaluation import Evaluation, Ledger, ScoredObjective, TrainedObjective, predicted
-from paretonas.objectives import DifferentiableObjective, MeasuredObjective
+from paretonas.metric import Metric
+from paretonas.objectives import DifferentiableObjective, MeasuredObjective, TrainedMetric
 from paretonas.point import EvaluationError, Failure, Point
 from paretonas.space import Architecture
+from search_spaces import toy
 
 A, B, C = (Architecture({"op": name}) for name in "abc")
 
@@ -54,7 +56,8 @@ class Error:
             Failure(a, "no kernel") if a["op"] in self.fails else Trained(a) for a in architectures
         ]
 
-    example = "example"
+    def example(self):
+        return "example"
 
     def score_finalist(self, finalist):
         return 7.0, {"test_error_percent": 8.0, "latency_ms": 1.0}
@@ -306,3 +309,16 @@ def test_a_journal_refuses_what_is_not_finite():
         journal.encode(Point(A, {"x": math.nan}))
     with pytest.raises(ValueError, match="objectives must be finite"):
         journal.decode({"architecture": {"op": "a"}, "objectives": {"x": math.inf}})
+
+
+class Untouched:
+    """A task that nobody may ask for an example yet."""
+
+    metric = Metric("error", unit="percent")
+
+    def example(self):
+        raise AssertionError("its examples are not needed yet")
+
+
+def test_what_an_objective_is_takes_no_example():
+    assert isinstance(TrainedMetric(toy.space, task=Untouched()), TrainedObjective)

@@ -81,7 +81,7 @@ def runs(supernet: Supernet, network: nn.Module, task: Task, space: NetworkSpace
         "memory": lambda: Memory.of(supernet, example),
         "parameters": lambda: Parameters.of(supernet, example),
         "profile": lambda: profile(supernet, example, cache=False),
-        "latency": lambda: measure_latency(network, example, blocks=2),
+        "latency": lambda: measure_latency(network, example, seconds=0.01),
         "onnx": lambda: export_quietly(network, example, "onnx", folder, data),
         "torch": lambda: export_quietly(network, example, "torch", folder, data),
         "search": lambda: quick(space),
@@ -142,7 +142,7 @@ def test_a_pass_is_timed_on_the_same_input_each_time(first):
 
     supernet = Supernet(Watched(FIRST[first]))
     example = torch.randn(2, 1, 4, 4)
-    measure_latency(supernet.extract(ARCHITECTURE), example, blocks=2)
+    measure_latency(supernet.extract(ARCHITECTURE), example, seconds=0.01)
     assert all(torch.equal(x, example) for x in seen)
 
 

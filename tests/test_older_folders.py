@@ -37,9 +37,12 @@ def test_a_search_is_opened_resumed_reported_and_exported(here):
     assert run(["report", str(folder)]) == 0
     assert run(["search", "--resume", str(folder)]) == 0
     after = Run.open(folder)
-    assert after.evaluations()[:2] == before
+    for point, old in zip(after.evaluations(), before, strict=False):  # latency is measured anew
+        assert (point.id, point.architecture) == (old.id, old.architecture)
+        assert point.objectives["error_percent"] == old.objectives["error_percent"]
+    assert after.about["backend"] == "torch"
     assert [point.id for point in after.evaluations()] == ["a01", "a02", "a03", "a04"]
-    assert before[0] in list(after.front())
+    assert before[0].architecture in after.front()
     text = here / "net.json"
     assert (
         run(["export", str(folder), "--pick", "a01", "--format", "json", "--out", str(text)]) == 0

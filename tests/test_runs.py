@@ -353,3 +353,26 @@ class TestFrontAndWeights:
         path.write_text(path.read_text().replace('"a01"', '"../../x"'))
         with pytest.raises(ValueError, match=r"an id is made of letters.*got '\.\./\.\./x'"):
             run.front()
+
+
+class TestMeasuredTogether:
+    """``together.json`` has the values of the last measurement; the journal those of the first."""
+
+    def test_the_values_are_kept_without_the_journal(self, run):
+        first = run.add(point(1), 1.0, nn.Linear(1, 1))
+        journal = (run.folder / "evaluations.jsonl").read_bytes()
+        run.keep_values([first.with_values({"latency_ms": 0.25})])
+        (found,) = Run.open(run.folder).evaluations()
+        assert found.objectives == {"error": 1.0, "latency_ms": 0.25}
+        assert (run.folder / "evaluations.jsonl").read_bytes() == journal
+
+    @pytest.mark.parametrize(
+        "text",
+        ["{", "[]", '{"a01": 3}']
+        + [f'{{"a01": {{"latency_ms": {value}}}}}' for value in ("NaN", "1e999", "null", '"fast"')],
+    )
+    def test_a_damaged_file_is_named(self, run, text):
+        run.add(point(1), 1.0, nn.Linear(1, 1))
+        (run.folder / "together.json").write_text(text)
+        with pytest.raises(ValueError, match="together.json is damaged.*remove it to go on"):
+            run.evaluations()

@@ -15,7 +15,7 @@ same rays, scales, solver, number of steps and learning rate. What differs is ho
 - an augmented Lagrangian: a multiplier for each ray, updated after each step, is added to each;
 - projection: the direction of the solver is changed as little as possible so that a violated cost
   falls at least as fast as a multiple of the direction's length, or of the cost's own gradient
-  (`relieved`, which the package uses with a multiple of 1);
+  (`projected`, which the package uses with a multiple of 1);
 - the dual cone: the gradient of a violated cost is one more row, with half of the weight, and the
   weighted sum is projected until it conflicts with no row (`DualProj`).
 

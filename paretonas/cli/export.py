@@ -85,8 +85,8 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
         )
     if format == "onnx-int8":
         print(_in_int8(path, network, task, example))
-    if alike := front.alike(wish):
-        print(f"measurements cannot tell it from {', '.join(other.id for other in alike)}")
+    if ties := front.ties(wish):
+        print(f"measurements cannot tell it from {', '.join(other.id for other in ties)}")
     print(_inputs(task, network, example))
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):
@@ -146,11 +146,13 @@ def _compare_latency(
     searched_by = str(point.reported.get("latency_backend", "torch"))
     given, device = Arguments.of(example), torch.device("cpu")
     if format == "safetensors":  # weights do not run; the network that they fit does
-        device = find_device(run.settings.get("device", "auto"))
-        backend, load = (
-            searched_by,
-            find_backend(searched_by, device, threads).loading(network, example),
-        )
+        backend = searched_by
+        try:
+            device = find_device(run.settings.get("device", "auto"))
+            load = find_backend(searched_by, device, threads).loading(network, example)
+        except (ValueError, ModuleNotFoundError) as error:
+            print(f"the latency was not measured again: {error}")
+            return
     elif format == "torch":
         backend, program = "torch.export", _program(path)
         load = partial(_repeated, program, given)

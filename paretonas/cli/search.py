@@ -15,6 +15,7 @@ from paretonas.gradient_search.guessing import Guessing
 from paretonas.gradient_search.objectives import (
     Wanted,
     column_of,
+    is_only_measured,
     latency_by,
     understood,
     wanted_of,
@@ -165,11 +166,13 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
     metrics = metrics_of(space.load_task())
     columns = [metric.column for metric in metrics]
     upward = [metric.column for metric in metrics if metric.maximize]
+    measured: list[str] = []
     if "minimize" in settings:
         objectives = _objectives(settings, space, place)
         arguments["objectives"] = objectives
         columns += map(column_of, objectives)
         upward += [column_of(one) for one in objectives if maximizes(one)]
+        measured = [column_of(one) for one in objectives if is_only_measured(one)]
     else:
         columns += [OBJECTIVES[name].column for name in BESIDE_THE_METRIC]
     if "costs" in settings and "minimize" not in settings:
@@ -186,7 +189,7 @@ def _arguments(settings: Mapping[str, Any], space: NetworkSpace, place: Place) -
         )
     if "target" in settings:
         names = [metric.column for metric in metrics]
-        target = arguments["target"] = Target.parse(settings["target"], columns, names)
+        target = arguments["target"] = Target.parse(settings["target"], columns, names, measured)
         target.within(arguments.get("constraint", Constraint({})))  # refuses what rules it out
     if "budget" in settings:
         arguments["budget"] = Budget.parse(settings["budget"])
@@ -206,7 +209,7 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
 
     def find(name: str) -> tuple[AnyObjective, ...]:
         spec, folder = place("minimize", name)
-        return find_objectives(spec, space, folder)
+        return find_objectives(spec, space, folder, settings["threads"])
 
     columns = [metric.column for metric in metrics_of(space.load_task())]
     found = list(understood(names, find, columns))

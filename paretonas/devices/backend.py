@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from ..forward import copied
+from ..export.packages import check_onnx
+from ..forward import copied, seeded
 from ..space import nearest
 from .device import device_name, find_device
 from .onnx_session import OnnxRuntime
@@ -59,7 +60,6 @@ class Eager:
             "device": device_name(self.device),
             "threads": self.threads,
             "torch": torch.__version__,
-            **_clocks(self.device),
         }
 
 
@@ -75,7 +75,7 @@ class Compiled(Eager):
         def load() -> Call:
             if not compiled:
                 plain = copied(network).to(self.device).eval()
-                own = _Compiled(plain, torch.compile(plain))
+                own = _Compiled(plain, torch.compile(_with_code_of_its_own(plain)))
                 compiled.append(repeated_network(own, example, self.device))
             return compiled[0]
 
@@ -91,6 +91,16 @@ class _Compiled(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
+
+
+def _with_code_of_its_own(network: nn.Module) -> Callable[..., Any]:
+    """A function that calls a network. Torch compiles a piece of code anew 8 times at most."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return network(*args, **kwargs)
+
+    code = forward.__code__.replace(co_name=f"forward_{id(network)}")
+    return FunctionType(code, forward.__globals__, closure=forward.__closure__)
 
 
 class CudaGraphs(Eager):
@@ -109,6 +119,7 @@ class CudaGraphs(Eager):
         def load() -> Call:
             call = repeated_network(copied(network).to(self.device).eval(), example, self.device)
             aside = torch.cuda.Stream(self.device)
+            aside.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(aside):
                 for _ in range(3):
                     call()
@@ -116,7 +127,12 @@ class CudaGraphs(Eager):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 call()
-            return graph.replay
+
+            def replay() -> object:
+                graph.replay()
+                return call  # it holds the weights and inputs, which the graph reads
+
+            return replay
 
         return load
 
@@ -147,9 +163,13 @@ def find_backend(name: str, device: torch.device | str = "cpu", threads: int = 1
 
 def default_backend(device: torch.device) -> str:
     """The backend whose file is exported by default, if its packages are installed: onnxruntime."""
-    packages = ("onnx", "onnxruntime", "onnxscript")
-    there = device.type == "cpu" and all(importlib.util.find_spec(name) for name in packages)
-    return PREFERRED if there else Eager.name
+    if device.type != "cpu":
+        return Eager.name
+    try:
+        check_onnx()
+    except ModuleNotFoundError:
+        return Eager.name
+    return PREFERRED
 
 
 def measure_latency(
@@ -179,14 +199,5 @@ def measure_latency(
     """
     runner = find_backend(backend, device, threads)
     load = runner.loading(network, example)
-    return measure_together([load], threads=threads, device=runner.device, seconds=seconds)[0]
-
-
-def _clocks(device: torch.device) -> dict[str, Any]:
-    """The clocks of a GPU in MHz, if they can be read."""
-    if device.type != "cuda":
-        return {}
-    try:
-        return {"clock_mhz": torch.cuda.clock_rate(device)}
-    except (ModuleNotFoundError, RuntimeError):  # the package pynvml is not there
-        return {}
+    with seeded(0, network):  # copies may share a generator with it
+        return measure_together([load], threads=threads, device=runner.device, seconds=seconds)[0]

@@ -23,20 +23,19 @@ class Clock:
         self.device, self.threads = device, threads
         self._flushed: torch.Tensor | None = None
 
-    def seconds(self, call: Callable[[], object]) -> float:
-        """Seconds of one call; negative if its thread was stopped meanwhile.
+    def seconds(self, call: Callable[[], object]) -> tuple[float, bool]:
+        """Seconds of one call, and whether its thread was stopped or waited meanwhile.
 
         On a CUDA device the L2 cache is flushed before the call.
         """
         if self.device.type == "cuda":
-            return self._on_cuda(call)
+            return self._on_cuda(call), False
         busy = thread_time()  # outside, since reading it takes a microsecond
         begin = perf_counter()
         call()
         spent = perf_counter() - begin
         busy = thread_time() - busy
-        stopped = self.threads == 1 and spent > 1.05 * busy + STOPPED_SECONDS
-        return -spent if stopped else spent
+        return spent, self.threads == 1 and spent > 1.05 * busy + STOPPED_SECONDS
 
     def _on_cuda(self, call: Callable[[], object]) -> float:
         if self._flushed is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,14 +22,15 @@ from ..forward import seeded
 from .clock import Clock
 from .device import device_name
 
+KEPT_SECONDS = 24 * 3600.0  # a machine may be another one tomorrow
 SLOWER = 1.12  # than at its best: then the machine has other work
 
 
 class Reference:
     """Runs the reference network, and knows its best time.
 
-    The best time on a device is kept in the user's cache folder, since a machine may be busy for
-    the whole time of a measurement.
+    The best time on a device is kept in the user's cache folder for a day, since a machine may be
+    busy for the whole time of a measurement.
 
     Args:
         clock: times it, on its device.
@@ -43,12 +45,13 @@ class Reference:
         self._key = (
             f"{device_name(clock.device)}, {clock.threads} threads, torch {torch.__version__}"
         )
-        self._known = _read().get(self._key)
+        known = _read().get(self._key)
+        self._known = None if known is None else known["seconds"]
         self._seen: list[float] = []
 
     def seconds(self) -> float:
         """Run it; the better of two times, since what ran before has filled the caches."""
-        both = [abs(self._clock.seconds(self._run)) for _ in range(2)]
+        both = [self._clock.seconds(self._run)[0] for _ in range(2)]
         self._seen.append(min(both))
         return self._seen[-1]
 
@@ -62,8 +65,9 @@ class Reference:
         """Write the best time down if it was not known, where the folder can be written."""
         if self._seen and (self._known is None or self.best < self._known):
             self._known = self.best
+            told = {"seconds": self.best, "at": time.time()}
             with suppress(OSError, ValueError), replacing(_path()) as draft:
-                draft.write_text(json.dumps(_read() | {self._key: self.best}, indent=1) + "\n")
+                draft.write_text(json.dumps(_read() | {self._key: told}, indent=1) + "\n")
 
     def _run(self) -> object:
         return self._network(self._input)
@@ -78,9 +82,19 @@ def _path() -> Path:
     return cache_folder() / "reference.json"
 
 
-def _read() -> dict[str, float]:
-    with suppress(OSError, ValueError):
+def _read() -> dict[str, dict[str, float]]:
+    """What is known and not too old; a file of something else holds nothing."""
+    with suppress(OSError, ValueError, RecursionError):
         found = json.loads(_path().read_text())
         if isinstance(found, dict):
-            return {k: v for k, v in found.items() if isinstance(v, float) and 0 < v < 1}
+            return {key: told for key, told in found.items() if _is_fresh(told)}
     return {}
+
+
+def _is_fresh(told: object) -> bool:
+    if not isinstance(told, dict) or {*told} != {"seconds", "at"}:
+        return False
+    if not all(isinstance(value, float) for value in told.values()):
+        return False
+    seconds, at = float(told["seconds"]), float(told["at"])
+    return 0 < seconds < 1 and 0 <= time.time() - at < KEPT_SECONDS

@@ -40,7 +40,8 @@ GAP_SECONDS = 3e-4  # between two runs of the reference
 SECONDS = 2.0
 PRECISION = 0.02
 COVERED = 0.9
-BETWEEN_PROCESSES = 0.01  # what a second process changes, as a share; no block shows it
+LEAST = 0.5  # another program on the same core makes nothing more than twice as slow
+BETWEEN_PROCESSES = 0.015  # what a second process changes, as a share; no block shows it
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Measurement:
     """A latency, and how far a second measurement may be from it.
 
     Attributes:
-        median_ms: milliseconds of one call.
+        median_ms: milliseconds of one call: the median of a block, the mean over blocks.
         spread_ms: a second measurement is within ``median_ms`` plus or minus this, in about 9 of 10
             cases.
         rounds: the number of times that count.
@@ -79,7 +80,8 @@ def measure_together(
             is timed, or the same call again.
         threads: the number of torch's CPU threads.
         device: the device of the calls.
-        seconds: how long about, at most; on a busy machine it may be three times as long.
+        seconds: how long about; on a busy machine up to three times as long. There are at least 5
+            blocks of 3 rounds, however long they take, and loading comes on top.
         precision: the wanted spread, as a share of the median.
         progress: called with the share that is done.
 
@@ -140,16 +142,15 @@ class _Turns:
     ) -> None:
         """Time each call once, and the reference after every 0.3 ms."""
         before, since = self.reference.seconds(), 0.0
-        waiting: list[tuple[int, float]] = []
+        waiting: list[tuple[int, float, bool]] = []
         for index in order:
-            spent = self.clock.seconds(calls[index])
-            waiting.append((index, spent))
-            since += abs(spent)
+            spent, stopped = self.clock.seconds(calls[index])
+            waiting.append((index, spent, stopped))
+            since += spent
             if since >= GAP_SECONDS or index == order[-1]:
                 after = self.reference.seconds()
-                for each, found in waiting:
-                    around = max(before, after) if found > 0 else math.inf
-                    times[each].append((abs(found), around))
+                for each, found, was_stopped in waiting:
+                    times[each].append((found, math.inf if was_stopped else max(before, after)))
                 before, since, waiting = after, 0.0, []
 
     def measurement(self, index: int) -> Measurement:
@@ -163,13 +164,14 @@ class _Turns:
         if len(medians) < FEWEST:  # the machine was busy nearly all the time
             least = [own[np.argsort(own[:, 1], kind="stable")[:FEWEST]] for own in blocks]
             around = [float(np.median(own[:, 1])) for own in least]
-            shares = [best / slow if math.isfinite(slow) else 0.5 for slow in around]
+            # What waits for something else, and not for the processor, is as slow as it is.
+            shares = [max(LEAST, best / s) if math.isfinite(s) else 1.0 for s in around]
             medians = [s * float(np.median(o[:, 0])) for s, o in zip(shares, least, strict=True)]
             doubt = max(doubt, (1 - min(shares)) / 2)
-        median, count = float(np.median(medians)), len(medians)
+        mean, count = float(np.mean(medians)), len(medians)
         twice = float(stdtrit(count - 1, (1 + COVERED) / 2)) * math.sqrt(2 / count)
-        spread = math.hypot(twice * float(np.std(medians, ddof=1)), doubt * median)
-        return Measurement(1e3 * median, 1e3 * spread, counted, 1 - counted / everything)
+        spread = math.hypot(twice * float(np.std(medians, ddof=1)), doubt * mean)
+        return Measurement(1e3 * mean, 1e3 * spread, counted, 1 - counted / everything)
 
 
 def loading(network: nn.Module, example: Any, device: torch.device) -> Load:

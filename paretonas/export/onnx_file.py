@@ -40,18 +40,22 @@ def write_onnx(
     Raises:
         ModuleNotFoundError: a package is missing; the message has the pip line.
         RuntimeError: ONNX Runtime does not give the network's outputs.
+        ValueError: ONNX has not an operation of the network, or torch cannot trace it.
     """
     onnx_runtime()  # first of all, it says which package is missing
     names, results = _named(network, inputs)
     network.register_forward_hook(_separate, with_kwargs=True)
-    with _quiet():
-        model = torch.onnx.export(
-            program(network, inputs),
-            dynamo=True,
-            input_names=names,
-            output_names=results,
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            model = torch.onnx.export(
+                program(network, inputs),
+                dynamo=True,
+                input_names=names,
+                output_names=results,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(_unknown(error)) from error
     assert model is not None  # None only without dynamo
     _name_batch(model.model.graph, inputs)
     _forget_the_source(model.model)
@@ -85,7 +89,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
     dims = zip(names, inputs.batch, strict=True)
     batch = {name: {dim: "batch"} for name, dim in dims if dim is not None}
     try:
-        with _quiet(), torch.no_grad(), warnings.catch_warnings():
+        with _quiet(), _no_graphs(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is deprecated, and warns of what is checked below
             torch.onnx.export(
                 _Positional(plain, given).eval() if given.kwargs else plain,
@@ -129,7 +133,7 @@ def session_of(file: Path | bytes, threads: int = 1, profile: str | None = None)
     """
     runtime = onnx_runtime()
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # what fails is raised
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
@@ -233,6 +237,26 @@ def onnx_runtime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def _unknown(error: BaseException) -> str:
+    """What ONNX has not, in one line; torch tells it in the last cause, and advice before."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if operation := re.search(r"op='([^']+)'", str(error)):
+        return f"ONNX has no operation for {operation[1]}; replace it, or use another format"
+    return f"torch cannot write it as ONNX: {str(error).strip().partition(chr(10))[0]}"
+
+
+@contextmanager
+def _no_graphs() -> Iterator[None]:
+    """Suppress the graph that torch's older exporter prints if it fails; it has no setting."""
+    say = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = say
 
 
 @contextmanager

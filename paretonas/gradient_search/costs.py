@@ -15,6 +15,7 @@ from ..front import Front
 from ..nn import Supernet
 from ..objectives import (
     DifferentiableObjective,
+    Latency,
     Parameters,
     TrainedMetric,
 )
@@ -85,7 +86,10 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         begun = clock.gone()
         for place, name in enumerate(objectives):
             if isinstance(name, str):
-                objectives[place] = yield from _built(name, settings, on_host, example, step)
+                built_now = yield from _built(name, settings, on_host, example, step)
+                objectives[place] = built_now
+                if run and isinstance(built_now, Latency):
+                    run.tell(backend=built_now.backend)
         took = f"tables: {clock.gone() - begun:.1f} s; "
         tables: dict[str, dict[str, Any]] = {
             one.column: one.table.about

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..devices import find_backend
 from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
 from ..objectives import (
@@ -58,7 +59,9 @@ def wanted_of(
         table = CostTable.read(objectives, supernet.choices)
         return latency_by(table, device, threads, backend), Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
-    return understood(objectives, lambda name: find_objectives(name, space), columns)
+    return understood(
+        objectives, lambda name: find_objectives(name, space, threads=threads), columns
+    )
 
 
 def latency_by(
@@ -67,11 +70,19 @@ def latency_by(
     """The latency of a table, measured with the backend that the table tells.
 
     Raises:
-        ValueError: another backend was asked for.
+        ValueError: another backend, or another number of threads, was asked for, or the backend
+            does not run on the device.
+        ModuleNotFoundError: the package of the backend is missing.
     """
     told = str(table.about.get("backend", "torch"))
     if backend not in (None, told):
         raise ValueError(f"the table of latencies was measured with {told}, not with {backend}")
+    find_backend(told, device, threads)  # refuses what does not run here
+    if table.about.get("threads", threads) != threads:
+        raise ValueError(
+            f"the table of latencies was measured with {table.about['threads']} threads, "
+            f"not with {threads}"
+        )
     return Latency(table, device=device, threads=threads, backend=told)
 
 
@@ -111,6 +122,11 @@ def understood(
 def column_of(wanted: Wanted) -> str:
     """What tables will call an objective."""
     return OBJECTIVES[wanted].column if isinstance(wanted, str) else wanted.column
+
+
+def is_only_measured(wanted: Wanted) -> bool:
+    """Whether nothing is known of an objective before a network is trained."""
+    return not isinstance(wanted, str | DifferentiableObjective)
 
 
 def searchable(

@@ -181,6 +181,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         begun, trained = clock.gone(), []
         if chosen:
             answer = yield Batch(chosen, model.proxy_evaluations, model.training.done)
+            results.measures = answer is None
             for outcome in setup.evaluation(chosen) if answer is None else answer:
                 trained.append(results.epochs(outcome))
                 yield results.show(outcome)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Generator, Sequence
 
 import numpy as np
+from torch import nn
 
 from ..front import Front
 from ..objectives.base import ComparedObjective
 from ..objectives.calibration import rank_correlation
-from ..point import Failure, Outcome, Point, Stopped
+from ..point import FAILING, Failure, Outcome, Point, Stopped
 from ..space import Architecture
 from ..tasks.passes import batch_count
 from .budgets import epochs_of, stopped_less, trained_less
@@ -22,7 +23,8 @@ from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
 from .setup import Setup
 from .step import Step
 
-TOGETHER = 0.5  # of the time after the last finalist: to measure all points together
+TOGETHER = 0.5  # of the time after the last finalist: to measure points together
+MOST_TOGETHER = 24  # points
 
 
 class Results:
@@ -34,10 +36,12 @@ class Results:
 
     Attributes:
         points: every point, in the order of measuring.
+        measures: whether the search itself measures its finalists, and not a caller.
     """
 
     def __init__(self, setup: Setup, model: Model) -> None:
         self.points: list[Point] = []
+        self.measures = True
         self._setup, self._model, self._knowledge = setup, model, model.knowledge
         self._run = setup.settings.run
 
@@ -149,7 +153,7 @@ class Results:
             pace: of the finalists, if the budget is one of seconds.
         """
         report = self._setup.report
-        self._measure_together()
+        trouble = self._measure_together()
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
@@ -169,29 +173,53 @@ class Results:
         trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
         guessing = self._setup.guessing
         doubt = guessing.remark(report.front) if guessing else ""
-        last_words = filter(None, [doubt, self._stopped(), self._shortened(pace), trust])
+        last_words = filter(None, [trouble, doubt, self._stopped(), self._shortened(pace), trust])
         return report.step("finalists", message="; ".join(last_words))
 
-    def _measure_together(self) -> None:
-        """Measure all points once more, alternately, so that their order can be trusted."""
-        setup, seconds = self._setup, TOGETHER * self._setup.settings.clock.closing
+    def _measure_together(self) -> str:
+        """Measure the best points once more, alternately, so that their order can be trusted.
+
+        Returns:
+            Why that was not possible, if it was not.
+        """
+        setup = self._setup
         compared = [o for o in setup.evaluation.objectives if isinstance(o, ComparedObjective)]
-        if not compared or not self.points:
-            return
-        networks = [setup.supernet.extract(point.architecture) for point in self.points]
-        for objective in compared:
-            found = objective.measure_all(networks, setup.trained.example, seconds=seconds)
-            self.points = [
-                point.with_values(told) for point, told in zip(self.points, found, strict=True)
-            ]
+        front = setup.report.front
+        # Those of the front first; the others may take their places.
+        points = [*front, *(p for p in self.points if p.architecture not in front)][:MOST_TOGETHER]
+        if not compared or not points or not self.measures:
+            return ""
+        seconds = TOGETHER * setup.settings.clock.closing
+        later: dict[Architecture, Point] = {}
+        try:
+            networks = [self._network(point) for point in points]
+            for objective in compared:
+                example = setup.trained.example()
+                found = objective.measure_all(networks, example, seconds=seconds)
+                for point, told in zip(points, found, strict=True):
+                    later[point.architecture] = later.get(point.architecture, point).with_values(
+                        told
+                    )
+            for point in later.values():
+                point.check_objectives(front.objectives)
+        except FAILING as error:  # what was measured before stays
+            reason = Failure.of(points[0].architecture, error).reason
+            return f"the points could not be measured together: {reason}"
+        self.points = [later.get(point.architecture, point) for point in self.points]
         if self._run:
             self._run.keep_values(self.points)
-        front = setup.report.front = Front(
-            setup.report.front.objectives, setup.report.front.maximize
-        )
+        front = setup.report.front = Front(front.objectives, front.maximize)
         for point in self.points:
             if setup.settings.constraint.satisfied(point.objectives):
                 front.add(point)
+        return ""
+
+    def _network(self, point: Point) -> nn.Module:
+        """The trained network of a point, or one with the same operations."""
+        network = self._setup.supernet.extract(point.architecture)
+        if self._run:
+            network.load_state_dict(self._run.weights(point.id))
+        return network
 
     def _learn(self, point: Point) -> None:
         values = tuple(point.objectives[m.column] for m in self._knowledge.metrics)

@@ -11,7 +11,7 @@ from .._threads import threads as torch_threads
 from ..constraint import Constraint
 from ..finalists import train_finalists
 from ..nn import NetworkSpace
-from ..objectives import DifferentiableObjective
+from ..objectives import DifferentiableObjective, MeasuredObjective
 from ..objectives.trained_metric import Trainer
 from ..runs import Run
 from ..solvers import Solver
@@ -30,7 +30,10 @@ __all__ = ["search"]
 def search(
     space: NetworkSpace | str,
     *,
-    objectives: Sequence[DifferentiableObjective | str] | str | os.PathLike[str] | None = None,
+    objectives: Sequence[DifferentiableObjective | MeasuredObjective | str]
+    | str
+    | os.PathLike[str]
+    | None = None,
     solver: Solver | str | None = None,
     constraint: Constraint | str | None = None,
     target: Target | str | None = None,
@@ -62,15 +65,17 @@ def search(
         space: the network with its choices, the task and the recipe; or its name, such as "toy" or
             "my_file:space".
         objectives: what is minimized beside the metrics of the task; by default latency (tabulated
-            on the device, then measured) and memory. Each as such, or by its name: "latency",
-            "memory", "parameters", or one of your own, "my_file:joules"; also in one text. Or the
-            file of a cost table, for latency and memory.
+            on the device, then measured) and memory. Each as such, or by its name: one of
+            `paretonas.objectives.default.NAMES`, or one of your own, "my_file:joules"; also in one
+            text. One with a gradient steers the search; one that is only measured on trained
+            networks, a `MeasuredObjective`, counts for the front. Or the file of a cost table, for
+            latency and memory.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
             Or its name, such as "MGDA" or "my_file:Mine".
         constraint: limits that points on the front must meet, such as "latency<=2ms".
         target: a cost at which the best metric is wanted, such as "latency=2ms": a limit, below and
-            near to which the search looks.
+            near to which the search looks. Not on what is only measured.
         budget: weight steps or seconds, such as "600steps" or "90s", or a whole plan.
         seed: with the same objectives, threads and budget in steps, a CPU run repeats bit for bit.
         device: auto, cpu or cuda.

@@ -27,7 +27,7 @@ from ..tasks.task import metrics_of
 from ..training import FineTuning, Recipe
 from .clock import Clock
 from .halving import SuccessiveHalving
-from .objectives import Wanted, column_of, wanted_of
+from .objectives import Wanted, column_of, is_only_measured, wanted_of
 from .paths import Paths
 from .plan import Budget, Plan, budget_of
 from .target import Target
@@ -114,7 +114,7 @@ class Settings:
         rays = whole("rays", rays, 1)
         space, place = space_of(space), find_device(device)
         metrics = metrics_of(space.load_task())
-        runner = default_backend(place) if backend is None else find_backend(backend, place).name
+        runner = _backend(backend, place, threads, run=there)
         found = (
             BESIDE_THE_METRIC
             if objectives is None
@@ -132,7 +132,8 @@ class Settings:
         limits = Constraint({})
         if constraint is not None:
             limits = Constraint.of(constraint, columns, upward)
-        aim = Target.of(target, columns, columns[: len(metrics)])
+        measured = [column_of(one) for one in found if is_only_measured(one)]
+        aim = Target.of(target, columns, columns[: len(metrics)], measured)
         if aim is not None:
             limits = aim.within(limits)
         wanted = Budget() if budget is None else budget_of(budget)
@@ -156,7 +157,7 @@ class Settings:
             device=place,
             threads=threads,
             backend=runner,
-            asked_backend=backend is not None,
+            asked_backend=backend is not None or _begun(there),
             rays=rays,
             tuning=tuning,
             early_stopping=halving,
@@ -237,6 +238,24 @@ def _understood(finalists: object) -> FineTuning | str:
     except ValueError as error:
         what = f"finalists must be {FRESH}, inherit, or inherit:SHARE:RATE such as inherit:0.4"
         raise ValueError(f"{what}, got {finalists!r} ({error})") from error
+
+
+def _begun(run: Run | None) -> bool:
+    return run is not None and run.begun
+
+
+def _backend(asked: str | None, device: torch.device, threads: int, *, run: Run | None) -> str:
+    """What runs networks: as asked for, or as the run was begun, or what is there.
+
+    Raises:
+        ValueError: an unknown name, or another backend than the run was begun with.
+        ModuleNotFoundError: its package is missing.
+    """
+    begun = run.about.get("backend", "torch") if run is not None and run.begun else None
+    if begun is not None and asked not in (None, begun):
+        raise ValueError(f"the latencies of {run} are those of {begun!r}, got {asked!r}")
+    name = asked or begun or default_backend(device)
+    return find_backend(name, device, threads).name
 
 
 def _paths(asked: object, *, run: Run | None) -> Paths:

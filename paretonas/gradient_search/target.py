@@ -48,16 +48,20 @@ class Target:
             raise ValueError(f"a target must be above 0, got {self}")
 
     @classmethod
-    def parse(cls, text: str, columns: Sequence[str], metrics: Sequence[str]) -> Target:
+    def parse(
+        cls, text: str, columns: Sequence[str], metrics: Sequence[str], measured: Sequence[str] = ()
+    ) -> Target:
         """Read ``NAME=NUMBER[UNIT]``; names and units are those of `Constraint.parse`.
 
         Args:
             text: the target.
             columns: of all objectives.
             metrics: those of them that are improved at this cost.
+            measured: those of them that are only measured, whether they are minimized or maximized.
 
         Raises:
-            ValueError: it reads otherwise, names several costs, a metric or what there is not.
+            ValueError: it reads otherwise, names several costs, a metric, what is only measured, or
+                what there is not.
         """
         if re.search("[<>]", text):
             raise ValueError(f"{_READS}; {text.strip()!r} is a limit: give it as a constraint")
@@ -79,10 +83,21 @@ class Target:
                 f"a target is a cost; {column} is what is improved at that cost: give a limit on "
                 "it as a constraint"
             )
+        if column in measured:
+            raise ValueError(
+                f"a target is a cost with a gradient; {column} is only measured, on trained "
+                "networks: give a limit on it as a constraint"
+            )
         return cls(column, value)
 
     @classmethod
-    def of(cls, value: object, columns: Sequence[str], metrics: Sequence[str]) -> Target | None:
+    def of(
+        cls,
+        value: object,
+        columns: Sequence[str],
+        metrics: Sequence[str],
+        measured: Sequence[str] = (),
+    ) -> Target | None:
         """A target from a `Target`, from text that `parse` reads, or from nothing.
 
         Raises:
@@ -90,9 +105,9 @@ class Target:
             TypeError: something else was given.
         """
         if isinstance(value, str):
-            return cls.parse(value, columns, metrics)
+            return cls.parse(value, columns, metrics, measured)
         if isinstance(value, Target):
-            return cls.parse(str(value), columns, metrics)
+            return cls.parse(str(value), columns, metrics, measured)
         if value is None:
             return None
         raise TypeError(f"target must be a Target or a text such as 'latency=2ms', got {value!r}")

@@ -18,7 +18,7 @@ from paretonas.space import SearchSpace
 
 
 def find_objectives(
-    spec: str, space: SearchSpace, folder: Path | None = None
+    spec: str, space: SearchSpace, folder: Path | None = None, threads: int = 1
 ) -> tuple[AnyObjective, ...]:
     """The objectives that a user's own name stands for: mostly one.
 
@@ -29,12 +29,13 @@ def find_objectives(
         space: what they are objectives of.
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
+        threads: the number of CPU threads with which networks are timed.
 
     Raises:
         ValueError: there is no such objective; the message says what there is, or what was found.
     """
     if spec in MEASURED and isinstance(space, NetworkSpace):
-        return (MEASURED[spec](space),)
+        return (MEASURED[spec](space, threads),)
     if not is_own(spec):
         raise unknown("objective", spec, NAMES)
     value = find(spec, folder, "objective", _is_or_makes_objectives)

@@ -42,6 +42,9 @@ Array = NDArray[np.float64]
 class Calibration:
     """How a latency table was corrected, and how well it predicts networks that it has not seen.
 
+    Predictions are made by cross-validation. The correction is the best of 25 by their error, so
+    the numbers are a little better than those of further networks will be.
+
     Attributes:
         correction: "line", or "parts" if the costs of parts were corrected as well.
         shift_ms: the latency that is in no part, 0 or more.

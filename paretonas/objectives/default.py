@@ -59,16 +59,18 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
     "macs": Known("macs", lambda supernet, example, *_: Macs.of(supernet, example)),
     "flops": Known("flops", lambda supernet, example, *_: Flops.of(supernet, example)),
-    "file_size": Known("file_kib", lambda supernet, example, *_: FileSize.of(supernet, example)),
+    "file_size": Known(
+        "file_size_kib", lambda supernet, example, *_: FileSize.of(supernet, example)
+    ),
 }
 """The objectives of a space of networks by name; its metrics are not among them."""
-MEASURED: Mapping[str, Callable[[NetworkSpace], MeasuredObjective]] = {
-    "training_memory": TrainingMemory,
-    "int8_error": Int8Metric,
+MEASURED: Mapping[str, Callable[[NetworkSpace, int], MeasuredObjective]] = {
+    "training_memory": lambda space, threads: TrainingMemory(space),
+    "int8_error": lambda space, threads: Int8Metric(space),
     "int8_latency": Int8Latency,
-    "int8_file_size": Int8FileSize,
+    "int8_file_size": lambda space, threads: Int8FileSize(space),
 }
-"""Objectives of a space of networks that are only measured, by name."""
+"""Objectives of a space of networks that are only measured, from the space and the threads."""
 BESIDE_THE_METRIC = ("latency", "memory")
 """The names of the objectives that are minimized beside the metrics by default."""
 NAMES = (*OBJECTIVES, *MEASURED)
@@ -94,7 +96,7 @@ def default_objectives(
     others = (
         OBJECTIVES[name].build(supernet, example, "cpu", 1, backend)
         if name in OBJECTIVES
-        else MEASURED[name](space)
+        else MEASURED[name](space, 1)
         for name in names
     )
     trained = TrainedMetric(space)

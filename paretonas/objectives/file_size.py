@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.optimize import nnls
 from torch import nn
 
-from ..export.inputs import Inputs, keep_inputs
-from ..forward import copied, seeded
+from ..export.draft import drafted
 from ..nn import Supernet
 from ..space import Architecture, draw
+from .cost_table import CostTable, Slot
 from .parts import hints, observer
 from .table_objective import TableObjective
 from .tabulate import cost_table
@@ -26,14 +26,15 @@ SAMPLED = 6  # architectures whose files are written for the table
 class FileSize(TableObjective):
     """KiB of the ONNX file of a network, without the texts about its architecture.
 
-    The table has the bytes of weights and of operations, each with a factor that was fitted to a
-    few files: an exporter merges batch norms into convolutions. `measure` writes the file.
+    The table has the bytes of weights and of operations, each with a factor, and a constant for
+    what all files have. These three are fitted to a few files by least squares, none below 0: an
+    exporter merges batch norms into convolutions. `measure` writes the file.
 
     Attributes:
         table: the KiB of each part.
     """
 
-    name: str = "file"
+    name: str = "file_size"
     unit: str = "kib"
 
     @classmethod
@@ -45,14 +46,14 @@ class FileSize(TableObjective):
         """
         observe, rng = observer(supernet, example), Random(0)
 
-        def counts(architecture: Architecture) -> tuple[float, float]:
+        def counts(architecture: Architecture) -> tuple[float, float, float]:
             found = observe(architecture)
-            return sum(found.parameter_bytes.values()), sum(map(len, found.runs.values()))
+            return sum(found.parameter_bytes.values()), sum(map(len, found.runs.values())), 1.0
 
         drawn = [observe(draw(supernet.choices, rng)).architecture for _ in range(SAMPLED)]
         files = [file_bytes(supernet.extract(each), example) for each in drawn]
         matrix = np.array([counts(each) for each in drawn], dtype=np.float64)
-        of_weights, of_operations = np.linalg.lstsq(matrix, np.array(files), rcond=None)[0]
+        (of_weights, of_operations, constant), _ = nnls(matrix, np.array(files, dtype=np.float64))
 
         def kib(architecture: Architecture) -> dict[str, float]:
             found = observe(architecture)
@@ -61,7 +62,10 @@ class FileSize(TableObjective):
                 parts[part] = parts.get(part, 0.0) + of_weights * held
             return {part: size / 1024 for part, size in parts.items()}
 
-        return cls(cost_table(supernet.choices, kib, unit="kib", hints=hints(supernet)))
+        table = cost_table(supernet.choices, kib, unit="kib", hints=hints(supernet))
+        header = Slot("header", {}, torch.tensor(constant / 1024))
+        slots = [*table.slots, header]
+        return cls(CostTable(supernet.choices, slots, unit="kib", about=table.about))
 
     def measure(self, network: nn.Module, example: Any) -> float:
         """Write the file of a network."""
@@ -74,12 +78,4 @@ def file_bytes(network: nn.Module, example: Any) -> int:
     Raises:
         ModuleNotFoundError: a package for ONNX is missing; the message has the pip line.
     """
-    from ..export.onnx_file import write_draft
-
-    plain = copied(network).eval().cpu()
-    inputs = Inputs.of(example, example).handed(plain)
-    with seeded(0, plain), tempfile.TemporaryDirectory() as room:
-        keep_inputs(plain, inputs)
-        path = Path(room) / "net.onnx"
-        write_draft(plain, inputs, path)
-        return path.stat().st_size
+    return len(drafted(network, example).content)

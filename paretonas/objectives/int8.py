@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -11,12 +12,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from ..arguments import call, moved
+from ..arguments import moved, tensors
 from ..devices.onnx_session import OnnxRuntime
 from ..devices.timer import measure_together
-from ..export.inputs import CALIBRATION, Inputs, keep_inputs, real_inputs
+from ..export.draft import drafted
+from ..export.inputs import CALIBRATION, real_inputs
 from ..export.packages import check_onnx
-from ..forward import copied, handed, seeded
+from ..forward import handed
+from ..metric import Metric
 from ..nn import NetworkSpace
 from ..point import Cell
 from ..tasks.task import Task, value_of
@@ -57,23 +60,34 @@ class Int8Metric(Int8):
         space: has the task: the examples of the calibration, and the metric.
     """
 
+    @cached_property
+    def metric(self) -> Metric:
+        """The main metric of the task."""
+        return self.space.load_task().metric
+
+    @property
+    def name(self) -> str:
+        """The metric's name, such as ``"int8_error"``."""
+        return f"int8_{self.metric.name}"
+
     @property
     def column(self) -> str:
         """The metric's column, such as ``"int8_error_percent"``."""
-        return f"int8_{self.space.load_task().metric.column}"
+        return f"int8_{self.metric.column}"
 
     @property
     def maximize(self) -> bool:
         """Whether larger values of the metric are better."""
-        return self.space.load_task().metric.maximize
+        return self.metric.maximize
 
     def measure(self, network: nn.Module, example: Any) -> dict[str, Cell]:
         """Quantize a network, and compute its metric."""
-        task = self.space.load_task()
-        runs, metric = self.quantized(network, example).network(), task.metric
+        task, metric = self.space.load_task(), self.metric
+        runs = self.quantized(network, example).network()
+        tested = "_".join(filter(None, (self.name, "test", metric.unit)))
         return {
             self.column: value_of(evaluate(runs, task, "valid"), metric),
-            f"int8_test_{metric.column}": value_of(evaluate(runs, task, "test"), metric),
+            tested: value_of(evaluate(runs, task, "test"), metric),
         }
 
 
@@ -110,7 +124,7 @@ class Int8FileSize(Int8):
         space: has the task, with the examples of the calibration.
     """
 
-    column: ClassVar[str] = "int8_file_kib"
+    column: ClassVar[str] = "int8_file_size_kib"
 
     def measure(self, network: nn.Module, example: Any) -> float:
         """Quantize a network."""
@@ -136,13 +150,24 @@ class Quantized:
         return OnnxNetwork(session_of(self.content, threads), self.output)
 
 
-_seen: WeakKeyDictionary[nn.Module, tuple[object, Quantized]] = WeakKeyDictionary()
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What a network was quantized with, and what was found."""
+
+    state: object
+    example: Any
+    task: Task
+    found: Quantized
+
+
+_seen: WeakKeyDictionary[nn.Module, _Seen] = WeakKeyDictionary()
 
 
 def quantized(network: nn.Module, example: Any, task: Task) -> Quantized:
     """Quantize a network, calibrated on training inputs; the network does not change.
 
-    What was made of a network is kept for the next objective, as long as its weights stay.
+    What was made of a network is kept for the next objective, as long as its weights stay, and the
+    example and the task are the same.
 
     Args:
         network: a trained network.
@@ -153,21 +178,18 @@ def quantized(network: nn.Module, example: Any, task: Task) -> Quantized:
         ModuleNotFoundError: a package for ONNX is missing; the message has the pip line.
         ValueError: the network cannot be exported or quantized; the message names the operation.
     """
-    state = tuple((t.data_ptr(), t._version) for t in network.state_dict().values())
-    if network in _seen and _seen[network][0] == state:
-        return _seen[network][1]
+    held = [*network.state_dict().values(), *tensors(example)]
+    state = tuple((t.data_ptr(), t._version) for t in held)
+    seen = _seen.get(network)
+    if seen and seen.state == state and seen.example is example and seen.task is task:
+        return seen.found
     from ..export.int8 import quantize
-    from ..export.onnx_file import write_draft
 
-    plain = copied(network).eval().cpu()
-    inputs = Inputs.of(example, real_inputs(task, "train", CALIBRATION, example)).handed(plain)
-    with seeded(0, plain), tempfile.TemporaryDirectory() as room:
-        keep_inputs(plain, inputs)
-        with torch.no_grad():
-            output = call(plain, inputs.first(1))
+    draft = drafted(network, example, real_inputs(task, "train", CALIBRATION, example))
+    with tempfile.TemporaryDirectory() as room:
         floats, integers = Path(room) / "float.onnx", Path(room) / "int8.onnx"
-        write_draft(plain, inputs, floats)
-        quantize(floats, integers, inputs)
-        found = Quantized(integers.read_bytes(), output)
-    _seen[network] = state, found
+        floats.write_bytes(draft.content)
+        quantize(floats, integers, draft.inputs)
+        found = Quantized(integers.read_bytes(), draft.output)
+    _seen[network] = _Seen(state, example, task, found)
     return found

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..devices import Backend, find_backend
 from ..devices.timer import measure_together
-from ..forward import device_of
+from ..forward import device_of, seeded
 from ..nn import Supernet
 from ..point import Cell
 from .profile import Progress, profile
@@ -79,12 +79,13 @@ class Latency(TableObjective):
         runner = self._runner(networks[0]) if networks else None
         if runner is None:
             return []
-        found = measure_together(
-            [runner.loading(network, example) for network in networks],
-            threads=self.threads,
-            device=runner.device,
-            seconds=seconds,
-        )
+        with seeded(0, *networks):  # copies may share a generator with them
+            found = measure_together(
+                [runner.loading(network, example) for network in networks],
+                threads=self.threads,
+                device=runner.device,
+                seconds=seconds,
+            )
         return [
             {
                 self.column: one.median_ms,

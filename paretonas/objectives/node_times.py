@@ -8,6 +8,7 @@ into the node of another module takes no time of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,7 +121,7 @@ def _nodes(
     around, whole = [reference.seconds()], []
 
     def after() -> None:
-        whole.append(abs(clock.seconds(plain)))
+        whole.append(clock.seconds(plain)[0])
         around.append(reference.seconds())
 
     for _ in range(3):
@@ -149,12 +150,14 @@ def _nodes(
 
 def _by_place(run: NetworkTrace, nodes: Sequence[tuple[str, float]]) -> dict[str, list[float]]:
     """The seconds of nodes by place; a node without a path belongs to the one before it."""
-    modules, found = dict(run.network.named_modules()), dict[str, list[float]]()
+    modules = dict(run.network.named_modules(remove_duplicate=False))
+    first = {id(module): path for path, module in run.network.named_modules()}
+    found: dict[str, list[float]] = {}
     waiting: list[float] = []
     place = ""
     for node, seconds in nodes:
         if node.startswith("/"):
-            path = _module(node, modules)
+            path = first[id(modules[_module(node, modules)])]  # of a module in several places
             part = run.owners.get(path)
             place = part if part is not None else f"{run.places.get(path, path)}/"
         if not place:
@@ -172,15 +175,24 @@ def _module(node: str, modules: Mapping[str, object]) -> str:
     if steps[:1] == ["network"] and "network" not in modules:  # it takes arguments by name
         del steps[0]
     for step in steps:
-        within, _, last = path.rpartition(".")
-        if path and step.startswith(f"{last}."):  # a list tells its name again
-            found = f"{within}.{step}".lstrip(".")
-        else:
-            found = f"{path}.{step}".lstrip(".")
-        if found not in modules:  # it lies in a container, which the node does not tell
-            inside = [m for m in modules if m.startswith(path) and f".{m}".endswith(f".{step}")]
-            found = min(inside, key=len, default="")
+        found = _inside(path, step, modules)
+        if not found:  # a module that is called again gets a number
+            found = _inside(path, re.sub(r"_\d+$", "", step), modules)
         if not found:
             break
         path = found
     return path
+
+
+def _inside(path: str, step: str, modules: Mapping[str, object]) -> str:
+    """The path of a module inside another one by the name that a node tells; or nothing."""
+    within, _, last = path.rpartition(".")
+    if path and step.startswith(f"{last}."):  # a list tells its name again
+        found = f"{within}.{step}".lstrip(".")
+    else:
+        found = f"{path}.{step}".lstrip(".")
+    if found in modules:
+        return found
+    # It lies in a container, which the node does not tell.
+    inside = [m for m in modules if m.startswith(path) and f".{m}".endswith(f".{step}")]
+    return min(inside, key=len, default="")

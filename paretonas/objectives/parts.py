@@ -159,7 +159,11 @@ def _owner(path: str, paths: frozenset[str]) -> str | None:
 
 
 def part_paths(network: nn.Module) -> Iterator[str]:
-    """The paths of the parts in a network with choices."""
+    """The paths of the parts in a network with choices.
+
+    Raises:
+        ValueError: the name of a module has a slash.
+    """
 
     def visit(module: nn.Module, path: str) -> Iterator[str]:
         children = [(n, c) for n, c in module.named_children() if not _is_a_number(c)]
@@ -172,6 +176,11 @@ def part_paths(network: nn.Module) -> Iterator[str]:
             yield path
         else:
             for name, child in children:
+                if "/" in name:  # it would end the path of a part
+                    raise ValueError(
+                        f"the name of a module must have no slash, got {name!r} in "
+                        f"{path or type(network).__name__}"
+                    )
                 yield from visit(child, f"{path}.{name}".lstrip("."))
 
     return visit(network, "")

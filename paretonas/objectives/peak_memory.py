@@ -102,12 +102,11 @@ def allocated(network: nn.Module, example: Any) -> dict[str, int]:
 
     The network does not change. It runs twice: kernels keep something from their first run.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes of itself on stderr
     plain = network if device_of(network).type == "cpu" else copied(network).cpu()
     inputs = handed(plain, example)
     given = sum(tensor.numel() * tensor.element_size() for tensor in tensors(inputs))
     profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-    with evaluating(plain), seeded(0, plain), torch.no_grad():
+    with evaluating(plain), seeded(0, plain), torch.no_grad(), _quiet():
         call(plain, handed(plain, example))
         with _marked(plain), profiler:
             output = call(plain, inputs)
@@ -123,6 +122,19 @@ def allocated(network: nn.Module, example: Any) -> dict[str, int]:
             live += int(value)
         peaks[running[-1]] = max(peaks.get(running[-1], 0), live)
     return peaks
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the profiler from writing of itself on stderr, unless the user has set its level."""
+    if "KINETO_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["KINETO_LOG_LEVEL"] = "99"
+    try:
+        yield
+    finally:
+        os.environ.pop("KINETO_LOG_LEVEL", None)
 
 
 def _events(profiler: profile) -> list[tuple[str, str | int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -91,7 +92,8 @@ def profile(
     key = _hash(repr((METHOD, sorted(about.items()))))
     path = cache_folder() / f"latency-{key}.json"
     if cache and path.exists():
-        return CostTable.read(path, supernet.choices)
+        with suppress(OSError, ValueError):  # a damaged table is measured anew
+            return CostTable.read(path, supernet.choices)
     with seeded(0, supernet):  # timed parts may use random generators
 
         def alone(report: Progress) -> CostTable:
@@ -115,7 +117,8 @@ def profile(
             other = alone(lambda done, total: None)  # all steps were reported
             table = min(table, corrected(other, networks), key=_error)
     if cache:
-        table.write(path)
+        with suppress(OSError, ValueError):  # the folder cannot be written
+            table.write(path)
     return table
 
 

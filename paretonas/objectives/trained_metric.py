@@ -78,7 +78,6 @@ class TrainedMetric:
         """What is trained for; loads the examples."""
         return self.space.load_task() if self._task is None else self._task
 
-    @property
     def example(self) -> Any:
         """The inputs of one forward pass: a batch of one, on the CPU."""
         return moved(self.task.example(), "cpu")

@@ -17,8 +17,8 @@ class Random:
     """Propose architectures in a random order, one after the other, until there are no more.
 
     The baseline that every other method has to beat. It proposes nothing twice, also in a space of
-    any size, and takes memory only for what it has proposed. What is known to be infeasible, by a
-    limit on a free objective, is put off.
+    any size. What is known to be infeasible, by a limit on a free objective, is put off. Memory
+    is taken only for what was drawn: what was proposed, and what was put off.
 
     Args:
         problem: what to search.

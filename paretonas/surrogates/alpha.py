@@ -22,7 +22,7 @@ SHRINKAGE = 0.7  # alpha is multiplied by this between two proposals
 NOISE = 0.3  # standard deviation of the noise that is then added to alpha
 
 Relaxed = Callable[[Tensor], Tensor]  # probabilities (r, K) -> values (r, m)
-Violation = Callable[[Tensor], Tensor]  # probabilities (r, K) -> violations (r,)
+RelaxedViolation = Callable[[Tensor], Tensor]  # probabilities (r, K) -> violations (r,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +52,11 @@ def optimize_alpha(
     learning_rate: float = 0.2,
     temperatures: tuple[float, float] = (1.0, 0.3),
     seed: int = 0,
-    violation: Violation | None = None,
+    violation: RelaxedViolation | None = None,
 ) -> Iterator[AlphaStep]:
     """Minimize all objectives for all rays at once with Adam, from soft to nearly one-hot.
 
-    The direction of a ray that violates limits is `relieved`.
+    The direction of a ray that violates limits is `projected`.
 
     Args:
         alpha: the initial alpha.
@@ -92,7 +92,7 @@ def optimize_alpha(
         alpha.grad = direction.vector
         if violation is not None:
             (row,) = torch.autograd.grad(violation(p).sum(), alpha)
-            alpha.grad = relieved(direction.vector, row)
+            alpha.grad = projected(direction.vector, row)
         optimizer.step()
         yield AlphaStep(
             alpha.detach().clone(),
@@ -102,13 +102,13 @@ def optimize_alpha(
         )
 
 
-def relieved(vector: Float[Tensor, "r n"], row: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
-    """The nearest vectors along which a violation falls as fast as they were long, or faster.
+def projected(vector: Float[Tensor, "r n"], row: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
+    """Directions projected onto the half-spaces in which a violation falls fast enough.
 
-    It is the projection onto a half-space: min |d - v|^2 such that g . d >= |g| |v|. Penalties and
-    an augmented Lagrangian were measured against it: see ``docs/constraints.md``.
+    That is as fast as the direction was long: min |d - v|^2 such that g . d >= |g| |v|. Penalties
+    and an augmented Lagrangian were measured against it: see ``docs/constraints.md``.
 
-    >>> relieved(torch.tensor([[3.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]]))
+    >>> projected(torch.tensor([[3.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]]))
     tensor([[3., 3.],
             [3., 0.]])
 
@@ -119,8 +119,8 @@ def relieved(vector: Float[Tensor, "r n"], row: Float[Tensor, "r n"]) -> Float[T
     length = row.norm(dim=1, keepdim=True)
     unit = row / length.clamp_min(torch.finfo(row.dtype).tiny)
     lacks = vector.norm(dim=1, keepdim=True) - (unit * vector).sum(dim=1, keepdim=True)
-    relieved: Tensor = vector + torch.where(length > 0, lacks, 0.0) * unit
-    return relieved
+    nearest: Tensor = vector + torch.where(length > 0, lacks, 0.0) * unit
+    return nearest
 
 
 def with_preference(solver: Solver, preference: Float[Tensor, "r m"]) -> Solver:
@@ -191,7 +191,7 @@ class WarmAlpha:
         self._alpha = torch.zeros(len(spread), sum(sizes), dtype=torch.float64)
         self._calls = 0
 
-    def __call__(self, relaxed: Relaxed, violation: Violation | None = None) -> list[Picks]:
+    def __call__(self, relaxed: Relaxed, violation: RelaxedViolation | None = None) -> list[Picks]:
         """Optimize alpha further; the decoded architectures of all rays and steps, each once."""
         noise = torch.randn(self._alpha.shape, generator=self._generator, dtype=torch.float64)
         start = SHRINKAGE * self._alpha + NOISE * noise

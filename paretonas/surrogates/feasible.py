@@ -15,7 +15,7 @@ from ..point import FAILING
 from ..space import Architecture, Choice, draw, every, fair_paths, neighbors, size
 
 FEW = 5000  # architectures of a space that are all looked at before a constraint is refused
-Violation = tuple[float, float]  # the smaller, the better
+Rank = tuple[float, float]  # violation, then the product of costs; the smaller, the better
 
 
 class Feasible:
@@ -40,15 +40,15 @@ class Feasible:
         seed: int,
     ) -> None:
         self._supernet, self._seed = supernet, seed
-        self._violation = _Violations(costs, constraint)
+        self._rank = _Ranks(costs, constraint)
         self._cheapest = _nearest(
-            supernet.choices, self._violation, seed=seed, canonical=supernet.canonical
+            supernet.choices, self._rank, seed=seed, canonical=supernet.canonical
         )
         if not self(self._cheapest):
-            raise ValueError(self._violation.unmet(self._cheapest))
+            raise ValueError(self._rank.unmet(self._cheapest))
 
     def __call__(self, architecture: Architecture) -> bool:
-        return self._violation(architecture)[0] == 0
+        return self._rank(architecture)[0] == 0
 
     def design(self, count: int) -> Iterator[Architecture]:
         """Feasible architectures: balanced random ones, then those around the cheapest."""
@@ -82,19 +82,19 @@ def refuse_unmet(
     """
     limited = [objective for objective in objectives if objective.column in constraint.limits]
     if limited:
-        violation = _Violations(limited, constraint)
-        if violation(nearest := _nearest(choices, violation, seed=0))[0]:
-            raise ValueError(violation.unmet(nearest))
+        rank = _Ranks(limited, constraint)
+        if rank(nearest := _nearest(choices, rank, seed=0))[0]:
+            raise ValueError(rank.unmet(nearest))
 
 
-class _Violations:
+class _Ranks:
     """How far architectures are beyond the limits on some objectives."""
 
     def __init__(self, objectives: Sequence[Objective], constraint: Constraint) -> None:
         self._objectives = tuple(objectives)
         self._constraint = constraint.on([objective.column for objective in objectives])
 
-    def __call__(self, architecture: Architecture) -> Violation:
+    def __call__(self, architecture: Architecture) -> Rank:
         """The sum of what is exceeded, as parts of the limits, then the product of the costs.
 
         Both are infinite where an objective has no finite cost.
@@ -128,7 +128,7 @@ class _Violations:
 
 def _nearest(
     choices: Sequence[Choice],
-    violation: Callable[[Architecture], Violation],
+    rank: Callable[[Architecture], Rank],
     *,
     seed: int,
     canonical: Callable[[Architecture], Architecture] = lambda architecture: architecture,
@@ -140,8 +140,8 @@ def _nearest(
     """
     rng = Random(seed)
 
-    def of(architecture: Architecture) -> Violation:
-        return violation(canonical(architecture))  # without options that were set aside
+    def of(architecture: Architecture) -> Rank:
+        return rank(canonical(architecture))  # without options that were set aside
 
     best = min((draw(choices, rng) for _ in range(100)), key=of)
     least, before = of(best), None

@@ -55,7 +55,11 @@ class Observations:
         return np.array(list(self.points.values()))
 
     def violation(self, costs: Float[Matrix, "k c"]) -> Float[Matrix, " k"]:
-        """How far costs are beyond the bounds in all, as parts of them; 0 for what is feasible."""
+        """How far costs are beyond the bounds in all; 0 for what is feasible.
+
+        Each column counts as a part of its limit, as in `Constraint.violation`. One on a log scale
+        counts as the logarithm of the ratio, which is nearly the same close to the limit.
+        """
         beyond = np.maximum(costs - self.bounds, 0.0) / self._units
         total: Matrix = beyond.sum(axis=1)
         return total

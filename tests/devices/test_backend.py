@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from paretonas.devices import BACKENDS, default_backend, find_backend
 from paretonas.devices import backend as backends
+from paretonas.devices.backend import _with_code_of_its_own
 from paretonas.devices.onnx_session import NotInOnnxError, exported
 from paretonas.export.onnx_file import session_of
 
@@ -57,6 +58,13 @@ def test_the_nodes_tell_their_module():
     assert len(session_of(model).run(None, inputs)) == 2
 
 
+def test_every_network_is_compiled_by_itself():
+    first, other = (_with_code_of_its_own(nn.Linear(2, 2)) for _ in range(2))
+    assert first.__code__ is not other.__code__
+    network = nn.Linear(2, 2)
+    assert torch.equal(_with_code_of_its_own(network)(torch.ones(2)), network(torch.ones(2)))
+
+
 class Spectrum(nn.Module):
     """An operation that the quick exporter does not know."""
 
@@ -78,11 +86,12 @@ class Impossible(nn.Module):
         return torch.linalg.eigvals(x).real
 
 
-def test_what_onnx_cannot_hold_is_one_line():
-    with pytest.raises(NotInOnnxError, match="ONNX cannot hold the network") as found:
+def test_what_onnx_cannot_hold_is_one_line_that_names_the_operation(capfd):
+    with pytest.raises(NotInOnnxError, match=r"no operation for aten\.linalg_eig") as found:
         exported(Impossible(), torch.eye(3)[None])
     assert "--backend torch" in str(found.value)
     assert "\n" not in str(found.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_bad_backends_are_refused():
@@ -98,7 +107,7 @@ def test_the_default_is_what_is_exported(monkeypatch):
     monkeypatch.setattr(backends, "PREFERRED", "onnxruntime")
     assert default_backend(torch.device("cpu")) == "onnxruntime"
     assert default_backend(torch.device("cuda")) == "torch"
-    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("paretonas.export.packages.find_spec", lambda name: None)
     assert default_backend(torch.device("cpu")) == "torch"
 
 

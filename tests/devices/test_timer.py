@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from itertools import pairwise
+from time import sleep, time
 
 import numpy as np
 import pytest
@@ -28,10 +29,11 @@ class Machine:
         busy: how many times longer everything takes, by the time that is gone.
     """
 
-    def __init__(self, monkeypatch, busy=lambda now: 1.0, noise=0.0, seed=0):
+    def __init__(self, monkeypatch, busy=lambda now: 1.0, noise=0.0, seed=0, process=0.0):
         self.now, self.cpu, self.busy = 0.0, 0.0, busy
         self.rng, self.noise = np.random.default_rng(seed), noise
         self.calls: list[str] = []
+        self.process = process
         monkeypatch.setattr(clocks, "perf_counter", lambda: self.now)
         monkeypatch.setattr(clocks, "thread_time", lambda: self.cpu)
         monkeypatch.setattr(timer, "perf_counter", lambda: self.now)
@@ -44,6 +46,8 @@ class Machine:
 
     def load(self, name, seconds, place=0.0):
         """A call; `place` is what each fresh copy changes, as a share."""
+
+        seconds *= math.exp(self.process * self.rng.normal())
 
         def load():
             own = seconds * math.exp(place * self.rng.normal())
@@ -151,24 +155,44 @@ def test_a_machine_that_is_always_busy_is_known_from_before(monkeypatch):
     assert found.spread_ms >= 0.15
 
 
+def test_what_waits_for_something_else_is_as_slow_as_it_is():
+    (found,) = measure_together([lambda: lambda: sleep(0.004)], seconds=0.1)
+    assert found.median_ms >= 4.0
+    assert found.busy == 1.0
+
+
 def test_a_damaged_cache_is_no_cache(monkeypatch, tmp_path):
     file = tmp_path / "cache" / "paretonas" / "reference.json"
     file.parent.mkdir(parents=True)
-    for text in ("", "[1]", '{"a": "b"}', "nan"):
+    for text in ("", "[1]", '{"a": "b"}', '{"a": {"seconds": 1e-9, "at": NaN}}', "nan"):
         file.write_text(text)
         machine = Machine(monkeypatch)
         (found,) = measure_together([machine.load("a", 1e-3)], seconds=0.5)
         assert found.median_ms == pytest.approx(1.0)
-        assert list(json.loads(file.read_text()).values()) == [pytest.approx(7e-5)]
+        (told,) = json.loads(file.read_text()).values()
+        assert told["seconds"] == pytest.approx(7e-5)
+
+
+def test_the_best_time_of_the_reference_is_forgotten_after_a_day(monkeypatch):
+    measure_together([Machine(monkeypatch).load("a", 1e-3)], seconds=0.5)
+    later = time() + 25 * 3600
+    monkeypatch.setattr("paretonas.devices.reference.time.time", lambda: later)
+    slower = Machine(monkeypatch, busy=lambda now: 1.6)  # another machine now
+    (found,) = measure_together([slower.load("a", 1e-3)], seconds=0.5)
+    assert found.median_ms == pytest.approx(1.6)
+    assert found.busy < 0.05
 
 
 def test_the_spread_covers_what_a_second_measurement_finds(monkeypatch):
     covered = []
     for seed in range(60):
-        machine = Machine(monkeypatch, noise=0.03, seed=seed)
-        loads = [machine.load(str(i), 1e-3, place=0.02) for i in range(4)]
-        one = measure_together(loads, seconds=0.2)
-        other = measure_together(loads, seconds=0.2)
+        machine = Machine(monkeypatch, noise=0.03, seed=seed, process=0.005)
+        one, other = (
+            measure_together(
+                [machine.load(str(i), 1e-3, place=0.02) for i in range(4)], seconds=0.2
+            )
+            for _ in range(2)
+        )
         covered += [
             abs(a.median_ms - b.median_ms) <= a.spread_ms for a, b in zip(one, other, strict=True)
         ]

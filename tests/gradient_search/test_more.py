@@ -109,10 +109,13 @@ def test_a_finalist_that_is_trained_again_keeps_its_latency_and_is_billed_again(
     tmp_path, monkeypatch, space, latency_table
 ):
     times = itertools.count(1)
-    monkeypatch.setattr(
-        "paretonas.objectives.latency.measure_latency",
-        lambda *_, **__: SimpleNamespace(median_ms=0.1 * next(times), spread_ms=0.01),
-    )
+
+    def measured(loads, **_):
+        if len(loads) > 1:
+            raise RuntimeError("all together is another test")
+        return [SimpleNamespace(median_ms=0.1 * next(times), spread_ms=0.01)]
+
+    monkeypatch.setattr("paretonas.objectives.latency.measure_together", measured)
     costs = (Latency(latency_table),)
     run = Run.create(tmp_path / "run", {}, "cpu", 0)
     list(go(space, costs, run, 60))

@@ -185,7 +185,7 @@ def test_a_search_goes_on_with_more_seconds(on, tmp_path):
     list(on(machine, "20s", run))
     steps, trained = machine.steps, len(machine.trained)
     *_, last = on(machine, "40s", Run.open(run.folder))
-    assert 37 <= last.seconds <= 40
+    assert 34 <= last.seconds <= 40
     assert machine.steps > 1.3 * steps
     assert len(machine.trained) > 1.3 * trained
     assert last.step == last.steps
@@ -222,7 +222,7 @@ def test_tables_tell_how_far_they_are_and_come_out(slowly):
             next(following)
     assert ended.value.value == "table"
     assert told[0].startswith("tables: ") and told[0].endswith(" architectures seen")
-    assert told[-1].startswith("tables: round ") and told[-1].endswith(" of 20")
+    assert told[-1].startswith("tables: ") and told[-1].endswith("%")
 
 
 def test_tables_that_would_eat_the_budget_are_refused_before_they_are_done(slowly):

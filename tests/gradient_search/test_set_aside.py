@@ -542,13 +542,15 @@ def test_finalists_that_fail_are_failures_and_the_others_are_trained(trainer):
 def test_a_finalist_that_cannot_be_measured_is_a_failure(tmp_path, monkeypatch):
     measured = []
 
-    def measure(network, example, **settings):
-        measured.append(network)
+    def measure(loads, **settings):
+        if len(loads) > 1:
+            raise RuntimeError("all together is another test")
+        measured.extend(loads)
         if len(measured) == 2:
             raise RuntimeError("the device is gone")
-        return Measurement(1.0 if len(measured) != 3 else math.nan, 0.1, 5)
+        return [Measurement(1.0 if len(measured) != 3 else math.nan, 0.1, 5)]
 
-    monkeypatch.setattr(latency_module, "measure_latency", measure)
+    monkeypatch.setattr(latency_module, "measure_together", measure)
 
     def network():
         return Cells(nn.ELU)

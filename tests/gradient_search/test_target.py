@@ -10,6 +10,7 @@ from paretonas.cli import run as command
 from paretonas.constraint import Constraint
 from paretonas.gradient_search.plan import Plan
 from paretonas.gradient_search.search import search
+from paretonas.gradient_search.settings import Settings
 from paretonas.gradient_search.target import LEAST, Target
 from paretonas.relaxation import one_hot_picks, sizes_of
 from paretonas.runs import Run
@@ -117,3 +118,32 @@ def test_a_search_with_a_target_resumes_to_the_same_front(whole, space, costs, t
 def test_a_target_below_every_architecture_names_the_least(space, costs):
     with pytest.raises(ValueError, match="no architecture has latency_ms <= 0.1; the least is 0.2"):
         list(search(space, objectives=costs, target="latency=100us", budget=QUICK))
+
+
+class Measured:
+    """Known of trained networks alone."""
+
+    def __init__(self, maximize):
+        self.column, self.maximize = "gain_points", maximize
+
+    def measure(self, network, example):
+        raise AssertionError("it is refused before")
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("target", ["gain=2", Target("gain_points", 2.0)])
+def test_what_is_only_measured_is_no_target(space, costs, tmp_path, maximize, target):
+    with pytest.raises(ValueError, match="gain_points is only measured, on trained networks: give"):
+        Settings.of(
+            space, objectives=(*costs, Measured(maximize)), target=target, run=tmp_path / "run"
+        )
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_refuses_it_in_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ["--minimize", "latency,training_memory", "--target", "training_memory=2KiB"]
+    assert command(["search", "--space", "toy", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a target is a cost with a gradient; training_memory_kib is only measured" in line
+    assert not [*tmp_path.iterdir()]

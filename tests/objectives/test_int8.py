@@ -4,6 +4,7 @@ import copy
 import logging
 import sys
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,8 +14,11 @@ import torch
 from torch import nn
 
 from paretonas.cli import run
+from paretonas.constraint import split_unit
 from paretonas.export import export
 from paretonas.forward import copied
+from paretonas.gradient_search.objectives import column_of, wanted_of
+from paretonas.names import find_objectives
 from paretonas.objectives import (
     FileSize,
     Int8FileSize,
@@ -60,7 +64,7 @@ def test_its_metric_is_that_of_onnx_runtime(trained, example):
     assert isinstance(objective, MeasuredObjective)
     found = objective.measure(trained, example)
     session = onnxruntime.InferenceSession(quantized(trained, example, task).content)
-    for split, column in (("valid", "int8_error_percent"), ("test", "int8_test_error_percent")):
+    for split, column in (("valid", "int8_error_percent"), ("test", "int8_error_test_percent")):
         wrong = total = 0
         for images, labels in task.batches(split, seed=0, epoch=0):
             (logits,) = session.run(None, {"images": images.numpy()})
@@ -148,7 +152,8 @@ def test_a_missing_package_is_one_line(monkeypatch, capsys, tmp_path):
 def test_the_table_of_files_is_close_to_the_files(example):
     supernet, rng = space.supernet(), Random(1)
     objective = FileSize.of(supernet, example)
-    assert objective.column == "file_kib"
+    assert all((slot.values >= 0).all() for slot in objective.table.slots)
+    assert objective.column == "file_size_kib"
     for architecture in (draw(supernet.choices, rng) for _ in range(4)):
         written = objective.measure(supernet.extract(architecture), example)
         assert objective.exact(architecture) == pytest.approx(written, rel=0.1)
@@ -181,3 +186,43 @@ def test_a_quantized_export_is_read_back(trained, example, tmp_path):
     with pytest.raises(ValueError, match="nothing in the network"):
         export(Waves(), point, example, "onnx-int8", path, task=task)
     assert path.stat().st_size == exported.bytes
+
+
+def test_another_example_or_task_is_quantized_anew(trained, example):
+    network, task = copied(trained), space.load_task()
+    first = quantized(network, example, task)
+    assert quantized(network, example, copy.copy(task)) is not first
+    again = quantized(network, example, task)
+    assert quantized(network, example.clone(), task) is not again
+
+
+def test_the_metric_is_asked_for_once():
+    asked = []
+
+    def load():
+        asked.append(1)
+        return task
+
+    task, seen = space.load_task(), Int8Metric(SimpleNamespace(load_task=load))
+    assert [isinstance(seen, MeasuredObjective) for _ in range(3)] == [True] * 3
+    assert (seen.name, seen.column, seen.maximize) == ("int8_error", "int8_error_percent", False)
+    assert len(asked) == 1
+
+
+def test_int8_latency_is_timed_with_the_threads_of_the_search():
+    (found,) = wanted_of("int8_latency", space, "cpu", 2)
+    assert found == Int8Latency(space, 2)
+    assert find_objectives("int8_latency", space) == (Int8Latency(space, 1),)
+
+
+def test_what_is_reported_begins_with_the_name_of_the_objective(trained, example):
+    for objective in (Int8Metric(space), Int8Latency(space)):
+        name = split_unit(objective.column)[0]
+        found = objective.measure(trained, example)
+        assert all(column.startswith(f"{name}_") for column in found)
+
+
+@pytest.mark.parametrize("name", ["file_size", "int8_file_size"])
+def test_the_column_of_a_file_is_its_name(name):
+    columns = [*map(column_of, wanted_of(name, space, "cpu", 1))]
+    assert columns == [f"{name}_kib"]

@@ -9,14 +9,15 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import nn
+from torch.nn import functional
 
 from paretonas.devices import onnx_session
 from paretonas.devices.onnx_session import OnnxRuntime, exported, node_times
 from paretonas.nn import Depth, OneOf, Supernet
-from paretonas.objectives import Latency, calibration, profile
+from paretonas.objectives import CostTable, Latency, calibration, profile
 from paretonas.objectives import node_times as nodes
-from paretonas.objectives.node_times import LEAST, _module, places, times_in_networks
-from paretonas.objectives.parts import observer
+from paretonas.objectives.node_times import LEAST, _by_place, _module, places, times_in_networks
+from paretonas.objectives.parts import NetworkTrace, observer, part_paths
 from paretonas.space import every
 
 
@@ -51,6 +52,7 @@ def test_modules_of_nodes():
         "/Flatten": "",
         "/norm/Mul": "dict.norm",
         "/network/norm/Mul": "dict.norm",
+        "/early_1/early.0_2/branch/Add": "early.0.branch",  # modules that are called again
     }.items():
         assert _module(node, modules) == module
 
@@ -85,10 +87,55 @@ def test_what_is_large_costs_more_in_the_table(built, monkeypatch, tmp_path):
     assert latency.table.about["backend"] == "onnxruntime"
     again = profile(supernet, x, backend="onnxruntime")  # from the cache
     assert again.about == latency.table.about
+    (file,) = (tmp_path / "paretonas").glob("latency-*.json")
+    file.write_text(file.read_text()[:600])
+    assert "backend" in profile(supernet, x, backend="onnxruntime").about
+    assert CostTable.read(file, supernet.choices).about["backend"] == "onnxruntime"
     (network,) = [supernet.extract(next(every(supernet.choices)))]
     told = latency.measure(network, x)
     assert told["latency_backend"] == "onnxruntime"
     assert told["latency_ms"] > 0
+
+
+class Layered(nn.Module):
+    """ONNX Runtime fuses each convolution and linear layer with what follows it here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (self.choice() for _ in range(3))
+        self.linear = OneOf({"one": nn.Linear(8, 8), "two": self.deep(nn.Linear(8, 8))})
+        self.again = nn.Conv2d(8, 8, 1)
+        self.shared = self.again
+        self.last = self.choice()
+
+    def choice(self) -> OneOf:
+        return OneOf({"one": nn.Conv2d(8, 8, 1), "two": self.deep(nn.Conv2d(8, 8, 3, padding=1))})
+
+    def deep(self, layer: nn.Module) -> nn.Module:
+        return nn.Sequential(layer, nn.Sigmoid())
+
+    def forward(self, x):
+        x = functional.relu(self.one(x))
+        x = functional.relu(self.two(x) + self.three(x))
+        x = x * functional.relu(self.linear(x.mean((2, 3))))[..., None, None]
+        return self.last(self.shared(self.again(self.again(x))))
+
+
+def test_what_is_fused_belongs_to_the_layer_that_does_the_work():
+    torch.manual_seed(0)
+    supernet, x = Supernet(Layered()), torch.randn(1, 8, 12, 12)
+    observe, paths = observer(supernet, x), frozenset(part_paths(supernet.network))
+    runner = OnnxRuntime(torch.device("cpu"), 1)
+    layers = {"one": 1, "two": 1, "three": 1, "linear": 1, "again": 3, "last": 1}
+    for option in ("one", "two"):
+        picks = dict.fromkeys(("one", "two", "three", "linear", "last"), option)
+        run = NetworkTrace.of(supernet, observe(picks).architecture, x, paths)
+        model, inputs = exported(run.network, x)
+        origins = node_times(runner, model, inputs, [lambda: None]).origins.values()
+        found = _by_place(
+            run, [(node, float(node.endswith(("/Conv", "/Gemm")))) for node in origins]
+        )
+        assert {place: sum(own) for place, own in found.items() if sum(own)} == layers
 
 
 def test_gaps_are_filled_by_main_effects():
@@ -290,6 +337,7 @@ class TestOneNetwork:
 
     def test_fractions_of_microseconds_are_kept(self, runner, monkeypatch):
         steady = type("Steady", (), {"seconds": lambda self, *_: 1.0, "best": 1.0})()
+        clock = type("Clock", (), {"seconds": lambda self, call: (1.0, False)})()
         seconds = {"n": np.array([1e-6, 2e-6] * 10), "m": np.array([2e-6, 1e-6] * 10)}
         seconds["m"][-6:] = 1e-3  # the thread was stopped
         told = onnx_session.NodeTimes(seconds, {"n": "/a/Add", "m": "/a/Mul"})
@@ -302,7 +350,7 @@ class TestOneNetwork:
 
         monkeypatch.setattr(nodes, "node_times", run)
         monkeypatch.setattr(runner, "opening", lambda *_: lambda: lambda: None)
-        found, _ = nodes._nodes(runner, b"", {}, steady, steady)
+        found, _ = nodes._nodes(runner, b"", {}, clock, steady)
         assert dict(found) == pytest.approx({"/a/Add": 1.5e-6, "/a/Mul": 1.5e-6})
 
     @pytest.mark.parametrize("error", [OSError("No space left on device"), MemoryError()])

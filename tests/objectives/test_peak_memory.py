@@ -1,6 +1,7 @@
 """The peak of allocated memory: the profiler's own total, and numbers by hand."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -73,3 +74,14 @@ def test_the_network_stays_as_it_is(supernet, example):
     assert all(module.training for module in network.modules())
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
     assert hooks == [len(module._forward_hooks) for module in network.modules()]
+
+
+@pytest.mark.parametrize("level", [None, "1"])
+def test_the_environment_stays_as_it_is(monkeypatch, capfd, level):
+    monkeypatch.delenv("KINETO_LOG_LEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("KINETO_LOG_LEVEL", level)
+    before = dict(os.environ)
+    allocated(nn.Linear(2, 2), torch.ones(1, 2))
+    assert dict(os.environ) == before
+    assert level or not capfd.readouterr().err  # the profiler is silent

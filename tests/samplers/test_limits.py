@@ -226,3 +226,11 @@ def test_limits_that_mean_nothing_are_refused(table):
             Problem(table, table.objectives[:2], constraint=text)
     with pytest.raises(TypeError, match="constraint must be a Constraint or a text"):
         Problem(table, constraint=3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_free_value_that_is_not_finite_violates_every_limit(problem_of, grid, value):
+    problem = problem_of(
+        grid(2), constraint="ms<=1", free=("ms",), error=sum, ms=lambda p: value if p[0] else 1.0
+    )
+    assert [*map(problem.known_violation, every(problem.choices))] == [0.0, np.inf]

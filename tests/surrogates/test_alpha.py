@@ -20,7 +20,7 @@ from paretonas.solvers import (
     UPGrad,
     Weighted,
 )
-from paretonas.surrogates.alpha import Scale, optimize_alpha, rays, relieved, with_preference
+from paretonas.surrogates.alpha import Scale, optimize_alpha, projected, rays, with_preference
 
 SIZES = (3, 4)
 
@@ -225,12 +225,12 @@ def test_excess_counts_only_what_is_beyond_a_limit():
     assert not scale.excess(logs, torch.full((2,), math.inf)).any()
 
 
-def test_a_relieved_direction_is_the_nearest_in_its_half_space():
+def test_a_projected_direction_is_the_nearest_in_its_half_space():
     """A general program is the oracle: min |d - v|^2 such that g . d >= |g| |v|."""
     generator = torch.Generator().manual_seed(0)
     vectors, rows = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
     rows[0] = 5 * vectors[0]  # falls as fast already
-    found = relieved(vectors, rows)
+    found = projected(vectors, rows)
     torch.testing.assert_close(found[0], vectors[0])
     for vector, row, mine in zip(vectors.numpy(), rows.numpy(), found.numpy(), strict=True):
         unit, least = row / np.linalg.norm(row), np.linalg.norm(vector)

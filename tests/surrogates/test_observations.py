@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 
 from paretonas.cell import EdgeCell
 from paretonas.point import Failure, Point
@@ -41,3 +42,13 @@ def test_equal_functions_are_new_until_a_pair_of_them_has_equal_costs():
     for picks in (first, second):
         other.add(Point(decode(CELL, picks), {"a": 1.0, "b": 2.0}))
     assert other.new([third]) == []
+
+
+def test_a_violation_is_a_part_of_the_limit_and_on_a_log_scale_a_logarithm():
+    costs = np.array([[3.0, 3.0], [1.0, 2.0], [4.0, 1.0]])
+    names = tuple(every(CELL[:1]))
+    table = Table("t", CELL[:1], ("a", "b"), names, costs, np.ones(3, bool))
+    known = Observations(Problem(table, log=("b",), constraint="a<=2,b<=2"))
+    for picks, values in zip(names, costs, strict=True):
+        known.add(Point(picks, dict(zip("ab", values, strict=True))))
+    assert known.violation(known.costs).tolist() == pytest.approx([0.5 + np.log(1.5), 0.0, 1.0])
