@@ -98,6 +98,8 @@ class Int8Latency(Int8):
     Attributes:
         space: has the task, with the examples of the calibration.
         threads: the number of CPU threads.
+        column: its name in files.
+        noisy: two measurements of one network differ.
     """
 
     threads: int = 1
@@ -122,6 +124,7 @@ class Int8FileSize(Int8):
 
     Attributes:
         space: has the task, with the examples of the calibration.
+        column: its name in files.
     """
 
     column: ClassVar[str] = "int8_file_size_kib"

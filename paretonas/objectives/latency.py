@@ -32,6 +32,7 @@ class Latency(TableObjective):
         device: where networks are timed; None: where they are.
         threads: the number of CPU threads with which they are timed.
         backend: what runs them; see `paretonas.devices.find_backend`.
+        noisy: two measurements of one network differ.
     """
 
     name: str = "latency"

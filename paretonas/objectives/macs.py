@@ -24,6 +24,7 @@ class Macs(TableObjective):
 
     Attributes:
         table: the multiply-accumulates of each part.
+        each: how much one of them counts.
     """
 
     name: str = "macs"
@@ -59,6 +60,7 @@ class Flops(Macs):
 
     Attributes:
         table: the operations of each part.
+        each: how many operations a multiply-accumulate has.
     """
 
     name: str = "flops"

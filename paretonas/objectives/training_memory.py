@@ -27,6 +27,7 @@ class TrainingMemory:
 
     Attributes:
         space: has the task, with its batches, and the recipe.
+        column: its name in files.
     """
 
     space: NetworkSpace
