@@ -262,8 +262,6 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
     write_report(run, page)
     guessing = Guessing.told(run.about)
     doubt = guessing.remark(last.front) if guessing else ""
-    if doubt:
-        out.print(doubt)
     backends = {point.reported.get("latency_backend") for point in last.front} - {None}
     if backends:
         threads = arguments["threads"]
@@ -273,6 +271,8 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
             "of 10 cases",
             soft_wrap=True,
         )
+    if doubt:
+        out.print(doubt)
     points = f"{len(last.front)} point{'s' if len(last.front) != 1 else ''}"
     found = f"{points} in {clock(last.seconds)}; all of it is in {run.folder}"
     out.print(found, soft_wrap=True)

@@ -90,6 +90,7 @@ def test_other_limits_are_another_comparison(table, tmp_path):
             begun(other)
 
 
+@pytest.mark.deep
 def test_without_a_constraint_nothing_is_added(csv, tmp_path):
     assert run(command(csv, tmp_path / "out", budget=8)) == 0
     assert list(pd.read_csv(tmp_path / "out" / "evaluations.csv").columns)[-3:] == [

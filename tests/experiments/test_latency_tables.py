@@ -39,6 +39,7 @@ def test_tables_and_pairs_have_a_row_for_each_backend(experiment, tmp_path, caps
     assert "within_10_percent" in capsys.readouterr().out
 
 
+@pytest.mark.deep
 def test_architectures_are_different(experiment):
     script = experiment("search/latency_tables")
     supernet, _ = script.built(script.CONVERTED)

@@ -104,6 +104,7 @@ def test_the_front_meets_the_target_and_its_best_is_named(whole):
     )
 
 
+@pytest.mark.deep
 def test_a_search_with_a_target_resumes_to_the_same_front(whole, space, costs, tmp_path):
     given = {"objectives": costs, "target": "latency=500us", "budget": QUICK}
     for stop in (3, 9, len(whole[0]) - 3):

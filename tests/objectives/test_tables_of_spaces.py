@@ -98,6 +98,7 @@ def test_the_memory_of_a_trained_network_is_looked_at(supernet, example):
         assert memory.exact(architecture) == needed
 
 
+@pytest.mark.deep
 def test_parts_that_few_architectures_run_are_tabulated_too():
     """A depth with widths in its blocks: a random architecture seldom has the last block."""
     supernet, rng = mlp.space.supernet(), Random(5)
