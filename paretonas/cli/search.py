@@ -271,6 +271,8 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
             "of 10 cases",
             soft_wrap=True,
         )
+    if why := run.about.get("backend_why"):
+        out.print(str(why), soft_wrap=True)
     if doubt:
         out.print(doubt)
     points = f"{len(last.front)} point{'s' if len(last.front) != 1 else ''}"

@@ -218,7 +218,10 @@ def _built(
     except NotInOnnxError as error:
         if settings.asked_backend:
             raise
-        yield step(f"latency is measured in eager torch, since {error}")
+        why = f"latency is measured in eager torch, since {error}"
+        if settings.run:
+            settings.run.tell(backend_why=why)
+        yield step(why)
         return (yield from followed(partial(build, "torch"), settings.clock, step))
 
 

@@ -6,11 +6,13 @@ import shutil
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 from torch import nn
 
 from paretonas.front import Front
 from paretonas.gradient_search import Plan
 from paretonas.gradient_search.search import search
+from paretonas.nn import NetworkSpace, OneOf
 from paretonas.objectives.table_objective import TableObjective
 from paretonas.runs import Run
 from paretonas.training import Recipe
@@ -118,3 +120,33 @@ def test_values_of_other_runs_change_nothing(run):
     held = json.loads((run.folder / "together.json").read_text())
     (run.folder / "together.json").write_text(json.dumps(held | {"../x": {"latency_ms": 1}}))
     assert told(run.evaluations()) == before
+
+
+class Eigenvalues(nn.Module):
+    """What ONNX has no operation for, after a choice."""
+
+    def __init__(self):
+        super().__init__()
+        self.op = OneOf({"one": nn.Linear(2, 4), "two": nn.Sequential(nn.Linear(2, 4), nn.ReLU())})
+        self.head = nn.Linear(2, 3)
+
+    def forward(self, x):
+        values = torch.linalg.eigvals(self.op(x).unflatten(1, (2, 2)))
+        return self.head(torch.view_as_real(values).sum(2))
+
+
+def test_a_network_that_onnx_cannot_hold_is_timed_in_torch_and_the_run_says_why(
+    space, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("paretonas.devices.backend.PREFERRED", "onnxruntime")
+    space = NetworkSpace("eigen", Eigenvalues, space.task, Recipe(1, 20, 0.03))
+    run = Run.create(tmp_path / "run", {}, "cpu", 0)
+    steps = list(search(space, objectives="latency", run=run, budget=PLAN, rays=3))
+    assert len(steps[-1].front)
+    assert run.about["backend"] == "torch"
+    assert "since ONNX" in run.about["backend_why"]
+    assert {p.reported["latency_backend"] for p in run.evaluations()} == {"torch"}
+    with pytest.raises(ValueError, match="the latencies of .* are those of 'torch'"):
+        next(search(space, objectives="latency", run=run, budget=PLAN, backend="onnxruntime"))
+    with pytest.raises(ValueError, match="use --backend torch"):
+        list(search(space, objectives="latency", budget=PLAN, backend="onnxruntime"))
