@@ -70,7 +70,7 @@ def test_the_code_of_the_pages_is_accepted_by_a_strict_type_checker(tmp_path):
         for name, code in files_of(page).items():
             (tmp_path / name).write_text(code)
             names.append(name)
-    assert len(names) == len(PAGES)
+    assert len(names) >= len(PAGES)
     cache = ROOT / ".mypy_cache"  # that of the package, whose modules are the most of it
     words = ["--strict", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(cache)]
     ended = subprocess.run(

@@ -108,7 +108,7 @@ def table(space: str, backend: str, settings: Settings) -> dict[str, Any]:
         ]
     )
     mean, predicted = twice.mean(axis=0), np.array([found.total_at(a) for a in architectures])
-    apart = np.abs(predicted / mean - 1)
+    apart, interval = np.abs(predicted / mean - 1), found.about["interval"]
     row = {
         "space": space,
         "backend": backend,
@@ -117,8 +117,8 @@ def table(space: str, backend: str, settings: Settings) -> dict[str, Any]:
         "slowest_ms": mean.max(),
         "tau": kendalltau(predicted, mean).statistic,
         "within_10_percent": np.mean(apart <= 0.1),
-        "interval": found.about["interval"],
-        "coverage": np.mean(apart <= found.about["interval"]),
+        "interval": interval,
+        "coverage": np.nan if interval is None else np.mean(apart <= interval),
         "floor_tau": kendalltau(*twice).statistic,
         "floor_within_10_percent": np.mean(np.abs(twice[1] / twice[0] - 1) <= 0.1),
         "correction": found.about["correction"],

@@ -33,7 +33,7 @@ def test_tables_and_pairs_have_a_row_for_each_backend(experiment, tmp_path, caps
     rows = pd.read_csv(settings.tables)
     assert list(rows["backend"]) == ["onnxruntime", "torch"]
     assert rows["tau"].between(-1, 1).all()
-    assert rows["coverage"].between(0, 1).all()
+    assert rows["coverage"].dropna().between(0, 1).all()
     assert (rows["fastest_ms"] > 0).all()
     assert list(pd.read_csv(settings.csv)["timed"]) == [4, 4]
     assert "within_10_percent" in capsys.readouterr().out

@@ -175,7 +175,9 @@ def test_an_older_run_goes_on_with_more(tmp_path, monkeypatch):
     before = Run.open(folder).evaluations()
     assert command(["search", "--resume", str(folder), "--budget", "2000steps"]) == 0
     run = Run.open(folder)
-    assert run.evaluations()[: len(before)] == before
+    for point, old in zip(run.evaluations(), before, strict=False):  # latency is measured anew
+        assert (point.id, point.architecture) == (old.id, old.architecture)
+        assert point.objectives["error_percent"] == old.objectives["error_percent"]
     assert len(run.evaluations()) > 4
     assert [b["steps"] for b in run.about["budgets"]] == [600, 2000]
     assert command(["search", "--resume", str(folder)]) == 0
