@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -84,17 +84,28 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-@contextmanager
-def running_paths(network: nn.Module, stack: list[str]) -> Iterator[None]:
+def running_paths(network: nn.Module, stack: list[str]) -> AbstractContextManager[None]:
     """Keep the path of the running module on top of the stack."""
+    return around_modules(network, stack.append, stack.pop)
 
-    def leave(*_: Any) -> None:  # what a hook returns would replace the output
-        stack.pop()
+
+@contextmanager
+def around_modules(
+    network: nn.Module, enter: Callable[[str], object], leave: Callable[[], object]
+) -> Iterator[None]:
+    """Call a function with the path of each module before it runs, and another one after it."""
+
+    # What a hook returns would replace the input or the output.
+    def before(path: str) -> None:
+        enter(path)
+
+    def after(*_: Any) -> None:
+        leave()
 
     hooks = []
     for path, module in network.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
-        hooks.append(module.register_forward_hook(leave))
+        hooks.append(module.register_forward_pre_hook(lambda *_, path=path: before(path)))
+        hooks.append(module.register_forward_hook(after))
     try:
         yield
     finally:

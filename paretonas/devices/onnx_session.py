@@ -14,10 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..arguments import moved
-from ..export.inputs import Inputs, keep_inputs
-from ..export.onnx_file import fed, onnx_runtime, session_of, write_draft
-from ..forward import copied, handed, seeded
+from ..export.draft import drafted
+from ..export.onnx_file import fed, onnx_runtime, session_of
 from .device import device_name
 from .timer import Call, Load
 
@@ -29,8 +27,8 @@ class NotInOnnxError(ValueError):
 class OnnxRuntime:
     """ONNX Runtime on the CPU.
 
-    A network is exported by `write_draft`, which mostly takes a tenth of a
-    second. The file that `paretonas.export` writes takes as long to run, and seconds to write.
+    A network is exported by `drafted`, which mostly takes a tenth of a second. The file that
+    `paretonas.export` writes takes as long to run, and seconds to write.
 
     Raises:
         ValueError: the device is not the CPU.
@@ -78,14 +76,8 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
         OSError: the model cannot be written.
         MemoryError: there is no memory for it.
     """
-    plain = copied(network).eval().cpu()
     try:
-        inputs = Inputs.of(moved(example, "cpu"), moved(example, "cpu")).handed(plain)
-        with seeded(0, plain), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
-            keep_inputs(plain, inputs)
-            write_draft(plain, inputs, path)
-            model = path.read_bytes()
+        draft = drafted(network, example)
     except (ModuleNotFoundError, OSError, MemoryError):  # such as a full disk
         raise
     except Exception as error:  # of whatever kind: exporters have many
@@ -93,7 +85,7 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
         raise NotInOnnxError(
             f"ONNX cannot hold the network ({line}); use --backend torch"
         ) from error
-    return model, fed(session_of(model), handed(plain, example))
+    return draft.content, fed(session_of(draft.content), draft.inputs.nest)
 
 
 @dataclass(frozen=True)

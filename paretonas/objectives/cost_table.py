@@ -113,10 +113,13 @@ class CostTable:
         Raises:
             ValueError: a pick is missing or unknown.
         """
-        return [
-            values[place]
-            for place, (_, values) in zip(self.places(architecture), self._lookups, strict=True)
-        ]
+        try:  # not by `places`, since a search asks for thousands
+            return [
+                values[sum([place[architecture[name]] for name, place in lookup])]
+                for lookup, values in self._lookups
+            ]
+        except KeyError:
+            raise ValueError(_misfit(self.choices, architecture)) from None
 
     def places(self, architecture: Mapping[str, str]) -> list[int]:
         """Where the cost of an architecture is in the flat values of each slot.

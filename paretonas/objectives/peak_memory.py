@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ..arguments import call, tensors
-from ..forward import copied, device_of, evaluating, handed, seeded
+from ..forward import around_modules, copied, device_of, evaluating, handed, seeded
 from ..nn import Supernet
 from ..space import Architecture
-from .base import DifferentiableObjective
-from .cost_table import CostTable
+from .memory import Memory
 from .parts import hints, observer, part_paths, places_of
 from .profile import Progress
 from .tabulate import cost_table
@@ -29,7 +27,7 @@ _MARK = "paretonas:"  # before the path of a module, in the events of the profil
 
 
 @dataclass(frozen=True)
-class PeakMemory(DifferentiableObjective):
+class PeakMemory(Memory):
     """Parameters and buffers plus the peak of all memory that a forward pass allocates, in KiB.
 
     The peak is that of torch's profiler (`torch.profiler.profile`, ``profile_memory``) on the CPU,
@@ -43,10 +41,7 @@ class PeakMemory(DifferentiableObjective):
         activations: the largest number of bytes that are allocated while each part runs.
     """
 
-    parameters: CostTable
-    activations: CostTable
     name: str = "peak_memory"
-    unit: str = "kib"
 
     @classmethod
     def of(cls, supernet: Supernet, example: Any, progress: Progress | None = None) -> PeakMemory:
@@ -79,16 +74,6 @@ class PeakMemory(DifferentiableObjective):
             cost_table(supernet.choices, held, unit="bytes", hints=known),
             cost_table(supernet.choices, peaks, unit="bytes", hints=known),
         )
-
-    def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
-        """The expected parameters plus the largest expected peak of the parts."""
-        held = self.parameters.total(probabilities)
-        return (held + self.activations.peak(probabilities)) / 1024
-
-    def exact(self, architecture: Mapping[str, str]) -> float:
-        """The memory of one architecture."""
-        held = self.parameters.total_at(architecture)
-        return (held + self.activations.peak_at(architecture)) / 1024
 
     def measure(self, network: nn.Module, example: Any) -> float:
         """The memory of a network."""
@@ -152,8 +137,7 @@ def _events(profiler: profile) -> list[tuple[str, str | int]]:
     return [(kind, value) for _, kind, value in sorted(found, key=lambda each: each[0])]
 
 
-@contextmanager
-def _marked(network: nn.Module) -> Iterator[None]:
+def _marked(network: nn.Module) -> AbstractContextManager[None]:
     """Let the profiler see when each module runs."""
     marks: list[Any] = []
 
@@ -161,15 +145,4 @@ def _marked(network: nn.Module) -> Iterator[None]:
         marks.append(record_function(f"{_MARK}{path}"))
         marks[-1].__enter__()
 
-    def leave(*_: Any) -> None:
-        marks.pop().__exit__(None, None, None)
-
-    hooks = []
-    for path, module in network.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda *_, path=path: enter(path)))
-        hooks.append(module.register_forward_hook(leave))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return around_modules(network, enter, lambda: marks.pop().__exit__(None, None, None))

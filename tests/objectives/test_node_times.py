@@ -358,7 +358,7 @@ class TestOneNetwork:
         def full(*_):
             raise error
 
-        monkeypatch.setattr(onnx_session, "write_draft", full)
+        monkeypatch.setattr("paretonas.export.draft.write_draft", full)
         with pytest.raises(type(error)):
             exported(conv(3), torch.randn(1, 16, 8, 8))
 
