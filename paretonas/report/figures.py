@@ -49,6 +49,7 @@ def calibration_figure(calibration: Calibration, name: str) -> str:
         figure.add_scatter(
             x=[*ends, *ends[::-1]],
             y=[ends[0] / low, ends[1] / low, ends[1] / high, ends[0] / high],
+            mode="lines",
             fill="toself",
             fillcolor="rgba(86, 180, 233, 0.15)",
             line={"width": 0},

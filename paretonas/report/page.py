@@ -127,8 +127,8 @@ def _tables(run: Run) -> list[str]:
             continue
         runner, device = cell(about.get("backend", "")), cell(about.get("device", ""))
         note = (
-            f"{cell(column)} is that of {runner} on {device}, a batch of 1. The table that guides "
-            f"the search was compared with measured networks: {cell(str(told))}."
+            f"{cell(column)} is that of {runner} on {device}, a batch of 1. How well the table "
+            f"that guides the search predicts it: {cell(str(told))}."
         )
         found.append(section("Latency table", calibration_figure(told, f"table-{number}"), note))
     return found
