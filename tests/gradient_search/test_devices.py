@@ -129,9 +129,8 @@ def test_a_table_as_such_is_an_objective(space, latency_table):
 
 
 def test_a_device_of_this_machine_is_measured(space, tmp_path):
-    *_, last = search(
-        space, objectives="latency@cpu", budget=QUICK, run=tmp_path / "run", backend="torch"
-    )
+    given = {"objectives": "latency@cpu", "budget": QUICK, "backend": "torch"}
+    assert list(search(space, **given, run=tmp_path / "run"))
     run = Run.open(tmp_path / "run")
     assert run.about["tables"]["latency_cpu_ms"]["predicted"] is False
     assert run.about["backend"] == "torch"
