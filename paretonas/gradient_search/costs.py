@@ -28,7 +28,7 @@ from ..objectives.default import known as known_objective
 from ..objectives.table_latency import kept_table
 from ..objectives.table_objective import TableObjective
 from ..point import Failure, Outcome, Point
-from ..runs import Run
+from ..runs import Run, check_inside
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
 from ..tasks.passes import batch_count
@@ -197,7 +197,9 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         run.tell(tables=tables)
         for one in built:
             if isinstance(one, TableLatency):
-                one.table.write(kept_table(one.name, run.folder))
+                path = kept_table(one.name, run.folder)
+                check_inside(run.folder, path)
+                one.table.write(path)
     setup.plan_anew()
     about_how_many = "about " if clock.timed else ""
     message = (

@@ -35,7 +35,7 @@ class TableLatency(TableObjective):
         name: of the objective; `read` takes it from the name of the file.
 
     Raises:
-        ValueError: the table is not in milliseconds.
+        ValueError: the table is not in milliseconds, or the name is none for a column.
     """
 
     name: str = "latency"
@@ -44,6 +44,8 @@ class TableLatency(TableObjective):
     def __post_init__(self) -> None:
         if self.table.unit != "ms":
             raise ValueError(f"a table of latencies must be in 'ms', got {self.table.unit!r}")
+        if not self.name.isidentifier():
+            raise ValueError(f"the name must be letters, digits and _, got {self.name!r}")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], space: NetworkSpace) -> TableLatency:
@@ -135,7 +137,7 @@ def kept(spec: str, folder: Path) -> str:
 
 def kept_table(name: str, folder: Path) -> Path:
     """Where a run keeps the table of an objective, such as ``latency_phone``."""
-    return folder / "tables" / f"{name.partition('_')[2]}.json"
+    return folder / "tables" / f"{name.removeprefix('latency_')}.json"
 
 
 def _of_one(input: Any) -> Any:

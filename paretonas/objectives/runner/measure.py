@@ -232,6 +232,8 @@ def write(path: str, content: dict[str, Any]) -> None:
 
 def measure(folder: str, threads: int, providers: Sequence[str], seconds: float) -> str:
     """Time the networks of a folder; returns the path of the file with the times."""
+    if not os.access(folder, os.W_OK):  # said now, and not after minutes
+        raise MeasureError(f"cannot write times.json into {folder}: no permission")
     machine, tell = Machine(folder, threads, providers), teller()
     nodes = {}
     timed = [each for each in machine.networks if each["nodes"]]
