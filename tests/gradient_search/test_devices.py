@@ -1,8 +1,8 @@
 """Latencies on several devices in one search: by the tables of files, and on this machine."""
 
-import itertools
 import json
 
+import pandas as pd
 import pytest
 import torch
 
@@ -11,11 +11,9 @@ from paretonas.constraint import Constraint
 from paretonas.gradient_search import Plan
 from paretonas.gradient_search.search import search
 from paretonas.gradient_search.target import Target
-from paretonas.names import find_objectives
-from paretonas.objectives import CostTable, Slot, TableLatency, default_objectives
-from paretonas.problem import Problem
+from paretonas.objectives import CostTable, Slot, TableLatency
 from paretonas.runs import Run
-from paretonas.samplers import Random
+from paretonas.space import every
 from paretonas.training import Recipe
 from search_spaces import toy
 
@@ -74,7 +72,7 @@ def test_a_run_goes_on_with_the_tables_that_it_has_kept(space, tables, tmp_path)
     scaled(tables["phone"], 7.0).write("phone.json")
     *_, again = search(space, **given, run="stopped")
     assert list(again.front) == list(last.front)
-    with pytest.raises(ValueError, match=r"there is no table phone\.json"):
+    with pytest.raises(ValueError, match=r"there is no table nowhere/phone\.json"):
         search(space, **given | {"objectives": "latency@nowhere/phone"}, run="new")
 
 
@@ -85,7 +83,6 @@ def test_a_run_of_the_command_line_does_so_from_anywhere(tmp_path, monkeypatch):
     assert command(["search", *options, "--budget", "150steps"]) == 0
     assert (tmp_path / "run" / "tables" / "phone.json").exists()
     (tmp_path / "phone.json").unlink()
-    (tmp_path / "run" / "checkpoint.pt").unlink()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert command(["search", "--resume", "../run"]) == 0
@@ -108,18 +105,12 @@ def test_limits_and_targets_are_on_a_device(space, tables):
     with pytest.raises(ValueError, match="no objective is called 'latency_tv'"):
         Constraint.parse("latency@tv<=2ms", columns)
     phone = tables["phone"]
-    limit = sorted(phone.total_at(a) for a in itertools.islice(architectures(space), 24))[8]
+    limit = sorted(map(phone.total_at, every(space.choices)))[8]
     *_, last = search(
         space, objectives="latency@phone", constraint=f"latency@phone<={limit}", budget=QUICK
     )
     assert len(last.front)
     assert all(point.objectives["latency_phone_ms"] <= limit for point in last.front)
-
-
-def architectures(space):
-    from paretonas.space import every
-
-    return every(space.choices)
 
 
 def test_a_table_as_such_is_an_objective(space, latency_table):
@@ -140,16 +131,16 @@ def test_a_device_of_this_machine_is_measured(space, tmp_path):
         assert {"latency_cpu_spread_ms", "latency_cpu_table_ms"} <= point.reported.keys()
 
 
-def test_a_comparison_takes_them_too(tmp_path):
-    toy_table().write(tmp_path / "phone.json")
-    error, phone = default_objectives(toy.space, ["latency@phone"], folder=tmp_path)
-    assert phone.column == "latency_phone_ms"
-    problem = Problem(toy.space, (error, phone))
-    assert [o.column for o in problem.objectives] == ["error_percent", "latency_phone_ms"]
-    (architecture,) = Random(problem).ask(1)
-    assert phone.exact(architecture) == toy_table().total_at(architecture)
-    (found,) = find_objectives("latency@phone", toy.space, tmp_path)
-    assert found.column == phone.column
+def test_a_comparison_takes_them_too(tmp_path, monkeypatch, one_process):
+    monkeypatch.chdir(tmp_path)
+    toy_table().write("phone.json")
+    options = ["--minimize", "error,latency@phone", "--methods", "random", "--seeds", "1"]
+    assert command(["compare", "--space", "toy", *options, "--budget", "2", "--out", "out"]) == 0
+    rows = pd.read_csv("out/evaluations.csv", dtype=str).to_dict("records")
+    assert len(rows) == 2
+    for row in rows:
+        architecture = {choice.name: row[choice.name] for choice in toy.space.choices}
+        assert float(row["latency_phone_ms"]) == toy_table().total_at(architecture)
 
 
 @pytest.mark.parametrize(

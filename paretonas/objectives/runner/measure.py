@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import random
@@ -192,7 +193,7 @@ def blocks_of(machine: Machine, seconds: float, tell: Callable[[str], None]) -> 
 
 def _spread(medians: Sequence[float]) -> float:
     """How far a second measurement may be, about, as a share of the median."""
-    deviation = statistics.stdev(medians) * (2 / len(medians)) ** 0.5
+    deviation = statistics.stdev(medians) * math.sqrt(2 / len(medians))
     return 2.1 * deviation / statistics.median(medians)
 
 
