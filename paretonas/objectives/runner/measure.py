@@ -256,7 +256,6 @@ def measure(folder: str, threads: int, providers: Sequence[str], seconds: float)
         "seconds": {each["name"]: list(own) for each, own in zip(machine.networks, zip(*blocks))},
     }
     write(path, content)
-    tell("")
     return path
 
 
@@ -294,7 +293,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nmeasure.py: interrupted; nothing was written, run it again", file=sys.stderr)
         return 130
-    print(f"all is in {path}; bring it back to the folder that this one was copied from")
+    print(f"\nall is in {path}; bring it back to the folder that this one was copied from")
     return 0
 
 
