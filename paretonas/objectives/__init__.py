@@ -12,6 +12,8 @@ from .memory import Memory
 from .parameters import Parameters
 from .peak_memory import PeakMemory
 from .profile import profile
+from .runner import import_times, write_runner
+from .table_latency import TableLatency
 from .trained_metric import MeasuredMetric, TrainedMetric
 from .training_memory import TrainingMemory
 
@@ -32,9 +34,12 @@ __all__ = [
     "Parameters",
     "PeakMemory",
     "Slot",
+    "TableLatency",
     "TrainedMetric",
     "TrainingMemory",
     "default_objectives",
+    "import_times",
     "measured",
     "profile",
+    "write_runner",
 ]

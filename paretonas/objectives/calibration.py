@@ -138,7 +138,7 @@ def timed(
             but say nothing about how well the table predicts others.
         progress: called with the share that is done.
     """
-    fresh = _loaded(_spread(table, supernet), loads or {}, supernet, example, backend)
+    fresh = _loaded(spread_over(table, supernet), loads or {}, supernet, example, backend)
     chosen = [*fresh.items(), *(loads or {}).items()]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
@@ -225,8 +225,8 @@ def _loaded(
     return found
 
 
-def _spread(table: CostTable, supernet: Supernet) -> list[Architecture]:
-    """Architectures from the fastest to the slowest, in random order."""
+def spread_over(table: CostTable, supernet: Supernet) -> list[Architecture]:
+    """Some dozens of architectures from the cheapest to the dearest in a table, in random order."""
     rng = Random(0)
     drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
