@@ -226,7 +226,7 @@ def _loaded(
 
 
 def spread_over(table: CostTable, supernet: Supernet) -> list[Architecture]:
-    """Some dozens of architectures from the cheapest to the dearest in a table, in random order."""
+    """Some dozens of architectures from the cheapest to the dearest, in random order."""
     rng = Random(0)
     drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))

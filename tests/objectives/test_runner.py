@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from paretonas.cli import run
+from paretonas.cli.profile import _example
 from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import CostTable, import_times, profile, write_runner
 from paretonas.space import every
@@ -191,6 +193,16 @@ def test_the_command_line_goes_the_same_way(tmp_path, monkeypatch, capsys):
     table = CostTable.read("phone.json", toy.space.choices)
     assert table.about["input"] == [2, 1, 8, 8]
     assert min(table.total_at(a) for a in every(toy.space.choices)) > 0
+
+
+def test_an_input_of_another_size_has_the_numbers_of_the_example():
+    supernet, one = toy.space.supernet(), toy.space.load_task().example()
+    larger = _example(toy.space, supernet, 2, "1x16x5")
+    assert larger.shape == (2, 1, 16, 5)
+    assert torch.equal(larger[1, :, 8:, :], one[0, :, :, :5])
+    two = SimpleNamespace(name="two", load_task=lambda: SimpleNamespace(example=lambda: (one, one)))
+    with pytest.raises(ValueError, match="example is one tensor; that of two has several"):
+        _example(two, supernet, 2, None)
 
 
 # --- the script --------------------------------------------------------------------------------

@@ -69,10 +69,9 @@ def write_runner(
     _check_free(place)
     plan = TimingPlan(supernet, example)
     covering = covering_networks(supernet, example, plan.in_networks())
-    spread = spread_over(guessed_table(supernet, example), supernet)
     observe = observer(supernet, example)
-    others = [observe(a).architecture for a in spread]  # each as it runs
-    chosen = [*covering, *(a for a in dict.fromkeys(others) if a not in covering)]
+    others = spread_over(guessed_table(supernet, example), supernet)
+    chosen = list(dict.fromkeys([*covering, *(observe(a).architecture for a in others)]))
     made = not place.exists()
     try:
         make_folder(place)
