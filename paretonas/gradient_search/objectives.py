@@ -59,9 +59,11 @@ def wanted_of(
         table = CostTable.read(objectives, supernet.choices)
         return latency_by(table, device, threads, backend), Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
-    return understood(
-        objectives, lambda name: find_objectives(name, space, threads=threads), columns
-    )
+
+    def find(name: str) -> Sequence[AnyObjective]:
+        return find_objectives(name, space, threads=threads, device=str(device), backend=backend)
+
+    return understood(objectives, find, columns)
 
 
 def latency_by(

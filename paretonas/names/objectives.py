@@ -18,7 +18,12 @@ from paretonas.space import SearchSpace
 
 
 def find_objectives(
-    spec: str, space: SearchSpace, folder: Path | None = None, threads: int = 1
+    spec: str,
+    space: SearchSpace,
+    folder: Path | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    backend: str | None = None,
 ) -> tuple[AnyObjective, ...]:
     """The objectives that a user's own name stands for: mostly one.
 
@@ -30,12 +35,15 @@ def find_objectives(
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
         threads: the number of CPU threads with which networks are timed.
+        device: where they are timed.
+        backend: what runs them, if it was asked for.
 
     Raises:
         ValueError: there is no such objective; the message says what there is, or what was found.
+            Or it cannot be measured on this machine.
     """
     if spec in MEASURED and isinstance(space, NetworkSpace):
-        return (MEASURED[spec](space, threads),)
+        return (MEASURED[spec](space, device, threads, backend),)
     if not is_own(spec):
         raise unknown("objective", spec, NAMES)
     value = find(spec, folder, "objective", _is_or_makes_objectives)

@@ -3,6 +3,7 @@
 from .base import DifferentiableObjective, MeasuredObjective, Objective
 from .cost_table import CostTable, Slot
 from .default import default_objectives
+from .energy import Energy
 from .file_size import FileSize
 from .int8 import Int8FileSize, Int8Latency, Int8Metric
 from .latency import Latency
@@ -12,12 +13,15 @@ from .memory import Memory
 from .parameters import Parameters
 from .peak_memory import PeakMemory
 from .profile import profile
+from .profile_like import profile_like
 from .trained_metric import MeasuredMetric, TrainedMetric
 from .training_memory import TrainingMemory
+from .transfer import transferred
 
 __all__ = [
     "CostTable",
     "DifferentiableObjective",
+    "Energy",
     "FileSize",
     "Flops",
     "Int8FileSize",
@@ -37,4 +41,6 @@ __all__ = [
     "default_objectives",
     "measured",
     "profile",
+    "profile_like",
+    "transferred",
 ]
