@@ -88,8 +88,25 @@ def transferred(
         predicted[one] = parts.used[one] @ own + constant
     factor = float(np.median((parts.used @ costs) / totals))
     told = Calibration.of("transferred", shift, factor, predicted, measured)
+    costs, shift = _lifted(table, costs, shift)
     like = {k: table.about[k] for k in ("device", "backend", "threads") if k in table.about}
     return changed(table, costs, shift, {**(about or {}), "like": like, **told.about()})
+
+
+def _lifted(table: CostTable, costs: Array, shift: float) -> tuple[Array, float]:
+    """Costs and a constant that are not negative, for the same latencies if that is possible.
+
+    Each architecture has one cost of each slot, so the least one of a slot may as well be in the
+    constant.
+    """
+    costs, begin = costs.copy(), 0
+    for slot in table.slots:
+        own = costs[begin : begin + slot.values.numel()]
+        begin += len(own)
+        least = min(0.0, float(own.min()))
+        own -= least
+        shift += least
+    return costs, max(0.0, shift)
 
 
 def chosen(
@@ -208,4 +225,4 @@ class _Prior:
         mixed = np.einsum("mk,mb,mki->bi", weights, models**2, duals)
         steps = [block.T @ dual for block, dual in zip(blocks, mixed, strict=True)]
         costs = self.mean + sum(d @ s for d, s in zip(self.directions, steps[:-1], strict=True))
-        return np.maximum(0.0, costs), max(0.0, float(self.typical * steps[-1][0]))
+        return costs, float(self.typical * steps[-1][0])

@@ -95,11 +95,12 @@ def test_the_costs_are_those_of_bayesian_linear_regression(monkeypatch):
     rest = ms - used @ mean
     inner = np.eye(26) + design.T @ precision @ design @ whole
     step = whole @ np.linalg.solve(inner, design.T @ precision @ rest)
-    expected = np.maximum(0.0, [*(mean + step[:25]), step[25]])
-    found = transferred(known, few, ms)
-    got = [v for slot in found.slots for v in slot.values.flatten().tolist()]
-    assert got[1:] == pytest.approx(list(expected[1:25]), rel=1e-6, abs=1e-9)
-    assert got[0] == pytest.approx(expected[0] + expected[25], rel=1e-6)
+    expected = (mean + step[:25])[1:].reshape(6, 4)
+    least = np.minimum(0.0, expected.min(axis=1, keepdims=True))
+    constant, *slots = transferred(known, few, ms).slots
+    for slot, own in zip(slots, expected - least, strict=True):
+        assert slot.values.tolist() == pytest.approx(list(own), rel=1e-6, abs=1e-9)
+    assert float(constant.values) == pytest.approx(mean[0] + step[0] + step[25] + least.sum())
 
 
 def test_each_prediction_knows_nothing_of_its_own_network():
