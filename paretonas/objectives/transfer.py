@@ -97,13 +97,13 @@ def _lifted(table: CostTable, costs: Array, shift: float) -> tuple[Array, float]
     """Costs and a constant that are not negative, for the same latencies if that is possible.
 
     Each architecture has one cost of each slot, so the least one of a slot may as well be in the
-    constant.
+    constant, and so may what no choice changes.
     """
     costs, begin = costs.copy(), 0
     for slot in table.slots:
         own = costs[begin : begin + slot.values.numel()]
         begin += len(own)
-        least = min(0.0, float(own.min()))
+        least = float(own.min()) if not slot.groups else min(0.0, float(own.min()))
         own -= least
         shift += least
     return costs, max(0.0, shift)
