@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import MappingProxyType
 
 from paretonas.direction import check_maximize, turned
@@ -32,7 +33,7 @@ _UNITS = {
 }
 _SPELLINGS = {"%": "percent", "µs": "us", "μs": "us", "bytes": "b", "byte": "b"}
 _TERM = re.compile(
-    r"\s*(?P<name>[A-Za-z_]\w*)\s*(?P<sign>[<>]=)\s*"
+    r"\s*(?P<name>[A-Za-z_]\w*(?:@[^<>=]*[^<>=\s])?)\s*(?P<sign>[<>]=)\s*"
     r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>%|[A-Za-zµμ]*)\s*"
 )
 
@@ -76,10 +77,10 @@ class Constraint:
         """Read terms joined by commas: ``NAME<=NUMBER[UNIT]``, ``>=`` if NAME is maximized.
 
         NAME is an objective, with or without its unit: ``latency`` means ``latency_ms``, and
-        ``rmse`` means ``rmse_celsius`` if only this objective begins like that. UNIT is one of ns,
-        us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ, mJ, J; %; upper or lower case; or the unit in
-        the objective's name. Without a unit the number is in the objective's unit. If an objective
-        has two limits, the stricter one counts.
+        ``rmse`` means ``rmse_celsius`` if only this objective begins like that; ``latency@phone``
+        means ``latency_phone_ms``. UNIT is one of ns, us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; uJ,
+        mJ, J; %; upper or lower case; or the unit in the objective's name. Without a unit the
+        number is in the objective's unit. If an objective has two limits, the stricter one counts.
 
         Args:
             text: the terms.
@@ -265,7 +266,7 @@ def resolve(name: str, objectives: Iterable[str]) -> str:
     Raises:
         ValueError: no objective has this name, or more than one has it.
     """
-    known = list(objectives)
+    known, name = list(objectives), on_device(name)
     if name in known:
         return name
     meant = [objective for objective in known if split_unit(objective)[0] == name]
@@ -275,6 +276,19 @@ def resolve(name: str, objectives: Iterable[str]) -> str:
     if meant:
         raise ValueError(f"{name!r} may be any of {', '.join(meant)}; say which")
     raise ValueError(f"no objective is called {name!r}; there are {', '.join(known)}")
+
+
+def on_device(name: str) -> str:
+    """The name of an objective on a device, as files spell it; other names stay.
+
+    >>> on_device("latency@tables/pixel-7.json"), on_device("latency@phone"), on_device("memory")
+    ('latency_pixel_7', 'latency_phone', 'memory')
+    """
+    objective, on, device = name.partition("@")
+    if not on:
+        return name
+    word = re.sub(r"\W+", "_", PurePath(device).name.removesuffix(".json")).strip("_")
+    return f"{objective}_{word}"
 
 
 def is_resource(objective: str) -> bool:

@@ -430,7 +430,7 @@ class Front:
             return name
         needed = " or ".join(wanted or ["error", "accuracy", "another measure of quality"])
         raise ValueError(
-            f"{wish!r} needs an objective called {needed}; "
+            f"{wish!r} needs one objective called {needed}; "
             f"the front has {', '.join(self._objectives)}"
         )
 

@@ -382,11 +382,14 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(folder, tmp_path, capsys, n
 
 
 def test_profile_writes_a_table_that_search_reads(here, capsys):
-    assert run(["profile", "--space", "toy", "--device", "cpu", "--out", "costs.json"]) == 0
+    options = ["--device", "cpu", "--batch-size", "3", "--out", "costs.json"]
+    assert run(["profile", "--space", "toy", *options]) == 0
     assert "costs.json" in capsys.readouterr().out
     from paretonas.objectives import CostTable
 
-    assert CostTable.read("costs.json", toy.space.choices).slots
+    table = CostTable.read("costs.json", toy.space.choices)
+    assert table.slots
+    assert table.about["input"] == [3, 1, 8, 8]
 
 
 # --- bad input -------------------------------------------------------------------------------

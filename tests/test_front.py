@@ -359,7 +359,9 @@ class TestPick:
             front.pick(wish)
 
     def test_a_name_whose_objective_is_missing(self):
-        with pytest.raises(ValueError, match="'smallest' needs an objective called memory or para"):
+        with pytest.raises(
+            ValueError, match="'smallest' needs one objective called memory or para"
+        ):
             front_of((1.0, 2.0)).pick("smallest")
 
     def test_an_empty_front(self):

@@ -135,8 +135,8 @@ def search(
         typer.Option(
             metavar="X,Y",
             show_default="latency,memory",
-            help="Objectives beside the metric: latency, memory, parameters, or one of your own, "
-            "my_file:joules.",
+            help="Objectives beside the metric: latency, memory, parameters, latency@phone (by the "
+            "table phone.json), latency@cpu, or one of your own, my_file:joules.",
         ),
     ] = None,
     rays: Annotated[
@@ -423,12 +423,83 @@ def profile(
     device: Device = None,
     threads: Threads = None,
     backend: Backend = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", metavar="N", min=1, show_default="1", help="Examples in an input."
+        ),
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="3x64x64",
+            show_default="that of the task",
+            help="The size of an example, if it is one tensor.",
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Correct this table of another device by few networks that are timed here.",
+        ),
+    ] = None,
+    networks: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=3, show_default="10", help="How many networks for --like."),
+    ] = None,
+    runner: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Measure nothing here: write a new folder of networks for another machine, and a "
+            "script, measure.py, that times them there.",
+        ),
+    ] = None,
+    import_: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Measure nothing here: make the table of the machine that has timed this folder "
+            "of --runner, with its times.json in it.",
+        ),
+    ] = None,
     out: Annotated[Path | None, _written("costs.json")] = None,
 ) -> None:
     """Measure what each option of a space costs on a device, as a table to search with."""
-    from paretonas.cli.profile import write_costs
+    from paretonas.cli.profile import import_costs, write_costs, write_folder
 
-    write_costs(space or "digits", device or "auto", threads or 1, backend, out)
+    spec = space or "digits"
+    here = {"device": device, "threads": threads, "backend": backend}
+    here |= {"like": like, "networks": networks}
+    if runner is not None:
+        _leave_out("--runner", {**here, "out": out, "import": import_})
+        write_folder(spec, runner, batch_size, input)
+    elif import_ is not None:
+        _leave_out("--import", {**here, "batch-size": batch_size, "input": input})
+        import_costs(spec, import_, out)
+    else:
+        write_costs(
+            spec,
+            device or "auto",
+            threads or 1,
+            backend,
+            out,
+            batch_size=batch_size,
+            size=input,
+            like=like,
+            networks=networks,
+        )
+
+
+def _leave_out(option: str, others: Mapping[str, object]) -> None:
+    """Refuse options that mean nothing beside another one."""
+    given = [f"--{name}" for name, value in others.items() if value is not None]
+    if given:
+        raise typer.BadParameter(f"{option} measures nothing here; leave out {', '.join(given)}")
 
 
 @app.command()

@@ -37,6 +37,7 @@ from paretonas.names import (
 from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import AnyObjective
 from paretonas.objectives.default import NAMES, default_objectives
+from paretonas.objectives.table_latency import is_on_device
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.runs import free_folder
@@ -167,8 +168,9 @@ class _Request:
         names = [name for name in self.settings["minimize"] if name not in self.own]
         there = getattr(self.space, "objectives", None)
         if there is None and isinstance(self.space, NetworkSpace):
-            _check_known(names, ["error", *NAMES])
-            return default_objectives(self.space, [name for name in names if name != "error"])
+            _check_known([n for n in names if not is_on_device(n)], ["error", *NAMES])
+            named = [name for name in names if name != "error"]
+            return default_objectives(self.space, named, folder=self.home)
         by_column = {objective.column: objective for objective in there or ()}
         return tuple(by_column[column] for column in _columns(by_column, names))
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from paretonas._words import pair_of, spelled, used
 from paretonas.cli.fitted import FittedTable
 from paretonas.constraint import split_unit
+from paretonas.dominance import spread_column
 
 if TYPE_CHECKING:
     from paretonas.front import Front
@@ -174,6 +175,6 @@ def _measurement(point: Point, name: str) -> str:
     known: Mapping[str, float | str] = {**point.reported, **point.objectives}
     if name not in known:
         return ""
-    spread = known.get("latency_spread_ms") if name == "latency_ms" else None
+    spread = known.get(spread_column(name)) if name.startswith("latency_") else None
     shown = quantity(name, float(known[name]))
     return shown if spread is None else f"{shown} ± {float(spread):.3f}"

@@ -1,38 +1,147 @@
-"""`paretonas profile`: a cost table measured on this machine and written to a file."""
+"""`paretonas profile`: a cost table of this machine, or of another one by a folder in between."""
 
 from __future__ import annotations
 
 import os
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from paretonas.cli.display import console
 from paretonas.devices import default_backend, find_device
+from paretonas.forward import evaluating
 from paretonas.names import find_space
-from paretonas.objectives import profile
+from paretonas.nn import NetworkSpace, Supernet
+from paretonas.objectives import CostTable, import_times, profile, profile_like, write_runner
 from paretonas.objectives.calibration import Calibration
+from paretonas.objectives.runner.folder import Runner
+from paretonas.objectives.transfer import NETWORKS
+from paretonas.point import FAILING, Failure
 
 
 def write_costs(
-    spec: str, device_name: str, threads: int, backend: str | None, out: Path | None
+    spec: str,
+    device_name: str,
+    threads: int,
+    backend: str | None,
+    out: Path | None,
+    batch_size: int | None = None,
+    size: str | None = None,
+    like: Path | None = None,
+    networks: int | None = None,
 ) -> None:
     """Measure, write, and say what was found."""
+    if networks is not None and like is None:
+        raise ValueError("--networks is for --like FILE, the table of another device")
+    path = _free(out)
+    device = find_device(device_name)
+    space = find_space(spec)
+    supernet = space.supernet()
+    example = _example(space, supernet, batch_size, size)
+    measure = partial(profile, cache=False)
+    if like is not None:
+        known = CostTable.read(like, supernet.choices)
+        measure = partial(profile_like, known=known, networks=networks or NETWORKS)
+    table = measure(
+        supernet,
+        example,
+        device=str(device),
+        threads=threads,
+        backend=backend or default_backend(device),
+    )
+    _write(table, path, space)
+
+
+def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | None) -> None:
+    """Write the networks that another machine times, and say what to do with them."""
+    space = find_space(spec)
+    supernet = space.supernet()
+    example = _example(space, supernet, batch_size, size)
+    count = write_runner(supernet, example, folder, name=spec)
+    console().print(
+        f"{space.name}: {count} networks in {folder}; copy it to the machine, run there: python3 "
+        "measure.py; bring its times.json back into this folder, then: paretonas profile --space "
+        f"{spec} --import {folder} --out phone.json",
+        soft_wrap=True,
+    )
+
+
+def import_costs(spec: str, folder: Path, out: Path | None) -> None:
+    """Make the table of another machine, and say what was found."""
+    path = _free(out)
+    space = find_space(spec)
+    supernet = space.supernet()
+    example = space.load_task().example()
+    shape = Runner.read(folder, supernet.choices).input
+    if isinstance(example, Tensor) and all(type(side) is int and side > 0 for side in shape):
+        example = _shaped(example, shape)
+    table = import_times(supernet, example, folder)
+    _write(table, path, space)
+
+
+def _free(out: Path | None) -> Path:
+    """The file to write."""
     path = out or Path("costs.json")
     if out is None and os.path.lexists(path):
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder")
-    device = find_device(device_name)
-    space = find_space(spec)
-    supernet = space.supernet()
-    screen = console()
-    table = profile(
-        supernet,
-        space.load_task().example(),
-        device=str(device),
-        threads=threads,
-        backend=backend or default_backend(device),
-        cache=False,
-    )
+    return path
+
+
+def _write(table: CostTable, path: Path, space: NetworkSpace) -> None:
     table.write(path)
+    screen, about = console(), table.about
     screen.print(f"{space.name}: {len(table.slots)} costs in {path}", soft_wrap=True)
-    screen.print(f"latencies of {table.about['backend']}: {Calibration.told(table.about)}")
+    where = f" on {about['device']}" if about.get("imported") else ""
+    screen.print(
+        f"latencies of {about['backend']}{where}: {Calibration.told(about)}", soft_wrap=True
+    )
+
+
+def _example(
+    space: NetworkSpace, supernet: Supernet, batch_size: int | None, size: str | None
+) -> Any:
+    """The task's example, with another batch size or another size if they are given.
+
+    Raises:
+        ValueError: the example is not one tensor, the size is none, or the network does not take
+            it.
+    """
+    example = space.load_task().example()
+    if batch_size is None and size is None:
+        return example
+    if not isinstance(example, Tensor):
+        raise ValueError(
+            f"--batch-size and --input are for a task whose example is one tensor; that of "
+            f"{space.name} has several: give profile(supernet, example) your own in Python"
+        )
+    shape = [batch_size or len(example), *example.shape[1:]]
+    if size is not None:
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", size):
+            raise ValueError(f"--input must read like 3x64x64, without the batch, got {size!r}")
+        shape[1:] = map(int, size.split("x"))
+        if len(shape) != example.ndim:
+            own = "x".join(map(str, example.shape[1:]))
+            raise ValueError(f"--input must have as many numbers as {own}, got {size}")
+    shaped = _shaped(example, shape)
+    architecture = supernet.extreme(largest=True)
+    network = supernet.extract(architecture)
+    try:
+        with torch.no_grad(), evaluating(network):
+            network(shaped)
+    except FAILING as error:
+        reason = Failure.of(architecture, error).reason
+        raise ValueError(f"the network does not take inputs of {shape}: {reason}") from error
+    return shaped
+
+
+def _shaped(example: Tensor, shape: list[int]) -> Tensor:
+    """The same numbers in another shape: repeated, or cut."""
+    for dim, side in enumerate(shape[: example.ndim]):
+        example = example.index_select(dim, torch.arange(side) % example.shape[dim])
+    return example

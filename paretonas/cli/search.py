@@ -30,9 +30,9 @@ from paretonas.names import (
     with_networks,
 )
 from paretonas.nn import NetworkSpace
-from paretonas.objectives import CostTable
 from paretonas.objectives.base import AnyObjective, maximizes
 from paretonas.objectives.default import BESIDE_THE_METRIC, NAMES, OBJECTIVES
+from paretonas.objectives.table_latency import kept, read_table
 from paretonas.point import Point
 from paretonas.report import write_report
 from paretonas.runs import ABOUT, Run, free_folder
@@ -103,6 +103,7 @@ def go_on(folder: Path, consent: Consent, budget: str | None = None) -> None:
     home = Path(str(settings.get("folder", ".")))
 
     def place(option: str, spec: str) -> tuple[str, Path]:
+        spec = kept(spec, folder) if option == "minimize" else spec
         return consent.place(option, spec, folder, home)
 
     arguments = _arguments(settings, space, place)
@@ -218,7 +219,7 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
     if "costs" in settings:
         if "latency" not in found:
             raise ValueError("--costs is a table of latencies; add latency to --minimize")
-        table = CostTable.read(settings["costs"], space.choices)
+        table = read_table(settings["costs"], space)
         found[found.index("latency")] = latency_by(
             table,
             str(find_device(settings["device"])),
@@ -273,6 +274,10 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
             "of 10 cases",
             soft_wrap=True,
         )
+    for column, told in run.about.get("tables", {}).items():
+        if told.get("predicted"):
+            device = ", ".join(str(told[name]) for name in ("device", "backend") if name in told)
+            out.print(f"{column}: predicted by the table of {device or 'a file'}", soft_wrap=True)
     if why := run.about.get("backend_why"):
         out.print(str(why), soft_wrap=True)
     if doubt:

@@ -21,7 +21,15 @@ from .timer import Call, Load
 
 
 class NotInOnnxError(ValueError):
-    """A network that cannot be exported to ONNX."""
+    """A network that cannot be exported to ONNX.
+
+    Attributes:
+        reason: what the exporter says, in one line.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ONNX cannot hold the network ({reason}); use --backend torch")
+        self.reason = reason
 
 
 class OnnxRuntime:
@@ -82,9 +90,7 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
         raise
     except Exception as error:  # of whatever kind: exporters have many
         line = str(error).strip().partition("\n")[0]
-        raise NotInOnnxError(
-            f"ONNX cannot hold the network ({line}); use --backend torch"
-        ) from error
+        raise NotInOnnxError(line) from error
     return draft.content, fed(session_of(draft.content), draft.inputs.nest)
 
 
@@ -99,6 +105,32 @@ class NodeTimes:
 
     seconds: dict[str, NDArray[np.float64]]
     origins: dict[str, str]
+
+    @classmethod
+    def of(cls, events: Sequence[Mapping[str, Any]], model: bytes) -> NodeTimes:
+        """The times that ONNX Runtime has written down, here or on another machine.
+
+        Args:
+            events: of its profile; those of nodes and of whole runs are enough.
+            model: the ONNX model that was run.
+        """
+        runs = list(_by_run(events))
+        seconds: dict[str, NDArray[np.float64]] = {}
+        kinds: dict[str, str] = {}
+        for run, own in enumerate(runs):
+            around: list[tuple[str, int]] = []  # nodes such as loops, and when they end
+            for event in sorted(own, key=lambda event: (event["ts"], -event["dur"])):
+                node = event["name"].removesuffix("_kernel_time")
+                kinds[node] = event.get("args", {}).get("op_name", "")
+                spent = (event["dur"] + 0.5) / 1e6  # it is cut to whole microseconds
+                while around and around[-1][1] <= event["ts"]:
+                    around.pop()
+                if around:
+                    seconds[around[-1][0]][run] -= spent
+                seconds.setdefault(node, np.zeros(len(runs)))[run] += spent
+                around.append((node, event["ts"] + event["dur"]))
+        found = {node: own.clip(0.0) for node, own in seconds.items()}
+        return cls(found, _origins(model, kinds))
 
 
 def node_times(
@@ -120,26 +152,12 @@ def node_times(
             session.run(None, fed)
             after()
         events = json.loads(Path(session.end_profiling()).read_text())
-    seconds: dict[str, NDArray[np.float64]] = {}
-    kinds: dict[str, str] = {}
-    for run, own in enumerate(_by_run(events)):
-        around: list[tuple[str, int]] = []  # nodes such as loops, and when they end
-        for event in sorted(own, key=lambda event: (event["ts"], -event["dur"])):
-            node = event["name"].removesuffix("_kernel_time")
-            kinds[node] = event.get("args", {}).get("op_name", "")
-            spent = (event["dur"] + 0.5) / 1e6  # it is cut to whole microseconds
-            while around and around[-1][1] <= event["ts"]:
-                around.pop()
-            if around:
-                seconds[around[-1][0]][run] -= spent
-            seconds.setdefault(node, np.zeros(len(runs)))[run] += spent
-            around.append((node, event["ts"] + event["dur"]))
-    return NodeTimes({node: own.clip(0.0) for node, own in seconds.items()}, _origins(model, kinds))
+    return NodeTimes.of(events, model)
 
 
-def _by_run(events: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _by_run(events: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     """The events of the nodes of each run; that of the run comes after them."""
-    nodes: list[dict[str, Any]] = []
+    nodes: list[Mapping[str, Any]] = []
     for event in events:
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):

@@ -8,7 +8,10 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from ..arguments import moved
+from ..devices import default_backend
 from ..devices.onnx_session import NotInOnnxError
 from ..evaluation import Evaluation
 from ..front import Front
@@ -17,13 +20,15 @@ from ..objectives import (
     DifferentiableObjective,
     Latency,
     Parameters,
+    TableLatency,
     TrainedMetric,
 )
 from ..objectives.calibration import Calibration
-from ..objectives.default import OBJECTIVES
+from ..objectives.default import known as known_objective
+from ..objectives.table_latency import kept_table
 from ..objectives.table_objective import TableObjective
 from ..point import Failure, Outcome, Point
-from ..runs import Run
+from ..runs import Run, check_inside
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
 from ..tasks.passes import batch_count
@@ -86,21 +91,17 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         begun = clock.gone()
         for place, name in enumerate(objectives):
             if isinstance(name, str):
-                built_now = yield from _built(name, settings, on_host, example, step)
-                objectives[place] = built_now
-                if run and isinstance(built_now, Latency):
-                    run.tell(backend=built_now.backend)
+                objectives[place] = yield from _built(name, settings, on_host, example, step)
         took = f"tables: {clock.gone() - begun:.1f} s; "
-        tables: dict[str, dict[str, Any]] = {
-            one.column: one.table.about
-            for one in objectives
-            if isinstance(one, TableObjective) and "backend" in one.table.about
-        }
-        if run and tables:
-            run.tell(tables=tables)
-        for column, told in tables.items():
-            if calibration := Calibration.told(told):
-                yield step(f"{column} of {told['backend']}: {calibration}")
+    tables = {
+        one.column: {**one.table.about, "predicted": isinstance(one, TableLatency)}
+        for one in objectives
+        if isinstance(one, TableLatency)
+        or (isinstance(one, TableObjective) and "backend" in one.table.about)
+    }
+    for column, told in tables.items():
+        if calibration := Calibration.told(told):
+            yield step(f"{column} of {told.get('backend', 'a table')}: {calibration}")
     parameters = Parameters.of(on_host, example)
     for failure in left_out_by(on_host, supernet):  # what does not run on the example
         leave_out(supernet, [failure])
@@ -192,6 +193,13 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         weights_until=clock.moment(WEIGHTS_TIME),
         alpha_until=clock.moment(WEIGHTS_TIME + ALPHA_TIME),
     )
+    if run and tables:  # only now, since what was refused leaves no folder
+        run.tell(tables=tables)
+        for one in built:
+            if isinstance(one, TableLatency):
+                path = kept_table(one.name, run.folder)
+                check_inside(run.folder, path)
+                one.table.write(path)
     setup.plan_anew()
     about_how_many = "about " if clock.timed else ""
     message = (
@@ -212,17 +220,26 @@ def _built(
     step: Callable[[str], Step],
 ) -> Generator[Step, None, DifferentiableObjective]:
     """An objective by its name; with eager torch if a backend that nobody named cannot run it."""
-    build = partial(OBJECTIVES[name].build, supernet, example, settings.device, settings.threads)
+    objective = known_objective(name)
+    assert objective is not None
+    build = partial(objective.build, supernet, example, settings.device, settings.threads)
+    # The backend of a search is that of its own device.
+    other = None if objective.device is None else torch.device(objective.device)
+    own = other is None or other.type == settings.device.type
+    backend = settings.backend if own or other is None else default_backend(other)
     try:
-        return (yield from followed(partial(build, settings.backend), settings.clock, step))
+        made = yield from followed(partial(build, backend), settings.clock, step)
     except NotInOnnxError as error:
-        if settings.asked_backend:
+        if own and settings.asked_backend:
             raise
         why = f"latency is measured in eager torch, since {error}"
         if settings.run:
             settings.run.tell(backend_why=why)
         yield step(why)
-        return (yield from followed(partial(build, "torch"), settings.clock, step))
+        made = yield from followed(partial(build, "torch"), settings.clock, step)
+    if settings.run and own and isinstance(made, Latency):
+        settings.run.tell(backend=made.backend)
+    return made
 
 
 def _check_same(run: Run, space: Mapping[str, Any]) -> None:

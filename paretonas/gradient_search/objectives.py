@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..devices import find_backend
+from ..devices import find_backend, find_device
 from ..names import check_columns, find_objectives
 from ..nn import NetworkSpace
 from ..objectives import (
@@ -21,10 +21,11 @@ from ..objectives import (
     TrainedMetric,
 )
 from ..objectives.base import AnyObjective, maximizes
-from ..objectives.default import OBJECTIVES
+from ..objectives.default import OBJECTIVES, known
+from ..objectives.table_latency import is_on_device, kept, read_table
 from ..tasks.task import metrics_of
 
-# A name is one of `OBJECTIVES`, which is not built yet.
+# A name is one that is `known`, whose objective is not built yet.
 Wanted = DifferentiableObjective | MeasuredObjective | str
 
 
@@ -34,6 +35,7 @@ def wanted_of(
     device: torch.device | str,
     threads: int,
     backend: str | None = None,
+    run: Path | None = None,
 ) -> tuple[Wanted, ...]:
     """The objectives that were given, or latency and memory by a table in a file.
 
@@ -46,6 +48,7 @@ def wanted_of(
         device: where networks are timed.
         threads: the number of CPU threads with which they are timed.
         backend: what runs them; by default that of a table in a file.
+        run: the folder of the run that goes on, if there is one: it has kept its tables.
 
     Raises:
         ValueError: a file that is no cost table of this space, or of another backend, or a name
@@ -56,11 +59,12 @@ def wanted_of(
         objectives = [name.strip() for name in objectives.split(",")]
     if isinstance(objectives, str | os.PathLike):
         supernet, example = space.supernet(), space.load_task().example()
-        table = CostTable.read(objectives, supernet.choices)
+        table = read_table(objectives, space)
         return latency_by(table, device, threads, backend), Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
 
     def find(name: str) -> Sequence[AnyObjective]:
+        name = kept(name, run) if run else name
         return find_objectives(name, space, threads=threads, device=str(device), backend=backend)
 
     return understood(objectives, find, columns)
@@ -73,9 +77,14 @@ def latency_by(
 
     Raises:
         ValueError: another backend, or another number of threads, was asked for, or the backend
-            does not run on the device.
+            does not run on the device, or the table is that of another machine.
         ModuleNotFoundError: the package of the backend is missing.
     """
+    if table.about.get("imported"):
+        raise ValueError(
+            f"the table of latencies is that of {table.about.get('device')}, where finalists cannot"
+            " be timed: search with --minimize latency@FILE, which takes them from the table"
+        )
     told = str(table.about.get("backend", "torch"))
     if backend not in (None, told):
         raise ValueError(f"the table of latencies was measured with {told}, not with {backend}")
@@ -89,6 +98,8 @@ def latency_by(
 
 
 def _is_file(text: str) -> bool:
+    if any(is_on_device(name.strip()) for name in text.split(",")):
+        return False
     return text.endswith(".json") or (text not in OBJECTIVES and Path(text).is_file())
 
 
@@ -113,7 +124,9 @@ def understood(
             continue  # it always belongs to the objectives
         if not isinstance(one, str):
             wanted.append(searchable(one))
-        elif one in OBJECTIVES:
+        elif (objective := known(one)) is not None:
+            if objective.device is not None:
+                find_device(objective.device)  # refuses one that is not there
             wanted.append(one)
         else:
             wanted += [searchable(found, one) for found in find(one)]
@@ -123,7 +136,11 @@ def understood(
 
 def column_of(wanted: Wanted) -> str:
     """What tables will call an objective."""
-    return OBJECTIVES[wanted].column if isinstance(wanted, str) else wanted.column
+    if not isinstance(wanted, str):
+        return wanted.column
+    objective = known(wanted)
+    assert objective is not None
+    return objective.column
 
 
 def is_only_measured(wanted: Wanted) -> bool:

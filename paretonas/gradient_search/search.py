@@ -68,8 +68,9 @@ def search(
             on the device, then measured) and memory. Each as such, or by its name: one of
             `paretonas.objectives.default.NAMES`, or one of your own, "my_file:joules"; also in one
             text. One with a gradient steers the search; one that is only measured on trained
-            networks, a `MeasuredObjective`, counts for the front. Or the file of a cost table, for
-            latency and memory.
+            networks, a `MeasuredObjective`, counts for the front. "latency@phone" is the latency by
+            the table phone.json of another device, "latency@cpu" that on a device of this machine.
+            Or the file of a cost table, for latency and memory.
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
             Or its name, such as "MGDA" or "my_file:Mine".

@@ -118,7 +118,9 @@ class Settings:
         found = (
             BESIDE_THE_METRIC
             if objectives is None
-            else wanted_of(objectives, space, place, threads, backend)
+            else wanted_of(
+                objectives, space, place, threads, backend, there.folder if there else None
+            )
         )
         columns = [metric.column for metric in metrics] + [*map(column_of, found)]
         upward = [metric.column for metric in metrics if metric.maximize]

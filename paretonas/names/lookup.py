@@ -10,6 +10,7 @@ from types import ModuleType
 from torch import nn
 
 from paretonas._own_code import import_place, is_file
+from paretonas.objectives.table_latency import is_on_device
 from paretonas.space import nearest
 
 
@@ -33,7 +34,7 @@ def is_own(spec: str) -> bool:
     >>> is_own("my_file:Mine"), is_own("dir/my_file.py:Mine"), is_own("MGDA")
     (True, True, False)
     """
-    return ":" in spec or is_file(spec)
+    return not is_on_device(spec) and (":" in spec or is_file(spec))
 
 
 def short_name(spec: str) -> str:

@@ -14,6 +14,7 @@ from paretonas.names.lookup import find, is_class, is_own, kind_of, short_name, 
 from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import AnyObjective
 from paretonas.objectives.default import MEASURED, NAMES
+from paretonas.objectives.table_latency import find_table_latency, is_on_device
 from paretonas.space import SearchSpace
 
 
@@ -30,7 +31,8 @@ def find_objectives(
     Args:
         spec: ``my_file:joules``: an `Objective` or a `MeasuredObjective`, several in a tuple, as
             `measured` makes them, or a function or a class that makes one or several. It is called
-            with ``space=`` if it has an argument of this name, otherwise without any.
+            with ``space=`` if it has an argument of this name, otherwise without any. Or
+            ``latency@phone``, the latency by the table ``phone.json``.
         space: what they are objectives of.
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
@@ -44,6 +46,8 @@ def find_objectives(
     """
     if spec in MEASURED and isinstance(space, NetworkSpace):
         return (MEASURED[spec](space, device, threads, backend),)
+    if is_on_device(spec) and isinstance(space, NetworkSpace):
+        return (find_table_latency(spec, space, folder or Path.cwd()),)
     if not is_own(spec):
         raise unknown("objective", spec, NAMES)
     value = find(spec, folder, "objective", _is_or_makes_objectives)

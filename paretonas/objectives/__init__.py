@@ -14,6 +14,8 @@ from .parameters import Parameters
 from .peak_memory import PeakMemory
 from .profile import profile
 from .profile_like import profile_like
+from .runner import import_times, write_runner
+from .table_latency import TableLatency
 from .trained_metric import MeasuredMetric, TrainedMetric
 from .training_memory import TrainingMemory
 from .transfer import transferred
@@ -36,11 +38,14 @@ __all__ = [
     "Parameters",
     "PeakMemory",
     "Slot",
+    "TableLatency",
     "TrainedMetric",
     "TrainingMemory",
     "default_objectives",
+    "import_times",
     "measured",
     "profile",
     "profile_like",
     "transferred",
+    "write_runner",
 ]

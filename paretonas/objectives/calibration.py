@@ -161,7 +161,7 @@ def timed(
         progress: called with the share that is done.
     """
     seen = dict(loads or {})
-    fresh = [a for a in _spread(table, supernet, example) if a not in seen]
+    fresh = [a for a in spread_over(table, supernet, example) if a not in seen]
     chosen = [*fresh, *seen]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
@@ -223,8 +223,8 @@ def changed(table: CostTable, costs: Array, shift: float, about: Mapping[str, An
     return CostTable(table.choices, made, unit=table.unit, about=about)
 
 
-def _spread(table: CostTable, supernet: Supernet, example: Any) -> list[Architecture]:
-    """Architectures from the fastest to the slowest, each as it runs."""
+def spread_over(table: CostTable, supernet: Supernet, example: Any) -> list[Architecture]:
+    """Some dozens of architectures from the cheapest to the dearest in a table, each as it runs."""
     rng = Random(0)
     drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))

@@ -185,6 +185,7 @@ class CostTable:
                 for slot in content["slots"]
             ]
             unit, about = content["unit"], content["about"]
+            json.dumps(about, allow_nan=False)  # refuses what is not finite
         except OSError as error:
             raise ValueError(f"cannot read the cost table {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from ..arguments import moved
-from ..nn import NetworkSpace
+from ..constraint import on_device
+from ..nn import NetworkSpace, Supernet
 from .base import AnyObjective, DifferentiableObjective, MeasuredObjective
 from .energy import Energy
 from .file_size import FileSize
@@ -16,6 +19,7 @@ from .macs import Flops, Macs
 from .memory import Memory
 from .parameters import Parameters
 from .peak_memory import PeakMemory
+from .table_latency import device_here, find_table_latency, is_on_device
 from .trained_metric import TrainedMetric
 from .training_memory import TrainingMemory
 
@@ -30,10 +34,12 @@ class Known:
         column: the name of the objective in files, with its unit.
         build: builds it from the supernet, an example, the device, its threads, the backend, and a
             `Progress`.
+        device: on which it is measured; None: on that of the search.
     """
 
     column: str
     build: Build
+    device: str | None = None
 
 
 OBJECTIVES: Mapping[str, Known] = {
@@ -80,10 +86,30 @@ NAMES = (*OBJECTIVES, *MEASURED)
 """The names of all objectives of the package but the metrics."""
 
 
+def known(name: str) -> Known | None:
+    """The objective of `OBJECTIVES` that has this name; None if there is none.
+
+    ``latency@cpu`` and ``latency@cuda`` are the latency on a device of this machine.
+    """
+    device = device_here(name)
+    if device is None:
+        return OBJECTIVES.get(name)
+
+    def build(
+        supernet: Supernet, example: Any, place: Any, threads: int, backend: str, *progress: Any
+    ) -> Latency:
+        built = OBJECTIVES["latency"].build(supernet, example, device, threads, backend, *progress)
+        assert isinstance(built, Latency)
+        return replace(built, name=on_device(name))
+
+    return Known(f"{on_device(name)}_ms", build, device)
+
+
 def default_objectives(
     space: NetworkSpace,
     names: Sequence[str] = BESIDE_THE_METRIC,
     backend: str = "torch",
+    folder: Path | None = None,
 ) -> tuple[AnyObjective, ...]:
     """The validation metrics after training with the space's recipe, and named objectives.
 
@@ -92,15 +118,20 @@ def default_objectives(
 
     Args:
         space: the space of networks.
-        names: names in `NAMES`; by default latency by table, and memory.
+        names: names in `NAMES`, or ``latency@`` and a device, or the path of a latency table; by
+            default latency by table, and memory.
         backend: what runs networks whose latency is measured.
+        folder: where tables are looked for; by default the current one.
     """
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
-    others = (
-        OBJECTIVES[name].build(supernet, example, "cpu", 1, backend)
-        if name in OBJECTIVES
-        else MEASURED[name](space, "cpu", 1, backend)
-        for name in names
-    )
+
+    def built(name: str) -> AnyObjective:
+        if (objective := known(name)) is not None:
+            return objective.build(supernet, example, "cpu", 1, backend)
+        if is_on_device(name):
+            return find_table_latency(name, space, folder or Path.cwd())
+        return MEASURED[name](space, "cpu", 1, backend)
+
+    others = [built(name) for name in names]
     trained = TrainedMetric(space)
     return trained, *trained.others(), *others

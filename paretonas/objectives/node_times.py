@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..devices.clock import Clock
-from ..devices.onnx_session import OnnxRuntime, exported, node_times
+from ..devices.onnx_session import NodeTimes, OnnxRuntime, exported, node_times
 from ..devices.reference import SLOWER, Reference
 from ..devices.timer import Load, measuring
 from ..nn import Supernet
@@ -41,6 +42,24 @@ def places(parts: Parts) -> dict[str, Signature]:
     return found
 
 
+@dataclass(frozen=True)
+class InNetwork:
+    """What the nodes of one whole network took.
+
+    Attributes:
+        nodes: the node of the model that did the work, and its seconds, in the order of running.
+        whole: the seconds of the network, while no times of nodes were written down.
+    """
+
+    nodes: Sequence[tuple[str, float]]
+    whole: float
+
+    @property
+    def tells_modules(self) -> bool:
+        """Whether the names of nodes have the paths of modules."""
+        return any(node.startswith("/") for node, _ in self.nodes)
+
+
 def times_in_networks(
     backend: OnnxRuntime,
     supernet: Supernet,
@@ -50,8 +69,6 @@ def times_in_networks(
     progress: Callable[[float], None],
 ) -> tuple[dict[Signature, float], dict[Architecture, Load]]:
     """Milliseconds of each sequence of operations of a place, where a network shows it.
-
-    ONNX Runtime takes longer when it writes down times, as much for each node. This is subtracted.
 
     Args:
         backend: ONNX Runtime.
@@ -64,38 +81,65 @@ def times_in_networks(
         What was found. It lacks what at most 24 networks do not have; and it is empty if the nodes
         do not tell their module. And what loads these networks.
     """
-    observe, paths = observer(supernet, example), frozenset(part_paths(supernet.network))
-    chosen = _cover({observe(a).architecture for a in wanted.values()}, observe)
-    found: dict[Signature, list[float]] = {}
+    chosen = covering_networks(supernet, example, wanted)
+    seen: dict[Architecture, InNetwork] = {}
     loads: dict[Architecture, Load] = {}
     clock = Clock(torch.device("cpu"), backend.threads)
     with measuring(backend.threads):
         reference = Reference(clock)
         for index, architecture in enumerate(chosen):
-            run = NetworkTrace.of(supernet, architecture, example, paths)
-            model, inputs = exported(run.network, example)
-            nodes, whole = _nodes(backend, model, inputs, clock, reference)
-            if not any(node.startswith("/") for node, _ in nodes):
+            model, inputs = exported(supernet.extract(architecture), example)
+            seen[architecture] = InNetwork(*_nodes(backend, model, inputs, clock, reference))
+            if not seen[architecture].tells_modules:
                 return {}, {}
             loads[architecture] = backend.opening(model, inputs)
-            spent = [seconds for _, seconds in nodes]
-            overhead = max(0.0, (sum(spent) - whole) / len(nodes))
-            overhead = min(overhead, *spent)  # a node's time includes it
-            by_place = _by_place(run, nodes)
-            for place, signature in places(observe(architecture)).items():
-                own = by_place.get(place, [])  # none if it is fused into another
-                total = sum(own)
-                seconds = max(total - len(own) * overhead, total / 10, LEAST)
-                found.setdefault(signature, []).append(seconds)
             progress((index + 1) / len(chosen))
-    times = {signature: 1e3 * float(np.median(seen)) for signature, seen in found.items()}
-    return times, loads
+    return times_of_places(supernet, example, seen), loads
 
 
-def _cover(
-    candidates: set[Architecture], observe: Callable[[Architecture], Parts]
+def times_of_places(
+    supernet: Supernet, example: Any, seen: Mapping[Architecture, InNetwork]
+) -> dict[Signature, float]:
+    """Milliseconds of each sequence of operations of a place, from the nodes of networks.
+
+    ONNX Runtime takes longer when it writes down times, as much for each node. This is subtracted.
+
+    Returns:
+        What was found; it is empty if the nodes of a network do not tell their module.
+    """
+    observe, paths = observer(supernet, example), frozenset(part_paths(supernet.network))
+    found: dict[Signature, list[float]] = {}
+    for architecture, told in seen.items():
+        if not told.tells_modules:
+            return {}
+        run = NetworkTrace.of(supernet, architecture, example, paths)
+        spent = [seconds for _, seconds in told.nodes]
+        overhead = max(0.0, (sum(spent) - told.whole) / len(spent))
+        overhead = min(overhead, *spent)  # a node's time includes it
+        by_place = _by_place(run, told.nodes)
+        for place, signature in places(observe(architecture)).items():
+            own = by_place.get(place, [])  # none if it is fused into another
+            total = sum(own)
+            seconds = max(total - len(own) * overhead, total / 10, LEAST)
+            found.setdefault(signature, []).append(seconds)
+    return {signature: 1e3 * float(np.median(own)) for signature, own in found.items()}
+
+
+def covering_networks(
+    supernet: Supernet, example: Any, wanted: Mapping[Signature, Architecture]
 ) -> list[Architecture]:
-    """Few architectures that together have what all have: always that with the most new."""
+    """Few architectures that together have what all have: always that with the most new.
+
+    Args:
+        supernet: the network with choices.
+        example: the inputs of one forward pass.
+        wanted: for each sequence of operations an architecture that has it.
+
+    Returns:
+        At most 24, each as it runs.
+    """
+    observe = observer(supernet, example)
+    candidates = {observe(architecture).architecture for architecture in wanted.values()}
     left = {a: set(places(observe(a)).values()) for a in sorted(candidates, key=str)}
     chosen: list[Architecture] = []
     while left and len(chosen) < NETWORKS:
@@ -128,8 +172,22 @@ def _nodes(
         plain()
     times = node_times(backend, model, inputs, [after] * RUNS)
     slow = np.maximum(around[:-1], around[1:])
+    return undisturbed(times, whole, slow, reference.best)
+
+
+def undisturbed(
+    times: NodeTimes, whole: Sequence[float], slow: NDArray[np.float64], best: float
+) -> tuple[list[tuple[str, float]], float]:
+    """Nodes of a model with their seconds, and those of all, from the least disturbed runs.
+
+    Args:
+        times: of the nodes, in n runs.
+        whole: (n,) seconds of the network beside each run, without writing times down.
+        slow: (n,) what the reference took around each run; all the same if there was none.
+        best: what it takes at its best.
+    """
     order = np.argsort(slow, kind="stable")
-    count = max(FEWEST, int((slow <= SLOWER * reference.best).sum()))
+    count = max(FEWEST, int((slow <= SLOWER * best).sum()))
     good = order[:count]
     totals = np.sum([*times.seconds.values()], axis=0)
 
@@ -140,7 +198,7 @@ def _nodes(
 
     # A mean, since times are whole microseconds; all are of the machine without other work.
     kept = fastest(totals)
-    share = float(np.clip(reference.best / np.median(slow[good]), 0.5, 1.0))
+    share = float(np.clip(best / np.median(slow[good]), 0.5, 1.0))
     nodes = [
         (times.origins[name], share * float(own[kept].mean()))
         for name, own in times.seconds.items()

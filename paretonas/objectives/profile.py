@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from ..arguments import tensors
-from ..devices.backend import Backend, find_backend
+from ..devices.backend import find_backend
 from ..devices.onnx_session import OnnxRuntime
 from ..devices.reference import cache_folder
 from ..devices.timer import Load
 from ..forward import seeded
 from ..nn import Supernet
-from ..space import Architecture, Choice, decode
-from .calibration import Calibration, corrected, timed
-from .cost_table import CostTable, Slot
-from .node_times import places, times_in_networks
+from ..space import Architecture
+from .calibration import Calibration, Timed, corrected, timed
+from .cost_table import CostTable
+from .node_times import times_in_networks
 from .part_times import part_times
-from .parts import hints, observer
-from .tabulate import Dependence, Values, slots, tabulate
+from .timing_plan import TimingPlan, digest
 
-Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]
 
 METHOD = 2  # of measuring; a new number sets tables in the cache aside
@@ -76,34 +68,36 @@ def profile(
     """
     runner = find_backend(backend, device, threads)
     report = progress or (lambda done, total: None)
-    observe, numbers = observer(supernet, example), count(1)
-
-    def look(architecture: Architecture, own: Callable[[Any], Values]) -> Values:
-        report(next(numbers), 0)
-        return own(observe(architecture))
-
-    known = hints(supernet)
-    found = tabulate(supernet.choices, lambda a: look(a, lambda parts: parts.runs), hints=known)
-    about: dict[str, Any] = {
-        **runner.about(),
-        "input": shapes(example),
-        "operations": _digest(supernet.choices, found),
-    }
-    key = _hash(repr((METHOD, sorted(about.items()))))
+    plan = TimingPlan(supernet, example, lambda looked: report(looked, 0))
+    about: dict[str, Any] = {**runner.about(), **plan.about()}
+    key = digest(repr((METHOD, sorted(about.items()))))
     path = cache_folder() / f"latency-{key}.json"
     if cache and path.exists():
         with suppress(OSError, ValueError):  # a damaged table is measured anew
             return CostTable.read(path, supernet.choices)
+
+    def halfway(share: float) -> None:
+        report(round(50 * share), 100)
+
+    def alone(progress: Callable[[float], None]) -> CostTable:
+        times = part_times(
+            supernet,
+            example,
+            plan.parts(),
+            device=runner.device,
+            threads=runner.threads,
+            progress=progress,
+        )
+        return plan.table_of_parts(times, about)
+
     with seeded(0, supernet):  # timed parts may use random generators
-
-        def alone(report: Progress) -> CostTable:
-            return _alone(supernet, example, found, runner, about, report)
-
         table, loads = None, dict[Architecture, Load]()
         if isinstance(runner, OnnxRuntime):
-            by_place = tabulate(supernet.choices, lambda a: look(a, places), hints=known)
-            table, loads = _in_networks(supernet, example, by_place, runner, about, report)
-        table = table or alone(report)
+            times, loads = times_in_networks(
+                runner, supernet, example, plan.in_networks(), progress=halfway
+            )
+            table = plan.table_of_nodes(times, about) if times else None
+        table = table or alone(halfway)
         networks = timed(
             table,
             supernet,
@@ -112,66 +106,28 @@ def profile(
             loads=loads,
             progress=lambda share: report(round(50 + 50 * share), 100),
         )
-        table = corrected(table, networks)
-        if table.about["parts"] == "nodes" and _predicts_badly(table):
-            other = alone(lambda done, total: None)  # all steps were reported
-            table = min(table, corrected(other, networks), key=_error)
+        table = best_corrected(table, networks, lambda: alone(lambda _: None))
     if cache:
         with suppress(OSError, ValueError):  # the folder cannot be written
             table.write(path)
     return table
 
 
-def _alone(
-    supernet: Supernet,
-    example: Any,
-    found: Mapping[str, Dependence],
-    runner: Backend,
-    about: Mapping[str, Any],
-    report: Progress,
+def best_corrected(
+    table: CostTable, networks: Timed, otherwise: Callable[[], CostTable]
 ) -> CostTable:
-    """The table of parts that are timed alone."""
-    wanted: dict[Signature, tuple[str, Architecture]] = {}
-    for part, value, picks in _signatures(found):
-        wanted.setdefault(value, (part, decode(supernet.choices, picks)))
-    times = part_times(
-        supernet,
-        example,
-        wanted,
-        device=runner.device,
-        threads=runner.threads,
-        progress=lambda share: report(round(50 * share), 100),
-    )
-    made = _slots(supernet.choices, found, times)
-    return CostTable(supernet.choices, made, unit="ms", about={**about, "parts": "alone"})
+    """A table corrected by measured networks.
 
-
-def _in_networks(
-    supernet: Supernet,
-    example: Any,
-    found: Mapping[str, Dependence],
-    runner: OnnxRuntime,
-    about: Mapping[str, Any],
-    report: Progress,
-) -> tuple[CostTable | None, dict[Architecture, Load]]:
-    """The table of nodes in whole networks, and what loads these.
-
-    There is no table if the nodes do not tell their module.
+    Args:
+        table: of nodes, or another one.
+        networks: whose latency was measured.
+        otherwise: gives a table to take instead, if that of nodes predicts badly and the other one
+            better.
     """
-    wanted: dict[Signature, Architecture] = {}
-    for _, value, picks in _signatures(found):
-        wanted.setdefault(value, decode(supernet.choices, picks))
-    times, loads = times_in_networks(
-        runner,
-        supernet,
-        example,
-        wanted,
-        progress=lambda share: report(round(50 * share), 100),
-    )
-    if not times:
-        return None, {}
-    made = _slots(supernet.choices, found, times)
-    return CostTable(supernet.choices, made, unit="ms", about={**about, "parts": "nodes"}), loads
+    table = corrected(table, networks)
+    if table.about["parts"] == "nodes" and _predicts_badly(table):
+        table = min(table, corrected(otherwise(), networks), key=_error)
+    return table
 
 
 def _predicts_badly(table: CostTable) -> bool:
@@ -187,73 +143,3 @@ def _error(table: CostTable) -> float:
         np.array(table.about[f"{name}_ms"]) for name in ("predicted", "measured")
     )
     return float(np.mean((predicted / measured - 1) ** 2))
-
-
-def _signatures(
-    found: Mapping[str, Dependence],
-) -> list[tuple[str, Signature, tuple[int, ...]]]:
-    """The operations of all parts, each with an architecture that runs it."""
-    return [
-        (part, value, picks)
-        for part, dependence in found.items()
-        for value, picks in dependence.values.values()
-        if isinstance(value, tuple)
-    ]
-
-
-def _slots(
-    choices: Sequence[Choice], found: Mapping[str, Dependence], times: Mapping[Signature, float]
-) -> list[Slot]:
-    """The slots of a table; what was not measured is filled in."""
-    made: dict[str, Dependence] = {}
-    for part, slot in found.items():
-        runs = {key: value for key, (value, _) in slot.values.items() if isinstance(value, tuple)}
-        known = {key: times[value] for key, value in runs.items() if value in times}
-        guess = _main_effects(known) if len(known) < len(runs) else None
-        values: dict[tuple[int, ...], tuple[Hashable, tuple[int, ...]]] = {
-            key: (known[key] if key in known else guess(key) if key in runs and guess else None, ())
-            for key in slot.values
-        }
-        made[part] = Dependence(slot.classes, values)
-    return slots(tuple(choices), made)
-
-
-def _main_effects(known: Mapping[tuple[int, ...], float]) -> Callable[[tuple[int, ...]], float]:
-    """Guesses a time by the main effects of the known ones, in logarithms; 0 if none is known."""
-    if not known:
-        return lambda key: 0.0
-    logs = {key: math.log(max(value, 1e-6)) for key, value in known.items()}
-    mean = sum(logs.values()) / len(logs)
-    groups = sorted({(axis, group) for key in known for axis, group in enumerate(key)})
-    column = {pair: index for index, pair in enumerate(groups)}
-
-    def row(key: tuple[int, ...]) -> NDArray[np.float64]:
-        found = np.zeros(len(groups))
-        for pair in enumerate(key):
-            if pair in column:
-                found[column[pair]] = 1.0
-        return found
-
-    rows = np.array([row(key) for key in logs])
-    rest = np.array([value - mean for value in logs.values()])
-    effects = np.linalg.solve(rows.T @ rows + 1e-3 * np.eye(len(groups)), rows.T @ rest)
-    return lambda key: math.exp(mean + float(row(key) @ effects))
-
-
-def shapes(example: Any) -> list[Any]:
-    """The shape of a tensor; for a nest the shapes of its tensors."""
-    if isinstance(example, Tensor):
-        return list(example.shape)
-    return [list(tensor.shape) for tensor in tensors(example)]
-
-
-def _digest(choices: Sequence[Choice], found: Mapping[str, Dependence]) -> str:
-    described = [
-        (name, slot.classes, sorted((key, value) for key, (value, _) in slot.values.items()))
-        for name, slot in sorted(found.items())
-    ]
-    return _hash(repr((choices, described)))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,7 +14,8 @@ from ..nn import Supernet
 from ..space import draw
 from .cost_table import CostTable
 from .parts import observer
-from .profile import Progress, shapes
+from .profile import Progress
+from .timing_plan import shapes
 from .transfer import NETWORKS, POOL, chosen, transferred
 
 SECONDS = 3.0

@@ -139,7 +139,7 @@ def test_what_is_fused_belongs_to_the_layer_that_does_the_work():
 
 
 def test_gaps_are_filled_by_main_effects():
-    from paretonas.objectives.profile import _main_effects
+    from paretonas.objectives.timing_plan import _main_effects
 
     known = {(i, j): 2.0**i * 3.0**j for i in range(3) for j in range(3) if (i, j) != (2, 2)}
     assert _main_effects(known)((2, 2)) == pytest.approx(4 * 9, rel=0.02)

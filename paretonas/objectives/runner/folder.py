@@ -1,0 +1,253 @@
+"""The folder that goes to another machine: networks, their inputs, and the script that times them.
+
+``networks.json`` says what the other files are. The networks are those that a table of nodes needs
+and some dozens more, which correct it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._atomic import make_folder
+from ...devices.onnx_session import NotInOnnxError, exported
+from ...export.packages import check_onnx
+from ...forward import seeded
+from ...nn import Supernet
+from ...space import Architecture, Choice, encode
+from ..calibration import spread_over
+from ..cost_table import CostTable
+from ..node_times import covering_networks
+from ..parts import hints, observer
+from ..tabulate import cost_table
+from ..timing_plan import TimingPlan, shapes
+
+FORMAT = 1
+ABOUT, INPUTS, SCRIPT, TIMES = "networks.json", "inputs.npz", "measure.py", "times.json"
+OPERATION = 10_000  # multiply-accumulates that take about as long as starting an operation
+
+
+def write_runner(
+    supernet: Supernet,
+    example: Any,
+    folder: str | os.PathLike[str],
+    *,
+    name: str = "",
+    progress: Callable[[float], None] | None = None,
+) -> int:
+    """Write a folder whose networks another machine times, by the script in it.
+
+    The folder has at most 24 networks that together have every part with every pick, and 24 more.
+
+    Args:
+        supernet: the network with choices.
+        example: the inputs of one forward pass, with the batch size for the measurement.
+        folder: new, or empty; it is written as a whole, or not at all.
+        name: of the space, for whoever reads the folder.
+        progress: called with the share that is done.
+
+    Returns:
+        The number of networks.
+
+    Raises:
+        ValueError: the folder is not empty or cannot be written, or ONNX cannot hold a network.
+        ModuleNotFoundError: a package for ONNX is missing; the message has the pip line.
+    """
+    check_onnx()
+    place = Path(folder)
+    _check_free(place)
+    plan = TimingPlan(supernet, example)
+    covering = covering_networks(supernet, example, plan.in_networks())
+    others = spread_over(guessed_table(supernet, example), supernet, example)
+    chosen = [*covering, *(a for a in others if a not in covering)]
+    made = not place.exists()
+    try:
+        make_folder(place)
+        room = Path(tempfile.mkdtemp(prefix=".draft-", dir=place))
+    except OSError as error:
+        raise ValueError(f"cannot write {place}: {error.strerror}") from error
+    try:
+        networks, arrays = [], dict[str, Any]()
+        for index, architecture in enumerate(chosen):
+            model, inputs = _exported(supernet, architecture, example)
+            arrays |= inputs
+            own = f"n{index:02d}"
+            path = room / f"{own}.onnx"
+            path.write_bytes(model)
+            nodes = architecture in covering
+            told = {"name": own, **_file(path), "nodes": nodes, "architecture": dict(architecture)}
+            networks.append(told)
+            if progress is not None:
+                progress((index + 1) / len(chosen))
+        np.savez(room / INPUTS, **arrays)
+        about = {
+            "format": FORMAT,
+            "space": name,
+            "choices": {choice.name: choice.options for choice in supernet.choices},
+            **plan.about(),
+            "inputs": _file(room / INPUTS),
+            "networks": networks,
+        }
+        (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
+        (room / SCRIPT).write_text(script, encoding="utf-8")
+        # The one that tells of the others comes last: without it the folder is no runner.
+        for path in sorted(room.iterdir(), key=lambda path: path.name == ABOUT):
+            os.replace(path, place / path.name)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # all is in it
+                place.rmdir()
+    return len(chosen)
+
+
+def _exported(
+    supernet: Supernet, architecture: Architecture, example: Any
+) -> tuple[bytes, dict[str, Any]]:
+    try:
+        with seeded(0, supernet):
+            return exported(supernet.extract(architecture), example)
+    except NotInOnnxError as error:
+        raise ValueError(
+            f"a runner has ONNX files, and ONNX cannot hold a network: {error.reason}"
+        ) from error
+
+
+def guessed_table(supernet: Supernet, example: Any) -> CostTable:
+    """What parts may take, before anything is timed: their operations, and how large they are."""
+    observe = observer(supernet, example)
+
+    def costs(architecture: Architecture) -> dict[str, float]:
+        parts = observe(architecture)
+        return {
+            part: parts.macs.get(part, 0) + OPERATION * len(run) for part, run in parts.runs.items()
+        }
+
+    return cost_table(supernet.choices, costs, unit="", hints=hints(supernet))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a runner.
+
+    Attributes:
+        name: in the files.
+        model: the content of its ONNX file.
+        architecture: its picks.
+        nodes: whether its nodes are timed as well.
+    """
+
+    name: str
+    model: bytes
+    architecture: Architecture
+    nodes: bool
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A folder that `write_runner` has written.
+
+    Attributes:
+        folder: where it is.
+        digest: of its ``networks.json``.
+        input: the shapes of the inputs.
+        operations: a digest of all operations of the space.
+        networks: in their order.
+    """
+
+    folder: Path
+    digest: str
+    input: list[Any]
+    operations: str
+    networks: tuple[Network, ...]
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str], choices: Sequence[Choice]) -> Runner:
+        """Read a folder that was written for these choices.
+
+        Raises:
+            ValueError: it is no such folder, it is damaged, or it is of another space.
+        """
+        place = Path(folder)
+        content = _content(place / ABOUT)
+        try:
+            about = json.loads(content.decode("utf-8"))
+            if about["format"] != FORMAT:
+                raise ValueError(f"format must be {FORMAT}, got {about['format']!r:.80}")
+            found = {name: tuple(options) for name, options in about["choices"].items()}
+            shapes, operations = list(about["input"]), str(about["operations"])
+            listed = [
+                (
+                    str(each["name"]),
+                    str(each["file"]),
+                    str(each["sha256"]),
+                    bool(each["nodes"]),
+                    dict(each["architecture"]),
+                )
+                for each in about["networks"]
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{place / ABOUT} is damaged: {error}") from error
+        if found != {choice.name: choice.options for choice in choices}:
+            raise ValueError(
+                f"{place} is of another space: it has the choices {', '.join(found)[:200]}, the "
+                f"space has {', '.join(choice.name for choice in choices)[:200]}"
+            )
+        networks = []
+        for name, file, digest, nodes, picks in listed:
+            path = place / Path(file).name
+            model = _content(path)
+            if hashlib.sha256(model).hexdigest() != digest:
+                raise ValueError(f"{path} is damaged, or another file than {ABOUT} tells")
+            encode(choices, picks)  # refuses what the space has not
+            networks.append(Network(name, model, Architecture(picks), nodes))
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(place, digest, shapes, operations, tuple(networks))
+
+    def check(self, example: Any, operations: str) -> None:
+        """Refuse what the networks of this folder were not written for.
+
+        Raises:
+            ValueError: the example has other shapes, or the space has other operations.
+        """
+        if shapes(example) != self.input:
+            raise ValueError(
+                f"{self.folder} was written for inputs of {self.input}, got {shapes(example)}"
+            )
+        if operations != self.operations:
+            raise ValueError(
+                f"the space has other operations than the networks in {self.folder}: write a new "
+                "runner, and time that"
+            )
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds something."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} is not empty; a runner needs a new or empty folder")
+    except OSError as error:
+        raise ValueError(f"cannot read {folder}: {error.strerror}") from error

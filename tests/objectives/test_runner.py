@@ -1,0 +1,369 @@
+"""Tables of another machine: a second process that knows nothing of paretonas is the machine."""
+
+import ast
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from paretonas.cli import run
+from paretonas.cli.profile import _example
+from paretonas.nn import OneOf, Supernet
+from paretonas.objectives import CostTable, import_times, profile, write_runner
+from paretonas.space import every
+from search_spaces import toy
+
+SCRIPT = files("paretonas.objectives.runner").joinpath("measure.py").read_text()
+MICROSECONDS = {3: 300, 9: 2700}  # of a kernel, where times are made up
+
+
+def conv(kernel: int) -> nn.Module:
+    return nn.Conv2d(16, 16, kernel, padding=kernel // 2)
+
+
+class Kernels(nn.Module):
+    """Two choices of a kernel, each before an activation that ONNX Runtime fuses to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = OneOf({"k3": conv(3), "k9": conv(9)})
+        self.other = OneOf({"k3": conv(3), "k9": conv(9), "skip": nn.Identity()})
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.other(torch.relu(self.one(x)))).mean((2, 3))
+
+
+def truth(architecture) -> float:
+    """Milliseconds where times are made up."""
+    kernels = {"k3": 3, "k9": 9}
+    return sum(MICROSECONDS[kernels[o]] for o in architecture.values() if o in kernels) / 1e3
+
+
+def measure(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", str(folder / "measure.py"), "--seconds", "0", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+
+
+@pytest.fixture(scope="module")
+def supernet() -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(Kernels())
+
+
+@pytest.fixture(scope="module")
+def example() -> torch.Tensor:
+    return torch.randn(1, 16, 40, 40)
+
+
+@pytest.fixture(scope="module")
+def written(supernet, example, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runner") / "board"
+    assert write_runner(supernet, example, folder) == 6
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path) -> Path:
+    """A copy of the folder, with times that somebody made up."""
+    copy = tmp_path / "board"
+    shutil.copytree(written, copy)
+    (copy / "times.json").write_text(json.dumps(made_up(copy)))
+    return copy
+
+
+def made_up(folder: Path, named: bool = True) -> dict:
+    """Times by kernel: what one thread would take that runs nothing else.
+
+    Args:
+        folder: of the runner.
+        named: whether nodes tell their modules.
+    """
+    import hashlib
+
+    content = (folder / "networks.json").read_bytes()
+    nodes, seconds = {}, {}
+    for network in json.loads(content)["networks"]:
+        graph = onnx.load(folder / network["file"]).graph
+        names, events, now, runs = [], [], 0, 4
+        for _ in range(runs):
+            begin = now
+            for node in graph.node:
+                sides = [a.ints[0] for a in node.attribute if a.name == "kernel_shape"]
+                spent = MICROSECONDS[sides[0]] if sides else 0
+                name = node.name if named else node.name.replace("/", "_")
+                pair = [f"{name}_kernel_time", node.op_type]
+                names += [] if pair in names else [pair]
+                events.append([names.index(pair), now, spent])
+                now += spent + 1
+            names += [] if ["model_run", ""] in names else [["model_run", ""]]
+            events.append([names.index(["model_run", ""]), begin, now - begin])
+            now += 1
+        whole = truth(network["architecture"]) / 1e3 + 1e-5
+        seconds[network["name"]] = [whole] * 5
+        if network["nodes"]:
+            nodes[network["name"]] = {"names": names, "events": events, "seconds": [whole] * runs}
+    return {
+        "format": 1,
+        "networks": hashlib.sha256(content).hexdigest(),
+        "device": "a phone",
+        "platform": "Linux",
+        "python": "3.8.18",
+        "onnxruntime": "1.19.2",
+        "providers": ["CPUExecutionProvider"],
+        "threads": 2,
+        "nodes": nodes,
+        "seconds": seconds,
+    }
+
+
+# --- from here to there and back ---------------------------------------------------------------
+
+
+def test_another_process_times_the_folder_and_its_table_has_the_slots_of_the_local_one(
+    written, supernet, example, tmp_path
+):
+    there = tmp_path / "elsewhere"
+    shutil.copytree(written, there)
+    done = measure(there, "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert "block 1 of 5" in done.stdout
+    back = tmp_path / "board"
+    shutil.copytree(written, back)
+    shutil.copy(there / "times.json", back)
+    table = import_times(supernet, example, back)
+    here = profile(supernet, example, backend="onnxruntime", cache=False)
+    assert [(s.name, s.groups) for s in table.slots] == [(s.name, s.groups) for s in here.slots]
+    for architecture in every(supernet.choices):
+        ratio = table.total_at(architecture) / here.total_at(architecture)
+        assert 1 / 5 < ratio < 5
+    small, large = ({"one": op, "other": op} for op in ("k3", "k9"))
+    assert table.total_at(large) > 2 * table.total_at(small)
+    about = table.about
+    assert about["parts"] == "nodes" and about["imported"] and about["threads"] == 1
+    assert about["onnxruntime"] == here.about["onnxruntime"]
+    assert about["input"] == [1, 16, 40, 40]
+
+
+def test_the_table_is_what_the_times_tell(folder, supernet, example):
+    table = import_times(supernet, example, folder)
+    for architecture in every(supernet.choices):
+        assert table.total_at(architecture) == pytest.approx(truth(architecture) + 0.01, rel=0.03)
+    assert table.about["parts"] == "nodes"
+    assert table.about["device"] == "a phone"
+    assert table.about["within_10_percent"] == 1.0
+
+
+def test_where_nodes_tell_no_module_whole_networks_correct_a_guess(folder, supernet, example):
+    (folder / "times.json").write_text(json.dumps(made_up(folder, named=False)))
+    table = import_times(supernet, example, folder)
+    assert table.about["parts"] == "guessed"
+    assert table.about["rank_correlation"] > 0.9
+    for architecture in every(supernet.choices):
+        assert table.total_at(architecture) == pytest.approx(truth(architecture), rel=0.5, abs=0.3)
+
+
+def test_a_provider_that_tells_no_nodes_is_no_fault(folder, supernet, example):
+    times = made_up(folder)
+    for told in times["nodes"].values():
+        run = told["names"].index(["model_run", ""])
+        told["events"] = [event for event in told["events"] if event[0] == run]
+    (folder / "times.json").write_text(json.dumps(times))
+    assert import_times(supernet, example, folder).about["parts"] == "guessed"
+
+
+def test_the_command_line_goes_the_same_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["profile", "--space", "toy", "--runner", "board", "--batch-size", "2"]) == 0
+    assert "--space toy --import board" in capsys.readouterr().out
+    done = measure(tmp_path / "board")
+    assert done.returncode == 0, done.stderr
+    assert run(["profile", "--space", "toy", "--import", "board", "--out", "phone.json"]) == 0
+    assert "each predicted without itself" in capsys.readouterr().out
+    table = CostTable.read("phone.json", toy.space.choices)
+    assert table.about["input"] == [2, 1, 8, 8]
+    assert min(table.total_at(a) for a in every(toy.space.choices)) > 0
+
+
+def test_an_input_of_another_size_has_the_numbers_of_the_example():
+    supernet, one = toy.space.supernet(), toy.space.load_task().example()
+    larger = _example(toy.space, supernet, 2, "1x16x5")
+    assert larger.shape == (2, 1, 16, 5)
+    assert torch.equal(larger[1, :, 8:, :], one[0, :, :, :5])
+    two = SimpleNamespace(name="two", load_task=lambda: SimpleNamespace(example=lambda: (one, one)))
+    with pytest.raises(ValueError, match="example is one tensor; that of two has several"):
+        _example(two, supernet, 2, None)
+
+
+# --- the script --------------------------------------------------------------------------------
+
+
+def test_the_script_is_for_old_pythons_and_needs_nothing_else():
+    tree = ast.parse(SCRIPT, feature_version=(3, 8))
+    lines = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        name.partition(".")[0]
+        for line in lines
+        for name in (
+            [line.module or ""]
+            if isinstance(line, ast.ImportFrom)
+            else [a.name for a in line.names]
+        )
+    }
+    assert names - sys.stdlib_module_names == {"numpy", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "options", "message"),
+    [
+        (lambda f: (f / "n01.onnx").write_bytes(b"half"), (), "n01.onnx is damaged: copy"),
+        (lambda f: (f / "inputs.npz").unlink(), (), "cannot read inputs.npz"),
+        (lambda f: (f / "networks.json").write_text("{"), (), "networks.json is damaged"),
+        (lambda f: None, ("--providers", "NoneSuch"), "no provider NoneSuch; it has "),
+    ],
+    ids=["network", "inputs", "list", "provider"],
+)
+def test_what_the_script_cannot_do_is_one_line_and_writes_nothing(folder, harm, options, message):
+    (folder / "times.json").unlink()
+    harm(folder)
+    before = {path.name for path in folder.iterdir()}
+    done = measure(folder, *options)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_an_interrupted_script_writes_nothing(folder):
+    (folder / "times.json").unlink()
+    before = {path.name for path in folder.iterdir()}
+    command = [sys.executable, "-I", str(folder / "measure.py"), "--seconds", "900"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "block 1" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.strip() == "measure.py: interrupted; nothing was written, run it again"
+    assert {path.name for path in folder.iterdir()} == before
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+
+def first(times: dict) -> dict:
+    return next(iter(times["nodes"].values()))
+
+
+DAMAGES = {
+    "format": (lambda t: t.update(format=2), "the format must be 1"),
+    "other": (lambda t: t.update(networks="0" * 64), "the times of another runner"),
+    "nan": (lambda t: t["seconds"].update(n00=[math.nan]), "finite and positive, got nan"),
+    "negative": (lambda t: t["seconds"].update(n01=[0.1, -0.1]), "finite and positive, got -0.1"),
+    "none": (lambda t: t["seconds"].update(n01=[]), "must be a list of numbers"),
+    "word": (lambda t: t["seconds"].update(n01=["a"]), "finite and positive, got 'a'"),
+    "missing": (lambda t: t["seconds"].pop("n02"), "seconds has no network n02"),
+    "unknown": (lambda t: t["seconds"].update(n99=[0.1]), "network 'n99', which nobody asked for"),
+    "no device": (lambda t: t.pop("device"), "it has no device"),
+    "threads": (lambda t: t.update(threads=True), "threads must be a positive number"),
+    "no nodes": (lambda t: t.update(nodes=[]), "nodes must be a mapping"),
+    "event": (lambda t: first(t)["events"].append([0, 1]), "is no three counts"),
+    "index": (lambda t: first(t)["events"].append([999, 1, 1]), "is no three counts"),
+    "run": (lambda t: first(t)["seconds"].pop(), "have 4 runs, and 3 beside them"),
+    "names": (lambda t: first(t).update(names="all"), "have no names"),
+}
+
+
+@pytest.mark.parametrize(("harm", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_damaged_or_alien_times_are_refused(folder, supernet, example, harm, message):
+    times = made_up(folder)
+    harm(times)
+    (folder / "times.json").write_text(json.dumps(times))
+    with pytest.raises(ValueError, match=message) as refused:
+        import_times(supernet, example, folder)
+    assert "\n" not in str(refused.value)
+    assert str(folder) in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"format": 1', "[" * 100_000])
+def test_what_is_no_file_of_times_is_refused(folder, supernet, example, text):
+    (folder / "times.json").write_text(text)
+    with pytest.raises(ValueError, match=r"times\.json is (damaged|not a whole JSON file)"):
+        import_times(supernet, example, folder)
+
+
+def test_other_spaces_inputs_and_files_are_refused(folder, supernet, example):
+    other = Supernet(nn.Sequential(OneOf({"a": conv(3), "b": conv(5)})))
+    with pytest.raises(ValueError, match="is of another space"):
+        import_times(other, example, folder)
+    with pytest.raises(ValueError, match=r"was written for inputs of \[1, 16, 40, 40\]"):
+        import_times(supernet, example[..., :8], folder)
+
+    class Wider(Kernels):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    with pytest.raises(ValueError, match="other operations than the networks"):
+        import_times(Supernet(Wider()), example, folder)
+    (folder / "n00.onnx").write_bytes((folder / "n01.onnx").read_bytes())
+    with pytest.raises(ValueError, match=r"n00\.onnx is damaged, or another file"):
+        import_times(supernet, example, folder)
+    (folder / "times.json").unlink()
+    with pytest.raises(ValueError, match=r"n00\.onnx is damaged"):
+        import_times(supernet, example, folder)
+    (folder / "networks.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"networks\.json is damaged"):
+        import_times(supernet, example, folder)
+
+
+def test_times_that_are_not_there_yet_are_asked_for(written, supernet, example):
+    with pytest.raises(ValueError, match=r"run measure\.py on the machine"):
+        import_times(supernet, example, written)
+
+
+class Impossible(nn.Module):
+    """An option that ONNX has not."""
+
+    def forward(self, x):
+        return x + torch.linalg.eigvals(x[..., :4, :4]).real.mean()
+
+
+def test_a_folder_is_written_as_a_whole_or_not_at_all(folder, example, tmp_path):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="is not empty; a runner needs a new or empty folder"):
+        write_runner(Supernet(Kernels()), example, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    impossible = Supernet(nn.Sequential(OneOf({"a": nn.Identity(), "b": Impossible()}), conv(3)))
+    with pytest.raises(ValueError, match="ONNX cannot hold a network: .*eig"):
+        write_runner(impossible, example, tmp_path / "new" / "board")
+    assert not (tmp_path / "new" / "board").exists()
+
+
+def test_options_that_belong_elsewhere_are_refused(folder, capsys):
+    for words, message in {
+        (
+            "--runner",
+            "new",
+            "--threads",
+            "2",
+        ): "--runner measures nothing here; leave out --threads",
+        ("--runner", "new", "--import", str(folder)): "leave out --import",
+        ("--import", str(folder), "--batch-size", "2"): "leave out --batch-size",
+        ("--input", "8x8", "--runner", "new"): "as many numbers as 1x8x8, got 8x8",
+        ("--input", "1x0x8", "--runner", "new"): "must read like 3x64x64",
+        ("--input", "3x8x8", "--runner", "new"): "the network does not take inputs of [1, 3, 8, 8]",
+    }.items():
+        assert run(["profile", "--space", "toy", *words]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and message in told, told
