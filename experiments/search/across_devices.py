@@ -129,9 +129,8 @@ class Cells:
 
     def table(self, device: str) -> CostTable:
         """The costs of parts that fit a device best; the cheapest option of each edge costs 0."""
-        design = self.picks - self.picks.mean(axis=0)
         ms = self.ms(device)
-        costs = np.linalg.pinv(design.T @ design, hermitian=True) @ (design.T @ (ms - ms.mean()))
+        costs = np.linalg.lstsq(self.picks, ms, rcond=None)[0]
         by_edge = costs.reshape(len(choices), -1)
         costs = (by_edge - by_edge.min(axis=1, keepdims=True)).ravel()
         constant = float(np.mean(ms - self.picks @ costs))

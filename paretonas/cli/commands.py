@@ -473,7 +473,7 @@ def profile(
     from paretonas.cli.profile import import_costs, write_costs, write_folder
 
     spec = space or "digits"
-    here = {"device": device, "threads": threads, "backend": backend}
+    here: dict[str, object] = {"device": device, "threads": threads, "backend": backend}
     here |= {"like": like, "networks": networks}
     if runner is not None:
         _leave_out("--runner", {**here, "out": out, "import": import_})
