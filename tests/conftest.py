@@ -53,6 +53,8 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
 
 _SHORT = {
     "paretonas.objectives.latency": {"ALONE_SECONDS": 0.005},
+    "paretonas.objectives.profile_like": {"SECONDS": 0.05},
+    "paretonas.objectives.energy": {"ALONE_SECONDS": 0.02},
     "paretonas.objectives.part_times": {"SECONDS": 0.05},
     "paretonas.objectives.calibration": {"SECONDS": 0.05, "ARCHITECTURES": 8},
     "paretonas.objectives.node_times": {"NETWORKS": 6, "RUNS": 4},

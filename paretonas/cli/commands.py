@@ -437,6 +437,17 @@ def profile(
             help="The size of an example, if it is one tensor.",
         ),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Correct this table of another device by few networks that are timed here.",
+        ),
+    ] = None,
+    networks: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=3, show_default="10", help="How many networks for --like."),
+    ] = None,
     runner: Annotated[
         Path | None,
         typer.Option(
@@ -462,7 +473,8 @@ def profile(
     from paretonas.cli.profile import import_costs, write_costs, write_folder
 
     spec = space or "digits"
-    here = {"device": device, "threads": threads, "backend": backend}
+    here: dict[str, object] = {"device": device, "threads": threads, "backend": backend}
+    here |= {"like": like, "networks": networks}
     if runner is not None:
         _leave_out("--runner", {**here, "out": out, "import": import_})
         write_folder(spec, runner, batch_size, input)
@@ -471,7 +483,15 @@ def profile(
         import_costs(spec, import_, out)
     else:
         write_costs(
-            spec, device or "auto", threads or 1, backend, out, batch_size=batch_size, size=input
+            spec,
+            device or "auto",
+            threads or 1,
+            backend,
+            out,
+            batch_size=batch_size,
+            size=input,
+            like=like,
+            networks=networks,
         )
 
 

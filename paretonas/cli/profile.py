@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from paretonas.devices import default_backend, find_device
 from paretonas.forward import evaluating
 from paretonas.names import find_space
 from paretonas.nn import NetworkSpace, Supernet
-from paretonas.objectives import CostTable, import_times, profile, write_runner
+from paretonas.objectives import CostTable, import_times, profile, profile_like, write_runner
 from paretonas.objectives.calibration import Calibration
 from paretonas.objectives.runner.folder import Runner
+from paretonas.objectives.transfer import NETWORKS
 from paretonas.point import FAILING, Failure
 
 
@@ -29,20 +31,27 @@ def write_costs(
     out: Path | None,
     batch_size: int | None = None,
     size: str | None = None,
+    like: Path | None = None,
+    networks: int | None = None,
 ) -> None:
     """Measure, write, and say what was found."""
+    if networks is not None and like is None:
+        raise ValueError("--networks is for --like FILE, the table of another device")
     path = _free(out)
     device = find_device(device_name)
     space = find_space(spec)
     supernet = space.supernet()
     example = _example(space, supernet, batch_size, size)
-    table = profile(
+    measure = partial(profile, cache=False)
+    if like is not None:
+        known = CostTable.read(like, supernet.choices)
+        measure = partial(profile_like, known=known, networks=networks or NETWORKS)
+    table = measure(
         supernet,
         example,
         device=str(device),
         threads=threads,
         backend=backend or default_backend(device),
-        cache=False,
     )
     _write(table, path, space)
 

@@ -210,7 +210,9 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
 
     def find(name: str) -> tuple[AnyObjective, ...]:
         spec, folder = place("minimize", name)
-        return find_objectives(spec, space, folder, settings["threads"])
+        return find_objectives(
+            spec, space, folder, settings["threads"], settings["device"], settings.get("backend")
+        )
 
     columns = [metric.column for metric in metrics_of(space.load_task())]
     found = list(understood(names, find, columns))

@@ -64,7 +64,8 @@ def wanted_of(
     columns = [metric.column for metric in metrics_of(space.load_task())]
 
     def find(name: str) -> Sequence[AnyObjective]:
-        return find_objectives(kept(name, run) if run else name, space, threads=threads)
+        name = kept(name, run) if run else name
+        return find_objectives(name, space, threads=threads, device=str(device), backend=backend)
 
     return understood(objectives, find, columns)
 

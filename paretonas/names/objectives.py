@@ -19,7 +19,12 @@ from paretonas.space import SearchSpace
 
 
 def find_objectives(
-    spec: str, space: SearchSpace, folder: Path | None = None, threads: int = 1
+    spec: str,
+    space: SearchSpace,
+    folder: Path | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    backend: str | None = None,
 ) -> tuple[AnyObjective, ...]:
     """The objectives that a user's own name stands for: mostly one.
 
@@ -32,12 +37,15 @@ def find_objectives(
         folder: where files and modules are looked for, besides installed ones; the current folder
             by default.
         threads: the number of CPU threads with which networks are timed.
+        device: where they are timed.
+        backend: what runs them, if it was asked for.
 
     Raises:
         ValueError: there is no such objective; the message says what there is, or what was found.
+            Or it cannot be measured on this machine.
     """
     if spec in MEASURED and isinstance(space, NetworkSpace):
-        return (MEASURED[spec](space, threads),)
+        return (MEASURED[spec](space, device, threads, backend),)
     if is_on_device(spec) and isinstance(space, NetworkSpace):
         return (find_table_latency(spec, space, folder or Path.cwd()),)
     if not is_own(spec):

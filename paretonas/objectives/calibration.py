@@ -37,6 +37,7 @@ FEWEST = 16  # architectures for a correction of parts, and for an interval
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # variance of a part's correction, to its cost
 NOISES = (0.01, 0.02, 0.04, 0.08)  # standard deviation of a measured latency, to itself
 COVERED = 0.9
+CONSTANT = "constant"  # the name of the slot for what is in no part
 
 Array = NDArray[np.float64]
 
@@ -88,6 +89,30 @@ class Calibration:
             and len(pairs[0]) == len(pairs[1])
         )
         return cls(**known) if fine else None
+
+    @classmethod
+    def of(
+        cls, correction: str, shift: float, factor: float, predicted: Array, measured: Array
+    ) -> Calibration:
+        """What predictions and measurements (n,) of the same architectures tell."""
+        correlation = rank_correlation(predicted, measured)
+        apart = np.sort(np.abs(_relative(predicted, measured)))
+        rank = math.ceil((len(measured) + 1) * COVERED)
+        return cls(
+            correction=correction,
+            shift_ms=shift,
+            factor=factor,
+            rank_correlation=None if np.isnan(correlation) else correlation,
+            within_10_percent=float(np.mean(apart <= 0.1)),
+            interval=float(apart[rank - 1]) if rank <= len(apart) else None,
+            architectures=len(measured),
+            predicted_ms=tuple(np.round(predicted, 6).tolist()),
+            measured_ms=tuple(np.round(measured, 6).tolist()),
+        )
+
+    def about(self) -> dict[str, Any]:
+        """As `about` of a table tells it."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def __str__(self) -> str:
         rank = self.rank_correlation
@@ -158,7 +183,7 @@ def timed(
 def corrected(table: CostTable, timed: Timed) -> CostTable:
     """A table corrected by measured networks; its `about` has the `Calibration`."""
     architectures, measured, fresh = timed.architectures, timed.ms, timed.fresh
-    parts = _Parts.of(table, architectures)
+    parts = Parts.of(table, architectures)
     models: list[_Model] = [_Model()]
     if len(architectures) >= FEWEST:
         models += [_Model(strength, noise) for strength in STRENGTHS for noise in NOISES]
@@ -169,29 +194,34 @@ def corrected(table: CostTable, timed: Timed) -> CostTable:
     predicted = _cross_validated(models[best], parts, measured)[:fresh]
     factor, shift, changes = models[best].fit(parts, measured)
     measured = measured[:fresh]
-    correlation = rank_correlation(predicted, measured)
-    apart = np.sort(np.abs(_relative(predicted, measured)))
-    rank = math.ceil((len(measured) + 1) * COVERED)
-    calibration = Calibration(
-        correction="line" if best == 0 else "parts",
-        shift_ms=shift,
-        factor=factor,
-        rank_correlation=None if np.isnan(correlation) else correlation,
-        within_10_percent=float(np.mean(apart <= 0.1)),
-        interval=float(apart[rank - 1]) if rank <= len(apart) else None,
-        architectures=fresh,
-        predicted_ms=tuple(np.round(predicted, 6).tolist()),
-        measured_ms=tuple(np.round(measured, 6).tolist()),
+    calibration = Calibration.of(
+        "line" if best == 0 else "parts", shift, factor, predicted, measured
     )
-    constant = Slot("constant", {}, torch.tensor(shift, dtype=torch.float64))
-    made, begin = [constant], 0
+    about = {**table.about, **calibration.about()}
+    return changed(table, factor * parts.costs + changes, shift, about)
+
+
+def changed(table: CostTable, costs: Array, shift: float, about: Mapping[str, Any]) -> CostTable:
+    """A table with other costs, none of them negative, and a constant.
+
+    Args:
+        table: has the parts.
+        costs: (N,) of all parts, in the order of `Parts`.
+        shift: the constant.
+        about: the origin of the costs.
+    """
+    made, begin = list[Slot](), 0
     for slot in table.slots:
-        change = torch.from_numpy(changes[begin : begin + slot.values.numel()])
-        values = slot.values.double() * factor + change.reshape(slot.values.shape)
-        made.append(Slot(slot.name, slot.groups, values.clamp_min(0.0)))
+        own = np.maximum(0.0, costs[begin : begin + slot.values.numel()])
         begin += slot.values.numel()
-    told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(calibration).items()}
-    about = {**table.about, **told}
+        if slot.name == CONSTANT and not slot.groups:
+            shift += float(own.sum())
+        else:
+            made.append(
+                Slot(slot.name, slot.groups, torch.from_numpy(own).reshape(slot.values.shape))
+            )
+    constant = Slot(CONSTANT, {}, torch.tensor(shift, dtype=torch.float64))
+    made.insert(0, constant)
     return CostTable(table.choices, made, unit=table.unit, about=about)
 
 
@@ -238,7 +268,7 @@ def spread_over(table: CostTable, supernet: Supernet) -> list[Architecture]:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """Which costs of a table some architectures have.
 
     Attributes:
@@ -250,7 +280,7 @@ class _Parts:
     used: Array
 
     @classmethod
-    def of(cls, table: CostTable, architectures: Sequence[Architecture]) -> _Parts:
+    def of(cls, table: CostTable, architectures: Sequence[Architecture]) -> Parts:
         sizes = [slot.values.numel() for slot in table.slots]
         starts = np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0)
         used = np.zeros((len(architectures), sum(sizes)))
@@ -260,9 +290,9 @@ class _Parts:
         costs = [slot.values.double().flatten().numpy() for slot in table.slots]
         return cls(np.concatenate([np.zeros(0), *costs]), used)
 
-    def rows(self, kept: NDArray[np.intp]) -> _Parts:
+    def rows(self, kept: NDArray[np.intp]) -> Parts:
         """Only these architectures."""
-        return _Parts(self.costs, self.used[kept])
+        return Parts(self.costs, self.used[kept])
 
 
 @dataclass(frozen=True)
@@ -272,7 +302,7 @@ class _Model:
     strength: float = 0.0
     noise: float = 1.0
 
-    def fit(self, parts: _Parts, measured: Array) -> tuple[float, float, Array]:
+    def fit(self, parts: Parts, measured: Array) -> tuple[float, float, Array]:
         """Factor and shift of the sum, and (N,) what is added to each cost."""
         factor, shift = fit(parts.used @ parts.costs, measured)
         if not self.strength:
@@ -286,7 +316,7 @@ class _Model:
         return factor, shift, self.strength * scale**2 * (parts.used.T @ dual)
 
 
-def _cross_validated(model: _Model, parts: _Parts, measured: Array) -> Array:
+def _cross_validated(model: _Model, parts: Parts, measured: Array) -> Array:
     """(n,) what a model predicts that was fitted without the fold of an architecture."""
     predicted = np.zeros(len(measured))
     folds = min(FOLDS, len(measured))

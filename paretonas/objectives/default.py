@@ -11,6 +11,7 @@ from ..arguments import moved
 from ..constraint import on_device
 from ..nn import NetworkSpace, Supernet
 from .base import AnyObjective, DifferentiableObjective, MeasuredObjective
+from .energy import Energy
 from .file_size import FileSize
 from .int8 import Int8FileSize, Int8Latency, Int8Metric
 from .latency import Latency
@@ -70,13 +71,15 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
 }
 """The objectives of a space of networks by name; its metrics are not among them."""
-MEASURED: Mapping[str, Callable[[NetworkSpace, int], MeasuredObjective]] = {
-    "training_memory": lambda space, threads: TrainingMemory(space),
-    "int8_error": lambda space, threads: Int8Metric(space),
-    "int8_latency": Int8Latency,
-    "int8_file_size": lambda space, threads: Int8FileSize(space),
+MEASURED: Mapping[str, Callable[[NetworkSpace, str, int, str | None], MeasuredObjective]] = {
+    "energy": lambda space, device, threads, backend: Energy.on(device, threads, backend),
+    "training_memory": lambda space, *_: TrainingMemory(space),
+    "int8_error": lambda space, *_: Int8Metric(space),
+    "int8_latency": lambda space, device, threads, backend: Int8Latency(space, threads),
+    "int8_file_size": lambda space, *_: Int8FileSize(space),
 }
-"""Objectives of a space of networks that are only measured, from the space and the threads."""
+"""Objectives of a space of networks that are only measured, from the space, the device, its
+threads, and the backend if one was asked for."""
 BESIDE_THE_METRIC = ("latency", "memory")
 """The names of the objectives that are minimized beside the metrics by default."""
 NAMES = (*OBJECTIVES, *MEASURED)
@@ -127,7 +130,7 @@ def default_objectives(
             return objective.build(supernet, example, "cpu", 1, backend)
         if is_on_device(name):
             return find_table_latency(name, space, folder or Path.cwd())
-        return MEASURED[name](space, 1)
+        return MEASURED[name](space, "cpu", 1, backend)
 
     others = [built(name) for name in names]
     trained = TrainedMetric(space)
