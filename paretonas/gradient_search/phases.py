@@ -9,7 +9,8 @@ Phase 1 is in `costs.py`; what each phase is made of is in `model.py` and `resul
    through the surrogate and the cost tables. What alpha leads to is scored next, and so on.
 4. Finalists: the architectures with the largest expected gain of the front are trained, from the
    supernet's weights or from fresh ones, and measured. Each result corrects the surrogate, and
-   alpha is optimized again.
+   alpha is optimized again. Under limits on measured values the last finalists repair the front:
+   they are chosen within limits that were corrected by the measurements (`measured_limits.py`).
 
 What cannot run is set aside by name, an option or an architecture, and the search goes on.
 """
@@ -33,6 +34,7 @@ from .step import Step
 from .weights import WeightTraining
 
 ROUNDS = 3  # of proxy evaluations, after the initial design
+MORE = 20  # candidates within limits that were corrected, beside those that alpha leads to
 FEWEST = 6  # proxy evaluations, however late it is
 
 
@@ -153,7 +155,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
     epochs than the others.
     """
     knowledge, clock, workers = model.knowledge, setup.settings.clock, setup.settings.workers
-    results = Results(setup, model)
+    results, limits = Results(setup, model), setup.measured_limits
     later = results.resume()
     pace = _pace(setup, results) if clock.timed else None
     batch = workers * max(1, math.ceil(setup.plan.finalists / 6 / workers))
@@ -161,13 +163,23 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
     while (due := setup.plan.finalists - results.paid) > 0 and not (
         pace and results.paid and not pace.fits(clock.left())
     ):
+        kept = limits.kept(setup.plan.finalists, workers, results.points)
+        if kept >= due and not model.repairs:
+            yield results.begin_repair()
+            continue  # if there is still time
         begun = clock.gone()
+        if model.repairs:
+            model.restrict(limits.by_table(results.points))
         yield from model.optimize_alpha()
         if pace:
             batch = pace.batch(clock.left())
-        chosen = model.choose(min(batch, due), "trained")
+        count = min(workers, due) if model.repairs else min(batch, due - kept)
+        chosen = _choose(model, results, count)
         if not chosen and not later:
-            break
+            if model.repairs or not kept:
+                break
+            yield results.begin_repair()
+            continue
         failed, before = len(knowledge.failed["trained"]), list(results.points)
         for outcome in later:
             yield results.show(outcome)
@@ -196,6 +208,18 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         setup.report.expect(0)
         model.save()
     yield results.end(pace)
+
+
+def _choose(model: Model, results: Results, count: int) -> list[Architecture]:
+    """The next finalists; where few are known, limits may have been corrected, within these."""
+    if not model.repairs:
+        return model.choose(count, "trained")
+    setup = model.setup
+    chosen = model.choose(count, "trained", setup.feasible.design(MORE))
+    if not chosen:  # what is sure to meet the limits was trained: now what is expected to
+        model.restrict(setup.measured_limits.by_table(results.points, sure=False))
+        chosen = model.choose(count, "trained", setup.feasible.design(MORE))
+    return chosen
 
 
 def _pace(setup: Setup, results: Results) -> Pace:

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 from torch import nn
 
+from ..dominance import at_limit
 from ..front import Front
 from ..objectives.base import ComparedObjective
 from ..objectives.calibration import rank_correlation
@@ -18,6 +19,7 @@ from .budgets import epochs_of, stopped_less, trained_less
 from .clock import Pace
 from .fault import shared_fault, untrained_fault
 from .halving import Bar
+from .measured_limits import unmet, verdict
 from .model import Model
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
 from .setup import Setup
@@ -146,17 +148,36 @@ class Results:
             found = shared_fault(setup.supernet, trained, self._knowledge.failed["trained"])
             yield from setup.blame("finalists", found)
 
+    def begin_repair(self) -> Step:
+        """Measure the points together, before the last finalists are chosen by what they have."""
+        setup, model = self._setup, self._model
+        trouble = self._measure_together()
+        if self._run:
+            self._run.write_front(setup.report.front)
+        model.repairs = True
+        limits = setup.settings.constraint
+        held = sum(limits.satisfied(point.objectives) for point in self.points)
+        now = setup.measured_limits.by_table(self.points)
+        told = f"{held} of {len(self.points)} networks meet {limits} as measured"
+        if now != limits:
+            told += f"; further ones are chosen within {now} by table"
+        step = setup.report.step("finalists", message="; ".join(filter(None, [trouble, told])))
+        model.save()
+        return step
+
     def end(self, pace: Pace | None) -> Step:
         """Write the front and the supernet's weights; say how far to trust the results.
 
         Args:
             pace: of the finalists, if the budget is one of seconds.
         """
-        report = self._setup.report
+        report, constraint = self._setup.report, self._setup.settings.constraint
         trouble = self._measure_together()
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
+            if constraint:
+                self._run.tell(limits=verdict(self.points, constraint))
             failures = len(self._knowledge.failed["trained"])
             stopped = {"stopped": len(self._knowledge.stopped)}
             self._run.tell(
@@ -173,7 +194,9 @@ class Results:
         trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
         guessing = self._setup.guessing
         doubt = guessing.remark(report.front) if guessing else ""
-        last_words = filter(None, [trouble, doubt, self._stopped(), self._shortened(pace), trust])
+        last_words = filter(
+            None, [trouble, self._limits(), doubt, self._stopped(), self._shortened(pace), trust]
+        )
         return report.step("finalists", message="; ".join(last_words))
 
     def _measure_together(self) -> str:
@@ -242,6 +265,17 @@ class Results:
     def _count(self, outcome: Outcome) -> None:
         """Count the weight steps of a finalist, whether it failed or not."""
         self._setup.report.finalists += self.epochs(outcome) * batch_count(self._setup.task)
+
+    def _limits(self) -> str:
+        """What a second measurement may find on the other side of a limit; or what is nearest."""
+        front, constraint = self._setup.report.front, self._setup.settings.constraint
+        if not constraint or not self.points:
+            return ""
+        if not len(front):
+            return unmet(self.points, constraint)
+        ties = [point.id for point in front if at_limit(point, constraint)]
+        verb = "is" if len(ties) == 1 else "are"
+        return f"{', '.join(ties)} {verb} within the spread of a limit" if ties else ""
 
     def _stopped(self) -> str:
         """How many trainings were stopped early."""
