@@ -25,7 +25,8 @@ from ..point import Point
 
 KEPT = 0.25  # of the finalists: they are chosen by what was measured of the others
 COVERED = 0.9  # of further networks are measured to be no more than predicted
-RELATED = 0.5  # rank correlation with a cost that stands for what has no table
+RELATED = 0.8  # rank correlation with a cost that stands for what has no table
+ENOUGH = 4  # networks that tell it
 EXACT = 1e-6  # relative difference of what is told and measured, that counts as none
 LEAST = 1e-9  # of a limit, where the table must promise what no network has
 
@@ -180,7 +181,8 @@ class MeasuredLimits:
             if not pairs:
                 continue
             table, measured = zip(*pairs, strict=True)
-            if own or rank_correlation(table, measured) >= RELATED:
+            related = len(pairs) >= ENOUGH and rank_correlation(table, measured) >= RELATED
+            if own or related:
                 found.append((cost, Correction.of(table, measured, _interval(cost))))
         return min(found, key=lambda each: each[1].error, default=None)
 

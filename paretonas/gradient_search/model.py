@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Set
 from dataclasses import dataclass
 
 import torch
@@ -110,7 +110,11 @@ class Model:
             self.knowledge.costs = _scored_costs(self.setup)
 
     def choose(
-        self, count: int, level: Level, more: Iterable[Architecture] = ()
+        self,
+        count: int,
+        level: Level,
+        more: Iterable[Architecture] = (),
+        beyond: Set[Architecture] = frozenset(),
     ) -> list[Architecture]:
         """Candidates that are expected to add most to the front, at most so many.
 
@@ -118,6 +122,7 @@ class Model:
             count: at most how many.
             level: at which they will be scored.
             more: candidates beside those of `candidates`.
+            beyond: what turned out to be beyond a limit, and is not on the front.
         """
         known = self.knowledge.tried(level)
         seed = self.setup.settings.seed
@@ -131,7 +136,7 @@ class Model:
         tried = self.failed() | {self.setup.supernet.canonical(a) for a in known}
         pool = list(dict.fromkeys([*pool, *more]))
         pool = [a for a in pool if a not in tried and self.setup.feasible(a)]
-        return self.knowledge.choose(pool, count, level, seed=seed)
+        return self.knowledge.choose(pool, count, level, seed=seed, beyond=beyond)
 
     def optimize_alpha(self) -> Generator[Step, None, None]:
         """Fit the surrogate, and move alpha down the gradients of all objectives."""

@@ -211,14 +211,15 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
 
 
 def _choose(model: Model, results: Results, count: int) -> list[Architecture]:
-    """The next finalists; where few are known, limits may have been corrected, within these."""
+    """The next finalists; in a repair what was measured beyond a limit is no rival of theirs."""
     if not model.repairs:
         return model.choose(count, "trained")
-    setup = model.setup
-    chosen = model.choose(count, "trained", setup.feasible.design(MORE))
-    if not chosen:  # what is sure to meet the limits was trained: now what is expected to
-        model.restrict(setup.measured_limits.by_table(results.points, sure=False))
-        chosen = model.choose(count, "trained", setup.feasible.design(MORE))
+    setup, beyond = model.setup, results.beyond()
+    for sure in (True, False):  # first what is sure to meet the limits, as long as there is such
+        model.restrict(setup.measured_limits.by_table(results.points, sure=sure))
+        chosen = model.choose(count, "trained", setup.feasible.design(MORE), beyond)
+        if chosen:
+            break
     return chosen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -57,6 +58,11 @@ class Results:
         """How many trainings for all epochs could have been had for what all finalists took."""
         epochs = sum(stopped.epochs for stopped in self._knowledge.stopped.values())
         return self.tried + math.ceil(epochs / self._setup.plan.recipe.epochs)
+
+    def beyond(self) -> set[Architecture]:
+        """The architectures of the points that are beyond a limit."""
+        satisfied = self._setup.settings.constraint.satisfied
+        return {p.architecture for p in self.points if not satisfied(p.objectives)}
 
     def set_bar(self, group: Sequence[Architecture], finished: Sequence[Point]) -> None:
         """Say what a group of finalists must promise at a rung, if trainings are stopped early.
@@ -155,11 +161,11 @@ class Results:
         if self._run:
             self._run.write_front(setup.report.front)
         model.repairs = True
-        limits = setup.settings.constraint
-        held = sum(limits.satisfied(point.objectives) for point in self.points)
-        now = setup.measured_limits.by_table(self.points)
+        limits, held = setup.settings.constraint, len(self.points) - len(self.beyond())
         told = f"{held} of {len(self.points)} networks meet {limits} as measured"
+        now = setup.measured_limits.by_table(self.points)
         if now != limits:
+            now = replace(now, limits={c: float(f"{x:.4g}") for c, x in now.limits.items()})
             told += f"; further ones are chosen within {now} by table"
         step = setup.report.step("finalists", message="; ".join(filter(None, [trouble, told])))
         model.save()

@@ -104,9 +104,10 @@ def search(
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
-            the tables. (What a limit on a metric or on a measurement does is not known before: the
-            front may stay empty, and the last step names what is nearest.) A choice has no option left that runs. A name or a text that means nothing. Another
-            process, or another search of this one, is at work in the run's folder.
+            the tables. (A limit on a metric or a measurement is not known before: then the front
+            stays empty, and the last step names what is nearest.) A choice has no option left that
+            runs. A name or a text that means nothing. Another process, or another search of this
+            one, is at work in the run's folder.
         TypeError: an argument of another kind, or a class in the place of an object.
         FloatingPointError: the supernet diverges whatever the path.
         Exception: what the network raises, if it does so in every architecture.
