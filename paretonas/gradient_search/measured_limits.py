@@ -136,7 +136,7 @@ class MeasuredLimits:
             workers: how many are trained at once.
             points: what was measured so far.
         """
-        if not any(self._is_wrong(column, points) for column in self.columns):
+        if not self.differ(points):
             return 0
         groups = math.ceil(KEPT * finalists / workers)
         return max(0, min(groups * workers, finalists - workers))
@@ -162,8 +162,11 @@ class MeasuredLimits:
     def _own(self, column: str) -> list[DifferentiableObjective]:
         return [cost for cost in self.costs if cost.column == column]
 
-    def _is_wrong(self, column: str, points: Sequence[Point]) -> bool:
-        """Whether something else was measured than a table tells, or there is no table."""
+    def differ(self, points: Sequence[Point]) -> bool:
+        """Whether something limited was measured otherwise than its table tells, or has none."""
+        return any(self._differs(column, points) for column in self.columns)
+
+    def _differs(self, column: str, points: Sequence[Point]) -> bool:
         own = self._own(column)
         return not own or not all(
             math.isclose(own[0].exact(p.architecture), p.objectives[column], rel_tol=EXACT)

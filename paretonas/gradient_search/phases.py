@@ -152,12 +152,17 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
     """Phase 4: train and measure what promises most, correct the surrogate, and so on.
 
     With a budget in seconds as many as there is time for; the last ones may be trained for fewer
-    epochs than the others.
+    epochs than the others. Under limits on measured values the last ones repair the front.
     """
     knowledge, clock, workers = model.knowledge, setup.settings.clock, setup.settings.workers
     results, limits = Results(setup, model), setup.measured_limits
     later = results.resume()
-    pace = _pace(setup, results) if clock.timed else None
+
+    def left() -> float:  # for finalists; before the repair there is a measurement
+        measures = limits.differ(results.points) and not model.repairs
+        return clock.left() - (results.together if measures else 0.0)
+
+    pace = _pace(setup, results, left()) if clock.timed else None
     batch = workers * max(1, math.ceil(setup.plan.finalists / 6 / workers))
     # However late it is, one batch is trained: without it there is no front at all.
     while (due := setup.plan.finalists - results.paid) > 0 and not (
@@ -172,7 +177,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
             model.restrict(limits.by_table(results.points))
         yield from model.optimize_alpha()
         if pace:
-            batch = pace.batch(clock.left())
+            batch = pace.batch(left())
         count = min(workers, due) if model.repairs else min(batch, due - kept)
         chosen = _choose(model, results, count)
         if not chosen and not later:
@@ -188,7 +193,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         chosen = [a for a in chosen if a not in known][: setup.plan.finalists - results.paid]
         if pace:
             pace.turn = max(pace.turn, clock.gone() - begun)
-            setup.train_for(pace.shortened(clock.left()) if results.paid else pace.epochs)
+            setup.train_for(pace.shortened(left()) if results.paid else pace.epochs)
         results.set_bar(chosen, before)
         begun, trained = clock.gone(), []
         if chosen:
@@ -201,7 +206,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         if pace and chosen:
             pace.see(clock.gone() - begun, trained)
             whole = setup.trained.recipe.epochs == pace.epochs
-            _plan_finalists(setup, results.paid + (pace.finalists(clock.left()) if whole else 0))
+            _plan_finalists(setup, results.paid + (pace.finalists(left()) if whole else 0))
         model.save()
     if pace:  # there is no time for more, also if this search is resumed
         _plan_finalists(setup, results.paid)
@@ -223,19 +228,17 @@ def _choose(model: Model, results: Results, count: int) -> list[Architecture]:
     return chosen
 
 
-def _pace(setup: Setup, results: Results) -> Pace:
+def _pace(setup: Setup, results: Results, left: float) -> Pace:
     """What finalists will take; before the first one, for how many epochs they are trained."""
-    clock, recipe, workers = setup.settings.clock, setup.plan.recipe, setup.settings.workers
+    recipe, workers = setup.plan.recipe, setup.settings.workers
     pace = Pace.of(setup.task, recipe, workers, setup.pace)
     if not results.paid:
         whole = Pace.of(setup.task, setup.settings.recipe, workers, setup.pace)
         wanted = math.ceil(4 / workers)  # groups: a front of fewer than four says little
-        epochs = max(
-            recipe.epochs if setup.budgets > 1 else 1, whole.shortened(clock.left() / wanted)
-        )
+        epochs = max(recipe.epochs if setup.budgets > 1 else 1, whole.shortened(left / wanted))
         setup.plan_anew(recipe=replace(recipe, epochs=epochs))
         pace = Pace.of(setup.task, setup.plan.recipe, workers, setup.pace)
-        _plan_finalists(setup, pace.finalists(clock.left()))
+        _plan_finalists(setup, pace.finalists(left))
     return pace
 
 

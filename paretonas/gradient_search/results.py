@@ -59,6 +59,11 @@ class Results:
         epochs = sum(stopped.epochs for stopped in self._knowledge.stopped.values())
         return self.tried + math.ceil(epochs / self._setup.plan.recipe.epochs)
 
+    @property
+    def together(self) -> float:
+        """Seconds in which all points are measured together."""
+        return TOGETHER * self._setup.settings.clock.closing
+
     def beyond(self) -> set[Architecture]:
         """The architectures of the points that are beyond a limit."""
         satisfied = self._setup.settings.constraint.satisfied
@@ -157,7 +162,9 @@ class Results:
     def begin_repair(self) -> Step:
         """Measure the points together, before the last finalists are chosen by what they have."""
         setup, model = self._setup, self._model
-        trouble = self._measure_together()
+        trouble = ""
+        if setup.settings.clock.left() > self.together:
+            trouble = self._measure_together()
         if self._run:
             self._run.write_front(setup.report.front)
         model.repairs = True
@@ -218,13 +225,12 @@ class Results:
         points = [*front, *(p for p in self.points if p.architecture not in front)][:MOST_TOGETHER]
         if not compared or not points or not self.measures:
             return ""
-        seconds = TOGETHER * setup.settings.clock.closing
         later: dict[Architecture, Point] = {}
         try:
             networks = [self._network(point) for point in points]
             for objective in compared:
                 example = setup.trained.example()
-                found = objective.measure_all(networks, example, seconds=seconds)
+                found = objective.measure_all(networks, example, seconds=self.together)
                 for point, told in zip(points, found, strict=True):
                     later[point.architecture] = later.get(point.architecture, point).with_values(
                         told
