@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..constraint import Constraint
 from ..dominance import at_limit
 from ..objectives import DifferentiableObjective, MeasuredObjective
-from ..objectives.base import AnyObjective
+from ..objectives.base import AnyObjective, is_noisy
 from ..objectives.calibration import fit, rank_correlation
 from ..objectives.table_objective import TableObjective
 from ..point import Point
@@ -107,11 +107,13 @@ class MeasuredLimits:
     Attributes:
         constraint: all limits, on what points have.
         columns: the limited ones that are measured, and less of which is better.
+        noisy: those of them of which two measurements differ.
         costs: what is known by table, of those columns or of others.
     """
 
     constraint: Constraint
     columns: tuple[str, ...]
+    noisy: frozenset[str]
     costs: tuple[DifferentiableObjective, ...]
 
     @classmethod
@@ -122,14 +124,15 @@ class MeasuredLimits:
         costs: Sequence[DifferentiableObjective],
     ) -> MeasuredLimits:
         """The limits on those of the objectives that are measured."""
-        measured = {one.column for one in objectives if isinstance(one, MeasuredObjective)}
-        wanted = measured & (constraint.limits.keys() - constraint.at_least)
-        return cls(constraint, tuple(c for c in constraint.limits if c in wanted), tuple(costs))
+        measured = {one.column: one for one in objectives if isinstance(one, MeasuredObjective)}
+        columns = [c for c in constraint.limits if c in measured and c not in constraint.at_least]
+        noisy = frozenset(column for column in columns if is_noisy(measured[column]))
+        return cls(constraint, tuple(columns), noisy, tuple(costs))
 
     def kept(self, finalists: int, workers: int, points: Sequence[Point]) -> int:
         """How many of the finalists are kept, to be chosen by what was measured of the others.
 
-        None if tables have told exactly what was measured.
+        None if tables tell exactly what is measured.
 
         Args:
             finalists: in all.
@@ -168,9 +171,13 @@ class MeasuredLimits:
 
     def _differs(self, column: str, points: Sequence[Point]) -> bool:
         own = self._own(column)
-        return not own or not all(
-            math.isclose(own[0].exact(p.architecture), p.objectives[column], rel_tol=EXACT)
-            for p in points
+        return (
+            not own
+            or column in self.noisy
+            or not all(
+                math.isclose(own[0].exact(p.architecture), p.objectives[column], rel_tol=EXACT)
+                for p in points
+            )
         )
 
     def _correction(

@@ -93,7 +93,7 @@ class Off(TableObjective):
 
     name: str = "latency"
     unit: str = "ms"
-    factor: float = 1.5
+    factor: float = 2.5
     shift: float = 10.0
 
     def measure(self, network, example):
@@ -122,20 +122,21 @@ class Weight:
     column = "weight"
 
     def measure(self, network, example):
-        return 1.5 * size(network) + 10.0
+        return 2.5 * size(network) + 10.0
 
 
 def size(network):
     return float(sum(p.numel() for p in network.parameters()))
 
 
-PLAN = Plan(supernet_steps=40, proxy_evaluations=10, finalists=12, recipe=Recipe(1, 20, 0.03))
-LIMIT = 200.0  # the largest by table has 381 parameters; those of up to 126 hold
+PLAN = Plan(supernet_steps=30, proxy_evaluations=8, finalists=8, recipe=Recipe(1, 30, 0.03))
+LONGER = Plan(30, 8, 8, Recipe(2, 30, 0.03))
+LIMIT = 80.0  # by table those of up to 80 parameters meet it, measured those of up to 28
 
 
 @pytest.fixture(scope="module")
 def sized(space):
-    return NetworkSpace("sized", Net, space.task, Recipe(1, 20, 0.03))
+    return NetworkSpace("sized", Net, space.task, Recipe(1, 30, 0.03))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ KINDS = {
     "a factor and a shift": (Off, {}),
     "measured together": (Together, {}),
     "a target": (Off, {"constraint": None, "target": f"latency={LIMIT}"}),
-    "early stopping": (Off, {"early_stopping": "halving"}),
+    "early stopping": (Off, {"early_stopping": "halving", "budget": LONGER}),
 }
 
 
@@ -186,7 +187,7 @@ def whole(request, sized, count, tmp_path_factory):
 
 
 def test_what_is_returned_holds_and_the_last_finalists_repair(whole, sized):
-    steps, run, objective, _ = whole
+    steps, run, objective, more = whole
     points, front = run.evaluations(), Front(steps[-1].front.objectives)
     values = {}
     for point in points:
@@ -201,17 +202,19 @@ def test_what_is_returned_holds_and_the_last_finalists_repair(whole, sized):
     assert all(value <= LIMIT for value in [*values.values()][-kept:])
     assert len(points) + len(run.stopped()) == run.about["ledger"]["evaluations"]
     assert len(points) <= PLAN.finalists
+    assert bool(run.stopped()) == ("early_stopping" in more)
     assert steps[-1].step <= steps[-1].steps
     told = run.about["limits"]
     assert told["asked"] == f"latency_ms<={LIMIT:g}"
     assert told["nearest"] is None
 
 
-def test_however_it_is_interrupted_it_ends_with_the_same(whole, sized, tmp_path):
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
+def test_however_it_is_interrupted_it_ends_with_the_same(whole, sized, tmp_path, each):
     steps, run, objective, more = whole
     places = [n for n, step in enumerate(steps) if step.phase == "finalists"]
     assert any("as measured" in steps[n].message for n in places)
-    for stop in places[-9::2]:
+    for stop in places[-5::each]:
         again = begun(tmp_path / f"after-{stop}")
         stopped = go(sized, [objective], again, **more)
         list(itertools.islice(stopped, stop))
@@ -224,7 +227,7 @@ def test_however_it_is_interrupted_it_ends_with_the_same(whole, sized, tmp_path)
         assert again.about["limits"] == run.about["limits"], stop
 
 
-@pytest.mark.parametrize("workers", [2, 5])
+@pytest.mark.parametrize("workers", [2, 3])
 def test_with_several_workers_it_holds_too(sized, count, tmp_path, monkeypatch, workers):
     monkeypatch.setattr("paretonas.gradient_search.settings.cores", lambda: workers)
     run = begun(tmp_path / "run")
@@ -232,12 +235,12 @@ def test_with_several_workers_it_holds_too(sized, count, tmp_path, monkeypatch, 
     latencies = [point.objectives["latency_ms"] for point in run.evaluations()]
     assert len(latencies) <= PLAN.finalists
     assert len(last.front)
-    assert all(value <= LIMIT for value in latencies[-3:])
+    assert all(value <= LIMIT for value in latencies[-2:])
 
 
 def test_with_a_larger_budget_it_goes_on_and_holds(whole, sized, tmp_path):
     _, run, objective, more = whole
-    larger = Plan(60, 12, 16, PLAN.recipe)
+    larger = Plan(45, 10, 12, more["budget"].recipe)
     ends = []
     for stop in (None, 8):
         folder = tmp_path / f"stopped-{stop}"
@@ -252,7 +255,7 @@ def test_with_a_larger_budget_it_goes_on_and_holds(whole, sized, tmp_path):
         ends.append(Run.open(folder).evaluations())
         assert ends[-1][: len(run.evaluations())] == run.evaluations()
         assert all(point.objectives["latency_ms"] <= LIMIT for point in last.front)
-        assert all(point.objectives["latency_ms"] <= LIMIT for point in ends[-1][-4:])
+        assert all(point.objectives["latency_ms"] <= LIMIT for point in ends[-1][-3:])
     assert ends[0] == ends[1]
 
 
@@ -286,18 +289,18 @@ def test_what_has_no_table_is_predicted_by_the_cost_that_goes_with_it(sized, cou
     *_, last = go(sized, objectives, run, constraint=f"weight<={LIMIT}")
     weights = [point.objectives["weight"] for point in run.evaluations()]
     assert any(weight > LIMIT for weight in weights)
-    assert all(weight <= LIMIT for weight in weights[-3:])
+    assert all(weight <= LIMIT for weight in weights[-2:])
     assert len(last.front)
 
 
 def test_as_a_method_of_a_comparison_it_repairs_too(sized, count):
     problem = Problem(sized, [TrainedMetric(sized), Off(count)], constraint=f"latency<={LIMIT}")
     sampler, front = OneShotSearch(problem), Front(problem.columns)
-    outcomes = list(sample(problem, sampler, front, budget=17))
+    outcomes = list(sample(problem, sampler, front, budget=12))
     latencies = [outcome.objectives["latency_ms"] for outcome in outcomes]
-    assert len(latencies) + sampler.weight_evaluations <= 17
+    assert len(latencies) + sampler.weight_evaluations <= 12
     assert any(latency > LIMIT for latency in latencies)
-    assert all(latency <= LIMIT for latency in latencies[-3:])
+    assert all(latency <= LIMIT for latency in latencies[-2:])
 
 
 # --- what is told ---------------------------------------------------------------------------------
