@@ -65,8 +65,8 @@ class Settings:
     space: str = "digits"
     limits: int = 20
     supernet_steps: int = 600
-    proxy_evaluations: int = 80
-    finalists: int = 12
+    proxy_evaluations: int = 60
+    finalists: int = 10
     share: float = 0.4
     seconds: float = 4.0
     csv: Path = HERE / "limits.csv"
@@ -111,15 +111,15 @@ def searched(
     objectives = [latency, Memory.of(supernet, example)]
     base = folder / "base"
     Run.create(base, {}, device="cpu", seed=0)
-    for step in steps(base, space, objectives, backend, settings):
+    for step in steps(base, space, objectives, settings):
         if step.phase == "alpha":
             break  # the weights are trained, and in the checkpoint
     whole = copied(base, folder / "whole")
-    *_, last = steps(whole, space, objectives, backend, settings)
+    *_, last = steps(whole, space, objectives, settings)
     times = np.log([point.objectives["latency_ms"] for point in last.front])
     places = (np.arange(settings.limits) + 0.5) / settings.limits
-    for limit in np.exp(times.min() + places * np.ptp(times)):
-        for way in ways:
+    for way in ways:
+        for limit in np.exp(times.min() + places * np.ptp(times)):
             begun, place = time.perf_counter(), copied(base, folder / f"{way}-{limit}")
             try:
                 found = rows_of(place, space, objectives, backend, way, float(limit), settings)
@@ -129,6 +129,7 @@ def searched(
             seconds, load = time.perf_counter() - begun, os.getloadavg()[0]
             returned = sum(row["returned"] for row in found)
             print(f"{backend} {way} {limit:.4g}: {returned} points, {seconds:.0f} s", flush=True)
+            shutil.rmtree(place)
             for row in found:
                 yield {**row, "seconds": seconds, "load": load}
 
@@ -137,7 +138,6 @@ def steps(
     folder: Path,
     space: NetworkSpace,
     objectives: Sequence[DifferentiableObjective],
-    backend: str,
     settings: Settings,
     **limit: str,
 ) -> Iterator[Any]:
@@ -145,7 +145,6 @@ def steps(
     return search(
         space,
         objectives=objectives,
-        backend=backend,
         budget=settings.plan(space),
         run=Run.open(folder),
         finalists="inherit",
@@ -174,7 +173,7 @@ def rows_of(
         asked = {"target": f"latency={limit}"}
     try:
         measured_limits.KEPT = 0.0 if way == "unrepaired" else kept
-        *_, last = steps(folder, space, objectives, backend, settings, **asked)
+        *_, last = steps(folder, space, objectives, settings, **asked)
     finally:
         measured_limits.KEPT = kept
     again = {}

@@ -3,7 +3,9 @@
 import itertools
 import math
 import re
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,10 +172,22 @@ KINDS = {
 }
 
 
+@dataclass
+class Whole:
+    """A search that was not disturbed, and what it had left after each step of the finalists."""
+
+    steps: list
+    run: Run
+    objective: Off
+    more: dict
+    left: dict
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def whole(request, sized, count, tmp_path_factory):
     kind, more = KINDS[request.param]
-    run = begun(tmp_path_factory.mktemp("whole") / "run")
+    folder = tmp_path_factory.mktemp("whole")
+    run, more = begun(folder / "run"), {"budget": PLAN, **more}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("paretonas.gradient_search.settings.cores", lambda: 1)
         if request.param == "early stopping":  # more is stopped
@@ -181,50 +195,52 @@ def whole(request, sized, count, tmp_path_factory):
             patch.setattr(
                 halving.Bar, "_gains_after", lambda self, rung, known: np.zeros((len(known), 1))
             )
-        more = {"budget": PLAN, **more}
-        steps = list(go(sized, [kind(count)], run, **more))
-        yield steps, run, kind(count), more
+        steps, left = [], {}
+        for step in go(sized, [kind(count)], run, **more):
+            steps.append(step)
+            if step.phase == "finalists":
+                left[len(steps)] = Path(shutil.copytree(run.folder, folder / f"{len(steps)}"))
+        yield Whole(steps, run, kind(count), more, left)
 
 
 def test_what_is_returned_holds_and_the_last_finalists_repair(whole, sized):
-    steps, run, objective, more = whole
-    points, front = run.evaluations(), Front(steps[-1].front.objectives)
+    run, last = whole.run, whole.steps[-1]
+    points, front = run.evaluations(), Front(last.front.objectives)
     values = {}
     for point in points:
-        values[point.id] = Off.measure(objective, run.network(sized, point), None)
-        assert point.objectives["latency_ms"] == values[point.id]
-        if values[point.id] <= LIMIT:
+        values[point.architecture] = Off.measure(whole.objective, run.network(sized, point), None)
+        assert point.objectives["latency_ms"] == values[point.architecture]
+        if values[point.architecture] <= LIMIT:
             front.add(point)
-    assert list(steps[-1].front) == list(front) == list(run.front())
+    assert list(last.front) == list(front) == list(run.front())
     assert len(front)
-    kept = PLAN.finalists // 4
-    assert any(value > LIMIT for value in [*values.values()][:-kept])  # by table they were within
-    assert all(value <= LIMIT for value in [*values.values()][-kept:])
-    assert len(points) + len(run.stopped()) == run.about["ledger"]["evaluations"]
-    assert len(points) <= PLAN.finalists
-    assert bool(run.stopped()) == ("early_stopping" in more)
-    assert steps[-1].step <= steps[-1].steps
+    (measured,) = (n for n, step in enumerate(whole.steps, 1) if "as measured" in step.message)
+    chosen_by_table = {
+        outcome.architecture for outcome in Run.open(whole.left[measured]).outcomes()
+    }
+    assert any(values.get(a, 0) > LIMIT for a in chosen_by_table)
+    repaired = {outcome.architecture for outcome in run.outcomes()} - chosen_by_table
+    assert repaired
+    assert all(values.get(a, 0) <= LIMIT for a in repaired)  # it has none if it was stopped early
+    epochs = whole.more["budget"].recipe.epochs
+    spent = epochs * len(points) + sum(stopped.epochs for stopped in run.stopped())
+    assert spent <= epochs * PLAN.finalists
+    assert bool(run.stopped()) == ("early_stopping" in whole.more)
+    assert last.step <= last.steps
     told = run.about["limits"]
     assert told["asked"] == f"latency_ms<={LIMIT:g}"
     assert told["nearest"] is None
 
 
-@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])
-def test_however_it_is_interrupted_it_ends_with_the_same(whole, sized, tmp_path, each):
-    steps, run, objective, more = whole
-    places = [n for n, step in enumerate(steps) if step.phase == "finalists"]
-    assert any("as measured" in steps[n].message for n in places)
-    for stop in places[-5::each]:
-        again = begun(tmp_path / f"after-{stop}")
-        stopped = go(sized, [objective], again, **more)
-        list(itertools.islice(stopped, stop))
-        stopped.close()
-        again = Run.open(again.folder)
-        list(go(sized, [objective], again, **more))
-        assert again.evaluations() == run.evaluations(), stop
-        assert list(again.front()) == list(run.front()), stop
-        assert rows(again) == rows(run), stop
-        assert again.about["limits"] == run.about["limits"], stop
+@pytest.mark.parametrize("each", [4, pytest.param(1, marks=pytest.mark.deep)])
+def test_however_it_is_interrupted_it_ends_with_the_same(whole, sized, each):
+    for place, folder in [*whole.left.items()][-2::-each]:
+        again = Run.open(shutil.copytree(folder, folder.with_name(f"{place}-of-{each}")))
+        list(go(sized, [whole.objective], again, **whole.more))
+        assert again.evaluations() == whole.run.evaluations(), place
+        assert list(again.front()) == list(whole.run.front()), place
+        assert rows(again) == rows(whole.run), place
+        assert again.about["limits"] == whole.run.about["limits"], place
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -239,24 +255,14 @@ def test_with_several_workers_it_holds_too(sized, count, tmp_path, monkeypatch, 
 
 
 def test_with_a_larger_budget_it_goes_on_and_holds(whole, sized, tmp_path):
-    _, run, objective, more = whole
-    larger = Plan(45, 10, 12, more["budget"].recipe)
-    ends = []
-    for stop in (None, 8):
-        folder = tmp_path / f"stopped-{stop}"
-        begun(folder)
-        list(go(sized, [objective], Run.open(folder), **more))
-        steps = go(sized, [objective], Run.open(folder), **{**more, "budget": larger})
-        if stop is not None:
-            list(itertools.islice(steps, stop))
-            steps.close()
-            steps = go(sized, [objective], Run.open(folder), **{**more, "budget": larger})
-        *_, last = steps
-        ends.append(Run.open(folder).evaluations())
-        assert ends[-1][: len(run.evaluations())] == run.evaluations()
-        assert all(point.objectives["latency_ms"] <= LIMIT for point in last.front)
-        assert all(point.objectives["latency_ms"] <= LIMIT for point in ends[-1][-3:])
-    assert ends[0] == ends[1]
+    more = {**whole.more, "budget": Plan(45, 10, 12, whole.more["budget"].recipe)}
+    run = Run.open(shutil.copytree(whole.run.folder, tmp_path / "run"))
+    *_, last = go(sized, [whole.objective], run, **more)
+    before, after = whole.run.outcomes(), run.outcomes()
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+    assert all(point.objectives["latency_ms"] <= LIMIT for point in last.front)
+    assert all(p.objectives["latency_ms"] <= LIMIT for p in after[-2:] if isinstance(p, Point))
 
 
 def test_a_table_that_tells_what_is_measured_changes_nothing(sized, count):
