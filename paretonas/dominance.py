@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from paretonas.constraint import split_unit
+from paretonas.constraint import Constraint, split_unit
+from paretonas.direction import turned
 from paretonas.point import Point
 
-__all__ = ["probability_less", "probability_of_dominance"]
+__all__ = ["at_limit", "probability_less", "probability_of_dominance"]
 
 COVERED = 0.9
 SURE = 0.95
@@ -49,6 +50,28 @@ def probability_less(one: Point, other: Point, objective: str) -> float:
     if deviation > 0:
         return NormalDist().cdf(apart / deviation)
     return 0.5 if apart == 0 else float(apart > 0)
+
+
+def at_limit(point: Point, constraint: Constraint) -> bool:
+    """Whether measurements cannot tell if a point meets a constraint: a tie with a limit.
+
+    A limit is within the spread of its value, and no other limit is clearly exceeded. So in 1 of 10
+    cases or more a second measurement may be on the other side.
+
+    >>> limit = Constraint({"latency_ms": 2.0})
+    >>> points = [Point({"op": "x"}, {"latency_ms": t}, {"latency_spread_ms": 0.1})
+    ...           for t in (1.85, 1.95, 2.05, 2.15)]
+    >>> [at_limit(point, limit) for point in points]
+    [False, True, True, False]
+    """
+    close = False
+    for name, limit in constraint.limits.items():
+        over = turned(point.objectives[name] - limit, name in constraint.at_least)
+        spread = float(point.reported.get(spread_column(name), 0.0))
+        if over > spread:
+            return False
+        close = close or abs(over) <= spread > 0
+    return close
 
 
 def probability_of_dominance(

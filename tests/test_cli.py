@@ -20,6 +20,7 @@ import paretonas.cli.search as job
 from paretonas._lines import DamagedLineWarning
 from paretonas.cli import run
 from paretonas.cli.display import watch
+from paretonas.devices.timer import Measurement
 from paretonas.front import Front, Point
 from paretonas.gradient_search.step import Step
 from paretonas.names import find_any_space, find_solver, find_space
@@ -145,6 +146,30 @@ def test_export_writes_every_format(folder, tmp_path, capsys, format):
     assert ("in the search" in said) == (format not in ("json", "graphml"))
     assert ("read back" in said) == (format in ("onnx", "onnx-int8", "torch"))
     assert ("in int8" in said) == (format == "onnx-int8")
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        (2.0, "the file does not hold: asked <= "),
+        (1.05, "within its spread of the limit"),
+        (0.9, ""),
+    ],
+)
+def test_export_says_if_the_file_is_beyond_the_limit(
+    folder, tmp_path, capsys, monkeypatch, times, told
+):
+    limit = 1.001 * Run.open(folder).front().knee().objectives["latency_ms"]
+    monkeypatch.setattr(
+        "paretonas.cli.export.measure_together",
+        lambda loads, **_: [Measurement(times * limit, 0.1 * limit, 5) for _ in loads],
+    )
+    for pick in (f"latency<={limit}ms", "knee"):
+        command = ["export", str(folder), "--pick", pick, "--format", "safetensors"]
+        assert run([*command, "--out", str(tmp_path / f"{pick[:4]}.safetensors")]) == 0
+        said = capsys.readouterr().out
+        assert ("the file " in said) == (bool(told) and pick != "knee")
+        assert told in said or pick == "knee"
 
 
 def what_a_stranger_reads(path: Path, format: str) -> dict:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,24 +18,25 @@ from paretonas._words import used
 from paretonas.arguments import Arguments, call, count, moved
 from paretonas.cli.display import quantity
 from paretonas.cli.find import Consent
+from paretonas.constraint import Constraint
 from paretonas.devices import find_backend, find_device
 from paretonas.devices.onnx_session import OnnxRuntime
-from paretonas.devices.timer import Call, measure_together, repeated
+from paretonas.devices.timer import Call, Measurement, measure_together, repeated
+from paretonas.dominance import at_limit
 from paretonas.export import FORMATS, export
 from paretonas.export.architecture import preparation
 from paretonas.export.inputs import real_inputs
 from paretonas.export.onnx_file import fed, session_of
 from paretonas.forward import evaluating, handed
+from paretonas.front import Front
 from paretonas.gradient_search.guessing import Guessing
 from paretonas.graph import network_graph
 from paretonas.names import with_networks
+from paretonas.point import Point
 from paretonas.runs import Run
 from paretonas.space import encode, nearest
 from paretonas.tasks.task import Task, value_of
 from paretonas.training import evaluate
-
-if TYPE_CHECKING:
-    from paretonas.point import Point
 
 _SUFFIXES = {
     "onnx": ".onnx",
@@ -91,7 +93,25 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     guessing = Guessing.told(run.about)
     if guessing and (doubt := guessing.remark_on(point)):
         print(doubt)
-    _compare_latency(run, point, network, path, format, handed(network, example))
+    latency = _compare_latency(run, point, network, path, format, handed(network, example))
+    if latency is not None and (broken := _broken(wish, front, point, latency)):
+        print(broken)
+
+
+def _broken(wish: str, front: Front, point: Point, latency: Measurement) -> str:
+    """One line on a file that does not hold the limit for which its point was picked."""
+    if not re.search("[<>]", wish):
+        return ""
+    asked = Constraint.parse(wish, front.objectives, front.maximize).on(["latency_ms"])
+    now = {"latency_ms": latency.median_ms}
+    if asked.satisfied(now):
+        return ""
+    spread = {"latency_spread_ms": latency.spread_ms}
+    tie = at_limit(Point(point.architecture, now, spread), asked)
+    verdict = "is within its spread of the limit" if tie else "does not hold"
+    limit = quantity("latency_ms", asked.limits["latency_ms"])
+    measured = quantity("latency_ms", latency.median_ms)
+    return f"the file {verdict}: asked <= {limit}, measured {measured} ± {latency.spread_ms:.3f}"
 
 
 def _in_int8(path: Path, network: nn.Module, task: Task, example: Any) -> str:
@@ -138,10 +158,11 @@ def _range(seen: Mapping[str, Any]) -> str:
 
 def _compare_latency(
     run: Run, point: Point, network: nn.Module, path: Path, format: str, example: Any
-) -> None:
+) -> Measurement | None:
+    """Measure the written file, and print its latency beside that of the search."""
     searched = point.objectives.get("latency_ms")
     if format in ("json", "graphml") or searched is None:
-        return
+        return None
     threads = int(run.settings.get("threads", 1))
     searched_by = str(point.reported.get("latency_backend", "torch"))
     given, device = Arguments.of(example), torch.device("cpu")
@@ -152,7 +173,7 @@ def _compare_latency(
             load = find_backend(searched_by, device, threads).loading(network, example)
         except (ValueError, ModuleNotFoundError) as error:
             print(f"the latency was not measured again: {error}")
-            return
+            return None
     elif format == "torch":
         backend, program = "torch.export", _program(path)
         load = partial(_repeated, program, given)
@@ -165,6 +186,7 @@ def _compare_latency(
         f"({backend}, batch of 1, {device}, threads: {threads}); in the search "
         f"{quantity('latency_ms', searched)} ({searched_by}) on {run.about['device']}"
     )
+    return measured
 
 
 def _repeated(program: Callable[..., Any], given: Arguments) -> Call:

@@ -12,6 +12,7 @@ from paretonas.cli.stop import stoppable
 from paretonas.constraint import Constraint, split_unit
 from paretonas.devices import find_device
 from paretonas.gradient_search.guessing import Guessing
+from paretonas.gradient_search.measured_limits import unmet
 from paretonas.gradient_search.objectives import (
     Wanted,
     column_of,
@@ -255,9 +256,7 @@ def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
             raise RuntimeError(f"{last.message}; what was tried is in {run.folder}")
         limits = arguments.get("constraint", Constraint({}))
         limits = target.within(limits) if (target := arguments.get("target")) else limits
-        told = f"no trained network meets {limits}"
-        if tried := run.evaluations():
-            told = limits.unmet([point.objectives for point in tried], "trained network")
+        told = unmet(run.evaluations(), limits)
         raise ValueError(f"{told}; what was tried is in {run.folder}")
     out = console()
     out.print(front_table(last.front, run.about))

@@ -120,7 +120,7 @@ def with_more(
         again = {point.architecture for point in short}
         again |= {a for a, one in knowledge.stopped.items() if stopped_less(one, plan.recipe)}
         knowledge.forget_all_but({*knowledge.tried("trained")} - again)
-        more |= {"knowledge": knowledge.state(), "turns": 0}
+        more |= {"knowledge": knowledge.state(), "turns": 0, "repairs": False}
     return more
 
 

@@ -44,6 +44,7 @@ from .budgets import (
     with_more,
 )
 from .guessing import Guessing
+from .measured_limits import MeasuredLimits
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Budget
 from .settings import Settings
 from .setup import Setup
@@ -161,7 +162,9 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         settings,
         task=task,
         supernet=supernet,
+        tabulated=tuple(costs),
         costs=tuple(aimed),
+        limits=settings.constraint,
         solver=with_preference(settings.solver, preferences),
         rays=preferences,
         feasible=Feasible(supernet, costs, settings.constraint, seed=settings.seed),
@@ -181,6 +184,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
             others=others,
             guess=None if guessing is None else guessing.value,
         ),
+        measured_limits=MeasuredLimits.of(settings.constraint, built, costs),
         trained=trained,
         guessing=guessing,
         saved=saved,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Set
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..constraint import Constraint
+from ..objectives import DifferentiableObjective
 from ..point import FAILING, Failure
 from ..probe import Probe
 from ..relaxation import sizes_of
@@ -37,6 +39,8 @@ class Model:
         knowledge: what is known of the metrics, and their surrogates.
         alpha: (r, K) architecture parameters, a row for each ray.
         turns: rounds of proxy evaluations that are done.
+        repairs: whether finalists are chosen by what was measured, as the last ones are under a
+            limit on a measured value.
     """
 
     setup: Setup
@@ -44,21 +48,20 @@ class Model:
     knowledge: QualityModel
     alpha: Float[Tensor, "r K"]
     turns: int = 0
+    repairs: bool = False
 
     @classmethod
     def of(cls, setup: Setup, training: WeightTraining) -> Model:
         """A model that knows nothing yet, or what the checkpoint says."""
         choices = setup.supernet.choices
-        target, costs = setup.settings.target, setup.costs
-        if target is not None:  # the others do not matter for what is scored next
-            costs = tuple(cost for cost in costs if cost.column == target.column)
-        knowledge = QualityModel(choices, costs, metrics_of(setup.task))
+        knowledge = QualityModel(choices, _scored_costs(setup), metrics_of(setup.task))
         alpha = torch.zeros(len(setup.rays), sum(sizes_of(choices)))
         model = cls(setup, training, knowledge, alpha)
         leave_out(setup.supernet, setup.blamed)
         if "knowledge" in setup.saved:
             knowledge.resume(setup.saved["knowledge"])
             model.alpha, model.turns = setup.saved["alpha"], setup.saved["turns"]
+            model.repairs = setup.saved.get("repairs", False)  # older checkpoints have none
             for architecture in knowledge.inherited:
                 model._see(architecture)
         return model
@@ -66,7 +69,7 @@ class Model:
     def save(self) -> None:
         """Write a checkpoint."""
         state = {"knowledge": self.knowledge.state(), "alpha": self.alpha, "turns": self.turns}
-        self.setup.save(self.training, **state)
+        self.setup.save(self.training, **state, repairs=self.repairs)
 
     @property
     def proxy_evaluations(self) -> int:
@@ -100,8 +103,27 @@ class Model:
         seed = self.setup.settings.seed
         return Probe(self.setup.supernet, self._scored, recent=recent, seed=seed)
 
-    def choose(self, count: int, level: Level) -> list[Architecture]:
-        """Candidates that are expected to add most to the front, at most so many."""
+    def restrict(self, limits: Constraint) -> None:
+        """Choose architectures within other limits from now on."""
+        if limits != self.setup.limits:
+            self.setup.restrict(limits)
+            self.knowledge.costs = _scored_costs(self.setup)
+
+    def choose(
+        self,
+        count: int,
+        level: Level,
+        more: Iterable[Architecture] = (),
+        beyond: Set[Architecture] = frozenset(),
+    ) -> list[Architecture]:
+        """Candidates that are expected to add most to the front, at most so many.
+
+        Args:
+            count: at most how many.
+            level: at which they will be scored.
+            more: candidates beside those of `candidates`.
+            beyond: what turned out to be beyond a limit, and is not on the front.
+        """
         known = self.knowledge.tried(level)
         seed = self.setup.settings.seed
         pool = candidates(
@@ -112,8 +134,9 @@ class Model:
         )
         # The names of architectures change with the options that are left.
         tried = self.failed() | {self.setup.supernet.canonical(a) for a in known}
+        pool = list(dict.fromkeys([*pool, *more]))
         pool = [a for a in pool if a not in tried and self.setup.feasible(a)]
-        return self.knowledge.choose(pool, count, level, seed=seed)
+        return self.knowledge.choose(pool, count, level, seed=seed, beyond=beyond)
 
     def optimize_alpha(self) -> Generator[Step, None, None]:
         """Fit the surrogate, and move alpha down the gradients of all objectives."""
@@ -159,7 +182,7 @@ class Model:
 
     def _bounds(self) -> Tensor:
         """The limits on all objectives, in the coordinates of the surrogates; infinite if none."""
-        limits = self.setup.settings.constraint.limits
+        limits = self.setup.limits.limits
         bounds = [
             scale(limits[scale.metric.column]) if scale.metric.column in limits else math.inf
             for scale in self.knowledge.scales
@@ -190,3 +213,9 @@ class Model:
 
     def _see(self, architecture: Architecture) -> None:
         self.setup.report.see([cost.exact(architecture) for cost in self.setup.costs])
+
+
+def _scored_costs(setup: Setup) -> tuple[DifferentiableObjective, ...]:
+    """The costs that matter for what is scored next: with a target the others do not."""
+    target = setup.settings.target
+    return tuple(c for c in setup.costs if target is None or c.column == target.column)

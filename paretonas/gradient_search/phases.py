@@ -9,7 +9,8 @@ Phase 1 is in `costs.py`; what each phase is made of is in `model.py` and `resul
    through the surrogate and the cost tables. What alpha leads to is scored next, and so on.
 4. Finalists: the architectures with the largest expected gain of the front are trained, from the
    supernet's weights or from fresh ones, and measured. Each result corrects the surrogate, and
-   alpha is optimized again.
+   alpha is optimized again. Under limits on measured values the last finalists repair the front:
+   they are chosen within limits that were corrected by the measurements (`measured_limits.py`).
 
 What cannot run is set aside by name, an option or an architecture, and the search goes on.
 """
@@ -33,6 +34,7 @@ from .step import Step
 from .weights import WeightTraining
 
 ROUNDS = 3  # of proxy evaluations, after the initial design
+MORE = 20  # candidates within limits that were corrected, beside those that alpha leads to
 FEWEST = 6  # proxy evaluations, however late it is
 
 
@@ -150,24 +152,39 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
     """Phase 4: train and measure what promises most, correct the surrogate, and so on.
 
     With a budget in seconds as many as there is time for; the last ones may be trained for fewer
-    epochs than the others.
+    epochs than the others. Under limits on measured values the last ones repair the front.
     """
     knowledge, clock, workers = model.knowledge, setup.settings.clock, setup.settings.workers
-    results = Results(setup, model)
+    results, limits = Results(setup, model), setup.measured_limits
     later = results.resume()
-    pace = _pace(setup, results) if clock.timed else None
+
+    def left() -> float:  # for finalists; before the repair there is a measurement
+        measures = limits.differ(results.points) and not model.repairs
+        return clock.left() - (results.together if measures else 0.0)
+
+    pace = _pace(setup, results, left()) if clock.timed else None
     batch = workers * max(1, math.ceil(setup.plan.finalists / 6 / workers))
     # However late it is, one batch is trained: without it there is no front at all.
     while (due := setup.plan.finalists - results.paid) > 0 and not (
         pace and results.paid and not pace.fits(clock.left())
     ):
+        kept = limits.kept(setup.plan.finalists, workers, results.points)
+        if kept >= due and not model.repairs:
+            yield results.begin_repair()
+            continue  # if there is still time
         begun = clock.gone()
+        if model.repairs:
+            model.restrict(limits.by_table(results.points))
         yield from model.optimize_alpha()
         if pace:
-            batch = pace.batch(clock.left())
-        chosen = model.choose(min(batch, due), "trained")
+            batch = pace.batch(left())
+        count = min(workers, due) if model.repairs else min(batch, due - kept)
+        chosen = _choose(model, results, count)
         if not chosen and not later:
-            break
+            if model.repairs or not kept:
+                break
+            yield results.begin_repair()
+            continue
         failed, before = len(knowledge.failed["trained"]), list(results.points)
         for outcome in later:
             yield results.show(outcome)
@@ -176,7 +193,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         chosen = [a for a in chosen if a not in known][: setup.plan.finalists - results.paid]
         if pace:
             pace.turn = max(pace.turn, clock.gone() - begun)
-            setup.train_for(pace.shortened(clock.left()) if results.paid else pace.epochs)
+            setup.train_for(pace.shortened(left()) if results.paid else pace.epochs)
         results.set_bar(chosen, before)
         begun, trained = clock.gone(), []
         if chosen:
@@ -189,7 +206,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         if pace and chosen:
             pace.see(clock.gone() - begun, trained)
             whole = setup.trained.recipe.epochs == pace.epochs
-            _plan_finalists(setup, results.paid + (pace.finalists(clock.left()) if whole else 0))
+            _plan_finalists(setup, results.paid + (pace.finalists(left()) if whole else 0))
         model.save()
     if pace:  # there is no time for more, also if this search is resumed
         _plan_finalists(setup, results.paid)
@@ -198,19 +215,30 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
     yield results.end(pace)
 
 
-def _pace(setup: Setup, results: Results) -> Pace:
+def _choose(model: Model, results: Results, count: int) -> list[Architecture]:
+    """The next finalists; in a repair what was measured beyond a limit is no rival of theirs."""
+    if not model.repairs:
+        return model.choose(count, "trained")
+    setup, beyond = model.setup, results.beyond()
+    for sure in (True, False):  # first what is sure to meet the limits, as long as there is such
+        model.restrict(setup.measured_limits.by_table(results.points, sure=sure))
+        chosen = model.choose(count, "trained", setup.feasible.design(MORE), beyond)
+        if chosen:
+            break
+    return chosen
+
+
+def _pace(setup: Setup, results: Results, left: float) -> Pace:
     """What finalists will take; before the first one, for how many epochs they are trained."""
-    clock, recipe, workers = setup.settings.clock, setup.plan.recipe, setup.settings.workers
+    recipe, workers = setup.plan.recipe, setup.settings.workers
     pace = Pace.of(setup.task, recipe, workers, setup.pace)
     if not results.paid:
         whole = Pace.of(setup.task, setup.settings.recipe, workers, setup.pace)
         wanted = math.ceil(4 / workers)  # groups: a front of fewer than four says little
-        epochs = max(
-            recipe.epochs if setup.budgets > 1 else 1, whole.shortened(clock.left() / wanted)
-        )
+        epochs = max(recipe.epochs if setup.budgets > 1 else 1, whole.shortened(left / wanted))
         setup.plan_anew(recipe=replace(recipe, epochs=epochs))
         pace = Pace.of(setup.task, setup.plan.recipe, workers, setup.pace)
-        _plan_finalists(setup, pace.finalists(clock.left()))
+        _plan_finalists(setup, pace.finalists(left))
     return pace
 
 

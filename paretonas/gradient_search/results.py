@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
 
+from ..dominance import at_limit
 from ..front import Front
 from ..objectives.base import ComparedObjective
 from ..objectives.calibration import rank_correlation
@@ -18,6 +20,7 @@ from .budgets import epochs_of, stopped_less, trained_less
 from .clock import Pace
 from .fault import shared_fault, untrained_fault
 from .halving import Bar
+from .measured_limits import unmet, verdict
 from .model import Model
 from .plan import ALPHA_TIME, WEIGHTS_TIME, Plan, full_training, in_words
 from .setup import Setup
@@ -55,6 +58,16 @@ class Results:
         """How many trainings for all epochs could have been had for what all finalists took."""
         epochs = sum(stopped.epochs for stopped in self._knowledge.stopped.values())
         return self.tried + math.ceil(epochs / self._setup.plan.recipe.epochs)
+
+    @property
+    def together(self) -> float:
+        """Seconds in which all points are measured together."""
+        return TOGETHER * self._setup.settings.clock.closing
+
+    def beyond(self) -> set[Architecture]:
+        """The architectures of the points that are beyond a limit."""
+        satisfied = self._setup.settings.constraint.satisfied
+        return {p.architecture for p in self.points if not satisfied(p.objectives)}
 
     def set_bar(self, group: Sequence[Architecture], finished: Sequence[Point]) -> None:
         """Say what a group of finalists must promise at a rung, if trainings are stopped early.
@@ -146,17 +159,38 @@ class Results:
             found = shared_fault(setup.supernet, trained, self._knowledge.failed["trained"])
             yield from setup.blame("finalists", found)
 
+    def begin_repair(self) -> Step:
+        """Measure the points together, before the last finalists are chosen by what they have."""
+        setup, model = self._setup, self._model
+        trouble = ""
+        if setup.settings.clock.left() > self.together:
+            trouble = self._measure_together()
+        if self._run:
+            self._run.write_front(setup.report.front)
+        model.repairs = True
+        limits, held = setup.settings.constraint, len(self.points) - len(self.beyond())
+        told = f"{held} of {len(self.points)} networks meet {limits} as measured"
+        now = setup.measured_limits.by_table(self.points)
+        if now != limits:
+            now = replace(now, limits={c: float(f"{x:.4g}") for c, x in now.limits.items()})
+            told += f"; further ones are chosen within {now} by table"
+        step = setup.report.step("finalists", message="; ".join(filter(None, [trouble, told])))
+        model.save()
+        return step
+
     def end(self, pace: Pace | None) -> Step:
         """Write the front and the supernet's weights; say how far to trust the results.
 
         Args:
             pace: of the finalists, if the budget is one of seconds.
         """
-        report = self._setup.report
+        report, constraint = self._setup.report, self._setup.settings.constraint
         trouble = self._measure_together()
         if self._run:
             self._run.write_front(report.front)
             self._run.save_weights("supernet", self._setup.supernet.state_dict())
+            if constraint:
+                self._run.tell(limits=verdict(self.points, constraint))
             failures = len(self._knowledge.failed["trained"])
             stopped = {"stopped": len(self._knowledge.stopped)}
             self._run.tell(
@@ -173,7 +207,9 @@ class Results:
         trust = self._trust() if some else f"all finalists failed: {reasons[0]}"
         guessing = self._setup.guessing
         doubt = guessing.remark(report.front) if guessing else ""
-        last_words = filter(None, [trouble, doubt, self._stopped(), self._shortened(pace), trust])
+        last_words = filter(
+            None, [trouble, self._limits(), doubt, self._stopped(), self._shortened(pace), trust]
+        )
         return report.step("finalists", message="; ".join(last_words))
 
     def _measure_together(self) -> str:
@@ -189,13 +225,12 @@ class Results:
         points = [*front, *(p for p in self.points if p.architecture not in front)][:MOST_TOGETHER]
         if not compared or not points or not self.measures:
             return ""
-        seconds = TOGETHER * setup.settings.clock.closing
         later: dict[Architecture, Point] = {}
         try:
             networks = [self._network(point) for point in points]
             for objective in compared:
                 example = setup.trained.example()
-                found = objective.measure_all(networks, example, seconds=seconds)
+                found = objective.measure_all(networks, example, seconds=self.together)
                 for point, told in zip(points, found, strict=True):
                     later[point.architecture] = later.get(point.architecture, point).with_values(
                         told
@@ -242,6 +277,17 @@ class Results:
     def _count(self, outcome: Outcome) -> None:
         """Count the weight steps of a finalist, whether it failed or not."""
         self._setup.report.finalists += self.epochs(outcome) * batch_count(self._setup.task)
+
+    def _limits(self) -> str:
+        """What a second measurement may find on the other side of a limit; or what is nearest."""
+        front, constraint = self._setup.report.front, self._setup.settings.constraint
+        if not constraint or not self.points:
+            return ""
+        if not len(front):
+            return unmet(self.points, constraint)
+        ties = [point.id for point in front if at_limit(point, constraint)]
+        verb = "is" if len(ties) == 1 else "are"
+        return f"{', '.join(ties)} {verb} within the spread of a limit" if ties else ""
 
     def _stopped(self) -> str:
         """How many trainings were stopped early."""

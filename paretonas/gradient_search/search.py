@@ -74,11 +74,13 @@ def search(
         solver: turns the gradients with respect to alpha into a direction; one with a `preference`
             gets the rays, any other is wrapped in `Weighted`. By default smooth Tchebycheff.
             Or its name, such as "MGDA" or "my_file:Mine".
-        constraint: limits that points on the front must meet, such as "latency<=2ms".
+        constraint: limits that points on the front must meet, such as "latency<=2ms". Under limits
+            on what is measured the last finalists are chosen by the measurements of the others.
         target: a cost at which the best metric is wanted, such as "latency=2ms": a limit, below and
             near to which the search looks. Not on what is only measured.
         budget: weight steps or seconds, such as "600steps" or "90s", or a whole plan.
-        seed: with the same objectives, threads and budget in steps, a CPU run repeats bit for bit.
+        seed: with the same objectives, threads, budget in steps and measurements, a CPU run repeats
+            bit for bit.
         device: auto, cpu or cuda.
         threads: that latency is measured with.
         backend: what runs networks whose latency is measured: "onnxruntime", the default on a CPU
@@ -103,9 +105,10 @@ def search(
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
-            the tables. (A limit on a metric is not known before: then the front stays empty.) A
-            choice has no option left that runs. A name or a text that means nothing. Another
-            process, or another search of this one, is at work in the run's folder.
+            the tables. (A limit on a metric or a measurement is not known before: then the front
+            stays empty, and the last step names what is nearest.) A choice has no option left that
+            runs. A name or a text that means nothing. Another process, or another search of this
+            one, is at work in the run's folder.
         TypeError: an argument of another kind, or a class in the place of an object.
         FloatingPointError: the supernet diverges whatever the path.
         Exception: what the network raises, if it does so in every architecture.

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from ..constraint import Constraint
 from ..evaluation import Evaluation
 from ..nn import Supernet
 from ..objectives import DifferentiableObjective, TrainedMetric
@@ -21,6 +22,7 @@ from ..tasks.passes import batch_count
 from ..tasks.task import Task
 from .budgets import stored
 from .guessing import Guessing
+from .measured_limits import MeasuredLimits
 from .plan import Plan
 from .settings import Settings
 from .step import Reporter, Step
@@ -36,13 +38,16 @@ class Setup:
         settings: of the search.
         task: with its examples on the device.
         supernet: on the device; options that do not run are set aside in it.
-        costs: the objectives beside the metrics; they are known by table.
+        tabulated: the objectives beside the metrics that are known by table.
+        costs: the same; nothing below a target counts.
+        limits: within which architectures are chosen by table; at first those of the settings.
         solver: with the rays as its preferences.
         rays: (r, m) preference vectors.
         feasible: says whether an architecture meets the limits on its costs.
         plan: how the budget is divided.
         evaluation: trains finalists and measures them.
         report: makes the steps.
+        measured_limits: those of the limits that are on what is measured.
         trained: the metric for which `evaluation` trains finalists.
         guessing: what guessing scores; None if the task does not say.
         saved: the last checkpoint; empty if there is none.
@@ -60,13 +65,16 @@ class Setup:
     settings: Settings
     task: Task
     supernet: Supernet
+    tabulated: tuple[DifferentiableObjective, ...]
     costs: tuple[DifferentiableObjective, ...]
+    limits: Constraint
     solver: Solver
     rays: Float[Tensor, "r m"]
     feasible: Feasible
     plan: Plan
     evaluation: Evaluation
     report: Reporter
+    measured_limits: MeasuredLimits
     trained: TrainedMetric
     guessing: Guessing | None
     saved: Mapping[str, Any]
@@ -88,6 +96,13 @@ class Setup:
         self.report.expect(steps + self.short_steps)
         if self.settings.run:
             self.settings.run.tell(finalist_epochs=self.plan.recipe.epochs)
+
+    def restrict(self, limits: Constraint) -> None:
+        """Choose architectures within other limits from now on; a target moves with its limit."""
+        self.limits, self.feasible = limits, self.feasible.within(limits)
+        if (target := self.settings.target) is not None:
+            moved = replace(target, value=limits.limits[target.column])
+            self.costs = tuple(moved.aimed(self.tabulated))
 
     def train_for(self, epochs: int) -> None:
         """Let `evaluation` train finalists for so many epochs from now on."""
@@ -118,7 +133,7 @@ class Setup:
 
         If the search goes on with a larger budget, there is such a state from the beginning.
         """
-        later = ("knowledge", "alpha", "turns")
+        later = ("knowledge", "alpha", "turns", "repairs")
         state = {name: self.saved[name] for name in later if name in self.saved} | state
         if self.settings.run:
             self.settings.run.save(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from random import Random
 
 from ..constraint import Constraint
@@ -39,16 +40,27 @@ class Feasible:
         *,
         seed: int,
     ) -> None:
-        self._supernet, self._seed = supernet, seed
-        self._rank = _Ranks(costs, constraint)
-        self._cheapest = _nearest(
-            supernet.choices, self._rank, seed=seed, canonical=supernet.canonical
-        )
-        if not self(self._cheapest):
+        self._supernet, self._costs, self._seed = supernet, tuple(costs), seed
+        self._limit(constraint)
+        if self._least:
             raise ValueError(self._rank.unmet(self._cheapest))
 
     def __call__(self, architecture: Architecture) -> bool:
-        return self._rank(architecture)[0] == 0
+        return self._rank(architecture)[0] <= self._least
+
+    def within(self, constraint: Constraint) -> Feasible:
+        """The same for other limits; if no architecture meets them, the nearest are feasible."""
+        found = copy(self)
+        found._limit(constraint)
+        return found
+
+    def _limit(self, constraint: Constraint) -> None:
+        supernet = self._supernet
+        self._rank = _Ranks(self._costs, constraint)
+        self._cheapest = _nearest(
+            supernet.choices, self._rank, seed=self._seed, canonical=supernet.canonical
+        )
+        self._least = self._rank(self._cheapest)[0]  # 0 if it is feasible
 
     def design(self, count: int) -> Iterator[Architecture]:
         """Feasible architectures: balanced random ones, then those around the cheapest."""

@@ -142,14 +142,27 @@ class QualityModel:
         return [a for a, leads in zip(known, best, strict=True) if leads]
 
     def choose(
-        self, candidates: Sequence[Architecture], count: int, level: Level, *, seed: int
+        self,
+        candidates: Sequence[Architecture],
+        count: int,
+        level: Level,
+        *,
+        seed: int,
+        beyond: Set[Architecture] = frozenset(),
     ) -> list[Architecture]:
         """The candidates to score next at a level, by their expected hypervolume improvement.
 
         Proxy evaluations are cheap and may explore: the acquisition function takes draws of the
         surrogates. Trainings are few: it takes the means alone, which measured better.
+
+        Args:
+            candidates: none of `beyond` is among them.
+            count: at most how many are chosen.
+            level: at which they will be scored.
+            seed: of the draws.
+            beyond: what was scored, and is not on the front whatever it dominates.
         """
-        known = self.tried(level)
+        known = [a for a in self.tried(level) if a not in beyond]
         both = [*known, *(a for a in dict.fromkeys(candidates) if a not in known)]
         if len(both) == len(known):
             return []

@@ -15,14 +15,15 @@ from paretonas.gradient_search.search import search
 from paretonas.gradient_search.tables import followed
 from paretonas.nn import NetworkSpace, OneOf
 from paretonas.objectives import Parameters
+from paretonas.objectives.table_objective import TableObjective
 from paretonas.runs import Run
 from paretonas.training import Recipe, Updates
 
 from .conftest import rings
 
-clock, model, settings, weights = (
+clock, model, results, settings, weights = (
     importlib.import_module(f"paretonas.gradient_search.{name}")
-    for name in ("clock", "model", "settings", "weights")
+    for name in ("clock", "model", "results", "settings", "weights")
 )
 WORKERS = 2
 
@@ -61,6 +62,7 @@ class Machine:
     score: float = 0.05
     alpha: float = 0.5
     drift: float = 1.0  # how many times as long as expected a step of a finalist takes
+    together: float = 0.0
     time: float = 0.0
     steps: int = 0
     trained: list = field(default_factory=list)
@@ -79,7 +81,7 @@ class Machine:
         self.time += groups * recipe.epochs * 6 * self.step * self.drift
         self.trained += [(architecture, recipe.epochs) for architecture in architectures]
         scores = {"loss": 1.0, "error_percent": 30.0}
-        return [Finalist(a, nn.Linear(1, 1), scores, scores) for a in architectures]
+        return [Finalist(a, supernet.extract(a), scores, scores) for a in architectures]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def on(monkeypatch, wide):
     costs = (Parameters.of(wide.supernet(), example),)
     real = model.optimize_alpha
 
-    def go(machine, budget, run=None):
+    def go(machine, budget, run=None, costs=costs, **more):
         def optimize_alpha(*args, **kwargs):
             machine.time += machine.alpha
             return real(*args, **{**kwargs, "steps": 4})
@@ -106,7 +108,7 @@ def on(monkeypatch, wide):
         monkeypatch.setattr(model, "inherited_scores", machine.inherited_scores)
         monkeypatch.setattr(model, "optimize_alpha", optimize_alpha)
         given = {"objectives": costs, "budget": budget, "rays": 3, "trainer": machine.train}
-        return search(wide, run=run, **given)
+        return search(wide, run=run, **given, **more)
 
     return go
 
@@ -151,6 +153,41 @@ def test_a_small_budget_says_what_would_train_the_finalists_fully(on):
     *_, last = on(machine, budget)
     assert "instead of" not in last.message
     assert max(epochs for _, epochs in machine.trained) == 8
+
+
+@dataclass(frozen=True)
+class Timed(TableObjective):
+    """A table of parameters; a network takes twice as long, and measuring moves the clock."""
+
+    name: str = "latency"
+    unit: str = "ms"
+    machine: Machine = None
+    noisy = True
+
+    def measure(self, network, example):
+        return 2.0 * sum(p.numel() for p in network.parameters())
+
+    def measure_all(self, networks, example, *, seconds):
+        self.machine.together += seconds
+        self.machine.time += seconds
+        return [{"latency_ms": self.measure(network, example)} for network in networks]
+
+
+@pytest.mark.parametrize("budget", ["9s", "30s", "100s"])
+def test_a_limit_on_what_is_measured_costs_no_more_than_the_budget(
+    on, wide, tmp_path, monkeypatch, budget
+):
+    """All are measured together twice: before the last ones are chosen, and at the end."""
+    monkeypatch.setattr(results, "TOGETHER", 0.5)  # it is less in other tests
+    machine, seconds = Machine(), float(budget[:-1])
+    table = Parameters.of(wide.supernet(), wide.load_task().example()).table
+    run, latency = Run.create(tmp_path / "run", {}, "cpu", 0), Timed(table, machine=machine)
+    *_, last = on(machine, budget, run, (latency,), constraint="latency<=150ms")
+    closing = min(CLOSING, seconds / 12)
+    assert machine.together == pytest.approx(closing)
+    assert seconds - 2 * closing - 2 < machine.time <= seconds
+    assert len(run.evaluations()) >= 2 * WORKERS
+    assert len(last.front)
 
 
 def test_a_budget_that_is_too_small_is_answered_in_seconds(on):
