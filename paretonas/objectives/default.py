@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from ..arguments import moved
+from ..devices import find_device
 from ..nn import NetworkSpace
 from .base import AnyObjective, DifferentiableObjective, MeasuredObjective
 from .file_size import FileSize
@@ -81,6 +84,7 @@ def default_objectives(
     space: NetworkSpace,
     names: Sequence[str] = BESIDE_THE_METRIC,
     backend: str = "torch",
+    device: torch.device | str = "cpu",
 ) -> tuple[AnyObjective, ...]:
     """The validation metrics after training with the space's recipe, and named objectives.
 
@@ -91,13 +95,18 @@ def default_objectives(
         space: the space of networks.
         names: names in `NAMES`; by default latency by table, and memory.
         backend: what runs networks whose latency is measured.
+        device: auto, cpu or cuda: where networks are trained, and where their latency is measured.
+
+    Raises:
+        ValueError: there is no such device or backend.
     """
+    place = find_device(device)
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
     others = (
-        OBJECTIVES[name].build(supernet, example, "cpu", 1, backend)
+        OBJECTIVES[name].build(supernet, example, place, 1, backend)
         if name in OBJECTIVES
         else MEASURED[name](space, 1)
         for name in names
     )
-    trained = TrainedMetric(space)
+    trained = TrainedMetric(space, device=place)
     return trained, *trained.others(), *others
