@@ -62,6 +62,7 @@ class PretendedCuda(TorchFunctionMode):
         self.crossings: Counter[str] = Counter()
         self._held: dict[int, StorageWeakRef] = {}  # what is on the device; keeps addresses taken
         self._creating = False  # whether what is made from nothing is made on the device
+        self.copying = False  # whether a tensor of the device is copied, to new memory there
         self._operators = _Operators(self)
 
     def __enter__(self) -> PretendedCuda:
@@ -140,14 +141,12 @@ class PretendedCuda(TorchFunctionMode):
         return made
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any], creating: bool) -> Any:
-        before, self._creating = self._creating, creating
+        before = self._creating, self.copying
+        self._creating, self.copying = creating, creating and func is Tensor.__deepcopy__
         try:
-            made = func(*args, **kwargs)
+            return func(*args, **kwargs)
         finally:
-            self._creating = before
-        if func is Tensor.__deepcopy__ and creating:
-            self.put(made, True)  # no operator copies it
-        return made
+            self._creating, self.copying = before
 
     def _moved(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """`Tensor.to` and the like."""
@@ -189,7 +188,9 @@ class _Operators(TorchDispatchMode):
         there = [device.holds(t) for t in found]
         what = func.overloadpacket
         if what is aten.copy_:
-            if there[0] != there[1]:
+            if device.copying:
+                device.put(args[0], True)
+            elif there[0] != there[1]:
                 device.crosses("to device" if there[0] else "to host")
             return func(*args, **kwargs)
         if any(there):

@@ -58,6 +58,8 @@ def test_two_devices_in_one_operation_are_refused(cuda, mix):
 
 
 def test_two_devices_are_refused_in_a_backward_pass(cuda):
+    here = torch.ones(3)
+
     class Wrong(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -65,7 +67,7 @@ def test_two_devices_are_refused_in_a_backward_pass(cuda):
 
         @staticmethod
         def backward(ctx, gradient):
-            return gradient * torch.ones(3)
+            return gradient * here
 
     with pytest.raises(RuntimeError, match="on the same device"):
         Wrong.apply(torch.ones(3, device="cuda", requires_grad=True)).sum().backward()

@@ -17,11 +17,10 @@ from paretonas.devices.timer import loading
 from paretonas.gradient_search.paths import KINDS, Paths
 from paretonas.gradient_search.weights import WeightTraining, inherited_scores
 from paretonas.nn import NetworkSpace, OneOf
-from paretonas.objectives import Parameters
 from paretonas.relaxation import probabilities, sizes_of
 from paretonas.solvers import SmoothTchebycheff
 from paretonas.space import draw
-from paretonas.surrogates.alpha import Scale, optimize_alpha, rays, with_preference
+from paretonas.surrogates.alpha import optimize_alpha, rays, with_preference
 from paretonas.surrogates.quality_model import QualityModel
 from paretonas.tasks.passes import one_pass
 from paretonas.tasks.task import metrics_of, on_device, sized
@@ -48,6 +47,7 @@ every_space = pytest.mark.parametrize(
 # What may cross, by the function that does it.
 ORDER = "to device: paretonas/tasks/feeds.py _cut"  # of the examples, once a pass
 STEP = "read: paretonas/training/updates.py check"  # the loss, and the norm of the gradients
+MADE = "to device: paretonas/nn/elastic.py _plain"  # a number of a batch norm that is made
 
 
 def placed(space, cuda):
@@ -91,18 +91,15 @@ def test_a_mixture_reads_nothing(name, cuda):
 def test_alpha_is_optimized_on_the_host(name, cuda):
     space = SPACES[name]
     supernet, task = space.supernet(), space.load_task()
-    cost, sizes = Parameters.of(supernet, task.example()), sizes_of(supernet.choices)
-    knowledge = QualityModel(supernet.choices, [cost], metrics_of(task)[:1])
-    rng = Random(0)
+    knowledge, sizes = QualityModel(supernet.choices, [], metrics_of(task)), sizes_of(space.choices)
+    prices, rng = torch.arange(1.0, 1 + sum(sizes)), Random(0)
     for number in range(5):
         architecture = supernet.canonical(draw(supernet.choices, rng))
         knowledge.inherited[architecture] = (1.0 + number,)
     knowledge.fit()
-    scale = Scale.over(knowledge.coordinates())
 
     def relaxed(p):
-        columns = [*(one.relaxed(p) for one in knowledge.surrogates), cost.relaxed(p).log()]
-        return scale(torch.stack(columns, dim=1))
+        return torch.stack([knowledge.surrogates[0].relaxed(p), (p @ prices).log()], dim=1)
 
     solver = with_preference(SmoothTchebycheff(), rays(2, 3))
     for step in optimize_alpha(torch.zeros(3, sum(sizes)), sizes, relaxed, solver, steps=2):
@@ -117,7 +114,7 @@ def test_a_proxy_evaluation_reads_at_its_end(name, cuda):
     scores = inherited_scores(supernet, task, architecture)
     assert math.isfinite(scores["loss"])
     found = cuda.since()
-    assert found.pop(ORDER) == 1
+    assert found.pop(ORDER) <= 2  # the first example tells how large batches may be
     assert {what.rpartition(" ")[0] for what in found} <= {
         "read: paretonas/tasks/supervised.py",
         "read: paretonas/tasks/metrics.py",
@@ -137,16 +134,16 @@ def test_a_finalist_is_trained_and_timed_without_a_read(name, cuda, monkeypatch)
     supernet, task = placed(space, cuda)
     architecture = supernet.extreme(largest=False)
     network = supernet.extract(architecture)
-    assert not cuda.since()
+    assert set(cuda.since()) <= {MADE}
     updates = Updates(network, task, space.recipe, 4)
     for batch in islice(one_pass(task, "train", seed=0, epoch=0), 2):
         assert updates.step(batch).is_cuda
     assert cuda.since() == {ORDER: 1}
     recalibrate(network, task, seed=0)
-    assert cuda.since() == {ORDER: 1}
+    assert cuda.since() in ({ORDER: 1}, {})  # some networks have no batch norm
     fresh = supernet.fresh(architecture, seed=1)
     assert all(t.is_cuda for t in fresh.state_dict().values())
-    assert set(cuda.since()) == {"to device: paretonas/nn/supernet.py fresh"}
+    assert set(cuda.since()) <= {"to device: paretonas/nn/supernet.py fresh", MADE}
     call = loading(network, SPACES[name].load_task().example(), torch.device("cuda"))()
     cuda.since()
     call()
