@@ -58,7 +58,6 @@ def test_a_search_ends_with_a_front_on_the_device(space, cuda, found, tmp_path):
     front = steps[-1].front
     assert len(front) and all(math.isfinite(p.objectives["error_percent"]) for p in front)
     crossed = cuda.since()
-    print(crossed)
     loop = {what: n for what, n in crossed.items() if "updates.py" in what}
     weights = max(step.step for step in steps if step.phase == "weights")
     assert set(loop) == {"read: paretonas/training/updates.py check"}
