@@ -282,9 +282,9 @@ def on_device(loss: Any, device: torch.device | str) -> Any:
     if isinstance(loss, nn.Module):
         return copied(loss).to(device)
     if isinstance(loss, partial):
-        parts = (loss.func, *loss.args)
+        args = [on_device(value, device) for value in loss.args]
         named = {name: on_device(value, device) for name, value in loss.keywords.items()}
-        return partial(*(on_device(part, device) for part in parts), **named)
+        return partial(on_device(loss.func, device), *args, **named)
     return loss.to(device) if isinstance(loss, Tensor) else loss
 
 

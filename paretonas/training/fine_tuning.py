@@ -133,6 +133,6 @@ class _PlainAverage:
     def __init__(self) -> None:
         self._calls = 0
 
-    def __call__(self, norm: nn.Module, _: Any) -> None:
+    def __call__(self, norm: Any, _: Any) -> None:
         self._calls += 1
         norm.momentum = 1 / self._calls
