@@ -73,7 +73,10 @@ class Preprocessing:
         values = raw.to(torch.float32) * self.scale
 
         def part(numbers: float | tuple[float, ...]) -> Tensor:
-            return torch.tensor(numbers).to(values).reshape(-1, *[1] * (values.ndim - 2))
+            if isinstance(numbers, float):
+                return torch.full((), numbers, device=values.device)
+            there = torch.tensor(numbers, dtype=values.dtype).to(values.device, non_blocking=True)
+            return there.reshape(-1, *[1] * (values.ndim - 2))
 
         return (values - part(self.mean)) / part(self.std)
 

@@ -286,6 +286,12 @@ def compare(
         str | None,
         typer.Option(metavar="COL", help="Rows that share this column's value get their mean."),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|cuda", show_default="cpu", help="Where networks are trained."
+        ),
+    ] = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
@@ -334,6 +340,7 @@ def compare(
         "constraint": constraint,
         "where": where,
         "average": average,
+        "device": device,
         "methods": _names(methods),
         "budget": budget,
         "seeds": seeds,

@@ -36,7 +36,7 @@ from paretonas.names import (
 )
 from paretonas.nn import NetworkSpace
 from paretonas.objectives.base import AnyObjective
-from paretonas.objectives.default import NAMES, default_objectives
+from paretonas.objectives.default import BESIDE_THE_METRIC, NAMES, default_objectives
 from paretonas.objectives.table_latency import is_on_device
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
@@ -87,7 +87,8 @@ def redraw(folder: Path, page: Path, consent: Consent) -> None:
     So no code of methods and objectives is needed, only their names.
     """
     request, about = _recorded(folder, consent), read_about(folder)
-    known = request.known()
+    anywhere = {name: value for name, value in request.settings.items() if name != "device"}
+    known = replace(request, settings=anywhere).known()
     columns = about["settings"]["objectives"][len(known) :]
     upward = about["settings"].get("maximize", [])
     own = [_Column(str(column), maximize=column in upward) for column in columns]
@@ -140,6 +141,8 @@ class _Request:
         if "table" in settings:
             columns = _header(home / settings["table"], minimize)
             own = tuple(name for name in minimize if is_own(name) and tidy(name) not in columns)
+            if "device" in settings:
+                raise ValueError("--device says where networks are trained; a table has none")
             table = _table(space, _with_limited(settings, home, own), home)
             return cls(settings, home, space, table, own)
         if space is None:
@@ -163,14 +166,21 @@ class _Request:
             named = [tidy(name) for name in named if name not in self.own]
             return tuple(o for o in self.table.objectives if o.column in named)
         assert self.space is not None
-        if "minimize" not in self.settings:
-            return problem_of(self.space).objectives
-        names = [name for name in self.settings["minimize"] if name not in self.own]
         there = getattr(self.space, "objectives", None)
-        if there is None and isinstance(self.space, NetworkSpace):
+        trained = there is None and isinstance(self.space, NetworkSpace)
+        if "device" in self.settings and not trained:
+            raise ValueError(
+                f"--device says where networks are trained; {self.space.name} has none"
+            )
+        if "minimize" not in self.settings and not trained:
+            return problem_of(self.space).objectives
+        names = self.settings.get("minimize", BESIDE_THE_METRIC)
+        names = [name for name in names if name not in self.own]
+        if isinstance(self.space, NetworkSpace) and trained:
             _check_known([n for n in names if not is_on_device(n)], ["error", *NAMES])
-            named = [name for name in names if name != "error"]
-            return default_objectives(self.space, named, folder=self.home)
+            others = [name for name in names if name != "error"]
+            device = self.settings.get("device", "cpu")
+            return default_objectives(self.space, others, folder=self.home, device=device)
         by_column = {objective.column: objective for objective in there or ()}
         return tuple(by_column[column] for column in _columns(by_column, names))
 

@@ -8,14 +8,16 @@ from pathlib import Path
 import torch
 
 
-def find_device(name: str) -> torch.device:
+def find_device(device: torch.device | str) -> torch.device:
     """The torch device called ``cpu``, ``cuda`` or ``auto`` (cuda if there is one).
 
     Raises:
         ValueError: the name is unknown, or it is cuda and there is no CUDA device.
     """
+    name = "cuda" if str(device) == "cuda:0" else str(device)
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"the device must be auto, cpu or cuda, got {name!r}")
+        other = "; CUDA_VISIBLE_DEVICES chooses another GPU" if name.startswith("cuda:") else ""
+        raise ValueError(f"the device must be auto, cpu or cuda, got {name!r}{other}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("the device is cuda, but torch finds no CUDA device on this machine")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

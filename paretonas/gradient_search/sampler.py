@@ -124,6 +124,7 @@ class OneShotSearch:
                 constraint=self._problem.constraint,
                 budget=plan,
                 seed=self._seed,
+                device=self._error.device,
                 finalists="fresh",  # as every method's are
             )
         )

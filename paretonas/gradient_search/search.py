@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 
+import torch
+
 from .._lock import held
 from .._threads import threads as torch_threads
 from ..constraint import Constraint
@@ -39,7 +41,7 @@ def search(
     target: Target | str | None = None,
     budget: Budget | Plan | str | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     threads: int = 1,
     backend: str | None = None,
     rays: int = RAYS,

@@ -84,7 +84,7 @@ class Settings:
         target: Target | str | None = None,
         budget: object = None,
         seed: int = 0,
-        device: str = "cpu",
+        device: torch.device | str = "cpu",
         threads: int = 1,
         backend: str | None = None,
         rays: int = RAYS,

@@ -86,7 +86,9 @@ def _at_once(
     losses: list[Tensor], shared: list[Tensor], heads: Sequence[list[Tensor]], scale: Tensor | None
 ) -> tuple[list[Row], list[Row]]:
     m = len(losses)
-    unit = torch.eye(m) if scale is None else torch.eye(m, device=scale.device) * scale
+    unit = torch.eye(m, device=losses[0].device)
+    if scale is not None:
+        unit = unit * scale
     blocks = torch.autograd.grad(
         losses,
         [*shared, *(p for own in heads for p in own)],

@@ -72,9 +72,9 @@ class Connect(Chooser):
             return _sum([self.blocks[i](tensors[i]) for i in self.taken[gate]])
         found = []
         for index, block in enumerate(self.blocks):
-            holding = torch.tensor([index in each for each in self.taken], device=gate.device)
+            holding = [gate[option] for option in sorted(self.uses(str(index)))]
             y = block(tensors[index].clone())
-            found.append((gate * holding).sum().to(y.dtype) * y)
+            found.append(torch.stack(holding).sum().to(y.dtype) * y)
         return _sum(found)
 
     def ranks(self) -> Sequence[int]:

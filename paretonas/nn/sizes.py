@@ -106,15 +106,13 @@ class Size:
         return self._exists()
 
     def _exists(self) -> Tensor:
-        rows, weights = [], []
-        for numbers, weight in self._combinations():
-            row = torch.zeros(self.largest, dtype=torch.bool)
+        combinations = list(self._combinations())
+        chance = torch.stack([weight() for _, weight in combinations])
+        rows = chance.new_zeros(len(combinations), self.largest)
+        for row, (numbers, _) in zip(rows, combinations, strict=True):
             for start, stop in self.ranges(numbers):
-                row[start:stop] = True
-            rows.append(row)
-            weights.append(weight())
-        chance = torch.stack(weights)
-        return chance @ torch.stack(rows).to(chance)
+                row[start:stop] = 1
+        return chance @ rows
 
     def mask(self, y: Tensor, axis: int) -> Tensor:
         """`y`, with each part along `axis` multiplied by the probability that it exists."""

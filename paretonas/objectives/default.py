@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..arguments import moved
 from ..constraint import on_device
+from ..devices import find_device
 from ..nn import NetworkSpace, Supernet
 from .base import AnyObjective, DifferentiableObjective, MeasuredObjective
 from .energy import Energy
@@ -110,6 +113,7 @@ def default_objectives(
     names: Sequence[str] = BESIDE_THE_METRIC,
     backend: str = "torch",
     folder: Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> tuple[AnyObjective, ...]:
     """The validation metrics after training with the space's recipe, and named objectives.
 
@@ -122,16 +126,21 @@ def default_objectives(
             default latency by table, and memory.
         backend: what runs networks whose latency is measured.
         folder: where tables are looked for; by default the current one.
+        device: auto, cpu or cuda: where networks are trained, and where their latency is measured.
+
+    Raises:
+        ValueError: there is no such device or backend.
     """
+    place = find_device(device)
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
 
     def built(name: str) -> AnyObjective:
         if (objective := known(name)) is not None:
-            return objective.build(supernet, example, "cpu", 1, backend)
+            return objective.build(supernet, example, place, 1, backend)
         if is_on_device(name):
             return find_table_latency(name, space, folder or Path.cwd())
-        return MEASURED[name](space, "cpu", 1, backend)
+        return MEASURED[name](space, str(place), 1, backend)
 
     others = [built(name) for name in names]
-    trained = TrainedMetric(space)
+    trained = TrainedMetric(space, device=place)
     return trained, *trained.others(), *others

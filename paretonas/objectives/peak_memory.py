@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ..arguments import call, tensors
 from ..forward import around_modules, copied, device_of, evaluating, handed, seeded
 from ..nn import Supernet
+from ..point import FAILING
 from ..space import Architecture
+from .cost_table import CostTable, Slot
 from .memory import Memory
 from .parts import hints, observer, part_paths, places_of
 from .profile import Progress
@@ -36,12 +37,17 @@ class PeakMemory(Memory):
     the input of a block. So it is the memory of eager torch, and `Memory` that of a runtime which
     plans ahead.
 
+    The peak of a part is the sum of what it finds allocated and of what it allocates itself. Each
+    depends on fewer choices than the sum, so there is a table of each.
+
     Attributes:
         parameters: the bytes of each part's parameters and buffers.
-        activations: the largest number of bytes that are allocated while each part runs.
+        activations: the largest number of bytes that each part has allocated while it runs.
+        before: the bytes that are allocated when it begins, by the same parts.
     """
 
     name: str = "peak_memory"
+    before: CostTable = None  # type: ignore[assignment]  # a field after one with a default
 
     @classmethod
     def of(cls, supernet: Supernet, example: Any, progress: Progress | None = None) -> PeakMemory:
@@ -52,40 +58,81 @@ class PeakMemory(Memory):
             example: an input with the batch size of the later use: a tensor, or any nest of them.
             progress: called with the number of architectures that were looked at, and 0.
         """
-        observe, numbers = observer(supernet, example), count(1)
-        parts = frozenset(part_paths(supernet.network))
+        observe, parts = observer(supernet, example), frozenset(part_paths(supernet.network))
+        seen: dict[Architecture, tuple[dict[str, int], dict[str, int]]] = {}
 
-        def peaks(architecture: Architecture) -> Mapping[str, float]:
-            if progress is not None:
-                progress(next(numbers), 0)
-            runs = observe(architecture).architecture
-            places = places_of(supernet, runs, parts)
-            found: Counter[str] = Counter()
-            for path, peak in allocated(supernet.extract(runs), example).items():
+        def run(architecture: Architecture) -> tuple[dict[str, int], dict[str, int]]:
+            network = supernet.extract(architecture)
+            places = places_of(supernet, architecture, parts)
+            before: dict[str, int] = {}
+            peaks: dict[str, int] = {}
+            for path, (found, peak) in allocated(network, example).items():
                 part = places.get(path, path)
-                found[part] = max(found[part], peak)
-            return found
+                before.setdefault(part, found)
+                peaks[part] = max(peaks.get(part, 0), peak)
+            return before, {part: peak - before[part] for part, peak in peaks.items()}
 
-        def held(architecture: Architecture) -> Mapping[str, float]:
-            return observe(architecture).parameter_bytes
+        def look(architecture: Architecture) -> tuple[dict[str, int], dict[str, int]]:
+            same = supernet.canonical(architecture)
+            if same not in seen:
+                try:
+                    seen[same] = run(same)
+                except FAILING:  # the observer sets aside what is to blame
+                    seen[same] = run(observe(same).architecture)
+                if progress is not None:
+                    progress(len(seen), 0)
+            return seen[same]
 
         known = hints(supernet)
-        return cls(
-            cost_table(supernet.choices, held, unit="bytes", hints=known),
-            cost_table(supernet.choices, peaks, unit="bytes", hints=known),
-        )
+        tables = [
+            cost_table(supernet.choices, costs, unit="bytes", hints=known)
+            for costs in (
+                lambda architecture: observe(architecture).parameter_bytes,
+                lambda architecture: look(architecture)[1],
+                lambda architecture: look(architecture)[0],
+            )
+        ]
+        held, own, before = tables
+        own, before = _with_equal_slots(own, before)
+        return cls(held, own, before=before)
+
+    def relaxed(self, probabilities: Float[Tensor, "*r K"]) -> Float[Tensor, "*r"]:
+        """The expected parameters plus the largest expected peak of a part."""
+        held = self.parameters.total(probabilities)
+        peaks = self.before.expected(probabilities) + self.activations.expected(probabilities)
+        return (held + peaks.amax(dim=-1)) / 1024
+
+    def exact(self, architecture: Mapping[str, str]) -> float:
+        """The memory of one architecture."""
+        pairs = zip(self.before.at(architecture), self.activations.at(architecture), strict=True)
+        return (self.parameters.total_at(architecture) + max(map(sum, pairs))) / 1024
 
     def measure(self, network: nn.Module, example: Any) -> float:
         """The memory of a network."""
         held = [*network.parameters(), *network.buffers()]
         bytes_held = sum(tensor.numel() * tensor.element_size() for tensor in held)
-        return (bytes_held + max(allocated(network, example).values())) / 1024
+        return (bytes_held + max(peak for _, peak in allocated(network, example).values())) / 1024
 
 
-def allocated(network: nn.Module, example: Any) -> dict[str, int]:
-    """The peak of bytes that are allocated on the CPU while each module's own code runs, by path.
+def _with_equal_slots(one: CostTable, other: CostTable) -> tuple[CostTable, CostTable]:
+    """Both tables with the slots of both, in one order; what a table has not costs 0."""
+    names = sorted({slot.name for table in (one, other) for slot in table.slots})
 
-    The network does not change. It runs twice: kernels keep something from their first run.
+    def filled(table: CostTable) -> CostTable:
+        known = {slot.name: slot for slot in table.slots}
+        nothing = torch.zeros((), dtype=torch.float64)
+        slots = [known.get(name, Slot(name, {}, nothing)) for name in names]
+        return CostTable(table.choices, slots, unit=table.unit, about=table.about)
+
+    return filled(one), filled(other)
+
+
+def allocated(network: nn.Module, example: Any) -> dict[str, tuple[int, int]]:
+    """The bytes that are allocated on the CPU when each module begins, and the peak while it runs.
+
+    They are given by the path of the module, in the order in which modules begin. What runs in a
+    module inside counts there only. The network does not change. It runs twice: kernels keep
+    something from their first run.
     """
     plain = network if device_of(network).type == "cpu" else copied(network).cpu()
     inputs = handed(plain, example)
@@ -97,7 +144,7 @@ def allocated(network: nn.Module, example: Any) -> dict[str, int]:
             output = call(plain, inputs)
     del output  # it was alive to the end
     running, live = [""], given
-    peaks = {"": given}
+    found = {"": (given, given)}
     for kind, value in _events(profiler):
         if kind == "enter":
             running.append(str(value))
@@ -105,8 +152,9 @@ def allocated(network: nn.Module, example: Any) -> dict[str, int]:
             running.pop()
         else:
             live += int(value)
-        peaks[running[-1]] = max(peaks.get(running[-1], 0), live)
-    return peaks
+        before, peak = found.get(running[-1], (live, live))
+        found[running[-1]] = before, max(peak, live)
+    return found
 
 
 @contextmanager

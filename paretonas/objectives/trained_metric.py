@@ -6,14 +6,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from ..arguments import moved
+from ..devices import find_device
 from ..finalists import EarlyStopping, Finalist, train_finalists, with_finite_scores
+from ..forward import device_of
 from ..metric import Metric
 from ..nn import NetworkSpace, Supernet
 from ..point import FAILING, Cell, EvaluationError, Failure
 from ..space import Architecture
 from ..tasks.passes import batch_count
-from ..tasks.task import Task, metrics_of, sized, value_of
+from ..tasks.task import Task, metrics_of, on_device, sized, value_of
 from ..training import Recipe
 from .base import Objective
 
@@ -36,8 +40,11 @@ class TrainedMetric:
         reported: objectives that a point also reports, such as `Parameters`.
         supernet: builds the fresh networks; by default a supernet of the space.
         task: what is trained for; by default the task of the space.
+        device: auto, cpu or cuda: where networks are trained, unless a supernet and a task are
+            given, which are where they are.
 
     Attributes:
+        device: where networks are trained.
         stopping: says which trainings need not go on; None: all of them go on. Points report their
             metrics at its rungs.
     """
@@ -55,8 +62,10 @@ class TrainedMetric:
         reported: Sequence[Objective] = (),
         supernet: Supernet | None = None,
         task: Task | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.space, self.recipe = space, recipe or space.recipe
+        self.device = find_device(device) if supernet is None else device_of(supernet)
         self._seed, self._workers, self._trainer = seed, workers, trainer
         self._reported, self._supernet, self._task = tuple(reported), supernet, task
 
@@ -76,7 +85,11 @@ class TrainedMetric:
     @property
     def task(self) -> Task:
         """What is trained for; loads the examples."""
-        return self.space.load_task() if self._task is None else self._task
+        if self._task is None and self.device.type == "cpu":
+            return self.space.load_task()
+        if self._task is None:
+            self._task = on_device(self.space.load_task(), self.device)
+        return self._task
 
     def example(self) -> Any:
         """The inputs of one forward pass: a batch of one, on the CPU."""
@@ -160,7 +173,7 @@ class TrainedMetric:
 
     def _networks(self) -> Supernet:
         if self._supernet is None:
-            self._supernet = self.space.supernet()
+            self._supernet = self.space.supernet().to(self.device)
         return self._supernet
 
     def __getstate__(self) -> dict[str, object]:

@@ -194,14 +194,12 @@ def _cross_entropy(
             f"{found}{turned}"
         )
     _integers(labels)
-    if not bool((labels != ignore_index).any()):  # the mean over nothing would be NaN
-        return output.sum() * 0
     try:
-        return functional.cross_entropy(
+        return mean_cross_entropy(
             output,
             labels.long(),
-            None if weight is None else weight.to(output),
-            ignore_index=ignore_index,
+            ignore_index,
+            weight=None if weight is None else weight.to(output),
             label_smoothing=label_smoothing,
         )
     except IndexError as error:  # on the CPU; a GPU stops without a word that helps
@@ -211,6 +209,28 @@ def _cross_entropy(
             f"[0, {output.shape[1] - 1}]; found labels from {int(known.min())} to "
             f"{int(known.max())}"
         ) from error
+
+
+def mean_cross_entropy(
+    scores: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    *,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Torch's cross-entropy, but 0 where every label is ignored: the mean over nothing is NaN.
+
+    No number is read, so that a GPU need not be waited for.
+    """
+    nothing = (labels == ignore_index).all()
+    labels = torch.where(nothing, int(ignore_index == 0), labels)  # any that counts
+    if weight is not None:
+        weight = torch.where(nothing, 1.0, weight)
+    loss = functional.cross_entropy(
+        scores, labels, weight, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
+    return loss * ~nothing
 
 
 def _integers(labels: Tensor) -> None:

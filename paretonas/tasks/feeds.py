@@ -171,10 +171,10 @@ class _Arrays(Feed):
 
     def batches(self, size: int, *, seed: int, epoch: int | None) -> Iterable[Batch]:
         rows = _Rows(self._rows, size, seed, epoch)
-        return CountedPass(lambda: map(self._taken, rows), len(rows))
+        return CountedPass(lambda: self._cut(rows), len(rows))
 
     def first(self, examples: int) -> Batch:
-        return self._taken(torch.arange(min(examples, self._rows)))
+        return next(self._cut(_Rows(self._rows, max(1, examples), 0, None)))
 
     def to(self, device: torch.device | str) -> _Arrays:
         device = torch.device(device)
@@ -187,14 +187,20 @@ class _Arrays(Feed):
         inputs, targets = tree_map(move, self._nest)
         return _Arrays((inputs, targets))
 
-    def _taken(self, rows: Tensor) -> Batch:
-        def take(leaf: Any) -> Tensor:
-            if isinstance(leaf, Tensor):
-                return leaf.detach()[rows.to(leaf.device)]
-            return tensor_of(leaf[rows.numpy()])
+    def _cut(self, rows: _Rows) -> Iterator[Batch]:
+        order = rows.order()
+        devices = {leaf.device for leaf in tree_leaves(self._nest) if isinstance(leaf, Tensor)}
+        # To a device the order goes once, not a part of it with every batch.
+        orders = {device: order.to(device, non_blocking=True) for device in devices}
 
-        inputs, targets = tree_map(take, self._nest)
-        return inputs, targets
+        def take(leaf: Any, part: slice) -> Tensor:
+            if isinstance(leaf, Tensor):
+                return leaf.detach()[orders[leaf.device][part]]
+            return tensor_of(leaf[order[part].numpy()])
+
+        for part in rows.parts():
+            inputs, targets = tree_map(partial(take, part=part), self._nest)
+            yield inputs, targets
 
 
 class _Items(Feed):
@@ -323,14 +329,21 @@ class _Rows:
         return math.ceil(self.examples / self.size)
 
     def __iter__(self) -> Iterator[Tensor]:
+        order = self.order()
+        return (order[part] for part in self.parts())
+
+    def order(self) -> Tensor:
+        """All rows in the order of the pass, (examples,)."""
         if self.epoch is None:
-            yield from torch.arange(self.examples).split(self.size)
-            return
+            return torch.arange(self.examples)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.examples, generator=generator)
-        for place in range(len(self)):
-            start = min(place * self.size, max(0, self.examples - 2))  # batch norm needs two
-            yield order[start : (place + 1) * self.size]
+        return torch.randperm(self.examples, generator=generator)
+
+    def parts(self) -> Iterator[slice]:
+        """The place of each batch in the order."""
+        last = self.examples if self.epoch is None else max(0, self.examples - 2)
+        for start in range(0, self.examples, self.size):
+            yield slice(min(start, last), start + self.size)  # batch norm needs two
 
 
 class Pass:

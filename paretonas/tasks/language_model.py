@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..arguments import mapped
 from ..metric import Metric
+from .classification import mean_cross_entropy
 from .metrics import IGNORED, Perplexity, perplexity
 from .supervised import Supervised
 from .task import Guess, OutputError
@@ -177,8 +177,6 @@ def _next_token(output: Any, targets: Tensor, *, vocabulary: int, ignore_index: 
             f"the network must give a score for each of {vocabulary} tokens, got shape "
             f"{tuple(output.shape)}"
         )
-    if not bool((targets != ignore_index).any()):  # the mean over nothing would be NaN
-        return output.sum() * 0
-    return functional.cross_entropy(
-        output.reshape(-1, output.shape[-1]), targets.reshape(-1).long(), ignore_index=ignore_index
+    return mean_cross_entropy(
+        output.reshape(-1, output.shape[-1]), targets.reshape(-1).long(), ignore_index
     )

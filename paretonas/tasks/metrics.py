@@ -191,12 +191,14 @@ class IoU:
     def update(self, output: Tensor, target: Tensor) -> None:
         counted = target != self._ignored
         self._unknown = self._unknown + (_nan(output) & counted).sum()
-        told, right = output.argmax(dim=1)[counted], target[counted].long()
-        pairs = torch.bincount(right * self._classes + told, minlength=self._classes**2)
-        self._counts = self._counts + pairs
+        # What is ignored is a further label, since to leave it out a GPU would be waited for.
+        right = torch.where(counted, target.long(), self._classes)
+        pairs = (right * self._classes + output.argmax(dim=1)).flatten()
+        size = (self._classes + 1) * self._classes
+        self._counts = self._counts + pairs.new_zeros(size).index_add(0, pairs, pairs * 0 + 1)
 
     def compute(self) -> float:
-        counts = torch.as_tensor(self._counts).double().reshape(-1, self._classes)
+        counts = torch.as_tensor(self._counts).double().reshape(-1, self._classes)[:-1]
         _some(counts.sum(), self._ignored)
         if self._unknown:
             return math.nan

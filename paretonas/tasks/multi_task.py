@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ..solvers import Solver
 from ..solvers.named import named, solver_classes
 from ..space import nearest
 from .feeds import Target
-from .supervised import Loss, Supervised
+from .supervised import Loss, Supervised, on_device
 from .task import OutputError
 
 if TYPE_CHECKING:
@@ -111,6 +111,14 @@ class MultiTask(Supervised):
             preprocessing=preprocessing,
             batch_size=batch_size,
         )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same task, with examples that are in memory, and losses, on a device."""
+        heads = {
+            name: replace(head, loss=on_device(head.loss, device))
+            for name, head in self.heads.items()
+        }
+        return super().to(device)._with(heads=heads, _loss=partial(_sum, heads))
 
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The loss of each head on a batch of (inputs, targets)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils._pytree import tree_map
 from .._whole import whole
 from ..arguments import call, count, mapped, moved, tensors
 from ..data import Preprocessing
-from ..forward import device_of, evaluating, handed
+from ..forward import copied, device_of, evaluating, handed
 from ..metric import Metric
 from ..point import FAILING
 from .feeds import Target, feed_of, tensor_of
@@ -215,17 +216,18 @@ class Supervised:
             Exception: what a metric raises, with a note that names it.
         """
         metrics = [*self.metrics, *self.reported]
-        totals: dict[str, float] = {}
-        examples, device = 0, device_of(network)
+        terms: dict[str, list[Tensor]] = {}  # of each batch; read at the end, once
+        sizes: list[int] = []
+        device = device_of(network)
         seen = [metric.begin(device) for metric in metrics]
         with evaluating(network):
             for batch in batches:
                 inputs, targets = moved(batch, device)
                 output = self.output(network, inputs)
-                rows = count(inputs)
-                examples += rows
+                sizes.append(count(inputs))
                 for name, loss in self.terms(output, targets).items():
-                    totals[name] = totals.get(name, 0.0) + float(loss) * rows
+                    number = torch.as_tensor(loss, dtype=torch.float64, device=device)
+                    terms.setdefault(name, []).append(number.reshape(()))
                 for metric, one in zip(metrics, seen, strict=True):
                     with _named(metric):
                         one.update(*self.seen_by(metric, output, targets))
@@ -233,6 +235,8 @@ class Supervised:
         for metric, one in zip(metrics, seen, strict=True):
             with _named(metric):
                 values[metric.column] = number_of(metric.name, one.compute())
+        examples = sum(sizes)
+        totals = {name: _total(torch.stack(each), sizes) for name, each in terms.items()}
         losses = {name: total / examples for name, total in totals.items()}
         return {"loss": sum(totals.values()) / examples, **losses, **values}
 
@@ -252,14 +256,36 @@ class Supervised:
         return self if self.batch_size is not None else self._with(batch_size=batch_size)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same task, with examples that are in memory on a device."""
+        """The same task, with examples that are in memory, and its loss, on a device."""
         feeds = {name: feed.to(device) for name, feed in self._feeds.items()}
-        return self._with(_feeds=feeds, _example=moved(self._example, device))
+        example, loss = moved(self._example, device), on_device(self._loss, device)
+        return self._with(_feeds=feeds, _example=example, _loss=loss)
 
     def _with(self, **changes: object) -> Self:
         other = copy.copy(self)
         other.__dict__.update(changes)
         return other
+
+
+def _total(means: Tensor, sizes: Sequence[int]) -> float:
+    total = 0.0
+    for mean, size in zip(means.tolist(), sizes, strict=True):
+        total += mean * size
+    return total
+
+
+def on_device(loss: Any, device: torch.device | str) -> Any:
+    """A loss with its tensors, such as the weights of classes, on a device.
+
+    They are looked for in modules, and in what a `functools.partial` holds.
+    """
+    if isinstance(loss, nn.Module):
+        return copied(loss).to(device)
+    if isinstance(loss, partial):
+        args = [on_device(value, device) for value in loss.args]
+        named = {name: on_device(value, device) for name, value in loss.keywords.items()}
+        return partial(on_device(loss.func, device), *args, **named)
+    return loss.to(device) if isinstance(loss, Tensor) else loss
 
 
 @contextmanager

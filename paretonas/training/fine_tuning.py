@@ -114,10 +114,25 @@ def recalibrate(network: nn.Module, task: Task, *, seed: int) -> None:
     momenta: list[Any] = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain average over batches
+    hooks = [norm.register_forward_pre_hook(_PlainAverage()) for norm in norms]
     try:
         for batch in islice(one_pass(task, "train", seed=seed, epoch=0), BATCHES):
             task.loss(network, moved(batch, device_of(network), copies=True))
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
             norm.momentum = momentum
+            hook.remove()
+
+
+class _PlainAverage:
+    """Gives a batch norm the momentum of the plain average over its calls.
+
+    With a momentum of None torch does the same, but reads the number of calls from the device.
+    """
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def __call__(self, norm: Any, _: Any) -> None:
+        self._calls += 1
+        norm.momentum = 1 / self._calls

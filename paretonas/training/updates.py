@@ -135,18 +135,18 @@ class Updates:
             FloatingPointError: the loss or a gradient is NaN, infinite, or too large to be squared;
                 or weights are, after a ``training_step`` of the user's own.
         """
+        own = self.recipe.training_step is not None
+        # Before the loss is read: a GPU is then waited for once. Adam keeps squares of gradients:
+        # one that overflows would stay for good.
+        norm = get_total_norm(self.network.parameters() if own else self._gradients())
         value = float(loss)
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value}")
-        if self.recipe.training_step is not None:
-            if not math.isfinite(get_total_norm(self.network.parameters())):
-                raise FloatingPointError("the weights became infinite or NaN")
-            return value
-        if self._scaler.is_enabled() and self._scaler.get_scale() > 1:
+        if not own and self._scaler.is_enabled() and self._scaler.get_scale() > 1:
             return value  # an overflow may be due to the scale: the scaler skips and lowers it
-        # Adam keeps squares: one that overflows would stay for good.
-        if not math.isfinite(get_total_norm(self._gradients())):
-            raise FloatingPointError("the gradients became infinite or NaN")
+        if not math.isfinite(norm):
+            what = "weights" if own else "gradients"
+            raise FloatingPointError(f"the {what} became infinite or NaN")
         return value
 
     def apply(self) -> None:

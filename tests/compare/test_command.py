@@ -240,6 +240,7 @@ def test_where_all_runs_fail_there_is_nothing_to_show(
         ({"jobs": "0"}, "--jobs"),
         ({"space": "toi"}, "no space is called 'toi'; did you mean 'toy'?"),
         ({"space": "toy", "choices": None}, "there is no column 'width'"),
+        ({"device": "cpu"}, "--device says where networks are trained; a table has none"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(
@@ -266,6 +267,8 @@ def test_bad_input_gets_one_line_and_exit_code_2(
         (["--resume", "."], "is not the folder of a comparison: no compare.json"),
         (["--space", "toy", "--minimize", "latncy"], "'latncy'; did you mean 'latency'?"),
         (["--space", "toy", "--maximize", "a,b"], "--maximize name columns of a file"),
+        (["--space", "toy", "--device", "tpu"], "the device must be auto, cpu or cuda, got 'tpu'"),
+        (["--space", "nas_bench_graph:cora", "--device", "cpu"], "nas_bench_graph_cora has none"),
     ],
 )
 def test_a_comparison_of_nothing_is_refused(tmp_path, monkeypatch, capsys, arguments, message):

@@ -217,8 +217,11 @@ def test_devices_by_name():
     assert find_device("cpu") == torch.device("cpu")
     assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert device_name(torch.device("cpu"))
+    assert find_device(torch.device("cpu")) == torch.device("cpu")
     with pytest.raises(ValueError, match="must be auto, cpu or cuda, got 'tpu'"):
         find_device("tpu")
+    with pytest.raises(ValueError, match="got 'cuda:1'; CUDA_VISIBLE_DEVICES chooses another GPU"):
+        find_device("cuda:1")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
