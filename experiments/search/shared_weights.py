@@ -92,6 +92,7 @@ class Settings:
         Job("digits_small", 4000, MAIN),
         Job("signals", 1000, MORE),
         Job("digits_small", 1000, MORE),
+        Job("mobile", 2000, MAIN),
     )
     seeds: int = 3
     csv: Path = HERE / "shared_weights.csv"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from inspect import Parameter
@@ -103,7 +102,7 @@ class OneOf(Chooser):
 
     def extracted(self, memo: Extraction) -> nn.Module:
         """The option that is picked."""
-        option: nn.Module = copy.deepcopy(self.options[self.option_names[self.decided()]], memo)
+        option: nn.Module = memo.copy_of(self.options[self.option_names[self.decided()]])
         return option
 
     def ranks(self) -> Sequence[int]:
@@ -162,7 +161,7 @@ class Depth(Chooser):
         memo[id(self)] = plain  # first this, since the blocks may refer to it
         plain.training = self.training
         for block in self.blocks[: self.at_least + self.decided()]:
-            plain.append(copy.deepcopy(block, memo))
+            plain.append(memo.copy_of(block))
         return plain
 
     def uses(self, part: str) -> frozenset[int]:

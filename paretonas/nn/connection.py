@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
@@ -89,7 +88,7 @@ class Connect(Chooser):
     def extracted(self, memo: Extraction) -> nn.Module:
         """The branches that are taken, and their sum."""
         taken = self.taken[self.decided()]
-        plain = Connected(taken, [copy.deepcopy(self.blocks[i], memo) for i in taken])
+        plain = Connected(taken, [memo.copy_of(self.blocks[i]) for i in taken])
         plain.training = self.training
         return plain
 

@@ -8,7 +8,7 @@ modules are copied as they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from types import CellType, FunctionType, MethodType
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..forward import copied
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_WITHOUT_PARTS = (type(None), bool, int, float, str)
 
 
 class Extraction(dict[int, Any]):
@@ -35,8 +36,9 @@ class Extraction(dict[int, Any]):
         self._network = network
         self._untouched = untouched
         self._pieces: dict[tuple[int, object, torch.Size], nn.Parameter] = {}
-        held = chain(network.modules(), network.parameters(), network.buffers())
-        self._held = {id(part) for part in held}
+        self._modules = [*network.modules()]
+        held = (chain(m._parameters.values(), m._buffers.values()) for m in self._modules)
+        self._held = {id(part) for part in chain(self._modules, *held) if part is not None}
 
     def plain(self) -> nn.Module:
         """The architecture, with copies of the weights.
@@ -44,8 +46,8 @@ class Extraction(dict[int, Any]):
         Raises:
             ValueError: layers that share a parameter take different pieces of it.
         """
-        plain: nn.Module = copied(self._network, self)
-        for module in self._network.modules():
+        plain: nn.Module = self.copy_of(self._network)
+        for module in self._modules:
             twin = self.get(id(module))
             if type(twin) is type(module):
                 for name, child in module._modules.items():
@@ -55,9 +57,14 @@ class Extraction(dict[int, Any]):
                             vars(twin)[name] = number
         for module in plain.modules():
             for owner in (vars(module), *(vars(module)[hooks] for hooks in HOOKS)):
-                owner.update({name: self._anew(value) for name, value in owner.items()})
+                may = {name: v for name, v in owner.items() if not isinstance(v, _WITHOUT_PARTS)}
+                owner.update({name: self._anew(value) for name, value in may.items()})
         self._refuse_torn_parameters()
         return plain
+
+    def copy_of(self, module: nn.Module) -> Any:
+        """The copy of a module, with the choices inside it decided."""
+        return copied(module, self, _outside_choices(module))
 
     def piece(
         self, whole: nn.Parameter, piece: Tensor, drawn: Tensor | None, ranges: object
@@ -126,6 +133,15 @@ class Extraction(dict[int, Any]):
         bound.__dict__.update(value.__dict__)
         self[id(value)] = bound
         return bound
+
+
+def _outside_choices(module: nn.Module) -> Iterator[nn.Module]:
+    """The modules inside a module, without those among which a choice decides."""
+    yield module
+    among = module._parts if isinstance(module, Extracted) else ()
+    for name, child in module._modules.items():
+        if child is not None and name not in among:
+            yield from _outside_choices(child)
 
 
 def _parts(value: object) -> Iterable[object]:

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from ..arguments import call
 from ..cell import Structure
 from ..data import Data
-from ..forward import copied, seeded
+from ..forward import copied, seeded, without_collection
 from ..space import Architecture, Choice, decode, encode
 from ..tasks import Task
 from ..tasks.classification import task_of
@@ -210,7 +210,8 @@ class Supernet(nn.Module):
         for path, module in self.network.named_modules():
             if isinstance(module, Extracted):
                 module.refuse_changes(path)
-        with self.picked(architecture), seeded(seed):  # torch initializes every new layer
+        # Torch initializes every new layer.
+        with self.picked(architecture), seeded(seed), without_collection():
             return Extraction(self.network, untouched).plain()
 
     def extreme(self, *, largest: bool) -> Architecture:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from random import Random
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..devices.backend import Backend
 from ..devices.timer import Load, measure_together
 from ..nn import Supernet
+from ..point import FAILING
 from ..space import Architecture, draw
 from .cost_table import CostTable, Slot
 from .parts import observer
@@ -29,8 +31,9 @@ from .parts import observer
 ARCHITECTURES = 24  # measured ones, spread over the range of the table
 TOGETHER = 10  # of them, timed alternately
 SECONDS = 3.0  # time for the measurement
+LOADING_SECONDS = 5.0  # after which no more networks are loaded than needed
 FOLDS = 8
-FEWEST = 16  # architectures for a correction of parts
+FEWEST = 16  # architectures for a correction of parts, and for an interval
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # variance of a part's correction, to its cost
 NOISES = (0.01, 0.02, 0.04, 0.08)  # standard deviation of a measured latency, to itself
 COVERED = 0.9
@@ -160,14 +163,13 @@ def timed(
             but say nothing about how well the table predicts others.
         progress: called with the share that is done.
     """
-    seen = dict(loads or {})
-    fresh = [a for a in spread_over(table, supernet, example) if a not in seen]
-    chosen = [*fresh, *seen]
+    fresh = _loaded(spread_over(table, supernet), loads or {}, supernet, example, backend)
+    chosen = [*fresh.items(), *(loads or {}).items()]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
         group = chosen[begin : begin + TOGETHER]
         times = measure_together(
-            [seen.get(a) or backend.loading(supernet.extract(a), example) for a in group],
+            [load for _, load in group],
             threads=backend.threads,
             device=backend.device,
             seconds=SECONDS * len(group) / len(chosen),
@@ -175,7 +177,7 @@ def timed(
         measured += [time.median_ms for time in times]
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
-    return Timed(chosen, np.array(measured), len(fresh) or len(chosen))
+    return Timed([a for a, _ in chosen], np.array(measured), len(fresh) or len(chosen))
 
 
 def corrected(table: CostTable, timed: Timed) -> CostTable:
@@ -223,15 +225,44 @@ def changed(table: CostTable, costs: Array, shift: float, about: Mapping[str, An
     return CostTable(table.choices, made, unit=table.unit, about=about)
 
 
-def spread_over(table: CostTable, supernet: Supernet, example: Any) -> list[Architecture]:
-    """Some dozens of architectures from the cheapest to the dearest in a table, each as it runs."""
+def _loaded(
+    candidates: Sequence[Architecture],
+    known: Mapping[Architecture, Load],
+    supernet: Supernet,
+    example: Any,
+    backend: Backend,
+) -> dict[Architecture, Load]:
+    """What loads the candidates that are not known: all, or fewer if that takes long."""
+    found: dict[Architecture, Load] = {}
+
+    def keep(architecture: Architecture) -> None:
+        if architecture not in known:
+            load = backend.loading(supernet.extract(architecture), example)
+            load()()  # it may not run
+            found[architecture] = load
+
+    begun = perf_counter()
+    for architecture in candidates:
+        if len(found) >= FEWEST and perf_counter() - begun > LOADING_SECONDS:
+            break
+        try:
+            keep(architecture)
+        except FAILING:
+            near = observer(supernet, example)(architecture).architecture
+            if near == architecture:
+                raise
+            keep(near)
+    return found
+
+
+def spread_over(table: CostTable, supernet: Supernet) -> list[Architecture]:
+    """Some dozens of architectures from the cheapest to the dearest, in random order."""
     rng = Random(0)
     drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
     count = min(ARCHITECTURES, len(ranked))
-    observe = observer(supernet, example)
     indices = np.linspace(0, len(ranked) - 1, count).round().astype(int)
-    chosen = list(dict.fromkeys(observe(ranked[index]).architecture for index in indices))
+    chosen = list(dict.fromkeys(ranked[index] for index in indices))
     Random(1).shuffle(chosen)  # so that drift is not mistaken for size
     return chosen
 

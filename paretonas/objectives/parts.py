@@ -289,10 +289,13 @@ def _parts(run: NetworkTrace, architecture: Architecture) -> Parts:
     runs: dict[str, tuple[str, ...]] = {}
     live: dict[str, int] = {}
     macs: Counter[str] = Counter()
+    known: dict[str, int] = {}  # by what decides them
     for part, op, alive in run.ops():
         runs[part] = (*runs.get(part, ()), op.signature)
         live[part] = max(live.get(part, 0), alive)
-        macs[part] += macs_of(op)
+        if op.signature not in known:
+            known[op.signature] = macs_of(op)
+        macs[part] += known[op.signature]
     parameters: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
 

@@ -5,9 +5,12 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from paretonas.objectives import CostTable, Slot
-from paretonas.objectives.calibration import Calibration, Timed, corrected
+import paretonas.nn as pn
+from paretonas.devices import find_backend
+from paretonas.objectives import CostTable, Parameters, Slot, calibration
+from paretonas.objectives.calibration import Calibration, Timed, corrected, timed
 from paretonas.space import Choice, draw
 
 CHOICES = tuple(Choice(f"c{i}", ("a", "b", "c", "d")) for i in range(6))
@@ -122,3 +125,43 @@ def test_few_networks_make_no_interval(tmp_path):
     assert CostTable.read(tmp_path / "t.json", CHOICES).about == found.about
     assert "3 measured networks" in str(Calibration.told(found.about))
     assert Calibration.told({}) is None
+
+
+def layer():
+    return pn.OneOf({f"w{w}": nn.Sequential(nn.Linear(4, w), nn.Linear(w, 4)) for w in (2, 3, 4)})
+
+
+class Three(nn.Module):
+    """Three layers; where the first two have the width 3, it does not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(layer() for _ in range(3))
+
+    def forward(self, x):
+        plain = [inner for inner in self.layers if isinstance(inner, nn.Sequential)]
+        if [inner[0].out_features for inner in plain[:2]] == [3, 3]:
+            raise RuntimeError("two of width 3")
+        for inner in self.layers:
+            x = inner(x)
+        return x
+
+
+def test_what_does_not_run_is_timed_as_what_runs_near_it():
+    supernet, example = pn.Supernet(Three()), torch.zeros(1, 4)
+    with pytest.warns(UserWarning, match="do not run mean nothing"):
+        costs = Parameters.of(supernet, example).table
+        found = timed(costs, supernet, example, backend=find_backend("torch"))
+    assert len(found.ms) == len(found.architectures) == found.fresh == len({*found.architectures})
+    assert not any(a["layers.0"] == a["layers.1"] == "w3" for a in found.architectures)
+
+
+def test_no_more_networks_than_needed_are_loaded_if_that_takes_long(monkeypatch):
+    monkeypatch.setattr(calibration, "LOADING_SECONDS", 0.0)
+    monkeypatch.setattr(calibration, "ARCHITECTURES", 24)
+    supernet, example = pn.Supernet(nn.Sequential(*(layer() for _ in range(5)))), torch.zeros(1, 4)
+    costs = Parameters.of(supernet, example).table
+    found = timed(costs, supernet, example, backend=find_backend("torch"))
+    assert len(found.architectures) == calibration.FEWEST
+    about = Calibration.told(corrected(costs, found).about)
+    assert about.interval is not None

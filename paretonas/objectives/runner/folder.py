@@ -69,8 +69,9 @@ def write_runner(
     _check_free(place)
     plan = TimingPlan(supernet, example)
     covering = covering_networks(supernet, example, plan.in_networks())
-    others = spread_over(guessed_table(supernet, example), supernet, example)
-    chosen = [*covering, *(a for a in others if a not in covering)]
+    observe = observer(supernet, example)
+    others = spread_over(guessed_table(supernet, example), supernet)
+    chosen = list(dict.fromkeys([*covering, *(observe(a).architecture for a in others)]))
     made = not place.exists()
     try:
         make_folder(place)
