@@ -76,14 +76,14 @@ class Correction:
         error = math.sqrt(float(np.mean(errors[model] ** 2)))
         return cls(*model(promised, found), margin, error)
 
-    def by_table(self, limit: float, *, sure: bool) -> float:
+    def by_table(self, limit: float, *, margins: int) -> float:
         """The limit on the table that goes with a limit on what is measured.
 
         Args:
             limit: on what is measured, positive.
-            sure: with the margin; otherwise one of two networks will be beyond the limit.
+            margins: 1: networks will meet it in 9 of 10 cases; 0: in one of two; -1: hardly ever.
         """
-        within = limit / (1 + self.margin) if sure else limit
+        within = limit * (1 + self.margin) ** -margins
         return max((within - self.shift) / self.factor, LEAST * limit)
 
 
@@ -144,19 +144,19 @@ class MeasuredLimits:
         groups = math.ceil(KEPT * finalists / workers)
         return max(0, min(groups * workers, finalists - workers))
 
-    def by_table(self, points: Sequence[Point], *, sure: bool = True) -> Constraint:
+    def by_table(self, points: Sequence[Point], *, margins: int = 1) -> Constraint:
         """The limits on tables within which networks are expected to meet all limits.
 
         Args:
             points: what was measured so far.
-            sure: as of `Correction.by_table`.
+            margins: as of `Correction.by_table`.
         """
         limits = dict(self.constraint.limits)
         for column in sorted(self.columns, key=lambda each: not self._own(each)):
             asked = self.constraint.limits[column]
             if asked > 0 and (found := self._correction(column, points)):
                 cost, correction = found
-                limit = correction.by_table(asked, sure=sure)
+                limit = correction.by_table(asked, margins=margins)
                 if cost.column != column:  # it may have a limit of its own
                     limit = min(limit, limits.get(cost.column, limit))
                 limits[cost.column] = limit

@@ -124,6 +124,17 @@ class Model:
             more: candidates beside those of `candidates`.
             beyond: what turned out to be beyond a limit, and is not on the front.
         """
+        pool = [a for a in self._untried(level, more) if self.setup.feasible(a)]
+        seed = self.setup.settings.seed
+        return self.knowledge.choose(pool, count, level, seed=seed, beyond=beyond)
+
+    def nearest(self, count: int) -> list[Architecture]:
+        """The candidates for a training that are least beyond the limits by table."""
+        beyond = {a: self.setup.feasible.violation(a) for a in self._untried("trained", ())}
+        return sorted((a for a in beyond if beyond[a] < math.inf), key=beyond.__getitem__)[:count]
+
+    def _untried(self, level: Level, more: Iterable[Architecture]) -> list[Architecture]:
+        """The candidates that were not scored at a level, and did not fail."""
         known = self.knowledge.tried(level)
         seed = self.setup.settings.seed
         pool = candidates(
@@ -134,9 +145,7 @@ class Model:
         )
         # The names of architectures change with the options that are left.
         tried = self.failed() | {self.setup.supernet.canonical(a) for a in known}
-        pool = list(dict.fromkeys([*pool, *more]))
-        pool = [a for a in pool if a not in tried and self.setup.feasible(a)]
-        return self.knowledge.choose(pool, count, level, seed=seed, beyond=beyond)
+        return [a for a in dict.fromkeys([*pool, *more]) if a not in tried]
 
     def optimize_alpha(self) -> Generator[Step, None, None]:
         """Fit the surrogate, and move alpha down the gradients of all objectives."""

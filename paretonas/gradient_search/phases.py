@@ -220,12 +220,13 @@ def _choose(model: Model, results: Results, count: int) -> list[Architecture]:
     if not model.repairs:
         return model.choose(count, "trained")
     setup, beyond = model.setup, results.beyond()
-    for sure in (True, False):  # first what is sure to meet the limits, as long as there is such
-        model.restrict(setup.measured_limits.by_table(results.points, sure=sure))
+    for margins in (1, 0, -1):  # first what is sure to meet the limits, as long as there is such
+        model.restrict(setup.measured_limits.by_table(results.points, margins=margins))
         chosen = model.choose(count, "trained", setup.feasible.design(MORE), beyond)
         if chosen:
-            break
-    return chosen
+            return chosen
+    holds = len(beyond) < len(results.points)
+    return [] if holds else model.nearest(count)  # one of them may hold by chance
 
 
 def _pace(setup: Setup, results: Results, left: float) -> Pace:

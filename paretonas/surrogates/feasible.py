@@ -48,6 +48,10 @@ class Feasible:
     def __call__(self, architecture: Architecture) -> bool:
         return self._rank(architecture)[0] <= self._least
 
+    def violation(self, architecture: Architecture) -> float:
+        """The sum of what is exceeded, as parts of the limits; infinite if a cost is not finite."""
+        return self._rank(architecture)[0]
+
     def within(self, constraint: Constraint) -> Feasible:
         """The same for other limits; if no architecture meets them, the nearest are feasible."""
         found = copy(self)
