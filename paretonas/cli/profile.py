@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from paretonas.cli.display import console
-from paretonas.devices import default_backend, find_device
+from paretonas.cli.fallback import or_in_torch
+from paretonas.devices import find_device
 from paretonas.names import find_space
-from paretonas.objectives import profile
+from paretonas.objectives import CostTable, profile
 from paretonas.objectives.calibration import Calibration
 
 
@@ -25,14 +26,13 @@ def write_costs(
     space = find_space(spec)
     supernet = space.supernet()
     screen = console()
-    table = profile(
-        supernet,
-        space.load_task().example(),
-        device=str(device),
-        threads=threads,
-        backend=backend or default_backend(device),
-        cache=False,
-    )
+    example = space.load_task().example()
+
+    def measured(by: str | None) -> CostTable:
+        return profile(supernet, example, device=device, threads=threads, backend=by, cache=False)
+
+    table = or_in_torch(measured, backend)
     table.write(path)
-    screen.print(f"{space.name}: {len(table.slots)} costs in {path}", soft_wrap=True)
+    costs = sum(slot.values.numel() for slot in table.slots)
+    screen.print(f"{space.name}: {costs} costs in {path}", soft_wrap=True)
     screen.print(f"latencies of {table.about['backend']}: {Calibration.told(table.about)}")

@@ -5,6 +5,9 @@ regression corrects the cost of each part in the table, too; it is a Gaussian pr
 covariance counts the parts that two architectures share (kernel ridge regression, Saunders et al.
 1998). The errors of the cross-validation also give an interval for further networks (split
 conformal prediction, Papadopoulos et al. 2002; CV+, arXiv 1905.02928).
+
+In a space of so few architectures that all of them are timed, nothing needs to be predicted: what
+was measured is the table.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..devices.backend import Backend
 from ..devices.timer import Load, measure_together
 from ..nn import Supernet
-from ..space import Architecture, draw
+from ..space import Architecture, draw, every, size
 from .cost_table import CostTable, Slot
 from .parts import observer
+from .tabulate import FEW
 
-ARCHITECTURES = 24  # measured ones, spread over the range of the table
+ARCHITECTURES = 24  # measured ones, spread over the range of the table; all, if there are no more
 TOGETHER = 10  # of them, timed alternately
 SECONDS = 3.0  # time for the measurement
 FOLDS = 8
@@ -46,7 +50,8 @@ class Calibration:
     the numbers are a little better than those of further networks will be.
 
     Attributes:
-        correction: "line", or "parts" if the costs of parts were corrected as well.
+        correction: "line"; "parts" if the costs of parts were corrected as well; or "measured", if
+            all architectures were timed and nothing is predicted.
         shift_ms: the latency that is in no part, 0 or more.
         factor: the factor of the sum, positive.
         rank_correlation: Spearman's rank correlation of predicted and measured latency; None if
@@ -87,6 +92,8 @@ class Calibration:
         return cls(**known) if fine else None
 
     def __str__(self) -> str:
+        if self.correction == "measured":
+            return f"all {self.architectures} architectures were measured"
         rank = self.rank_correlation
         ranked = "" if rank is None else f", rank correlation {rank:.2f}"
         within = "" if self.interval is None else f"; 9 of 10 are within {self.interval:.0%}"
@@ -108,11 +115,14 @@ class Timed:
         architectures: n of them.
         ms: (n,) their latency in milliseconds, positive.
         fresh: how many of them, the first ones, tell how well a table predicts others.
+        runs_as: for every architecture of the space the measured one that runs the same; None if
+            others were not measured.
     """
 
     architectures: Sequence[Architecture]
     ms: Array
     fresh: int
+    runs_as: Mapping[Architecture, Architecture] | None = None
 
 
 def timed(
@@ -150,11 +160,17 @@ def timed(
         measured += [time.median_ms for time in times]
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
-    return Timed(chosen, np.array(measured), len(fresh) or len(chosen))
+    runs_as = _all(supernet, example)
+    complete = runs_as is not None and {*runs_as.values()} <= {*chosen}
+    return Timed(
+        chosen, np.array(measured), len(fresh) or len(chosen), runs_as if complete else None
+    )
 
 
 def corrected(table: CostTable, timed: Timed) -> CostTable:
     """A table corrected by measured networks; its `about` has the `Calibration`."""
+    if timed.runs_as is not None:
+        return _of_networks(table, timed, timed.runs_as)
     architectures, measured, fresh = timed.architectures, timed.ms, timed.fresh
     parts = _Parts.of(table, architectures)
     models: list[_Model] = [_Model()]
@@ -188,15 +204,44 @@ def corrected(table: CostTable, timed: Timed) -> CostTable:
         values = slot.values.double() * factor + change.reshape(slot.values.shape)
         made.append(Slot(slot.name, slot.groups, values.clamp_min(0.0)))
         begin += slot.values.numel()
+    return CostTable(table.choices, made, unit=table.unit, about=_told(table, calibration))
+
+
+def _of_networks(
+    table: CostTable, timed: Timed, runs_as: Mapping[Architecture, Architecture]
+) -> CostTable:
+    """The table that has what was measured of each architecture, and not the sums of another."""
+    ms = dict(zip(timed.architectures, timed.ms.tolist(), strict=True))
+    groups = {c.name: tuple((option,) for option in c.options) for c in table.choices}
+    values = [ms[runs_as[architecture]] for architecture in every(table.choices)]
+    shape = [len(choice.options) for choice in table.choices]
+    slot = Slot("network", groups, torch.tensor(values, dtype=torch.float64).reshape(shape))
+    known = tuple(np.round([*ms.values()], 6).tolist())
+    calibration = Calibration("measured", 0.0, 1.0, None, 1.0, None, len(ms), known, known)
+    about = _told(table, calibration)
+    return CostTable(table.choices, [slot], unit=table.unit, about=about)
+
+
+def _told(table: CostTable, calibration: Calibration) -> dict[str, Any]:
+    """The `about` of a table, with a calibration."""
     told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(calibration).items()}
-    about = {**table.about, **told}
-    return CostTable(table.choices, made, unit=table.unit, about=about)
+    return {**table.about, **told}
+
+
+def _all(supernet: Supernet, example: Any) -> dict[Architecture, Architecture] | None:
+    """Every architecture, and the one that it runs as; None if there are too many to look at."""
+    if size(supernet.choices) > FEW:
+        return None
+    observe = observer(supernet, example)
+    return {each: observe(each).architecture for each in every(supernet.choices)}
 
 
 def _spread(table: CostTable, supernet: Supernet, example: Any) -> list[Architecture]:
     """Architectures from the fastest to the slowest, each as it runs."""
     rng = Random(0)
-    drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
+    known = _all(supernet, example)
+    some = (draw(supernet.choices, rng) for _ in range(400))
+    drawn = {*known.values()} if known else {*map(supernet.canonical, some)}
     ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
     count = min(ARCHITECTURES, len(ranked))
     observe = observer(supernet, example)

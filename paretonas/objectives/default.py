@@ -13,12 +13,14 @@ from .int8 import Int8FileSize, Int8Latency, Int8Metric
 from .latency import Latency
 from .macs import Flops, Macs
 from .memory import Memory
+from .onnx_options import check_some
 from .parameters import Parameters
 from .peak_memory import PeakMemory
 from .trained_metric import TrainedMetric
 from .training_memory import TrainingMemory
 
 Build = Callable[..., DifferentiableObjective]
+BuildMeasured = Callable[[NetworkSpace, int], MeasuredObjective]
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,25 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
 }
 """The objectives of a space of networks by name; its metrics are not among them."""
-MEASURED: Mapping[str, Callable[[NetworkSpace, int], MeasuredObjective]] = {
+
+
+def _in_int8(build: BuildMeasured) -> BuildMeasured:
+    """Refuses a space whose networks ONNX cannot hold, before one is trained."""
+
+    def built(space: NetworkSpace, threads: int) -> MeasuredObjective:
+        made = build(space, threads)
+        example = moved(space.load_task().example(), "cpu")
+        check_some(space.supernet(), example, f"minimize something else than {made.column}")
+        return made
+
+    return built
+
+
+MEASURED: Mapping[str, BuildMeasured] = {
     "training_memory": lambda space, threads: TrainingMemory(space),
-    "int8_error": lambda space, threads: Int8Metric(space),
-    "int8_latency": Int8Latency,
-    "int8_file_size": lambda space, threads: Int8FileSize(space),
+    "int8_error": _in_int8(lambda space, threads: Int8Metric(space)),
+    "int8_latency": _in_int8(Int8Latency),
+    "int8_file_size": _in_int8(lambda space, threads: Int8FileSize(space)),
 }
 """Objectives of a space of networks that are only measured, from the space and the threads."""
 BESIDE_THE_METRIC = ("latency", "memory")
@@ -80,7 +96,7 @@ NAMES = (*OBJECTIVES, *MEASURED)
 def default_objectives(
     space: NetworkSpace,
     names: Sequence[str] = BESIDE_THE_METRIC,
-    backend: str = "torch",
+    backend: str | None = None,
 ) -> tuple[AnyObjective, ...]:
     """The validation metrics after training with the space's recipe, and named objectives.
 
@@ -90,7 +106,13 @@ def default_objectives(
     Args:
         space: the space of networks.
         names: names in `NAMES`; by default latency by table, and memory.
-        backend: what runs networks whose latency is measured.
+        backend: what runs networks whose latency is measured; by default ONNX Runtime, if its
+            packages are installed, otherwise eager torch.
+
+    Raises:
+        ValueError: there is no such backend, or ONNX cannot hold the network; then take
+            ``backend="torch"``.
+        ModuleNotFoundError: a package is missing; the message has the pip line.
     """
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
     others = (

@@ -25,6 +25,7 @@ from ..space import Architecture, Choice, decode
 from .calibration import Calibration, corrected, timed
 from .cost_table import CostTable, Slot
 from .node_times import places, times_in_networks
+from .onnx_options import naming_options
 from .part_times import part_times
 from .parts import hints, observer
 from .tabulate import Dependence, Values, slots, tabulate
@@ -32,7 +33,7 @@ from .tabulate import Dependence, Values, slots, tabulate
 Signature = tuple[str, ...]
 Progress = Callable[[int, int], None]
 
-METHOD = 2  # of measuring; a new number sets tables in the cache aside
+METHOD = 3  # of measuring; a new number sets tables in the cache aside
 
 
 def profile(
@@ -41,7 +42,7 @@ def profile(
     *,
     device: str | torch.device = "cpu",
     threads: int = 1,
-    backend: str = "torch",
+    backend: str | None = None,
     cache: bool = True,
     progress: Progress | None = None,
 ) -> CostTable:
@@ -63,7 +64,8 @@ def profile(
         example: an input with the batch size for the measurement: a tensor, or any nest of tensors.
         device: the device to measure on.
         threads: the number of CPU threads.
-        backend: what runs the networks; see `paretonas.devices.find_backend`.
+        backend: what runs the networks; by default ONNX Runtime on a CPU, if its packages are
+            installed, otherwise eager torch. See `paretonas.devices.find_backend`.
         cache: whether to read and write tables in the user's cache folder; their key is the device,
             the backend, its version and threads, and all operations and shapes of the space.
         progress: called with the number of architectures that were looked at, and 0; then with the
@@ -71,7 +73,8 @@ def profile(
 
     Raises:
         ValueError: a part depends on more than 4096 combinations of picks, there is no such device
-            or backend, or ONNX cannot hold the network.
+            or backend, or ONNX cannot hold the network; the message names the options, if there
+            are any that alone are to blame. Then take ``backend="torch"``.
         ModuleNotFoundError: the package of the backend is missing.
     """
     runner = find_backend(backend, device, threads)
@@ -94,7 +97,10 @@ def profile(
     if cache and path.exists():
         with suppress(OSError, ValueError):  # a damaged table is measured anew
             return CostTable.read(path, supernet.choices)
-    with seeded(0, supernet):  # timed parts may use random generators
+    with (
+        seeded(0, supernet),
+        naming_options(supernet, example),
+    ):  # timed parts may use random generators
 
         def alone(report: Progress) -> CostTable:
             return _alone(supernet, example, found, runner, about, report)

@@ -1,0 +1,123 @@
+"""Which options of a supernet ONNX cannot hold: found by the export of architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+from ..devices.onnx_session import NotInOnnxError, exported
+from ..nn import Supernet
+from ..space import Architecture, decode, draw, encode
+
+DRAWS = 8  # random architectures, to find some that ONNX can hold
+MOST = 4  # options that are named, since an export that fails may take a second
+
+
+@contextmanager
+def naming_options(supernet: Supernet, example: Any) -> Iterator[None]:
+    """Where an export fails in this context, the error names the options that alone are to blame.
+
+    Raises:
+        NotInOnnxError: ONNX cannot hold these options; or the network, if there are none.
+    """
+    try:
+        yield
+    except NotInOnnxError as error:
+        found = _Options(supernet, example).to_blame()
+        if not found:
+            raise
+        one = len(found) == 1
+        names = ", ".join(map(str, list(found)[:MOST])) + (" and others" * (len(found) > MOST))
+        what = f"the option{'s' * (not one)} {names}"
+        instead = f"leave {'it' if one else 'them'} out, or {error.instead}"
+        raise NotInOnnxError(what, next(iter(found.values())), instead) from error
+
+
+def check_some(supernet: Supernet, example: Any, instead: str) -> None:
+    """See that ONNX can hold some architecture of a supernet.
+
+    Args:
+        supernet: the network with choices.
+        example: the inputs of one forward pass.
+        instead: what to do if it cannot.
+
+    Raises:
+        NotInOnnxError: none of several was possible.
+    """
+    _Options(supernet, example).check(instead)
+
+
+class _Options:
+    """Tries exports of architectures, each once."""
+
+    def __init__(self, supernet: Supernet, example: Any) -> None:
+        self._supernet, self._example = supernet, example
+        self._sizes = [len(choice.options) for choice in supernet.choices]
+        self._tried: dict[Architecture, str] = {}
+
+    def to_blame(self) -> dict[Architecture, str]:
+        """The picks, each alone, that ONNX cannot hold where others of their choice work, and why.
+
+        At most one more than `MOST`. None if there seems to be no architecture that ONNX can hold.
+        What is inside an option that is to blame is not looked at.
+        """
+        found: dict[Architecture, str] = {}
+        working = [start for start in self._starts() if not self._why(start)]
+        for index, choice in enumerate(self._supernet.choices):
+            for pick in self._supernet.left(index):
+                taken = {known: self._supernet.taken(known) for known in working}
+                around = [known for known in working if index in dict(taken[known])]
+                if not around or any((index, pick) in taken[known] for known in around):
+                    continue
+                changed = self._with(around[0], index, pick)
+                works = next((each for each in changed if not self._why(each)), None)
+                if works is not None:
+                    working.append(works)
+                    continue
+                single = Architecture({choice.name: choice.options[pick]})
+                found[single] = self._why(changed[0])
+                if len(found) > MOST:
+                    return found
+        return found
+
+    def check(self, instead: str) -> None:
+        """Refuse a supernet if there seems to be no architecture that ONNX can hold.
+
+        Raises:
+            NotInOnnxError: there is none.
+        """
+        starts = self._starts()
+        if all(map(self._why, starts)):
+            raise NotInOnnxError("the network", self._why(starts[0]), instead)
+
+    def _starts(self) -> list[Architecture]:
+        """That of all first options, that of all second ones, and so on; and random ones."""
+        choices, rng = self._supernet.choices, Random("onnx")
+        alike = [[min(pick, size - 1) for size in self._sizes] for pick in range(max(self._sizes))]
+        starts = [decode(choices, picks) for picks in alike]
+        starts += [draw(choices, rng) for _ in range(DRAWS)]
+        return [*map(self._supernet.canonical, starts)]
+
+    def _with(self, known: Architecture, index: int, pick: int) -> list[Architecture]:
+        """An architecture with another pick, and with different picks inside that option."""
+        choices, inside = self._supernet.choices, self._supernet.inside(index, pick)
+        found = []
+        for own in range(max((self._sizes[inner] for inner in inside), default=1)):
+            picks = list(encode(choices, known))
+            picks[index] = pick
+            for inner in inside:
+                picks[inner] = min(own, self._sizes[inner] - 1)
+            found.append(self._supernet.canonical(decode(choices, picks)))
+        return found
+
+    def _why(self, architecture: Architecture) -> str:
+        """What the exporter says of an architecture; nothing if it works."""
+        if architecture not in self._tried:
+            try:
+                exported(self._supernet.extract(architecture), self._example)
+                self._tried[architecture] = ""
+            except NotInOnnxError as error:
+                self._tried[architecture] = error.reason
+        return self._tried[architecture]
