@@ -219,6 +219,7 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
         table = CostTable.read(settings["costs"], space.choices)
         found[found.index("latency")] = latency_by(
             table,
+            space.load_task().example(),
             str(find_device(settings["device"])),
             settings["threads"],
             settings.get("backend"),

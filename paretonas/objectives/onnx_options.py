@@ -9,7 +9,7 @@ from typing import Any
 
 from ..devices.onnx_session import NotInOnnxError, exported
 from ..nn import Supernet
-from ..space import Architecture, decode, draw, encode
+from ..space import Architecture, decode, encode
 
 DRAWS = 8  # random architectures, to find some that ONNX can hold
 MOST = 4  # options that are named, since an export that fails may take a second
@@ -54,7 +54,10 @@ class _Options:
 
     def __init__(self, supernet: Supernet, example: Any) -> None:
         self._supernet, self._example = supernet, example
-        self._sizes = [len(choice.options) for choice in supernet.choices]
+        sizes, rng = [len(choice.options) for choice in supernet.choices], Random("onnx")
+        # All first options, all second ones, and so on; and random ones.
+        self._various = [[min(pick, n - 1) for n in sizes] for pick in range(max(sizes))]
+        self._various += [[rng.randrange(n) for n in sizes] for _ in range(DRAWS)]
         self._tried: dict[Architecture, str] = {}
 
     def to_blame(self) -> dict[Architecture, str]:
@@ -93,24 +96,19 @@ class _Options:
             raise NotInOnnxError("the network", self._why(starts[0]), instead)
 
     def _starts(self) -> list[Architecture]:
-        """That of all first options, that of all second ones, and so on; and random ones."""
-        choices, rng = self._supernet.choices, Random("onnx")
-        alike = [[min(pick, size - 1) for size in self._sizes] for pick in range(max(self._sizes))]
-        starts = [decode(choices, picks) for picks in alike]
-        starts += [draw(choices, rng) for _ in range(DRAWS)]
-        return [*map(self._supernet.canonical, starts)]
+        choices = self._supernet.choices
+        return [self._supernet.canonical(decode(choices, picks)) for picks in self._various]
 
     def _with(self, known: Architecture, index: int, pick: int) -> list[Architecture]:
         """An architecture with another pick, and with different picks inside that option."""
         choices, inside = self._supernet.choices, self._supernet.inside(index, pick)
-        found = []
-        for own in range(max((self._sizes[inner] for inner in inside), default=1)):
-            picks = list(encode(choices, known))
-            picks[index] = pick
-            for inner in inside:
-                picks[inner] = min(own, self._sizes[inner] - 1)
-            found.append(self._supernet.canonical(decode(choices, picks)))
-        return found
+        picks = encode(choices, {**known, choices[index].name: choices[index].options[pick]})
+        return [
+            self._supernet.canonical(
+                decode(choices, [own[i] if i in inside else p for i, p in enumerate(picks)])
+            )
+            for own in (self._various if inside else [picks])
+        ]
 
     def _why(self, architecture: Architecture) -> str:
         """What the exporter says of an architecture; nothing if it works."""

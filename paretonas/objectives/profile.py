@@ -89,7 +89,7 @@ def profile(
     found = tabulate(supernet.choices, lambda a: look(a, lambda parts: parts.runs), hints=known)
     about: dict[str, Any] = {
         **runner.about(),
-        "input": _shapes(example),
+        "input": shapes(example),
         "operations": _digest(supernet.choices, found),
     }
     key = _hash(repr((METHOD, sorted(about.items()))))
@@ -246,7 +246,7 @@ def _main_effects(known: Mapping[tuple[int, ...], float]) -> Callable[[tuple[int
     return lambda key: math.exp(mean + float(row(key) @ effects))
 
 
-def _shapes(example: Any) -> list[Any]:
+def shapes(example: Any) -> list[Any]:
     """The shape of a tensor; for a nest the shapes of its tensors."""
     if isinstance(example, Tensor):
         return list(example.shape)
