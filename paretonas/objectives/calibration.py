@@ -13,7 +13,7 @@ was measured is the table.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from random import Random
 from typing import Any
@@ -30,7 +30,7 @@ from .cost_table import CostTable, Slot
 from .parts import observer
 from .tabulate import FEW
 
-ARCHITECTURES = 24  # measured ones, spread over the range of the table; all, if there are no more
+ARCHITECTURES = 24  # measured ones, spread over the range of the table
 TOGETHER = 10  # of them, timed alternately
 SECONDS = 3.0  # time for the measurement
 FOLDS = 8
@@ -146,7 +146,9 @@ def timed(
         progress: called with the share that is done.
     """
     seen = dict(loads or {})
-    fresh = [a for a in _spread(table, supernet, example) if a not in seen]
+    every_one = _all(supernet, example)
+    others = ({*every_one.values()} or _drawn(supernet)) - {*seen}
+    fresh = [a for a in _spread(table, others, supernet, example) if a not in seen]
     chosen = [*fresh, *seen]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
@@ -160,11 +162,9 @@ def timed(
         measured += [time.median_ms for time in times]
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
-    runs_as = _all(supernet, example)
-    complete = runs_as is not None and {*runs_as.values()} <= {*chosen}
-    return Timed(
-        chosen, np.array(measured), len(fresh) or len(chosen), runs_as if complete else None
-    )
+    complete = {*every_one.values()} <= {*chosen}
+    runs_as = every_one if every_one and complete else None
+    return Timed(chosen, np.array(measured), len(fresh) or len(chosen), runs_as)
 
 
 def corrected(table: CostTable, timed: Timed) -> CostTable:
@@ -228,21 +228,25 @@ def _told(table: CostTable, calibration: Calibration) -> dict[str, Any]:
     return {**table.about, **told}
 
 
-def _all(supernet: Supernet, example: Any) -> dict[Architecture, Architecture] | None:
-    """Every architecture, and the one that it runs as; None if there are too many to look at."""
+def _all(supernet: Supernet, example: Any) -> dict[Architecture, Architecture]:
+    """Every architecture, and the one that it runs as; none if there are too many to look at."""
     if size(supernet.choices) > FEW:
-        return None
+        return {}
     observe = observer(supernet, example)
     return {each: observe(each).architecture for each in every(supernet.choices)}
 
 
-def _spread(table: CostTable, supernet: Supernet, example: Any) -> list[Architecture]:
-    """Architectures from the fastest to the slowest, each as it runs."""
+def _drawn(supernet: Supernet) -> set[Architecture]:
+    """Random architectures."""
     rng = Random(0)
-    known = _all(supernet, example)
-    some = (draw(supernet.choices, rng) for _ in range(400))
-    drawn = {*known.values()} if known else {*map(supernet.canonical, some)}
-    ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
+    return {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
+
+
+def _spread(
+    table: CostTable, known: Collection[Architecture], supernet: Supernet, example: Any
+) -> list[Architecture]:
+    """Of known architectures some from the fastest to the slowest, each as it runs."""
+    ranked = sorted(known, key=lambda a: (table.total_at(a), str(a)))
     count = min(ARCHITECTURES, len(ranked))
     observe = observer(supernet, example)
     indices = np.linspace(0, len(ranked) - 1, count).round().astype(int)

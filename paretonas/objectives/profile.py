@@ -54,7 +54,8 @@ def profile(
     seen as they run. Parts that run the same operations on the same shapes are measured once. Other
     backends begin with the table of ``torch`` on their device.
 
-    Some dozens of whole networks are timed as well, and correct the table. Its `about` says how
+    Some dozens of whole networks are timed as well, and correct the table. If these are all of the
+    space, the table has what was measured. Its `about` says how
     well it predicts such networks: see `paretonas.objectives.calibration.Calibration`. If the table
     of nodes predicts badly, or there is none, parts that are timed alone make a table, too; the
     better one is kept. Its `about` has ``parts``: ``nodes`` or ``alone``.
