@@ -139,11 +139,13 @@ def _range(seen: Mapping[str, Any]) -> str:
 def _compare_latency(
     run: Run, point: Point, network: nn.Module, path: Path, format: str, example: Any
 ) -> None:
-    searched = point.objectives.get("latency_ms")
+    quantized = format == "onnx-int8" and "int8_latency_ms" in point.objectives
+    searched = point.objectives.get("int8_latency_ms" if quantized else "latency_ms")
     if format in ("json", "graphml") or searched is None:
         return
     threads = int(run.settings.get("threads", 1))
-    searched_by = str(point.reported.get("latency_backend", "torch"))
+    told = "onnxruntime" if quantized else point.reported.get("latency_backend", "torch")
+    searched_by = str(told)
     given, device = Arguments.of(example), torch.device("cpu")
     if format == "safetensors":  # weights do not run; the network that they fit does
         backend = searched_by
