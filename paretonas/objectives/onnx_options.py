@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any
@@ -11,7 +11,7 @@ from ..devices.onnx_session import NotInOnnxError, exported
 from ..nn import Supernet
 from ..space import Architecture, decode, encode
 
-DRAWS = 8  # random architectures, to find some that ONNX can hold
+DRAWS = 4  # random architectures, if there is none among the first that ONNX can hold
 MOST = 4  # options that are named, since an export that fails may take a second
 
 
@@ -55,9 +55,9 @@ class _Options:
     def __init__(self, supernet: Supernet, example: Any) -> None:
         self._supernet, self._example = supernet, example
         sizes, rng = [len(choice.options) for choice in supernet.choices], Random("onnx")
-        # All first options, all second ones, and so on; and random ones.
-        self._various = [[min(pick, n - 1) for n in sizes] for pick in range(max(sizes))]
-        self._various += [[rng.randrange(n) for n in sizes] for _ in range(DRAWS)]
+        # All first options, all second ones, and so on.
+        self._alike = [[min(pick, n - 1) for n in sizes] for pick in range(max(sizes))]
+        self._random = [[rng.randrange(n) for n in sizes] for _ in range(DRAWS)]
         self._tried: dict[Architecture, str] = {}
 
     def to_blame(self) -> dict[Architecture, str]:
@@ -67,7 +67,7 @@ class _Options:
         What is inside an option that is to blame is not looked at.
         """
         found: dict[Architecture, str] = {}
-        working = [start for start in self._starts() if not self._why(start)]
+        working = self._working(self._alike) or self._working(self._random)
         for index, choice in enumerate(self._supernet.choices):
             for pick in self._supernet.left(index):
                 taken = {known: self._supernet.taken(known) for known in working}
@@ -91,23 +91,23 @@ class _Options:
         Raises:
             NotInOnnxError: there is none.
         """
-        starts = self._starts()
+        starts = [*map(self._decoded, [*self._alike, *self._random])]
         if all(map(self._why, starts)):
             raise NotInOnnxError("the network", self._why(starts[0]), instead)
 
-    def _starts(self) -> list[Architecture]:
-        choices = self._supernet.choices
-        return [self._supernet.canonical(decode(choices, picks)) for picks in self._various]
+    def _working(self, several: Sequence[Sequence[int]]) -> list[Architecture]:
+        return [each for each in map(self._decoded, several) if not self._why(each)]
+
+    def _decoded(self, picks: Sequence[int]) -> Architecture:
+        return self._supernet.canonical(decode(self._supernet.choices, picks))
 
     def _with(self, known: Architecture, index: int, pick: int) -> list[Architecture]:
         """An architecture with another pick, and with different picks inside that option."""
         choices, inside = self._supernet.choices, self._supernet.inside(index, pick)
         picks = encode(choices, {**known, choices[index].name: choices[index].options[pick]})
         return [
-            self._supernet.canonical(
-                decode(choices, [own[i] if i in inside else p for i, p in enumerate(picks)])
-            )
-            for own in (self._various if inside else [picks])
+            self._decoded([own[i] if i in inside else p for i, p in enumerate(picks)])
+            for own in ([*self._alike, *self._random] if inside else [picks])
         ]
 
     def _why(self, architecture: Architecture) -> str:

@@ -56,6 +56,7 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(onnx_options, "exported", exported)
     monkeypatch.setattr(onnx_options, "MOST", 100)
+    monkeypatch.setattr(onnx_options, "DRAWS", 200)  # so that it finds what there is
     return exported
 
 
