@@ -60,7 +60,10 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     if out is None and os.path.lexists(path):
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
     space = with_networks(consent.space(folder, run.settings), "--space")
-    encode(space.choices, point.architecture)  # refuses a point of another space
+    try:
+        encode(space.choices, point.architecture)
+    except ValueError as error:
+        raise ValueError(f"{folder} is of another space than {space.name!r}: {error}") from error
     network = run.network(space, point)
     task = space.load_task()
     example = moved(task.example(), "cpu")

@@ -68,13 +68,13 @@ OBJECTIVES: Mapping[str, Known] = {
 """The objectives of a space of networks by name; its metrics are not among them."""
 
 
-def _in_int8(build: BuildMeasured) -> BuildMeasured:
+def _in_int8(name: str, build: BuildMeasured) -> BuildMeasured:
     """Refuses a space whose networks ONNX cannot hold, before one is trained."""
 
     def built(space: NetworkSpace, threads: int) -> MeasuredObjective:
         made = build(space, threads)
         example = moved(space.load_task().example(), "cpu")
-        check_some(space.supernet(), example, f"minimize something else than {made.column}")
+        check_some(space.supernet(), example, f"minimize something else than {name}")
         return made
 
     return built
@@ -82,9 +82,9 @@ def _in_int8(build: BuildMeasured) -> BuildMeasured:
 
 MEASURED: Mapping[str, BuildMeasured] = {
     "training_memory": lambda space, threads: TrainingMemory(space),
-    "int8_error": _in_int8(lambda space, threads: Int8Metric(space)),
-    "int8_latency": _in_int8(Int8Latency),
-    "int8_file_size": _in_int8(lambda space, threads: Int8FileSize(space)),
+    "int8_error": _in_int8("int8_error", lambda space, threads: Int8Metric(space)),
+    "int8_latency": _in_int8("int8_latency", Int8Latency),
+    "int8_file_size": _in_int8("int8_file_size", lambda space, threads: Int8FileSize(space)),
 }
 """Objectives of a space of networks that are only measured, from the space and the threads."""
 BESIDE_THE_METRIC = ("latency", "memory")

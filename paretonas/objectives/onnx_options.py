@@ -12,7 +12,8 @@ from ..nn import Supernet
 from ..space import Architecture, decode, encode
 
 DRAWS = 4  # random architectures, if there is none among the first that ONNX can hold
-MOST = 4  # options that are named, since an export that fails may take a second
+TRIES = 2  # exports that fail, before the network itself is to blame: each takes seconds
+MOST = 2  # options that are named
 
 
 @contextmanager
@@ -63,11 +64,11 @@ class _Options:
     def to_blame(self) -> dict[Architecture, str]:
         """The picks, each alone, that ONNX cannot hold where others of their choice work, and why.
 
-        At most one more than `MOST`. None if there seems to be no architecture that ONNX can hold.
+        At most one more than `MOST`. None if the first architectures all fail.
         What is inside an option that is to blame is not looked at.
         """
         found: dict[Architecture, str] = {}
-        working = self._working(self._alike) or self._working(self._random)
+        working = self._working()
         for index, choice in enumerate(self._supernet.choices):
             for pick in self._supernet.left(index):
                 taken = {known: self._supernet.taken(known) for known in working}
@@ -95,8 +96,15 @@ class _Options:
         if all(map(self._why, starts)):
             raise NotInOnnxError("the network", self._why(starts[0]), instead)
 
-    def _working(self, several: Sequence[Sequence[int]]) -> list[Architecture]:
-        return [each for each in map(self._decoded, several) if not self._why(each)]
+    def _working(self) -> list[Architecture]:
+        """Architectures that ONNX can hold; none if the first ones fail."""
+        found: list[Architecture] = []
+        for tried, picks in enumerate([*self._alike, *self._random]):
+            if tried >= (len(self._alike) if found else TRIES):
+                break
+            if not self._why(self._decoded(picks)):
+                found.append(self._decoded(picks))
+        return found
 
     def _decoded(self, picks: Sequence[int]) -> Architecture:
         return self._supernet.canonical(decode(self._supernet.choices, picks))

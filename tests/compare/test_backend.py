@@ -87,10 +87,11 @@ def test_another_backend_is_another_comparison(here, capsys):
     assert run([*COMMAND.split(), "--backend", "onnxruntime"]) == 2
     assert 'backend was "torch", now "onnxruntime"' in capsys.readouterr().err
     assert backends(here / "out") == {"torch"}
-    space = find_space("compared_space:space")
-    problem = Problem(space, default_objectives(space, backend="onnxruntime"))
+    space, again = find_space("compared_space:space"), {"budget": 3, "seeds": 1, "folder": "mine"}
+    first, other = (Problem(space, default_objectives(space, backend=b)) for b in ("torch", None))
+    compare(first, "random", **again)
     with pytest.raises(ValueError, match='backends was not given, now {"latency_ms": "onnxrunt'):
-        compare(problem, "random", budget=3, seeds=1, folder=here / "out")
+        compare(other, "random", **again)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,6 @@ def test_another_backend_is_another_comparison(here, capsys):
     [
         ("--space toy --backend onnxrt", "got 'onnxrt'; did you mean 'onnxruntime'?"),
         ("--space toy --backend cuda-graphs", "cuda-graphs needs the device cuda, got cpu"),
-        ("--space toy --backend", "--backend"),
         ("--space nas_bench_201 --table t.csv --minimize a,b --backend torch", "were measured"),
         ("--space toy --device cuda", "--device"),
     ],
