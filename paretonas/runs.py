@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import pickle
 import platform
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
+from paretonas.constraint import split_unit
 from paretonas.front import Front
 from paretonas.nn import NetworkSpace
 from paretonas.point import NAME, Cell, Failure, Outcome, Point, Stopped, is_name, number_or_word
@@ -169,20 +170,15 @@ class Run:
     def outcomes(self) -> list[Outcome]:
         """Everything that was recorded, in order.
 
-        A damaged line is left out and named in a warning, a torn last one in silence.
+        A damaged line is left out and named in a warning, a torn last one in silence; so is all
+        that points had when they were measured together, if one of these values cannot be.
         """
         found, damaged = _lines.read(self._evaluations, _outcome)
         _lines.warn_of(self._evaluations, damaged)
-        later = self._values()
-        try:
-            return [
-                outcome.with_values(later[outcome.id])
-                if isinstance(outcome, Point) and outcome.id in later
-                else outcome
-                for outcome in found
-            ]
-        except ValueError as error:  # a word in the place of a number
-            raise ValueError(f"{self._together} is damaged: {error}; remove it to go on") from error
+        later = self._together_again(
+            {o.id: o for o in found if isinstance(o, Point)}, others=bool(damaged)
+        )
+        return [later.get(o.id, o) if isinstance(o, Point) else o for o in found]
 
     def keep_values(self, points: Iterable[Point]) -> None:
         """Keep what all points of the run were found to have when they were measured together.
@@ -207,22 +203,29 @@ class Run:
         with replacing(self._together) as draft:
             draft.write_text(json.dumps(changed, indent=1, allow_nan=False) + "\n")
 
-    def _values(self) -> dict[str, dict[str, Cell]]:
-        """What `keep_values` has kept, by the id of the point.
+    def _together_again(self, points: Mapping[str, Point], *, others: bool) -> dict[str, Point]:
+        """The points with what `keep_values` has kept, by id; none if the file is damaged.
 
-        Raises:
-            ValueError: the file is damaged.
+        Its values are those of one measurement, so one that cannot be sets all of them aside.
+
+        Args:
+            points: as they were recorded, by id.
+            others: whether there were points that are lost.
         """
         if not self._together.exists():
             return {}
         try:
-            found = json.loads(self._together.read_text(encoding="utf-8"))
-            return {
-                str(name): {str(column): _cell(value) for column, value in values.items()}
-                for name, values in found.items()
-            }
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{self._together} is damaged: {error}; remove it to go on") from error
+            held = json.loads(self._together.read_text(encoding="utf-8"))
+            if not isinstance(held, dict):
+                raise ValueError(f"it must be an object, got {held!r:.80}")
+            unknown = held.keys() - points.keys()
+            if unknown and not others:
+                raise ValueError(f"{min(unknown)!r} is no point of the run")
+            return {name: _later(points[name], held[name]) for name in held.keys() - unknown}
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            why = " ".join(f"{self._together} is damaged and was left out: {error}".split())
+            warnings.warn(why, _lines.DamagedLineWarning, stacklevel=3)
+            return {}
 
     def next_id(self) -> str:
         """An id for the next point, one that no recorded point has, nor one in a damaged line."""
@@ -486,12 +489,31 @@ def _outcome(entry: Mapping[str, Any]) -> Outcome:
     return journal.decode(entry)[0]
 
 
-def _cell(value: object) -> Cell:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"a value must be a number or a word, got {value!r:.80}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a value must be finite, got {value}")
-    return value
+def _later(point: Point, found: object) -> Point:
+    """A point with what it had when it was measured again.
+
+    Raises:
+        ValueError: this is no such measurement.
+    """
+    if not isinstance(found, dict):
+        raise ValueError(f"the values of {point.id} must be an object, got {found!r:.80}")
+    before = {**point.objectives, **point.reported}
+    stems = tuple(f"{split_unit(column)[0]}_" for column in point.objectives)
+    for column, value in found.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if column not in before and not column.startswith(stems):
+            raise ValueError(f"{point.id} has no {column!r}")
+        if not number and not isinstance(value, str):
+            raise ValueError(
+                f"{column} of {point.id} must be a number or a word, got {value!r:.80}"
+            )
+        if column in before and number == isinstance(before[column], str):
+            raise ValueError(f"{column} of {point.id} was {before[column]!r}, got {value!r:.80}")
+        if number and value < 0 and split_unit(column)[1] is not None:
+            raise ValueError(f"{column} of {point.id} is never negative, got {value}")
+    later = point.with_values(found)
+    later.check_objectives(point.objectives)
+    return later
 
 
 def _csv(cells: Iterable[object]) -> bytes:

@@ -261,11 +261,12 @@ def test_commands_and_their_options_exist(page, capsys):
 
 def test_every_option_of_the_contract_is_in_the_help(capsys):
     options = {
-        "search": "space device threads budget constraint solver minimize rays seed costs out "
-        "resume trust",
-        "compare": "space table choices minimize maximize log where methods budget seeds out trust",
+        "search": "space device threads backend budget constraint solver minimize rays seed costs "
+        "out resume trust",
+        "compare": "space table choices minimize maximize log where backend methods budget seeds "
+        "out trust",
         "export": "pick format out space trust",
-        "profile": "space device threads out",
+        "profile": "space device threads backend out",
         "report": "out space trust",
     }
     for command, names in options.items():

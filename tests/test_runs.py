@@ -367,12 +367,38 @@ class TestMeasuredTogether:
         assert (run.folder / "evaluations.jsonl").read_bytes() == journal
 
     @pytest.mark.parametrize(
-        "text",
-        ["{", "[]", '{"a01": 3}']
-        + [f'{{"a01": {{"latency_ms": {value}}}}}' for value in ("NaN", "1e999", "null", '"fast"')],
+        ("text", "why"),
+        [
+            ("{", "Expecting property name"),
+            ("[]", "it must be an object, got []"),
+            ('{"a01": 3}', "the values of a01 must be an object, got 3"),
+            ('{"a07": {"latency_ms": 1.0}}', "'a07' is no point of the run"),
+            ('{"a01": {"speed": 1.0}}', "a01 has no 'speed'"),
+            ('{"a01": {"latency_ms": -0.5}}', "latency_ms of a01 is never negative, got -0.5"),
+            ('{"a01": {"latency_spread_ms": -1}}', "latency_spread_ms of a01 is never negative"),
+            ('{"a01": {"latency_ms": NaN}}', "latency_ms of a01 (op=conv1) must be finite"),
+            ('{"a01": {"latency_ms": 1e999}}', "latency_ms of a01 (op=conv1) must be finite"),
+            ('{"a01": {"latency_ms": null}}', "must be a number or a word, got None"),
+            ('{"a01": {"latency_ms": true}}', "must be a number or a word, got True"),
+            ('{"a01": {"latency_ms": "fast"}}', "latency_ms of a01 was"),
+        ],
     )
-    def test_a_damaged_file_is_named(self, run, text):
-        run.add(point(1), 1.0, nn.Linear(1, 1))
+    def test_the_run_goes_on_without_a_file_that_no_measurement_gives(self, run, text, why):
+        before = run.add(point(1), 1.0, nn.Linear(1, 1))
         (run.folder / "together.json").write_text(text)
-        with pytest.raises(ValueError, match="together.json is damaged.*remove it to go on"):
-            run.evaluations()
+        with pytest.warns(DamagedLineWarning) as caught:
+            (found,) = run.evaluations()
+        assert found == before
+        (told,) = {str(each.message) for each in caught}
+        assert "together.json is damaged and was left out: " in told and why in told
+        assert "\n" not in told
+
+    def test_values_of_a_point_in_a_damaged_line_do_not_cost_those_of_the_others(self, run):
+        first, other = (run.add(point(i), 1.0, nn.Linear(1, 1)) for i in (1, 2))
+        run.keep_values([each.with_values({"latency_ms": 0.25}) for each in (first, other)])
+        journal = run.folder / "evaluations.jsonl"
+        line, _ = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(line + b"{lost}\n")
+        with pytest.warns(DamagedLineWarning, match="evaluations.jsonl, line 2 is damaged"):
+            (found,) = run.evaluations()
+        assert found.objectives["latency_ms"] == 0.25

@@ -125,7 +125,7 @@ def table(space: NetworkSpace, architectures: Sequence[Architecture], rows: Rows
         Parameters.of(supernet, example),
     ]
     if len(architectures) == size(space.choices):
-        costs.insert(0, Latency.profile(supernet, example))
+        costs.insert(0, Latency.profile(supernet, example, backend="torch"))
     records = []
     for architecture in architectures:
         own = [rows[seed, architecture] for seed in seeds]

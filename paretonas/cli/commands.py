@@ -308,6 +308,7 @@ def compare(
     seeds: Annotated[
         int | None, typer.Option(metavar="K", show_default="10", help="Runs of each method.")
     ] = None,
+    backend: Backend = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, show_default="one per core", help="Number of runs at the same time."),
@@ -344,6 +345,7 @@ def compare(
         "methods": _names(methods),
         "budget": budget,
         "seeds": seeds,
+        "backend": backend,
     }
     settings = _settings(options, out, resume, trust, "comparison")
     if resume is None:

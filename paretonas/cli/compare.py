@@ -7,22 +7,25 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from paretonas._threads import cores
 from paretonas.cli.display import console
+from paretonas.cli.fallback import or_in_torch
 from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
 from paretonas.cli.stop import stoppable
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
-from paretonas.compare.folder import Record, read_about
+from paretonas.compare.folder import ABOUT, Record, backend_of, read_about
 from paretonas.compare.summary import disagreement, feasibility, objectives_of
 from paretonas.constraint import Constraint, resolve
+from paretonas.devices import find_backend
 from paretonas.evaluation import Ledger
 from paretonas.names import (
     check_columns,
@@ -58,7 +61,8 @@ def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
     """Compare as the settings say; in a folder where the same was begun before, go on."""
     settings = {**DEFAULTS, **settings}
     space = find_any_space(settings["space"]) if "space" in settings else None
-    request = _Request.of(settings, Path.cwd(), space)
+    kept = backend_of(read_about(out)) if out and (out / ABOUT).exists() else None
+    request = _Request.of(settings, Path.cwd(), space, kept)
     parts = {
         "space": [settings["space"]] if "space" in settings else [],
         "methods": settings["methods"],
@@ -102,6 +106,8 @@ def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
     """What a comparison was asked for, with a larger budget and more seeds if they are given."""
     about = read_about(folder)
     settings, home = {**about["asked"], **more}, Path(about["folder"])
+    if not isinstance(settings.get("backend", ""), str):
+        raise ValueError(f"{folder}: the setting 'backend' must be a text")
     for name in ("methods", "minimize", "constraint"):
         given = settings.get(name, [])
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
@@ -109,7 +115,7 @@ def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
     space = None
     if "space" in settings or consent.named.get("space"):
         space = consent.space(folder, {"space": settings.get("space"), "folder": home})
-    return _Request.of(settings, home, space)
+    return _Request.of(settings, home, space, backend_of(about))
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,7 @@ class _Request:
         space: the one that was named.
         table: the table, if the comparison is on one.
         own: the objectives that are somebody's own.
+        backend: what runs networks whose latency is measured; None if nobody has named it.
     """
 
     settings: Mapping[str, Any]
@@ -129,20 +136,38 @@ class _Request:
     space: SearchSpace | None
     table: Table | None
     own: tuple[str, ...]
+    backend: str | None = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], home: Path, space: SearchSpace | None) -> _Request:
+    def of(
+        cls,
+        settings: Mapping[str, Any],
+        home: Path,
+        space: SearchSpace | None,
+        kept: str | None = None,
+    ) -> _Request:
         """Read the table, and tell objectives of the user's own from columns.
+
+        Args:
+            settings: the options that were given.
+            home: where files and parts of the user's own are found.
+            space: the one that was named.
+            kept: what ran the networks in a folder with which this goes on.
 
         Raises:
             ValueError: neither a space nor a table, or options that do not belong together.
         """
         minimize = settings.get("minimize", [])
+        backend = settings.get("backend", kept)
+        if "backend" in settings:
+            find_backend(backend, settings.get("device", "cpu"))  # refuses what there is not
+            if "table" in settings or not _is_trained(space):
+                raise ValueError("--backend runs networks, and these were measured: leave it out")
+        if "device" in settings and ("table" in settings or not _is_trained(space)):
+            raise ValueError("--device says where networks are trained; here are none")
         if "table" in settings:
             columns = _header(home / settings["table"], minimize)
             own = tuple(name for name in minimize if is_own(name) and tidy(name) not in columns)
-            if "device" in settings:
-                raise ValueError("--device says where networks are trained; a table has none")
             table = _table(space, _with_limited(settings, home, own), home)
             return cls(settings, home, space, table, own)
         if space is None:
@@ -157,7 +182,7 @@ class _Request:
             raise ValueError(f"{named} name columns of a file; give it with --table FILE")
         names = {o.column for o in getattr(space, "objectives", None) or ()}
         own = tuple(name for name in minimize if is_own(name) and name not in names)
-        return cls(settings, home, space, None, own)
+        return cls(settings, home, space, None, own, backend)
 
     def known(self) -> tuple[AnyObjective, ...]:
         """The objectives that are nobody's own, in the order of the settings."""
@@ -165,22 +190,24 @@ class _Request:
             named = [*self.settings.get("minimize", []), *self.settings.get("maximize", [])]
             named = [tidy(name) for name in named if name not in self.own]
             return tuple(o for o in self.table.objectives if o.column in named)
-        assert self.space is not None
-        there = getattr(self.space, "objectives", None)
-        trained = there is None and isinstance(self.space, NetworkSpace)
-        if "device" in self.settings and not trained:
-            raise ValueError(
-                f"--device says where networks are trained; {self.space.name} has none"
-            )
-        if "minimize" not in self.settings and not trained:
-            return problem_of(self.space).objectives
-        names = self.settings.get("minimize", BESIDE_THE_METRIC)
-        names = [name for name in names if name not in self.own]
-        if isinstance(self.space, NetworkSpace) and trained:
+        space = self.space
+        assert space is not None
+        names = [name for name in self.settings.get("minimize", ()) if name not in self.own]
+        if _is_trained(space):
             _check_known([n for n in names if not is_on_device(n)], ["error", *NAMES])
-            others = [name for name in names if name != "error"]
-            device = self.settings.get("device", "cpu")
-            return default_objectives(self.space, others, folder=self.home, device=device)
+            beside = [name for name in names if name != "error"]
+            wanted = beside if "minimize" in self.settings else BESIDE_THE_METRIC
+            make = partial(
+                default_objectives,
+                space,
+                wanted,
+                folder=self.home,
+                device=self.settings.get("device", "cpu"),
+            )
+            return or_in_torch(make, self.backend)
+        if "minimize" not in self.settings:
+            return problem_of(space).objectives
+        there = getattr(space, "objectives", None)
         by_column = {objective.column: objective for objective in there or ()}
         return tuple(by_column[column] for column in _columns(by_column, names))
 
@@ -325,6 +352,11 @@ def _table(space: SearchSpace | None, settings: Mapping[str, Any], folder: Path)
         structure = getattr(space, "structure", None) or table.structure
         table = replace(table, name=space.name, choices=decisions, structure=structure)
     return table
+
+
+def _is_trained(space: SearchSpace | None) -> TypeGuard[NetworkSpace]:
+    """Whether the space has networks, which are trained and timed, and no measurements."""
+    return isinstance(space, NetworkSpace) and getattr(space, "objectives", None) is None
 
 
 def _columns(known: Collection[str], names: Sequence[str]) -> tuple[str, ...]:

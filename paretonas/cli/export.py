@@ -62,7 +62,10 @@ def export_pick(folder: Path, wish: str, format: str, out: Path | None, consent:
     if out is None and os.path.lexists(path):
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
     space = with_networks(consent.space(folder, run.settings), "--space")
-    encode(space.choices, point.architecture)  # refuses a point of another space
+    try:
+        encode(space.choices, point.architecture)
+    except ValueError as error:
+        raise ValueError(f"{folder} is of another space than {space.name!r}: {error}") from error
     network = run.network(space, point)
     task = space.load_task()
     example = moved(task.example(), "cpu")
@@ -160,11 +163,13 @@ def _compare_latency(
     run: Run, point: Point, network: nn.Module, path: Path, format: str, example: Any
 ) -> Measurement | None:
     """Measure the written file, and print its latency beside that of the search."""
-    searched = point.objectives.get("latency_ms")
+    quantized = format == "onnx-int8" and "int8_latency_ms" in point.objectives
+    searched = point.objectives.get("int8_latency_ms" if quantized else "latency_ms")
     if format in ("json", "graphml") or searched is None:
         return None
     threads = int(run.settings.get("threads", 1))
-    searched_by = str(point.reported.get("latency_backend", "torch"))
+    told = "onnxruntime" if quantized else point.reported.get("latency_backend", "torch")
+    searched_by = str(told)
     given, device = Arguments.of(example), torch.device("cpu")
     if format == "safetensors":  # weights do not run; the network that they fit does
         backend = searched_by

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from paretonas.cli.display import console
-from paretonas.devices import default_backend, find_device
+from paretonas.cli.fallback import or_in_torch
+from paretonas.devices import find_device
 from paretonas.forward import evaluating
 from paretonas.names import find_space
 from paretonas.nn import NetworkSpace, Supernet
@@ -46,14 +47,11 @@ def write_costs(
     if like is not None:
         known = CostTable.read(like, supernet.choices)
         measure = partial(profile_like, known=known, networks=networks or NETWORKS)
-    table = measure(
-        supernet,
-        example,
-        device=str(device),
-        threads=threads,
-        backend=backend or default_backend(device),
-    )
-    _write(table, path, space)
+
+    def measured(by: str | None) -> CostTable:
+        return measure(supernet, example, device=device, threads=threads, backend=by)
+
+    _write(or_in_torch(measured, backend), path, space)
 
 
 def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | None) -> None:
@@ -96,7 +94,8 @@ def _free(out: Path | None) -> Path:
 def _write(table: CostTable, path: Path, space: NetworkSpace) -> None:
     table.write(path)
     screen, about = console(), table.about
-    screen.print(f"{space.name}: {len(table.slots)} costs in {path}", soft_wrap=True)
+    costs = sum(slot.values.numel() for slot in table.slots)
+    screen.print(f"{space.name}: {costs} costs in {path}", soft_wrap=True)
     where = f" on {about['device']}" if about.get("imported") else ""
     screen.print(
         f"latencies of {about['backend']}{where}: {Calibration.told(about)}", soft_wrap=True

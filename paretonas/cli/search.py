@@ -223,6 +223,7 @@ def _objectives(settings: Mapping[str, Any], space: NetworkSpace, place: Place) 
         table = read_table(settings["costs"], space)
         found[found.index("latency")] = latency_by(
             table,
+            space.load_task().example(),
             str(find_device(settings["device"])),
             settings["threads"],
             settings.get("backend"),

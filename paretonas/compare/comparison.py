@@ -19,7 +19,7 @@ import numpy as np
 from paretonas._atomic import replacing
 from paretonas._whole import whole
 from paretonas.compare.anytime import Array, Curve, Reference
-from paretonas.compare.folder import Record, at_work, check_begun
+from paretonas.compare.folder import TORCH, Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.constraint import Constraint
@@ -27,6 +27,7 @@ from paretonas.direction import turned
 from paretonas.front import Front
 from paretonas.names import KnownMethod, OwnMethod, find_methods, problem_of
 from paretonas.objectives.base import DifferentiableObjective, Objective, maximizes
+from paretonas.objectives.latency import Latency
 from paretonas.point import Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure
@@ -127,6 +128,7 @@ def compare(
             "objectives": list(problem.columns),
             # Older versions did not write this; without it, all objectives are minimized.
             **({"maximize": list(problem.maximize)} if problem.maximize else {}),
+            **({"backends": other} if (other := _other_backends(problem)) else {}),
             "log": list(problem.log),
             "free": list(problem.free),
             **(
@@ -215,6 +217,11 @@ class Comparison:
             columns=columns,
         )
         return head + frame.to_html(border=0, float_format="{:.4f}".format, na_rep="")
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """What runs the networks whose latency is an objective, by its column."""
+        return {objective.column: objective.backend for objective in _latencies(self.problem)}
 
     @cached_property
     def reference(self) -> Reference:
@@ -305,7 +312,8 @@ class Comparison:
     def evaluations(self) -> pd.DataFrame:
         """One row per evaluation of each run: its picks, what it found, whether it failed.
 
-        With a constraint also how far it is beyond the limits, 0 if it is feasible.
+        Where latency is an objective also what runs the networks, such as ``onnxruntime``. With a
+        constraint also how far it is beyond the limits, 0 if it is feasible.
         """
         import pandas as pd
 
@@ -314,7 +322,8 @@ class Comparison:
         beyond = ["violation"] if self.problem.constraint else []
         # By place, not by name: a choice may well be called "method".
         columns = ["method", "seed", "evaluation", *choices, *self.problem.columns, *limited]
-        columns += [*beyond, "failed"]
+        runners = {o.backend_column: o.backend for o in _latencies(self.problem)}
+        columns += [*runners, *beyond, "failed"]
         rows: list[tuple[object, ...]] = []
         for (method, seed), record in self.records.items():
             first = 1 + record.ledger.weight_evaluations
@@ -324,7 +333,8 @@ class Comparison:
                 values = (point and point.objectives[c] for c in self.problem.columns)
                 others = (point and point.reported[c] for c in limited)
                 far = (point and self.problem.violation(point) for _ in beyond)
-                rows.append((method, seed, number, *picks, *values, *others, *far, point is None))
+                found = (*values, *others, *runners.values(), *far)
+                rows.append((method, seed, number, *picks, *found, point is None))
         return pd.DataFrame(rows, columns=columns)
 
     def write(self, folder: Path) -> None:
@@ -403,6 +413,15 @@ def _known(problem: Problem) -> list[Objective]:
         if isinstance(objective, Objective)
         and (objective.column in problem.free or isinstance(objective, DifferentiableObjective))
     ]
+
+
+def _latencies(problem: Problem) -> list[Latency]:
+    return [objective for objective in problem.objectives if isinstance(objective, Latency)]
+
+
+def _other_backends(problem: Problem) -> dict[str, str]:
+    """The backends but torch; older versions had no other, and did not write it."""
+    return {o.column: o.backend for o in _latencies(problem) if o.backend != TORCH}
 
 
 def _check(problem: Problem, budget: int, seeds: int, jobs: int | None) -> None:

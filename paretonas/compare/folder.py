@@ -21,6 +21,7 @@ from paretonas.space import Architecture
 
 ABOUT = "compare.json"
 GROWING = ("budget", "seeds")  # what a comparison can go on with more of
+TORCH = "torch"  # the backend of comparisons that do not tell theirs
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,21 @@ def read_about(folder: Path) -> dict[str, Any]:
     """
     about = runs.read_about(folder / ABOUT, "a comparison", {"settings", "asked", "folder"})
     return _older.renamed(about, about["asked"].get("maximize", []))
+
+
+def backend_of(about: Mapping[str, Any]) -> str:
+    """What runs the networks of a comparison whose latency is an objective.
+
+    Folders of older versions do not tell it; there it is eager torch.
+
+    Raises:
+        ValueError: the folder tells something else.
+    """
+    told = about["settings"].get("backends", {})
+    names = [*told.values()] if isinstance(told, dict) else [told]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{ABOUT} does not describe a comparison: its backends are {told!r:.80}")
+    return next(iter(names), TORCH)
 
 
 def _write_about(folder: Path, about: Mapping[str, Any]) -> None:

@@ -152,10 +152,16 @@ def feasibility(comparison: Comparison) -> str:
 
 
 def objectives_of(comparison: Comparison, name: Callable[[str], str] = str) -> str:
-    """The objectives and their directions, as in "latency_ms minimized, accuracy maximized"."""
-    problem = comparison.problem
-    senses = ("maximized" if c in problem.maximize else "minimized" for c in problem.columns)
-    return ", ".join(f"{name(c)} {sense}" for c, sense in zip(problem.columns, senses, strict=True))
+    """The objectives and their directions, as in "latency_ms minimized, accuracy maximized".
+
+    Where latency is an objective also what runs the networks: "latency_ms (onnxruntime) minimized".
+    """
+    problem, runners = comparison.problem, comparison.backends
+    return ", ".join(
+        f"{name(column)}{f' ({runners[column]})' if column in runners else ''} "
+        f"{'maximized' if column in problem.maximize else 'minimized'}"
+        for column in problem.columns
+    )
 
 
 def _scores(comparison: Comparison, method: str) -> Iterator[Row]:

@@ -144,19 +144,24 @@ BACKENDS: Mapping[str, Any] = {
 PREFERRED = OnnxRuntime.name
 
 
-def find_backend(name: str, device: torch.device | str = "cpu", threads: int = 1) -> Backend:
+def find_backend(
+    name: str | None = None, device: torch.device | str = "cpu", threads: int = 1
+) -> Backend:
     """The backend called ``torch``, ``onnxruntime``, ``torch.compile`` or ``cuda-graphs``.
+
+    Without a name, that of `default_backend`.
 
     Raises:
         ValueError: the name is unknown, or the backend does not run on the device.
         ModuleNotFoundError: its package is missing; the message has the pip line.
     """
+    place = find_device(device) if isinstance(device, str) else device
+    name = default_backend(place) if name is None else name
     if name not in BACKENDS:
         known = ", ".join(BACKENDS)
         raise ValueError(
             f"the backend must be one of {known}, got {name!r}{nearest(name, [*BACKENDS])}"
         )
-    place = find_device(device) if isinstance(device, str) else device
     backend: Backend = BACKENDS[name](place, threads)
     return backend
 
@@ -178,7 +183,7 @@ def measure_latency(
     *,
     threads: int = 1,
     device: torch.device | str = "cpu",
-    backend: str = Eager.name,
+    backend: str | None = None,
     seconds: float = SECONDS,
 ) -> Measurement:
     """Time the forward pass of a network in evaluation and inference mode.
@@ -191,11 +196,13 @@ def measure_latency(
         example: the inputs, with their batch size: a tensor, or any nest of tensors.
         threads: the number of CPU threads.
         device: the device to run on.
-        backend: what runs it; see `find_backend`.
+        backend: what runs it; see `find_backend`. By default ONNX Runtime on a CPU, if its packages
+            are installed; otherwise eager torch.
         seconds: how long about, at most.
 
     Raises:
-        ValueError: `threads` is not positive, or there is no such device or backend.
+        ValueError: `threads` is not positive, there is no such device or backend, or ONNX cannot
+            hold the network; then take ``backend="torch"``.
     """
     runner = find_backend(backend, device, threads)
     load = runner.loading(network, example)

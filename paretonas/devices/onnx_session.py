@@ -23,13 +23,22 @@ from .timer import Call, Load
 class NotInOnnxError(ValueError):
     """A network that cannot be exported to ONNX.
 
+    Args:
+        what: ONNX cannot hold, such as "the network".
+        reason: the exporter's first line.
+        instead: what to do.
+
     Attributes:
-        reason: what the exporter says, in one line.
+        reason: the exporter's first line.
+        instead: what to do.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"ONNX cannot hold the network ({reason}); use --backend torch")
-        self.reason = reason
+    def __init__(self, what: str, reason: str, instead: str) -> None:
+        super().__init__(what, reason, instead)
+        self.reason, self.instead = reason, instead
+
+    def __str__(self) -> str:
+        return f"ONNX cannot hold {self.args[0]} ({self.reason}); {self.instead}"
 
 
 class OnnxRuntime:
@@ -76,8 +85,18 @@ class OnnxRuntime:
         }
 
 
-def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
+TORCH_INSTEAD = 'use --backend torch, in Python backend="torch"'
+
+
+def exported(
+    network: nn.Module, example: Any, instead: str = TORCH_INSTEAD
+) -> tuple[bytes, dict[str, Any]]:
     """An ONNX model of a network, and an example of its inputs as arrays by name.
+
+    Args:
+        network: does not change.
+        example: the inputs of one forward pass.
+        instead: what to do if ONNX has no form of the network.
 
     Raises:
         NotInOnnxError: ONNX has no form of the network; with the exporter's first line.
@@ -89,8 +108,9 @@ def exported(network: nn.Module, example: Any) -> tuple[bytes, dict[str, Any]]:
     except (ModuleNotFoundError, OSError, MemoryError):  # such as a full disk
         raise
     except Exception as error:  # of whatever kind: exporters have many
-        line = str(error).strip().partition("\n")[0]
-        raise NotInOnnxError(line) from error
+        line = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = line.partition(";")[0]  # what follows is advice for an export
+        raise NotInOnnxError("the network", reason, instead) from error
     return draft.content, fed(session_of(draft.content), draft.inputs.nest)
 
 

@@ -125,33 +125,42 @@ class _Turns:
                 call()
         times: list[list[tuple[float, float]]] = [[] for _ in calls]
         order, begun, gone, rounds = list(range(len(calls))), perf_counter(), 0.0, 0
+        waiting: list[tuple[int, float, bool]] = []
+        before, since = self.reference.seconds(), 0.0
         while rounds < FEWEST or (
             gone < PATIENCE * seconds and (gone < seconds or not self._enough(times))
         ):
             rng.shuffle(order)
-            self._round(order, calls, times)
+            for index in order:
+                spent, stopped = self.clock.seconds(calls[index])
+                waiting.append((index, spent, stopped))
+                since += spent
+                if since >= GAP_SECONDS:
+                    before, since = self._count(waiting, before, times), 0.0
             gone, rounds = perf_counter() - begun, rounds + 1
+        self._count(waiting, before, times)
         self.blocks.append([np.array(own) for own in times])
 
     def _enough(self, times: Sequence[Sequence[tuple[float, float]]]) -> bool:
         quiet = SLOWER * self.reference.best
         return all(sum(around <= quiet for _, around in own) >= FEWEST for own in times)
 
-    def _round(
-        self, order: Sequence[int], calls: Sequence[Call], times: list[list[tuple[float, float]]]
-    ) -> None:
-        """Time each call once, and the reference after every 0.3 ms."""
-        before, since = self.reference.seconds(), 0.0
-        waiting: list[tuple[int, float, bool]] = []
-        for index in order:
-            spent, stopped = self.clock.seconds(calls[index])
-            waiting.append((index, spent, stopped))
-            since += spent
-            if since >= GAP_SECONDS or index == order[-1]:
-                after = self.reference.seconds()
-                for each, found, was_stopped in waiting:
-                    times[each].append((found, math.inf if was_stopped else max(before, after)))
-                before, since, waiting = after, 0.0, []
+    def _count(
+        self,
+        waiting: list[tuple[int, float, bool]],
+        before: float,
+        times: list[list[tuple[float, float]]],
+    ) -> float:
+        """Run the reference, and enter what was timed since it ran before.
+
+        It runs every 0.3 ms and not after each call: after it a short call takes some microseconds
+        longer, and a call alone must take what it takes among others.
+        """
+        after = self.reference.seconds()
+        for index, spent, stopped in waiting:
+            times[index].append((spent, math.inf if stopped else max(before, after)))
+        waiting.clear()
+        return after
 
     def measurement(self, index: int) -> Measurement:
         """What the blocks say of one call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from ..objectives import (
 from ..objectives.base import AnyObjective, maximizes
 from ..objectives.default import OBJECTIVES, known
 from ..objectives.table_latency import is_on_device, kept, read_table
+from ..objectives.timing_plan import shapes
 from ..tasks.task import metrics_of
 
 # A name is one that is `known`, whose objective is not built yet.
@@ -60,7 +62,8 @@ def wanted_of(
     if isinstance(objectives, str | os.PathLike):
         supernet, example = space.supernet(), space.load_task().example()
         table = read_table(objectives, space)
-        return latency_by(table, device, threads, backend), Memory.of(supernet, example)
+        latency = latency_by(table, example, device, threads, backend)
+        return latency, Memory.of(supernet, example)
     columns = [metric.column for metric in metrics_of(space.load_task())]
 
     def find(name: str) -> Sequence[AnyObjective]:
@@ -71,13 +74,25 @@ def wanted_of(
 
 
 def latency_by(
-    table: CostTable, device: torch.device | str, threads: int, backend: str | None = None
+    table: CostTable,
+    example: Any,
+    device: torch.device | str,
+    threads: int,
+    backend: str | None = None,
 ) -> Latency:
     """The latency of a table, measured with the backend that the table tells.
 
+    Args:
+        table: of the space.
+        example: the inputs of one forward pass.
+        device: where networks are timed.
+        threads: the number of CPU threads with which they are timed.
+        backend: what was asked for.
+
     Raises:
-        ValueError: another backend, or another number of threads, was asked for, or the backend
-            does not run on the device, or the table is that of another machine.
+        ValueError: another backend, or another number of threads, was asked for; the table is of
+            inputs of other shapes, or that of another machine; or the backend does not run on the
+            device.
         ModuleNotFoundError: the package of the backend is missing.
     """
     if table.about.get("imported"):
@@ -93,6 +108,11 @@ def latency_by(
         raise ValueError(
             f"the table of latencies was measured with {table.about['threads']} threads, "
             f"not with {threads}"
+        )
+    if table.about.get("input", shapes(example)) != shapes(example):
+        raise ValueError(
+            f"the table of latencies is for inputs of the shape {table.about['input']}, those of "
+            f"the space are {shapes(example)}"
         )
     return Latency(table, device=device, threads=threads, backend=told)
 

@@ -13,7 +13,7 @@ import torch
 from .._threads import cores
 from .._whole import whole
 from ..constraint import Constraint
-from ..devices import default_backend, find_backend, find_device
+from ..devices import find_backend, find_device
 from ..finalists import train_finalists
 from ..metric import RESERVED
 from ..names import solver_of, space_of
@@ -256,8 +256,7 @@ def _backend(asked: str | None, device: torch.device, threads: int, *, run: Run 
     begun = run.about.get("backend", "torch") if run is not None and run.begun else None
     if begun is not None and asked not in (None, begun):
         raise ValueError(f"the latencies of {run} are those of {begun!r}, got {asked!r}")
-    name = asked or begun or default_backend(device)
-    return find_backend(name, device, threads).name
+    return find_backend(begun if asked is None else asked, device, threads).name
 
 
 def _paths(asked: object, *, run: Run | None) -> Paths:

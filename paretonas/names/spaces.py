@@ -61,7 +61,8 @@ def problem_of(value: object) -> Problem:
     """A problem, given as such; of a space, or of its name, with the objectives that it knows.
 
     Raises:
-        ValueError: there is no space of this name, or it knows no objectives.
+        ValueError: there is no space of this name, it knows no objectives, or ONNX cannot hold its
+            networks; then give a `Problem` with ``default_objectives(space, backend="torch")``.
         TypeError: something else was given.
     """
     if isinstance(value, Problem):

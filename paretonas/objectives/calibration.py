@@ -5,12 +5,15 @@ regression corrects the cost of each part in the table, too; it is a Gaussian pr
 covariance counts the parts that two architectures share (kernel ridge regression, Saunders et al.
 1998). The errors of the cross-validation also give an interval for further networks (split
 conformal prediction, Papadopoulos et al. 2002; CV+, arXiv 1905.02928).
+
+In a space of so few architectures that all of them are timed, nothing needs to be predicted: what
+was measured is the table.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from random import Random
 from time import perf_counter
@@ -24,9 +27,10 @@ from ..devices.backend import Backend
 from ..devices.timer import Load, measure_together
 from ..nn import Supernet
 from ..point import FAILING
-from ..space import Architecture, draw
+from ..space import Architecture, draw, every, size
 from .cost_table import CostTable, Slot
 from .parts import observer
+from .tabulate import FEW
 
 ARCHITECTURES = 24  # measured ones, spread over the range of the table
 TOGETHER = 10  # of them, timed alternately
@@ -50,7 +54,8 @@ class Calibration:
     the numbers are a little better than those of further networks will be.
 
     Attributes:
-        correction: "line", or "parts" if the costs of parts were corrected as well.
+        correction: "line"; "parts" if the costs of parts were corrected as well; or "measured", if
+            all architectures were timed and nothing is predicted.
         shift_ms: the latency that is in no part, 0 or more.
         factor: the factor of the sum, positive.
         rank_correlation: Spearman's rank correlation of predicted and measured latency; None if
@@ -115,6 +120,8 @@ class Calibration:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def __str__(self) -> str:
+        if self.correction == "measured":
+            return f"all {self.architectures} architectures were measured"
         rank = self.rank_correlation
         ranked = "" if rank is None else f", rank correlation {rank:.2f}"
         within = "" if self.interval is None else f"; 9 of 10 are within {self.interval:.0%}"
@@ -136,11 +143,14 @@ class Timed:
         architectures: n of them.
         ms: (n,) their latency in milliseconds, positive.
         fresh: how many of them, the first ones, tell how well a table predicts others.
+        runs_as: for every architecture of the space the measured one that runs the same; None if
+            others were not measured.
     """
 
     architectures: Sequence[Architecture]
     ms: Array
     fresh: int
+    runs_as: Mapping[Architecture, Architecture] | None = None
 
 
 def timed(
@@ -163,8 +173,10 @@ def timed(
             but say nothing about how well the table predicts others.
         progress: called with the share that is done.
     """
-    fresh = _loaded(spread_over(table, supernet), loads or {}, supernet, example, backend)
-    chosen = [*fresh.items(), *(loads or {}).items()]
+    seen, every_one = dict(loads or {}), _all(supernet, example)
+    others = spread_over(table, supernet, {*every_one.values()} - {*seen}) if every_one else None
+    fresh = _loaded(others or spread_over(table, supernet), seen, supernet, example, backend)
+    chosen = [*fresh.items(), *seen.items()]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
         group = chosen[begin : begin + TOGETHER]
@@ -177,11 +189,16 @@ def timed(
         measured += [time.median_ms for time in times]
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
-    return Timed([a for a, _ in chosen], np.array(measured), len(fresh) or len(chosen))
+    architectures = [a for a, _ in chosen]
+    complete = {*every_one.values()} <= {*architectures}
+    runs_as = every_one if every_one and complete else None
+    return Timed(architectures, np.array(measured), len(fresh) or len(chosen), runs_as)
 
 
 def corrected(table: CostTable, timed: Timed) -> CostTable:
     """A table corrected by measured networks; its `about` has the `Calibration`."""
+    if timed.runs_as is not None:
+        return _of_networks(table, timed, timed.runs_as)
     architectures, measured, fresh = timed.architectures, timed.ms, timed.fresh
     parts = Parts.of(table, architectures)
     models: list[_Model] = [_Model()]
@@ -199,6 +216,29 @@ def corrected(table: CostTable, timed: Timed) -> CostTable:
     )
     about = {**table.about, **calibration.about()}
     return changed(table, factor * parts.costs + changes, shift, about)
+
+
+def _of_networks(
+    table: CostTable, timed: Timed, runs_as: Mapping[Architecture, Architecture]
+) -> CostTable:
+    """The table that has what was measured of each architecture, and not the sums of another."""
+    ms = dict(zip(timed.architectures, timed.ms.tolist(), strict=True))
+    groups = {c.name: tuple((option,) for option in c.options) for c in table.choices}
+    values = [ms[runs_as[architecture]] for architecture in every(table.choices)]
+    shape = [len(choice.options) for choice in table.choices]
+    slot = Slot("network", groups, torch.tensor(values, dtype=torch.float64).reshape(shape))
+    known = tuple(np.round([*ms.values()], 6).tolist())
+    calibration = Calibration("measured", 0.0, 1.0, None, 1.0, None, len(ms), known, known)
+    about = {**table.about, **calibration.about()}
+    return CostTable(table.choices, [slot], unit=table.unit, about=about)
+
+
+def _all(supernet: Supernet, example: Any) -> dict[Architecture, Architecture]:
+    """Every architecture, and the one that it runs as; none if there are too many to look at."""
+    if size(supernet.choices) > FEW:
+        return {}
+    observe = observer(supernet, example)
+    return {each: observe(each).architecture for each in every(supernet.choices)}
 
 
 def changed(table: CostTable, costs: Array, shift: float, about: Mapping[str, Any]) -> CostTable:
@@ -255,11 +295,19 @@ def _loaded(
     return found
 
 
-def spread_over(table: CostTable, supernet: Supernet) -> list[Architecture]:
-    """Some dozens of architectures from the cheapest to the dearest, in random order."""
+def spread_over(
+    table: CostTable, supernet: Supernet, known: Collection[Architecture] = ()
+) -> list[Architecture]:
+    """Some dozens of architectures from the cheapest to the dearest, in random order.
+
+    Args:
+        table: the costs of parts.
+        supernet: the network with choices.
+        known: of these; by default of random ones.
+    """
     rng = Random(0)
-    drawn = {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
-    ranked = sorted(drawn, key=lambda a: (table.total_at(a), str(a)))
+    among = known or {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
+    ranked = sorted(among, key=lambda a: (table.total_at(a), str(a)))
     count = min(ARCHITECTURES, len(ranked))
     indices = np.linspace(0, len(ranked) - 1, count).round().astype(int)
     chosen = list(dict.fromkeys(ranked[index] for index in indices))

@@ -20,6 +20,7 @@ from .int8 import Int8FileSize, Int8Latency, Int8Metric
 from .latency import Latency
 from .macs import Flops, Macs
 from .memory import Memory
+from .onnx_options import check_some
 from .parameters import Parameters
 from .peak_memory import PeakMemory
 from .table_latency import device_here, find_table_latency, is_on_device
@@ -27,6 +28,7 @@ from .trained_metric import TrainedMetric
 from .training_memory import TrainingMemory
 
 Build = Callable[..., DifferentiableObjective]
+BuildMeasured = Callable[[NetworkSpace, str, int, str | None], MeasuredObjective]
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,30 @@ OBJECTIVES: Mapping[str, Known] = {
     ),
 }
 """The objectives of a space of networks by name; its metrics are not among them."""
-MEASURED: Mapping[str, Callable[[NetworkSpace, str, int, str | None], MeasuredObjective]] = {
+
+
+def _in_int8(name: str, build: BuildMeasured) -> BuildMeasured:
+    """Refuses a space whose networks ONNX cannot hold, before one is trained."""
+
+    def built(
+        space: NetworkSpace, device: str, threads: int, backend: str | None
+    ) -> MeasuredObjective:
+        made = build(space, device, threads, backend)
+        example = moved(space.load_task().example(), "cpu")
+        check_some(space.supernet(), example, f"minimize something else than {name}")
+        return made
+
+    return built
+
+
+MEASURED: Mapping[str, BuildMeasured] = {
     "energy": lambda space, device, threads, backend: Energy.on(device, threads, backend),
     "training_memory": lambda space, *_: TrainingMemory(space),
-    "int8_error": lambda space, *_: Int8Metric(space),
-    "int8_latency": lambda space, device, threads, backend: Int8Latency(space, threads),
-    "int8_file_size": lambda space, *_: Int8FileSize(space),
+    "int8_error": _in_int8("int8_error", lambda space, *_: Int8Metric(space)),
+    "int8_latency": _in_int8(
+        "int8_latency", lambda space, device, threads, backend: Int8Latency(space, threads)
+    ),
+    "int8_file_size": _in_int8("int8_file_size", lambda space, *_: Int8FileSize(space)),
 }
 """Objectives of a space of networks that are only measured, from the space, the device, its
 threads, and the backend if one was asked for."""
@@ -111,7 +131,7 @@ def known(name: str) -> Known | None:
 def default_objectives(
     space: NetworkSpace,
     names: Sequence[str] = BESIDE_THE_METRIC,
-    backend: str = "torch",
+    backend: str | None = None,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[AnyObjective, ...]:
@@ -124,12 +144,15 @@ def default_objectives(
         space: the space of networks.
         names: names in `NAMES`, or ``latency@`` and a device, or the path of a latency table; by
             default latency by table, and memory.
-        backend: what runs networks whose latency is measured.
+        backend: what runs networks whose latency is measured; by default ONNX Runtime on a CPU, if
+            its packages are installed, otherwise eager torch.
         folder: where tables are looked for; by default the current one.
         device: auto, cpu or cuda: where networks are trained, and where their latency is measured.
 
     Raises:
-        ValueError: there is no such device or backend.
+        ValueError: there is no such device or backend, or ONNX cannot hold the network; then take
+            ``backend="torch"``.
+        ModuleNotFoundError: a package is missing; the message has the pip line.
     """
     place = find_device(device)
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")

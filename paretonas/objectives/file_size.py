@@ -11,10 +11,11 @@ import torch
 from scipy.optimize import nnls
 from torch import nn
 
-from ..export.draft import drafted
+from ..devices.onnx_session import exported
 from ..nn import Supernet
 from ..space import Architecture, draw
 from .cost_table import CostTable, Slot
+from .onnx_options import naming_options
 from .parts import hints, observer
 from .table_objective import TableObjective
 from .tabulate import cost_table
@@ -43,6 +44,8 @@ class FileSize(TableObjective):
 
         Raises:
             ModuleNotFoundError: a package for ONNX is missing; the message has the pip line.
+            ValueError: ONNX cannot hold the network; the message names options that alone are to
+                blame.
         """
         observe, rng = observer(supernet, example), Random(0)
 
@@ -51,7 +54,8 @@ class FileSize(TableObjective):
             return sum(found.parameter_bytes.values()), sum(map(len, found.runs.values())), 1.0
 
         drawn = [observe(draw(supernet.choices, rng)).architecture for _ in range(SAMPLED)]
-        files = [file_bytes(supernet.extract(each), example) for each in drawn]
+        with naming_options(supernet, example):
+            files = [file_bytes(supernet.extract(each), example) for each in drawn]
         matrix = np.array([counts(each) for each in drawn], dtype=np.float64)
         (of_weights, of_operations, constant), _ = nnls(matrix, np.array(files, dtype=np.float64))
 
@@ -77,5 +81,6 @@ def file_bytes(network: nn.Module, example: Any) -> int:
 
     Raises:
         ModuleNotFoundError: a package for ONNX is missing; the message has the pip line.
+        ValueError: ONNX cannot hold the network.
     """
-    return len(drafted(network, example).content)
+    return len(exported(network, example, "minimize something else than file_size")[0])

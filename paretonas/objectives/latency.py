@@ -50,7 +50,7 @@ class Latency(TableObjective):
         *,
         device: str | torch.device = "cpu",
         threads: int = 1,
-        backend: str = "torch",
+        backend: str | None = None,
         cache: bool = True,
         progress: Progress | None = None,
     ) -> Latency:
@@ -64,7 +64,12 @@ class Latency(TableObjective):
             cache=cache,
             progress=progress,
         )
-        return cls(table, device=device, threads=threads, backend=backend)
+        return cls(table, device=device, threads=threads, backend=table.about["backend"])
+
+    @property
+    def backend_column(self) -> str:
+        """The column in files that names what runs the networks, such as ``"latency_backend"``."""
+        return f"{self.name}_backend"
 
     def measure(self, network: nn.Module, example: Any) -> dict[str, Cell]:
         """Time a network: the milliseconds of a forward pass, their spread, and the backend.
@@ -91,7 +96,7 @@ class Latency(TableObjective):
             {
                 self.column: one.median_ms,
                 f"{self.name}_spread_ms": one.spread_ms,
-                f"{self.name}_backend": self.backend,
+                self.backend_column: self.backend,
             }
             for one in found
         ]

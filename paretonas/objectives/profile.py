@@ -19,12 +19,13 @@ from ..space import Architecture
 from .calibration import Calibration, Timed, corrected, timed
 from .cost_table import CostTable
 from .node_times import times_in_networks
+from .onnx_options import naming_options
 from .part_times import part_times
 from .timing_plan import TimingPlan, digest
 
 Progress = Callable[[int, int], None]
 
-METHOD = 2  # of measuring; a new number sets tables in the cache aside
+METHOD = 3  # of measuring; a new number sets tables in the cache aside
 
 
 def profile(
@@ -33,7 +34,7 @@ def profile(
     *,
     device: str | torch.device = "cpu",
     threads: int = 1,
-    backend: str = "torch",
+    backend: str | None = None,
     cache: bool = True,
     progress: Progress | None = None,
 ) -> CostTable:
@@ -45,17 +46,19 @@ def profile(
     seen as they run. Parts that run the same operations on the same shapes are measured once. Other
     backends begin with the table of ``torch`` on their device.
 
-    Some dozens of whole networks are timed as well, and correct the table. Its `about` says how
-    well it predicts such networks: see `paretonas.objectives.calibration.Calibration`. If the table
-    of nodes predicts badly, or there is none, parts that are timed alone make a table, too; the
-    better one is kept. Its `about` has ``parts``: ``nodes`` or ``alone``.
+    Some dozens of whole networks are timed as well, and correct the table. If these are all of the
+    space, the table has what was measured. Its `about` says how well it predicts such networks: see
+    `paretonas.objectives.calibration.Calibration`. If the table of nodes predicts badly, or there
+    is none, parts that are timed alone make a table, too; the better one is kept. Its `about` has
+    ``parts``: ``nodes`` or ``alone``.
 
     Args:
         supernet: the network with choices.
         example: an input with the batch size for the measurement: a tensor, or any nest of tensors.
         device: the device to measure on.
         threads: the number of CPU threads.
-        backend: what runs the networks; see `paretonas.devices.find_backend`.
+        backend: what runs the networks; by default ONNX Runtime on a CPU, if its packages are
+            installed, otherwise eager torch. See `paretonas.devices.find_backend`.
         cache: whether to read and write tables in the user's cache folder; their key is the device,
             the backend, its version and threads, and all operations and shapes of the space.
         progress: called with the number of architectures that were looked at, and 0; then with the
@@ -63,7 +66,8 @@ def profile(
 
     Raises:
         ValueError: a part depends on more than 4096 combinations of picks, there is no such device
-            or backend, or ONNX cannot hold the network.
+            or backend, or ONNX cannot hold the network; the message names the options, if there
+            are any that alone are to blame. Then take ``backend="torch"``.
         ModuleNotFoundError: the package of the backend is missing.
     """
     runner = find_backend(backend, device, threads)
@@ -90,7 +94,8 @@ def profile(
         )
         return plan.table_of_parts(times, about)
 
-    with seeded(0, supernet):  # timed parts may use random generators
+    # Timed parts may use random generators.
+    with seeded(0, supernet), naming_options(supernet, example):
         table, loads = None, dict[Architecture, Load]()
         if isinstance(runner, OnnxRuntime):
             times, loads = times_in_networks(

@@ -13,6 +13,7 @@ from ..forward import seeded
 from ..nn import Supernet
 from ..space import draw
 from .cost_table import CostTable
+from .onnx_options import naming_options
 from .parts import observer
 from .profile import Progress
 from .timing_plan import shapes
@@ -29,7 +30,7 @@ def profile_like(
     networks: int = NETWORKS,
     device: str | torch.device = "cpu",
     threads: int = 1,
-    backend: str = "torch",
+    backend: str | None = None,
     progress: Progress | None = None,
 ) -> CostTable:
     """Measure a latency table: few whole networks correct the table of another device.
@@ -44,7 +45,7 @@ def profile_like(
         networks: how many to time; at least 3.
         device: the device to measure on.
         threads: the number of CPU threads.
-        backend: what runs the networks; see `paretonas.devices.find_backend`.
+        backend: what runs the networks; see `paretonas.objectives.profile.profile`.
         progress: called with the number of finished steps and the number of all steps.
 
     Raises:
@@ -62,7 +63,8 @@ def profile_like(
     rng, observe = Random(0), observer(supernet, example)
     drawn = {supernet.canonical(draw(supernet.choices, rng)): None for _ in range(POOL)}
     few = [*dict.fromkeys(observe(a).architecture for a in chosen(known, networks, [*drawn]))]
-    with seeded(0, supernet):  # networks may use random generators
+    # Networks may use random generators.
+    with seeded(0, supernet), naming_options(supernet, example):
         times = measure_together(
             [runner.loading(supernet.extract(a), example) for a in few],
             threads=threads,

@@ -126,10 +126,11 @@ def _tables(run: Run) -> list[str]:
         if told is None or not told.predicted_ms:
             continue
         runner, device = cell(about.get("backend", "")), cell(about.get("device", ""))
-        note = (
-            f"{cell(column)} is that of {runner} on {device}, a batch of 1. How well the table "
-            f"that guides the search predicts it: {cell(str(told))}."
-        )
+        note = f"{cell(column)} is that of {runner} on {device}, a batch of 1"
+        if told.correction == "measured":  # nothing is predicted, so there is nothing to draw
+            found.append(section("Latency table", "", f"{note}; {cell(str(told))}."))
+            continue
+        note += f". How well the table that guides the search predicts it: {cell(str(told))}."
         found.append(section("Latency table", calibration_figure(told, f"table-{number}"), note))
     return found
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from paretonas.devices import BACKENDS, default_backend, find_backend
+from paretonas.devices import BACKENDS, default_backend, find_backend, measure_latency
 from paretonas.devices import backend as backends
 from paretonas.devices.backend import _with_code_of_its_own
 from paretonas.devices.onnx_session import NotInOnnxError, exported
@@ -89,7 +89,8 @@ class Impossible(nn.Module):
 def test_what_onnx_cannot_hold_is_one_line_that_names_the_operation(capfd):
     with pytest.raises(NotInOnnxError, match=r"no operation for aten\.linalg_eig") as found:
         exported(Impossible(), torch.eye(3)[None])
-    assert "--backend torch" in str(found.value)
+    assert 'use --backend torch, in Python backend="torch"' in str(found.value)
+    assert "another format" not in str(found.value)  # which is for an export
     assert "\n" not in str(found.value)
     assert capfd.readouterr() == ("", "")
 
@@ -107,6 +108,9 @@ def test_the_default_is_what_is_exported(monkeypatch):
     monkeypatch.setattr(backends, "PREFERRED", "onnxruntime")
     assert default_backend(torch.device("cpu")) == "onnxruntime"
     assert default_backend(torch.device("cuda")) == "torch"
+    assert find_backend().name == "onnxruntime"
+    with pytest.raises(NotInOnnxError, match='backend="torch"'):
+        measure_latency(Impossible(), torch.eye(3)[None], seconds=0.01)
     monkeypatch.setattr("paretonas.export.packages.find_spec", lambda name: None)
     assert default_backend(torch.device("cpu")) == "torch"
 

@@ -237,3 +237,24 @@ def test_a_network_is_timed_on_cuda_and_brought_home():
     assert measured.median_ms > 0
     assert network.weight.device.type == "cpu"
     assert device_name(torch.device("cuda")) == torch.cuda.get_device_name()
+
+
+def test_a_short_call_takes_alone_what_it_takes_among_others(monkeypatch):
+    """What runs right after the reference finds other things in the caches, and takes longer."""
+    machine, cold = Machine(monkeypatch), [True]
+
+    def reference(_):
+        machine.run(7e-5)
+        cold[0] = True
+
+    def load():
+        def call():
+            machine.run(1.4e-5 if cold[0] else 1e-5)
+            cold[0] = False
+
+        return call
+
+    monkeypatch.setattr(Reference, "_run", reference)
+    for count in (1, 2, 8):
+        found = measure_together([load] * count, seconds=0.05)
+        assert [one.median_ms for one in found] == pytest.approx([0.01] * count)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from paretonas._lines import DamagedLineWarning
 from paretonas.front import Front
 from paretonas.gradient_search import Plan
 from paretonas.gradient_search.search import search
@@ -108,18 +109,17 @@ def test_without_a_folder_it_is_the_same(space, clocked, ended):
     assert told(steps[-1].front) == told(ended[0][-1].front)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"a01": 3}', '{"a01": {"latency_ms": [1]}}'])
-def test_a_damaged_file_is_one_line(run, text):
-    (run.folder / "together.json").write_text(text)
-    with pytest.raises(ValueError, match=r"together\.json is damaged.*remove it to go on"):
-        run.evaluations()
-
-
-def test_values_of_other_runs_change_nothing(run):
-    before = told(run.evaluations())
+def test_a_run_goes_on_without_a_damaged_file_and_measures_again(run, space, clocked):
+    before = told(run.front())
     held = json.loads((run.folder / "together.json").read_text())
-    (run.folder / "together.json").write_text(json.dumps(held | {"../x": {"latency_ms": 1}}))
-    assert told(run.evaluations()) == before
+    held["a01"] = {"latency_ms": -1.0}
+    (run.folder / "together.json").write_text(json.dumps(held))
+    with pytest.warns(DamagedLineWarning, match="latency_ms of a01 is never negative, got -1"):
+        assert all(p.reported["latency_spread_ms"] == 0.5 for p in run.evaluations())
+    with pytest.warns(DamagedLineWarning):
+        steps, run = run_it(run.folder, space, clocked)
+    assert told(steps[-1].front) == before == told(run.front())
+    assert all(p.reported["latency_spread_ms"] == 0.25 for p in run.evaluations())
 
 
 class Eigenvalues(nn.Module):

@@ -1,5 +1,7 @@
 """Profiles: structure, agreement of the two forms, the cache, and what timings must show."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 from paretonas.nn import OneOf, Supernet
-from paretonas.objectives import CostTable, DifferentiableObjective, Latency, profile
-from paretonas.objectives.calibration import fit, rank_correlation
-from paretonas.space import every
+from paretonas.objectives import CostTable, DifferentiableObjective, Latency, calibration, profile
+from paretonas.objectives.calibration import Calibration, fit, rank_correlation
+from paretonas.objectives.parts import observer
+from paretonas.objectives.tabulate import FEW
+from paretonas.space import every, size
 
 
 class Fast(nn.Module):
@@ -57,7 +61,13 @@ def test_every_part_has_a_cost_and_both_forms_agree(supernet, example):
         assert latency.exact(supernet.canonical(architecture)) == pytest.approx(exact, rel=1e-12)
 
 
-def test_operations_cost_and_equal_parts_cost_the_same(fast):
+@pytest.fixture
+def by_parts(monkeypatch):
+    """As in a space that is too large to measure all of it."""
+    monkeypatch.setattr("paretonas.objectives.calibration.FEW", 0)
+
+
+def test_operations_cost_and_equal_parts_cost_the_same(fast, by_parts):
     supernet, x = fast
     latency = Latency.profile(supernet, x)
     cost = {(a["op"], a["other"]): latency.exact(a) for a in every(latency.table.choices)}
@@ -68,7 +78,7 @@ def test_operations_cost_and_equal_parts_cost_the_same(fast):
     assert all(slot.values.min() >= 0 for slot in latency.table.slots)
 
 
-def test_the_table_says_where_it_comes_from(fast):
+def test_the_table_says_where_it_comes_from(fast, by_parts):
     about = profile(*fast, threads=1).about
     assert about["torch"] == torch.__version__
     assert about["threads"] == 1
@@ -77,6 +87,35 @@ def test_the_table_says_where_it_comes_from(fast):
     assert -1 <= about["rank_correlation"] <= 1
     assert about["factor"] > 0
     assert about["shift_ms"] >= 0
+
+
+def test_where_all_architectures_are_measured_the_table_is_what_was_measured(
+    supernet, example, monkeypatch
+):
+    """Those that run alike are one network, which is timed once."""
+    monkeypatch.setattr(calibration, "ARCHITECTURES", 500)
+    timed: list[calibration.Timed] = []
+
+    def keep(table, networks):
+        timed.append(networks)
+        return corrected(table, networks)
+
+    corrected = calibration.corrected
+    module = importlib.import_module("paretonas.objectives.profile")
+    monkeypatch.setattr(module, "corrected", keep)
+    table = profile(supernet, example, cache=False)
+    (networks,) = timed
+    if networks.runs_as is None:  # there are too many to look at
+        assert size(supernet.choices) > FEW
+        assert "each predicted without itself" in str(Calibration.told(table.about))
+        return
+    observe = observer(supernet, example)
+    measured = dict(zip(networks.architectures, networks.ms, strict=True))
+    for architecture in every(supernet.choices):
+        assert table.total_at(architecture) == measured[observe(architecture).architecture]
+    told = Calibration.told(table.about)
+    assert str(told) == f"all {len(measured)} architectures were measured"
+    assert len(measured) == len({observe(a).architecture for a in every(supernet.choices)})
 
 
 def test_a_profile_is_measured_once(fast, tmp_path):
@@ -110,6 +149,14 @@ def test_measuring_leaves_the_process_as_it_was(fast):
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert not torch.is_inference_mode_enabled()
+
+
+def test_by_default_the_file_is_timed_that_is_exported(fast, monkeypatch):
+    monkeypatch.setattr("paretonas.devices.backend.PREFERRED", "onnxruntime")
+    assert profile(*fast, cache=False).about["backend"] == "onnxruntime"
+    latency = Latency.profile(*fast)
+    assert latency.backend == latency.table.about["backend"] == "onnxruntime"
+    assert Latency.profile(*fast, backend="torch").table.about["backend"] == "torch"
 
 
 def test_no_cuda_is_a_clear_refusal(supernet, example):

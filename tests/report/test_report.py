@@ -269,3 +269,12 @@ def test_the_page_shows_what_a_latency_table_predicts(tmp_path, run):
     for damaged in ({}, [], {"latency_ms": 3}, {"latency_ms": told | {"measured_ms": ["x"]}}):
         run.tell(tables=damaged)
         assert 'id="table-0"' not in write_report(run, tmp_path / "page.html").read_text()
+
+
+def test_where_all_was_measured_there_is_no_picture_of_predictions(tmp_path, run):
+    told = {"backend": "onnxruntime", "device": "a board", "correction": "measured"}
+    told |= {"shift_ms": 0.0, "factor": 1.0, "within_10_percent": 1.0, "architectures": 2}
+    run.tell(tables={"latency_ms": told | {"predicted_ms": [1.0, 2.0], "measured_ms": [1.0, 2.0]}})
+    page = write_report(run, tmp_path / "page.html").read_text()
+    assert "onnxruntime on a board, a batch of 1; all 2 architectures were measured." in page
+    assert 'id="table-0"' not in page and "predicted" not in page

@@ -1,0 +1,124 @@
+"""What a comparison says of the backend that runs the networks, keeps of it, and refuses."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+
+from paretonas.cli import run
+from paretonas.compare import compare
+from paretonas.names import find_space
+from paretonas.objectives import default_objectives
+from paretonas.problem import Problem
+
+FILE = """
+from torch import nn
+from paretonas import NetworkSpace
+from paretonas.nn import OneOf
+from paretonas.training import Recipe
+from search_spaces.images import digits_8x8
+
+class Net(nn.Sequential):
+    def __init__(self):
+        layers = {"a": nn.Linear(64, 10), "b": nn.Sequential(nn.Linear(64, 9), nn.Linear(9, 10))}
+        super().__init__(nn.Flatten(), OneOf(layers), OneOf({"c": nn.ReLU(), "d": nn.Tanh()}))
+
+space = NetworkSpace("mine", Net, digits_8x8, Recipe(epochs=1))
+"""
+COMMAND = "compare --space compared_space:space --methods random --budget 3 --seeds 1 --out out"
+
+
+@pytest.fixture
+def prefer(monkeypatch):
+    """Makes a backend the default one."""
+
+    def prefer(name):
+        monkeypatch.setattr("paretonas.devices.backend.PREFERRED", name)
+
+    return prefer
+
+
+@pytest.fixture
+def here(one_process, tmp_path, monkeypatch, prefer):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "compared_space", raising=False)
+    (tmp_path / "compared_space.py").write_text(FILE)
+    prefer("onnxruntime")
+    return tmp_path
+
+
+def backends(folder):
+    return set(pd.read_csv(folder / "evaluations.csv")["latency_backend"])
+
+
+def test_the_default_is_that_of_a_search_and_the_folder_keeps_it(here, prefer, capsys):
+    assert run(COMMAND.split()) == 0
+    assert "latency_ms (onnxruntime) minimized" in capsys.readouterr().out
+    assert "(onnxruntime) minimized" in (here / "out" / "report.html").read_text()
+    assert backends(here / "out") == {"onnxruntime"}
+    before = (here / "out" / "evaluations.csv").read_bytes()
+    prefer("torch")  # as on a machine without its packages, or in a later version
+    more = ["compare", "--resume", "out", "--space", "compared_space:space", "--budget", "4"]
+    assert run(more) == 0
+    assert backends(here / "out") == {"onnxruntime"}
+    assert run(COMMAND.replace("--budget 3", "--budget 4").split()) == 0  # it goes on too
+    rows = (here / "out" / "evaluations.csv").read_bytes()
+    assert rows.startswith(before) and len(rows) > len(before)
+    assert run(["report", "out", "--space", "compared_space:space"]) == 0
+    assert "(onnxruntime) minimized" in (here / "out" / "report.html").read_text()
+
+
+def test_a_folder_that_does_not_tell_its_backend_is_one_of_torch(here, prefer):
+    prefer("torch")
+    assert run(COMMAND.split()) == 0
+    told = json.loads((here / "out" / "compare.json").read_text())
+    assert "backend" not in str(told)  # as older versions wrote it
+    prefer("onnxruntime")
+    assert run(["compare", "--resume", "out", "--space", "compared_space:space"]) == 0
+    assert run(COMMAND.split()) == 0
+    assert backends(here / "out") == {"torch"}
+
+
+def test_another_backend_is_another_comparison(here, capsys):
+    assert run([*COMMAND.split(), "--backend", "torch"]) == 0
+    assert run([*COMMAND.split(), "--backend", "onnxruntime"]) == 2
+    assert 'backend was "torch", now "onnxruntime"' in capsys.readouterr().err
+    assert backends(here / "out") == {"torch"}
+    space, again = find_space("compared_space:space"), {"budget": 3, "seeds": 1, "folder": "mine"}
+    first, other = (Problem(space, default_objectives(space, backend=b)) for b in ("torch", None))
+    compare(first, "random", **again)
+    with pytest.raises(ValueError, match='backends was not given, now {"latency_ms": "onnxrunt'):
+        compare(other, "random", **again)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--space toy --backend onnxrt", "got 'onnxrt'; did you mean 'onnxruntime'?"),
+        ("--space toy --backend cuda-graphs", "cuda-graphs needs the device cuda, got cpu"),
+        ("--space nas_bench_201 --table t.csv --minimize a,b --backend torch", "were measured"),
+        ("--space toy --device cuda", "--device"),
+    ],
+)
+def test_what_cannot_be_is_one_line(here, words, message, capsys):
+    (here / "t.csv").write_text("a,b\n1,2\n")
+    assert run(["compare", *words.split(), "--out", "out"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["3", '["torch"]', '{"latency_ms": 3}', '{"latency_ms": "x"}'])
+def test_a_folder_that_tells_nonsense_is_refused(here, value, capsys):
+    assert run(COMMAND.split()) == 0
+    path = here / "out" / "compare.json"
+    about = json.loads(path.read_text())
+    about["settings"]["backends"] = json.loads(value)
+    path.write_text(json.dumps(about))
+    capsys.readouterr()
+    assert run(["compare", "--resume", "out", "--space", "compared_space:space"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "backend" in line
