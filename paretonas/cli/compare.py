@@ -164,7 +164,8 @@ class _Request:
             if "table" in settings or not _is_trained(space):
                 raise ValueError("--backend runs networks, and these were measured: leave it out")
         if "device" in settings and ("table" in settings or not _is_trained(space)):
-            raise ValueError("--device says where networks are trained; here are none")
+            what = "a table" if "table" in settings or space is None else space.name
+            raise ValueError(f"--device says where networks are trained; {what} has none")
         if "table" in settings:
             columns = _header(home / settings["table"], minimize)
             own = tuple(name for name in minimize if is_own(name) and tidy(name) not in columns)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -152,6 +152,12 @@ class Timed:
     fresh: int
     runs_as: Mapping[Architecture, Architecture] | None = None
 
+    def of_all(self, supernet: Supernet, example: Any) -> Timed:
+        """The same, with `runs_as` if these are all that there are."""
+        known = _all(supernet, example)
+        complete = bool(known) and {*known.values()} <= {*self.architectures}
+        return replace(self, runs_as=known if complete else None)
+
 
 def timed(
     table: CostTable,
@@ -173,9 +179,9 @@ def timed(
             but say nothing about how well the table predicts others.
         progress: called with the share that is done.
     """
-    seen, every_one = dict(loads or {}), _all(supernet, example)
-    others = spread_over(table, supernet, {*every_one.values()} - {*seen}) if every_one else None
-    fresh = _loaded(others or spread_over(table, supernet), seen, supernet, example, backend)
+    seen = dict(loads or {})
+    new = {*_all(supernet, example).values()} - {*seen}
+    fresh = _loaded(spread_over(table, supernet, new), seen, supernet, example, backend)
     chosen = [*fresh.items(), *seen.items()]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
@@ -190,9 +196,8 @@ def timed(
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
     architectures = [a for a, _ in chosen]
-    complete = {*every_one.values()} <= {*architectures}
-    runs_as = every_one if every_one and complete else None
-    return Timed(architectures, np.array(measured), len(fresh) or len(chosen), runs_as)
+    found = Timed(architectures, np.array(measured), len(fresh) or len(chosen))
+    return found.of_all(supernet, example)
 
 
 def corrected(table: CostTable, timed: Timed) -> CostTable:
@@ -303,7 +308,7 @@ def spread_over(
     Args:
         table: the costs of parts.
         supernet: the network with choices.
-        known: of these; by default of random ones.
+        known: of these; of random ones if there are none.
     """
     rng = Random(0)
     among = known or {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}

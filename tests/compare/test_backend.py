@@ -100,7 +100,7 @@ def test_another_backend_is_another_comparison(here, capsys):
         ("--space toy --backend onnxrt", "got 'onnxrt'; did you mean 'onnxruntime'?"),
         ("--space toy --backend cuda-graphs", "cuda-graphs needs the device cuda, got cpu"),
         ("--space nas_bench_201 --table t.csv --minimize a,b --backend torch", "were measured"),
-        ("--space toy --device cuda", "--device"),
+        ("--space toy --device cuda", "torch finds no CUDA device"),
     ],
 )
 def test_what_cannot_be_is_one_line(here, words, message, capsys):

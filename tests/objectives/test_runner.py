@@ -19,7 +19,7 @@ from torch import nn
 from paretonas.cli import run
 from paretonas.cli.profile import _example
 from paretonas.nn import OneOf, Supernet
-from paretonas.objectives import CostTable, import_times, profile, write_runner
+from paretonas.objectives import CostTable, calibration, import_times, profile, write_runner
 from paretonas.space import every
 from search_spaces import toy
 
@@ -155,7 +155,8 @@ def test_another_process_times_the_folder_and_its_table_has_the_slots_of_the_loc
     assert about["input"] == [1, 16, 40, 40]
 
 
-def test_the_table_is_what_the_times_tell(folder, supernet, example):
+def test_the_table_is_what_the_times_tell(folder, supernet, example, monkeypatch):
+    monkeypatch.setattr(calibration, "FEW", 0)  # as in a larger space
     table = import_times(supernet, example, folder)
     for architecture in every(supernet.choices):
         assert table.total_at(architecture) == pytest.approx(truth(architecture) + 0.01, rel=0.03)
@@ -164,7 +165,10 @@ def test_the_table_is_what_the_times_tell(folder, supernet, example):
     assert table.about["within_10_percent"] == 1.0
 
 
-def test_where_nodes_tell_no_module_whole_networks_correct_a_guess(folder, supernet, example):
+def test_where_nodes_tell_no_module_whole_networks_correct_a_guess(
+    folder, supernet, example, monkeypatch
+):
+    monkeypatch.setattr(calibration, "FEW", 0)  # as in a larger space
     (folder / "times.json").write_text(json.dumps(made_up(folder, named=False)))
     table = import_times(supernet, example, folder)
     assert table.about["parts"] == "guessed"

@@ -58,7 +58,7 @@ def import_times(supernet: Supernet, example: Any, folder: str | os.PathLike[str
 
     places = times_of_places(supernet, example, times.nodes)
     table = plan.table_of_nodes(places, about) if places else guessed()
-    return best_corrected(table, times.networks, guessed)
+    return best_corrected(table, times.networks.of_all(supernet, example), guessed)
 
 
 @dataclass(frozen=True)
