@@ -187,17 +187,26 @@ class IoU:
     def reset(self) -> None:
         self._counts: Any = 0
         self._unknown: Any = 0
+        self._outside: Any = 0
 
     def update(self, output: Tensor, target: Tensor) -> None:
         counted = target != self._ignored
+        known = (target >= 0) & (target < self._classes)
         self._unknown = self._unknown + (_nan(output) & counted).sum()
-        # What is ignored is a further label, since to leave it out a GPU would be waited for.
-        right = torch.where(counted, target.long(), self._classes)
+        self._outside = self._outside + (counted & ~known).sum()
+        # What does not count is a further label, since to leave it out a GPU would be waited for.
+        right = torch.where(counted & known, target.long(), self._classes)
         pairs = (right * self._classes + output.argmax(dim=1)).flatten()
         size = (self._classes + 1) * self._classes
-        self._counts = self._counts + pairs.new_zeros(size).index_add(0, pairs, pairs * 0 + 1)
+        ones = torch.ones_like(pairs)
+        self._counts = self._counts + pairs.new_zeros(size).index_add(0, pairs, ones)
 
     def compute(self) -> float:
+        if self._outside:
+            raise ValueError(
+                f"labels must be in [0, {self._classes - 1}], or {self._ignored}, which is ignored;"
+                f" {int(self._outside)} are not"
+            )
         counts = torch.as_tensor(self._counts).double().reshape(-1, self._classes)[:-1]
         _some(counts.sum(), self._ignored)
         if self._unknown:

@@ -66,6 +66,15 @@ def test_nan_where_the_label_is_ignored_does_not_count(name):
     assert computed(metric, (spoiled, target)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("label", [-1, 3, 4])
+def test_a_label_of_no_class_has_no_iou(label):
+    metric, output, target = CASES["miou"]
+    target = target.clone()
+    target[0, 0] = label
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\], or 255.*; 1 are not"):
+        computed(metric, (output, target))
+
+
 @pytest.mark.parametrize("name", ["error", "accuracy", "miou", "perplexity"])
 def test_labels_that_are_all_ignored_have_no_score(name):
     metric, output, target = CASES[name]
