@@ -70,15 +70,13 @@ def transferred(
     """
     measured = _checked(ms, architectures)
     parts = Parts.of(table, [Architecture(a) for a in architectures])
-    totals = parts.used @ parts.costs
-    if not np.all(totals > 0):
-        raise ValueError("the known table must give each architecture a positive latency, got 0")
+    totals = _totals(parts)
     kinds = _kinds(table)
 
     def fitted(kept: NDArray[np.intp]) -> tuple[Array, float]:
         factor = float(np.median(measured[kept] / totals[kept]))
         prior = _Prior.of(kinds, parts.rows(kept), factor)
-        return prior.posterior(parts.used[kept], measured[kept])
+        return _lifted(table, *prior.posterior(parts.used[kept], measured[kept]))
 
     every = np.arange(len(measured))
     costs, shift = fitted(every)
@@ -88,9 +86,16 @@ def transferred(
         predicted[one] = parts.used[one] @ own + constant
     factor = float(np.median((parts.used @ costs) / totals))
     told = Calibration.of("transferred", shift, factor, predicted, measured)
-    costs, shift = _lifted(table, costs, shift)
     like = {k: table.about[k] for k in ("device", "backend", "threads") if k in table.about}
     return changed(table, costs, shift, {**(about or {}), "like": like, **told.about()})
+
+
+def _totals(parts: Parts) -> Array:
+    """(n,) what the known table gives each architecture."""
+    totals = parts.used @ parts.costs
+    if not np.all(totals > 0):
+        raise ValueError("the known table must give each architecture a positive latency, got 0")
+    return totals
 
 
 def _lifted(table: CostTable, costs: Array, shift: float) -> tuple[Array, float]:
@@ -120,12 +125,15 @@ def chosen(
         table: the latencies of parts on the known device.
         count: how many; fewer if there are not so many.
         among: the architectures to choose from; by default 400 random ones.
+
+    Raises:
+        ValueError: the table gives one of them no latency.
     """
     if among is None:
         rng = Random(0)
         among = [*{draw(table.choices, rng): None for _ in range(POOL)}]
     parts = Parts.of(table, among)
-    totals = parts.used @ parts.costs
+    totals = _totals(parts)
     prior = _Prior.of(_kinds(table), parts, 1.0)
     *scales, noise = MIDDLE
     blocks = prior.blocks(parts.used)

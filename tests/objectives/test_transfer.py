@@ -205,3 +205,16 @@ def test_a_table_without_costs_is_refused():
     empty = CostTable(CHOICES, [], unit="ms")
     with pytest.raises(ValueError, match="must give each architecture a positive latency"):
         transferred(empty, networks(4, 0), [1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(ValueError, match="must give each architecture a positive latency"):
+        chosen(empty)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_file_tells_the_constant_that_the_table_has(seed):
+    known, few = table(device(1)), networks(12, seed)
+    ms = np.exp(np.random.default_rng(seed).normal(size=12))
+    found = transferred(known, few, ms)
+    told = Calibration.told(found.about)
+    assert told.shift_ms == pytest.approx(float(found.slots[0].values), abs=1e-9) and (
+        told.shift_ms >= 0
+    )
