@@ -283,6 +283,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.threads < 1:
         parser.error(f"--threads must be positive, got {options.threads}")
+    if not 0 <= options.seconds < math.inf:
+        parser.error(f"--seconds must be finite and not negative, got {options.seconds}")
     providers = [name.strip() for name in options.providers.split(",") if name.strip()]
     folder = os.path.dirname(os.path.abspath(__file__))
     try:
