@@ -50,14 +50,15 @@ Array = NDArray[np.float64]
 class Calibration:
     """How a latency table was corrected, and how well it predicts networks that it has not seen.
 
-    Predictions are made by cross-validation. The correction is the best of 25 by their error, so
-    the numbers are a little better than those of further networks will be.
+    Predictions are made by cross-validation. A line or a correction of parts is the best of 25 by
+    their error, so the numbers are a little better than those of further networks will be.
 
     Attributes:
-        correction: "line"; "parts" if the costs of parts were corrected as well; or "measured", if
-            all architectures were timed and nothing is predicted.
+        correction: "line"; "parts" if the costs of parts were corrected as well; "transferred" if
+            they are those of another device, corrected; or "measured", if all architectures were
+            timed and nothing is predicted.
         shift_ms: the latency that is in no part, 0 or more.
-        factor: the factor of the sum, positive.
+        factor: the factor of the sum, positive; of a transferred table a median over networks.
         rank_correlation: Spearman's rank correlation of predicted and measured latency; None if
             there is nothing to rank.
         within_10_percent: the share of architectures whose prediction is so close.
@@ -180,8 +181,8 @@ def timed(
         progress: called with the share that is done.
     """
     seen = dict(loads or {})
-    new = {*_all(supernet, example).values()} - {*seen}
-    fresh = _loaded(spread_over(table, supernet, new), seen, supernet, example, backend)
+    others = spread_over(table, supernet, example, seen)
+    fresh = _loaded(others, seen, supernet, example, backend)
     chosen = [*fresh.items(), *seen.items()]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
@@ -301,17 +302,19 @@ def _loaded(
 
 
 def spread_over(
-    table: CostTable, supernet: Supernet, known: Collection[Architecture] = ()
+    table: CostTable, supernet: Supernet, example: Any, seen: Collection[Architecture]
 ) -> list[Architecture]:
-    """Some dozens of architectures from the cheapest to the dearest, in random order.
+    """Two dozen architectures from the cheapest to the dearest, in random order.
 
     Args:
         table: the costs of parts.
         supernet: the network with choices.
-        known: of these; of random ones if there are none.
+        example: the inputs of one forward pass.
+        seen: what is measured anyway; in a small space none of these is taken, so that all may be.
     """
     rng = Random(0)
-    among = known or {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
+    among = {*_all(supernet, example).values()} - {*seen}
+    among = among or {supernet.canonical(draw(supernet.choices, rng)) for _ in range(400)}
     ranked = sorted(among, key=lambda a: (table.total_at(a), str(a)))
     count = min(ARCHITECTURES, len(ranked))
     indices = np.linspace(0, len(ranked) - 1, count).round().astype(int)

@@ -247,6 +247,13 @@ def test_what_the_script_cannot_do_is_one_line_and_writes_nothing(folder, harm, 
     assert {path.name for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_the_script_refuses_seconds_that_are_none(folder, seconds):
+    done = measure(folder, "--seconds", seconds)
+    assert done.returncode == 2
+    assert f"--seconds must be finite and not negative, got {float(seconds)}" in done.stderr
+
+
 def test_an_interrupted_script_writes_nothing(folder):
     (folder / "times.json").unlink()
     before = {path.name for path in folder.iterdir()}
@@ -341,6 +348,15 @@ class Impossible(nn.Module):
 
     def forward(self, x):
         return x + torch.linalg.eigvals(x[..., :4, :4]).real.mean()
+
+
+def test_a_space_that_fits_into_a_folder_is_in_it_as_a_whole(
+    supernet, example, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(calibration, "ARCHITECTURES", 5)
+    assert write_runner(supernet, example, tmp_path / "board") == 6
+    (tmp_path / "board" / "times.json").write_text(json.dumps(made_up(tmp_path / "board")))
+    assert import_times(supernet, example, tmp_path / "board").about["correction"] == "measured"
 
 
 def test_a_folder_is_written_as_a_whole_or_not_at_all(folder, example, tmp_path):

@@ -70,7 +70,7 @@ def write_runner(
     plan = TimingPlan(supernet, example)
     covering = covering_networks(supernet, example, plan.in_networks())
     observe = observer(supernet, example)
-    others = spread_over(guessed_table(supernet, example), supernet)
+    others = spread_over(guessed_table(supernet, example), supernet, example, covering)
     chosen = list(dict.fromkeys([*covering, *(observe(a).architecture for a in others)]))
     made = not place.exists()
     try:
