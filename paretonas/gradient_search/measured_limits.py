@@ -41,7 +41,8 @@ class Correction:
     Attributes:
         factor: of the table, positive.
         shift: what is added, 0 or more.
-        margin: 9 of 10 further networks are no more than this share above the prediction.
+        margin: 9 of 10 further networks are no more than this share above the prediction; if fewer
+            than 9 networks were measured, n of n + 1.
         error: the root of the mean squared relative error, of predictions without the network
             itself; infinite if there is one network only.
     """
@@ -58,8 +59,8 @@ class Correction:
         """Learn from networks that were measured.
 
         A factor alone and a robust line are compared: each network is predicted from the others.
-        The errors of the better one also give the margin (split conformal prediction; see
-        `paretonas.objectives.calibration`).
+        The errors of the better one also give the margin, as in the jackknife (Barber et al. 2021,
+        arXiv 1905.02928).
 
         Args:
             table: (n,) what it says, positive.
@@ -81,7 +82,8 @@ class Correction:
 
         Args:
             limit: on what is measured, positive.
-            margins: 1: networks will meet it in 9 of 10 cases; 0: in one of two; -1: hardly ever.
+            margins: 1: networks will meet it as often as `margin` says; 0: in one of two cases; -1:
+                hardly ever.
         """
         within = limit * (1 + self.margin) ** -margins
         return max((within - self.shift) / self.factor, LEAST * limit)
@@ -132,7 +134,7 @@ class MeasuredLimits:
     def kept(self, finalists: int, workers: int, points: Sequence[Point]) -> int:
         """How many of the finalists are kept, to be chosen by what was measured of the others.
 
-        None if tables tell exactly what is measured.
+        It is 0 if tables tell exactly what is measured.
 
         Args:
             finalists: in all.

@@ -64,7 +64,7 @@ class _Options:
     def to_blame(self) -> dict[Architecture, str]:
         """The picks, each alone, that ONNX cannot hold where others of their choice work, and why.
 
-        At most one more than `MOST`. None if the first architectures all fail.
+        At most one more than `MOST`. It is empty if the first architectures all fail.
         What is inside an option that is to blame is not looked at.
         """
         found: dict[Architecture, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class PeakMemory(Memory):
     """
 
     name: str = "peak_memory"
-    before: CostTable = None  # type: ignore[assignment]  # a field after one with a default
+    before: CostTable = field(kw_only=True)
 
     @classmethod
     def of(cls, supernet: Supernet, example: Any, progress: Progress | None = None) -> PeakMemory:
