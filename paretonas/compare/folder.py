@@ -16,12 +16,14 @@ from paretonas import _lines, _lock, journal, runs
 from paretonas._atomic import make_folder, replacing
 from paretonas.compare import _older
 from paretonas.evaluation import Ledger
+from paretonas.objectives.table_latency import HERE
 from paretonas.point import Outcome
 from paretonas.space import Architecture
 
 ABOUT = "compare.json"
 GROWING = ("budget", "seeds")  # what a comparison can go on with more of
 TORCH = "torch"  # the backend of comparisons that do not tell theirs
+TIMED = ("latency_ms", *(f"latency_{device}_ms" for device in HERE))
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,8 @@ def read_about(folder: Path) -> dict[str, Any]:
     return _older.renamed(about, about["asked"].get("maximize", []))
 
 
-def backend_of(about: Mapping[str, Any]) -> str:
-    """What runs the networks of a comparison whose latency is an objective.
+def backend_of(about: Mapping[str, Any]) -> str | None:
+    """What runs the networks of a comparison whose latency is an objective; None if it is none.
 
     Folders of older versions do not tell it; there it is eager torch.
 
@@ -232,7 +234,9 @@ def backend_of(about: Mapping[str, Any]) -> str:
     names = [*told.values()] if isinstance(told, dict) else [told]
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"{ABOUT} does not describe a comparison: its backends are {told!r:.80}")
-    return next(iter(names), TORCH)
+    columns = about["settings"].get("objectives")
+    timed = isinstance(columns, list) and any(column in columns for column in TIMED)
+    return next(iter(names), TORCH if timed else None)
 
 
 def _write_about(folder: Path, about: Mapping[str, Any]) -> None:

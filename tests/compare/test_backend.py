@@ -10,6 +10,7 @@ from paretonas.cli import run
 from paretonas.compare import compare
 from paretonas.names import find_space
 from paretonas.objectives import default_objectives
+from paretonas.objectives.default import MEASURED
 from paretonas.problem import Problem
 
 FILE = """
@@ -80,6 +81,28 @@ def test_a_folder_that_does_not_tell_its_backend_is_one_of_torch(here, prefer):
     assert run(["compare", "--resume", "out", "--space", "compared_space:space"]) == 0
     assert run(COMMAND.split()) == 0
     assert backends(here / "out") == {"torch"}
+
+
+class Spent:
+    """An objective that is measured, with the backend that was asked for."""
+
+    column, asked = "energy_mj", []
+
+    def __init__(self, backend):
+        self.asked.append(backend)
+
+    def measure(self, network, example):
+        return 1.0
+
+
+def test_where_latency_is_no_objective_no_backend_is_kept(here, monkeypatch):
+    monkeypatch.setitem(MEASURED, "energy", lambda space, device, threads, by: Spent(by))
+    monkeypatch.setattr(Spent, "asked", [])
+    words = [*COMMAND.split(), "--minimize", "error,energy"]
+    assert run(words) == 0
+    assert run(words) == 0
+    assert run(["compare", "--resume", "out", "--space", "compared_space:space"]) == 0
+    assert {*Spent.asked} == {None}  # the default, as it was at first
 
 
 def test_another_backend_is_another_comparison(here, capsys):
