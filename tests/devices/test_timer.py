@@ -247,14 +247,15 @@ def test_a_short_call_takes_alone_what_it_takes_among_others(monkeypatch):
         machine.run(7e-5)
         cold[0] = True
 
-    def load():
+    def load(seconds):
         def call():
-            machine.run(1.4e-5 if cold[0] else 1e-5)
+            machine.run(seconds + 4e-6 if cold[0] else seconds)
             cold[0] = False
 
-        return call
+        return lambda: call
 
     monkeypatch.setattr(Reference, "_run", reference)
-    for count in (1, 2, 8):
-        found = measure_together([load] * count, seconds=0.05)
-        assert [one.median_ms for one in found] == pytest.approx([0.01] * count)
+    short, long = 1e-5, 1e-3
+    for calls in ([short], [short] * 2, [short] * 8, [short, long], [long, short, long, long]):
+        found = measure_together([load(seconds) for seconds in calls], seconds=0.05)
+        assert [one.median_ms for one in found] == pytest.approx([1e3 * s for s in calls], rel=0.01)
