@@ -187,7 +187,7 @@ def search(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Use this cost table, written by paretonas profile; then nothing is measured.",
+            help="Use this cost table, written by paretonas profile; then no table is measured.",
         ),
     ] = None,
     out: Annotated[

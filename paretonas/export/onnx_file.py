@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import getattr_static
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from paretonas._atomic import replacing
@@ -89,7 +91,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
     dims = zip(names, inputs.batch, strict=True)
     batch = {name: {dim: "batch"} for name, dim in dims if dim is not None}
     try:
-        with _quiet(), _no_graphs(), torch.no_grad(), warnings.catch_warnings():
+        with _quiet(), _no_graphs(), _Known(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is deprecated, and warns of what is checked below
             torch.onnx.export(
                 _Positional(plain, given).eval() if given.kwargs else plain,
@@ -118,6 +120,36 @@ class _Positional(nn.Module):
         left = iter(inputs)
         leaves = [rest[0] if rest else next(left) for rest in self._rest]
         return call(self.network, tree_unflatten(leaves, self._nest))
+
+
+class _Known(TorchFunctionMode):
+    """Common operations that torch's older exporter does not know, as those that it knows."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return _KNOWN.get(function, function)(*args, **(kwargs or {}))
+
+
+def _swapped(x: Tensor) -> Tensor:
+    return x.transpose(-2, -1)
+
+
+def _rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None
+) -> Tensor:
+    """`torch.nn.functional.rms_norm` in the operations of the newer exporter."""
+    dims = tuple(range(-len(normalized_shape), 0))
+    least = torch.finfo(input.dtype).eps if eps is None else eps
+    normed = input * (input.pow(2).mean(dims, keepdim=True) + least).sqrt().reciprocal()
+    return normed if weight is None else normed * weight
+
+
+_KNOWN: Mapping[Any, Any] = {
+    getattr_static(Tensor, "mT").__get__: _swapped,
+    torch.rms_norm: _rms_norm,
+    nn.functional.rms_norm: _rms_norm,
+}
 
 
 def session_of(file: Path | bytes, threads: int = 1, profile: str | None = None) -> Any:

@@ -43,3 +43,40 @@ def test_a_draft_computes_what_the_network_does_and_changes_nothing(monkeypatch,
     with torch.no_grad():
         expected = network.eval()(real.double())
     torch.testing.assert_close(runs(real.double()), expected)
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape"),
+    [
+        (nn.RMSNorm(5), (3, 5)),
+        (nn.RMSNorm((3, 5), eps=0.1), (3, 5)),
+        (nn.RMSNorm(5, elementwise_affine=False), (2, 3, 5)),
+    ],
+    ids=["one axis", "two axes", "no weight"],
+)
+def test_the_older_exporter_writes_a_transposed_matrix_and_an_rms_norm(norm, shape):
+    class Swapping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x):
+            return self.norm(x.mT) + torch.rms_norm(x.mT, (x.shape[-2],))
+
+    generator = torch.Generator().manual_seed(0)
+    if norm.weight is not None:
+        nn.init.normal_(norm.weight, generator=generator)
+    network = Swapping().eval()
+    x = torch.randn(2, *shape, generator=generator).mT.contiguous()
+    draft = drafted(network, x[:1], x)
+    # Only this exporter names nodes by their modules; the other one takes seconds.
+    assert {"/Transpose", "/norm/ReduceMean"} <= {node.name for node in nodes(draft.content)}
+    with torch.no_grad():
+        torch.testing.assert_close(
+            OnnxNetwork(session_of(draft.content), draft.output)(x), network(x)
+        )
+
+
+def nodes(content):
+    onnx = pytest.importorskip("onnx")
+    return onnx.load_from_string(content).graph.node
