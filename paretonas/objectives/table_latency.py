@@ -35,15 +35,15 @@ class TableLatency(TableObjective):
         name: of the objective; `read` takes it from the name of the file.
 
     Raises:
-        ValueError: the table is not in milliseconds, or the name is none for a column.
+        ValueError: the table is not in milliseconds, or a value is negative, or the name is none
+            for a column.
     """
 
     name: str = "latency"
     unit: str = "ms"
 
     def __post_init__(self) -> None:
-        if self.table.unit != "ms":
-            raise ValueError(f"a table of latencies must be in 'ms', got {self.table.unit!r}")
+        _check(self.table, "")
         if not self.name.isidentifier():
             raise ValueError(f"the name must be letters, digits and _, got {self.name!r}")
 
@@ -76,15 +76,26 @@ def read_table(path: str | os.PathLike[str], space: NetworkSpace) -> CostTable:
         ValueError: the file is no table of latencies of this space, or for inputs of another size.
     """
     table = CostTable.read(path, space.supernet().choices)
-    if table.unit != "ms":
-        raise ValueError(f"a table of latencies must be in 'ms', {path} is in {table.unit!r}")
+    _check(table, f"{path}: ")
     given, own = table.about.get("input"), shapes(space.load_task().example())
     if given is not None and _of_one(given) != _of_one(own):
         raise ValueError(
-            f"the cost table {path} is for inputs of {given}, and the task of {space.name} has "
-            f"inputs of {own}: only the batch size, the first number, may differ"
+            f"the cost table {path} is for inputs of {given!s:.80}, and the task of {space.name} "
+            f"has inputs of {own}: only the batch size, the first number, may differ"
         )
     return table
+
+
+def _check(table: CostTable, where: str) -> None:
+    """Refuse a table that is not in milliseconds, or with a negative one."""
+    if table.unit != "ms":
+        raise ValueError(f"{where}a table of latencies must be in 'ms', got {table.unit!r:.80}")
+    for slot in table.slots:
+        if bool((slot.values < 0).any()):
+            raise ValueError(
+                f"{where}a latency is never negative, got {float(slot.values.min())} in slot "
+                f"{slot.name!r:.80}"
+            )
 
 
 def is_on_device(spec: str) -> bool:

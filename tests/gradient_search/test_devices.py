@@ -151,6 +151,8 @@ def test_a_comparison_takes_them_too(tmp_path, monkeypatch, one_process):
         ("latency@other", "other.json is of another space"),
         ("latency@bytes", "must be in 'ms'"),
         ("latency@large", "is for inputs of [1, 1, 16, 16]"),
+        ("latency@negative", "negative.json: a latency is never negative, got -2.0 in slot 'all'"),
+        ("latency --costs negative.json", "negative.json: a latency is never negative"),
         ("latency@broken", "broken.json is no cost table"),
         ("latency@phone,latency@folder/phone", "two objectives are called 'latency_phone_ms'"),
         ("latency@cpu,latency@cpu.json", "two objectives are called 'latency_cpu_ms'"),
@@ -179,6 +181,7 @@ def test_bad_tables_are_one_line_before_anything_is_made(
     toy_table(unit="kib").write("bytes.json")
     toy_table(input=[1, 1, 16, 16]).write("large.json")
     toy_table(imported=True, device="a board").write("imported.json")
+    scaled(toy_table(), -1.0).write("negative.json")
     (tmp_path / "broken.json").write_text('{"format": 1}')
     minimized, *more = words.split()
     arguments = ["search", "--space", "toy", "--minimize", minimized, *more, "--device", "cpu"]

@@ -275,6 +275,7 @@ DAMAGES = {
     "other": (lambda t: t.update(networks="0" * 64), "the times of another runner"),
     "nan": (lambda t: t["seconds"].update(n00=[math.nan]), "finite and positive, got nan"),
     "negative": (lambda t: t["seconds"].update(n01=[0.1, -0.1]), "finite and positive, got -0.1"),
+    "huge": (lambda t: first(t)["seconds"].append(10**400), "finite and positive, got 1000"),
     "none": (lambda t: t["seconds"].update(n01=[]), "must be a list of numbers"),
     "word": (lambda t: t["seconds"].update(n01=["a"]), "finite and positive, got 'a'"),
     "missing": (lambda t: t["seconds"].pop("n02"), "seconds has no network n02"),
@@ -298,6 +299,31 @@ def test_damaged_or_alien_times_are_refused(folder, supernet, example, harm, mes
         import_times(supernet, example, folder)
     assert "\n" not in str(refused.value)
     assert str(folder) in str(refused.value)
+
+
+def about(folder: Path) -> dict:
+    return json.loads((folder / "networks.json").read_text())
+
+
+LISTS = {
+    "folder": lambda a: a["networks"][0].update(file="../board/n00.onnx"),
+    "zero byte": lambda a: a["networks"][0].update(file="\0"),
+    "surrogate": lambda a: a["networks"][0].update(file="\ud800.onnx"),
+    "twice": lambda a: a["networks"].append(a["networks"][0]),
+    "none": lambda a: a.update(networks=[]),
+    "option": lambda a: a["networks"][0]["architecture"].update(one="x" * 5000),
+    "choice": lambda a: a["networks"][0].update(architecture={}),
+}
+
+
+@pytest.mark.parametrize("harm", LISTS.values(), ids=LISTS)
+def test_a_damaged_list_of_networks_is_refused_by_name(folder, supernet, example, harm):
+    told = about(folder)
+    harm(told)
+    (folder / "networks.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"networks\.json is damaged") as refused:
+        import_times(supernet, example, folder)
+    assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"format": 1', "[" * 100_000])
@@ -349,7 +375,7 @@ def test_a_folder_is_written_as_a_whole_or_not_at_all(folder, example, tmp_path)
         write_runner(Supernet(Kernels()), example, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     impossible = Supernet(nn.Sequential(OneOf({"a": nn.Identity(), "b": Impossible()}), conv(3)))
-    with pytest.raises(ValueError, match="ONNX cannot hold a network: .*eig"):
+    with pytest.raises(ValueError, match="ONNX cannot hold the option 0=b: .*eig"):
         write_runner(impossible, example, tmp_path / "new" / "board")
     assert not (tmp_path / "new" / "board").exists()
 
