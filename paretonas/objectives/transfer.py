@@ -72,7 +72,10 @@ def transferred(
     parts = Parts.of(table, [Architecture(a) for a in architectures])
     totals = parts.used @ parts.costs
     if not np.all(totals > 0):
-        raise ValueError("the known table must give each architecture a positive latency, got 0")
+        raise ValueError(
+            "the known table must give each architecture a positive latency, got "
+            f"{totals.min():.4g}"
+        )
     kinds = _kinds(table)
 
     def fitted(kept: NDArray[np.intp]) -> tuple[Array, float]:

@@ -380,6 +380,25 @@ def test_a_folder_is_written_as_a_whole_or_not_at_all(folder, example, tmp_path)
     assert not (tmp_path / "new" / "board").exists()
 
 
+def test_nothing_that_others_write_meanwhile_is_replaced(supernet, example, tmp_path):
+    board = tmp_path / "board"
+
+    def meanwhile(share):
+        (board / "networks.json").write_text("theirs")
+
+    with pytest.raises(ValueError, match=r"board is not empty; .* this has 'networks\.json'"):
+        write_runner(supernet, example, board, progress=meanwhile)
+    assert [path.name for path in board.iterdir()] == ["networks.json"]
+    assert (board / "networks.json").read_text() == "theirs"
+
+
+def test_a_folder_that_vanishes_is_an_error_in_words(supernet, example, tmp_path):
+    board = tmp_path / "board"
+    with pytest.raises(ValueError, match="cannot write .*board: No such file"):
+        write_runner(supernet, example, board, progress=lambda share: shutil.rmtree(board))
+    assert not board.exists()
+
+
 def test_options_that_belong_elsewhere_are_refused(folder, capsys):
     for words, message in {
         (

@@ -106,9 +106,12 @@ def write_runner(
         (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
         (room / SCRIPT).write_text(script, encoding="utf-8")
+        _check_free(place, room)  # others may have written meanwhile
         # The one that tells of the others comes last: without it the folder is no runner.
         for path in sorted(room.iterdir(), key=lambda path: path.name == ABOUT):
             os.replace(path, place / path.name)
+    except OSError as error:
+        raise ValueError(f"cannot write {place}: {error.strerror}") from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
         if made:
@@ -260,10 +263,15 @@ def _content(path: Path) -> bytes:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _check_free(folder: Path) -> None:
-    """Refuse a folder that holds something."""
+def _check_free(folder: Path, own: Path | None = None) -> None:
+    """Refuse a folder that holds something beside what is our own."""
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} is not empty; a runner needs a new or empty folder")
+        if not folder.exists():
+            return
+        held = next((path for path in folder.iterdir() if path != own), None)
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
+    if held is not None:
+        raise ValueError(
+            f"{folder} is not empty; a runner needs a new or empty folder, this has {held.name!r}"
+        )
