@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,13 @@ def find_table_latency(spec: str, space: NetworkSpace, folder: Path) -> TableLat
 def _table_file(spec: str, folder: Path) -> Path:
     told = spec.removeprefix(_START)
     for path in (folder / f"{told}.json", folder / told):
-        if told and path.is_file():
-            return path
+        with suppress(OSError):  # the name may be too long
+            if told and path.is_file():
+                return path
     file = told if told.endswith(".json") else f"{told}.json"
     raise ValueError(
-        f"there is no table {file} in {folder} for {spec}: it is the path of a table that "
-        f"paretonas profile has written, or {' or '.join(_START + here for here in HERE)}"
+        f"there is no table {file:.200} in {folder} for {spec:.200}: it is the path of a table "
+        f"that paretonas profile has written, or {' or '.join(_START + here for here in HERE)}"
     )
 
 
@@ -143,7 +145,7 @@ def kept(spec: str, folder: Path) -> str:
         folder: of the run.
     """
     path = kept_table(on_device(spec), folder)
-    return f"{_START}{path.resolve()}" if is_on_device(spec) and path.is_file() else spec
+    return f"{_START}{path.absolute()}" if is_on_device(spec) and path.is_file() else spec
 
 
 def kept_table(name: str, folder: Path) -> Path:

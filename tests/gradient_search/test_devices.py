@@ -88,6 +88,22 @@ def test_a_run_of_the_command_line_does_so_from_anywhere(tmp_path, monkeypatch):
     assert command(["search", "--resume", "../run"]) == 0
 
 
+def test_a_kept_table_may_be_a_link_which_is_read_and_not_written_through(space, tables, tmp_path):
+    given = {"objectives": "latency@phone", "budget": QUICK, "run": "run"}
+    stopped = search(space, **given)
+    for step in stopped:
+        if step.phase == "weights":
+            break
+    stopped.close()
+    kept, other = tmp_path / "run/tables/phone.json", tmp_path / "other.json"
+    kept.rename(other)
+    kept.symlink_to(other)
+    before = other.read_bytes(), other.stat().st_mtime_ns
+    *_, last = search(space, **given)
+    assert list(last.front.objectives) == ["error_percent", "latency_phone_ms"]
+    assert (other.read_bytes(), other.stat().st_mtime_ns) == before
+
+
 def toy_table(unit="ms", **about):
     choice = toy.space.choices[0]
     groups = {choice.name: tuple((option,) for option in choice.options)}
@@ -148,6 +164,7 @@ def test_a_comparison_takes_them_too(tmp_path, monkeypatch, one_process):
     [
         ("latency@nofile", "there is no table nofile.json in "),
         ("latency@", "there is no table"),
+        (f"latency@{'a' * 300}", "there is no table aaa"),
         ("latency@other", "other.json is of another space"),
         ("latency@bytes", "must be in 'ms'"),
         ("latency@large", "is for inputs of [1, 1, 16, 16]"),
