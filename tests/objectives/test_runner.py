@@ -233,9 +233,11 @@ def test_the_script_is_for_old_pythons_and_needs_nothing_else():
         (lambda f: (f / "n01.onnx").write_bytes(b"half"), (), "n01.onnx is damaged: copy"),
         (lambda f: (f / "inputs.npz").unlink(), (), "cannot read inputs.npz"),
         (lambda f: (f / "networks.json").write_text("{"), (), "networks.json is damaged"),
+        (lambda f: (f / "networks.json").write_text("{}"), (), "networks.json is damaged"),
+        (lambda f: (f / "networks.json").write_text("[" * 10**5), (), "networks.json is damaged"),
         (lambda f: None, ("--providers", "NoneSuch"), "no provider NoneSuch; it has "),
     ],
-    ids=["network", "inputs", "list", "provider"],
+    ids=["network", "inputs", "list", "other list", "deep list", "provider"],
 )
 def test_what_the_script_cannot_do_is_one_line_and_writes_nothing(folder, harm, options, message):
     (folder / "times.json").unlink()
