@@ -159,10 +159,8 @@ class _Request:
         """
         minimize = settings.get("minimize", [])
         backend = settings.get("backend", kept)
-        if "backend" in settings:
-            find_backend(backend, settings.get("device", "cpu"))  # refuses what there is not
-            if "table" in settings or not _is_trained(space):
-                raise ValueError("--backend runs networks, and these were measured: leave it out")
+        if "backend" in settings and ("table" in settings or not _is_trained(space)):
+            raise ValueError("--backend runs networks, and these were measured: leave it out")
         if "device" in settings and ("table" in settings or not _is_trained(space)):
             what = "a table" if "table" in settings or space is None else space.name
             raise ValueError(f"--device says where networks are trained; {what} has none")
@@ -184,6 +182,11 @@ class _Request:
         names = {o.column for o in getattr(space, "objectives", None) or ()}
         own = tuple(name for name in minimize if is_own(name) and name not in names)
         return cls(settings, home, space, None, own, backend)
+
+    def check_backend(self) -> None:
+        """Refuse a backend that this machine cannot run; to draw a page nothing is run."""
+        if "backend" in self.settings:
+            find_backend(self.backend, self.settings.get("device", "cpu"))
 
     def known(self) -> tuple[AnyObjective, ...]:
         """The objectives that are nobody's own, in the order of the settings."""
@@ -252,6 +255,7 @@ def _runs_nothing(problem: Problem, seed: int) -> Sampler:
 
 def _compare(out: Path, jobs: int | None, request: _Request, consent: Consent) -> None:
     settings, names = request.settings, request.settings["methods"]
+    request.check_backend()
     check_methods(names)
     methods = {}
     for name in names:

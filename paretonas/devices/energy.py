@@ -156,7 +156,7 @@ def measure_energy(
         clock: tells the seconds.
 
     Raises:
-        ValueError: `threads` is not positive, or the counter of the meter does not move.
+        ValueError: `threads` is not positive, or the counter of the meter does not move, or falls.
     """
     place = torch.device(device)
     with measuring(threads):
@@ -202,7 +202,9 @@ class _Turn:
             self._repeat(self._group)
             calls += self._group
             now = self._meter.millijoules()
-            if now != last:
+            if not now >= last:
+                raise ValueError(f"an energy meter must count upward, got {now} mJ after {last} mJ")
+            if now > last:
                 steps.append((calls, now))
                 last, moved = now, self._clock()
             elif self._clock() - moved > STILL_SECONDS:

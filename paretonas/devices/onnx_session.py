@@ -29,16 +29,17 @@ class NotInOnnxError(ValueError):
         instead: what to do.
 
     Attributes:
+        what: ONNX cannot hold.
         reason: the exporter's first line.
         instead: what to do.
     """
 
     def __init__(self, what: str, reason: str, instead: str) -> None:
         super().__init__(what, reason, instead)
-        self.reason, self.instead = reason, instead
+        self.what, self.reason, self.instead = what, reason, instead
 
     def __str__(self) -> str:
-        return f"ONNX cannot hold {self.args[0]} ({self.reason}); {self.instead}"
+        return f"ONNX cannot hold {self.what} ({self.reason}); {self.instead}"
 
 
 class OnnxRuntime:

@@ -19,7 +19,7 @@ from ..constraint import Constraint
 from ..dominance import at_limit
 from ..objectives import DifferentiableObjective, MeasuredObjective
 from ..objectives.base import AnyObjective, is_noisy
-from ..objectives.calibration import fit, rank_correlation
+from ..objectives.calibration import Calibration, fit, rank_correlation
 from ..objectives.table_objective import TableObjective
 from ..point import Point
 
@@ -201,8 +201,8 @@ class MeasuredLimits:
 
 def _interval(cost: DifferentiableObjective) -> float:
     """The interval that a calibrated table tells of itself."""
-    told = cost.table.about.get("interval") if isinstance(cost, TableObjective) else None
-    return float(told) if isinstance(told, int | float) else 0.0
+    told = Calibration.told(cost.table.about) if isinstance(cost, TableObjective) else None
+    return told.interval or 0.0 if told else 0.0
 
 
 def unmet(points: Sequence[Point], constraint: Constraint) -> str:

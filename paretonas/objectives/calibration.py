@@ -13,6 +13,7 @@ was measured is the table.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from random import Random
@@ -93,6 +94,7 @@ class Calibration:
             all(_is_number(known[n]) or (n in optional and known[n] is None) for n in numbers)
             and all(isinstance(p, list | tuple) and all(map(_is_number, p)) for p in pairs)
             and len(pairs[0]) == len(pairs[1])
+            and (known["interval"] or 0) >= 0
         )
         return cls(**known) if fine else None
 
@@ -133,7 +135,9 @@ class Calibration:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # an int may be larger
 
 
 @dataclass(frozen=True)

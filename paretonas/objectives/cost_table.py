@@ -169,41 +169,55 @@ class CostTable:
             ValueError: the file is not a cost table, or has other choices or options.
         """
         try:
-            content = json.loads(Path(path).read_text())
+            content = json.loads(Path(path).read_bytes().decode("utf-8"))
             if content["format"] != 1:
-                raise ValueError(f"format must be 1, got {content['format']!r}")
-            found = {name: tuple(options) for name, options in content["choices"].items()}
-            slots = [
-                Slot(
-                    slot["name"],
-                    {
-                        name: tuple(tuple(group) for group in groups)
-                        for name, groups in slot["groups"].items()
-                    },
-                    torch.tensor(slot["values"], dtype=torch.float64),
-                )
-                for slot in content["slots"]
-            ]
+                raise ValueError(f"format must be 1, got {content['format']!r:.80}")
+            found = {name: _words(options) for name, options in content["choices"].items()}
+            slots = [_slot(told) for told in content["slots"]]
             unit, about = content["unit"], content["about"]
+            if not isinstance(unit, str) or not isinstance(about, dict):
+                raise ValueError("unit must be a text, and about a mapping")
             json.dumps(about, allow_nan=False)  # refuses what is not finite
         except OSError as error:
             raise ValueError(f"cannot read the cost table {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no cost table: {error}") from error
+        except _NO_TABLE as error:
+            raise ValueError(f"{path} is no cost table: {error!s:.200}") from error
         for choice in choices:
             if set(found.get(choice.name, ())) != set(choice.options):
                 raise ValueError(
                     f"the cost table {path} is of another space: for choice {choice.name!r} it "
-                    f"has the options {list(found.get(choice.name, ()))}, "
-                    f"the space has {list(choice.options)}"
+                    f"has the options {list(found.get(choice.name, ()))!s:.200}, "
+                    f"the space has {list(choice.options)!s:.200}"
                 )
         extra = found.keys() - {choice.name for choice in choices}
         if extra:
             raise ValueError(
-                f"the cost table {path} is of another space: it has the choice {min(extra)!r}, "
+                f"the cost table {path} is of another space: it has the choice {min(extra)!r:.80}, "
                 "the space has not"
             )
-        return cls(choices, slots, unit=unit, about=about)
+        try:
+            return cls(choices, slots, unit=unit, about=about)
+        except ValueError as error:
+            raise ValueError(f"{path} is no cost table: {error!s:.400}") from error
+
+
+# What reading a file may raise that is anything.
+_NO_TABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+
+
+def _slot(told: Any) -> Slot:
+    """A slot as a file tells it."""
+    if not isinstance(told["name"], str):
+        raise ValueError(f"the name of a slot must be a text, got {told['name']!r:.80}")
+    groups = {name: tuple(map(_words, groups)) for name, groups in told["groups"].items()}
+    return Slot(told["name"], groups, torch.tensor(told["values"], dtype=torch.float64))
+
+
+def _words(told: Any) -> tuple[str, ...]:
+    """Options as a file tells them."""
+    if not isinstance(told, list) or not all(isinstance(word, str) for word in told):
+        raise ValueError(f"options must be a list of texts, got {told!r:.80}")
+    return tuple(told)
 
 
 Lookup = tuple[list[tuple[str, dict[str, int]]], list[float]]

@@ -17,7 +17,7 @@ from .onnx_options import naming_options
 from .parts import observer
 from .profile import Progress
 from .timing_plan import shapes
-from .transfer import NETWORKS, POOL, chosen, transferred
+from .transfer import FEWEST, NETWORKS, POOL, chosen, transferred
 
 SECONDS = 3.0
 
@@ -49,10 +49,13 @@ def profile_like(
         progress: called with the number of finished steps and the number of all steps.
 
     Raises:
-        ValueError: `known` is of another input, there are fewer than 3 networks to time, there is
-            no such device or backend, or ONNX cannot hold the network.
+        ValueError: `known` is of another space or another input, there are fewer than 3 networks to
+            time, there is no such device or backend, or ONNX cannot hold the network.
         ModuleNotFoundError: the package of the backend is missing.
     """
+    ours, theirs = ({c.name: {*c.options} for c in one.choices} for one in (supernet, known))
+    if ours != theirs:
+        raise ValueError("the known table is of another space: it has other choices")
     shape, other = shapes(example), known.about.get("input")
     if other not in (None, shape):
         raise ValueError(
@@ -63,6 +66,11 @@ def profile_like(
     rng, observe = Random(0), observer(supernet, example)
     drawn = {supernet.canonical(draw(supernet.choices, rng)): None for _ in range(POOL)}
     few = [*dict.fromkeys(observe(a).architecture for a in chosen(known, networks, [*drawn]))]
+    if len(few) < FEWEST:
+        raise ValueError(
+            f"at least {FEWEST} different networks must be measured, got {len(few)}; a space that "
+            "has fewer is measured without a known table"
+        )
     # Networks may use random generators.
     with seeded(0, supernet), naming_options(supernet, example):
         times = measure_together(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,15 @@ class TableLatency(TableObjective):
         name: of the objective; `read` takes it from the name of the file.
 
     Raises:
-        ValueError: the table is not in milliseconds, or the name is none for a column.
+        ValueError: the table is not in milliseconds, or a value is negative, or the name is none
+            for a column.
     """
 
     name: str = "latency"
     unit: str = "ms"
 
     def __post_init__(self) -> None:
-        if self.table.unit != "ms":
-            raise ValueError(f"a table of latencies must be in 'ms', got {self.table.unit!r}")
+        _check(self.table, "")
         if not self.name.isidentifier():
             raise ValueError(f"the name must be letters, digits and _, got {self.name!r}")
 
@@ -76,15 +77,26 @@ def read_table(path: str | os.PathLike[str], space: NetworkSpace) -> CostTable:
         ValueError: the file is no table of latencies of this space, or for inputs of another size.
     """
     table = CostTable.read(path, space.supernet().choices)
-    if table.unit != "ms":
-        raise ValueError(f"a table of latencies must be in 'ms', {path} is in {table.unit!r}")
+    _check(table, f"{path}: ")
     given, own = table.about.get("input"), shapes(space.load_task().example())
     if given is not None and _of_one(given) != _of_one(own):
         raise ValueError(
-            f"the cost table {path} is for inputs of {given}, and the task of {space.name} has "
-            f"inputs of {own}: only the batch size, the first number, may differ"
+            f"the cost table {path} is for inputs of {given!s:.80}, and the task of {space.name} "
+            f"has inputs of {own}: only the batch size, the first number, may differ"
         )
     return table
+
+
+def _check(table: CostTable, where: str) -> None:
+    """Refuse a table that is not in milliseconds, or with a negative one."""
+    if table.unit != "ms":
+        raise ValueError(f"{where}a table of latencies must be in 'ms', got {table.unit!r:.80}")
+    for slot in table.slots:
+        if bool((slot.values < 0).any()):
+            raise ValueError(
+                f"{where}a latency is never negative, got {float(slot.values.min())} in slot "
+                f"{slot.name!r:.80}"
+            )
 
 
 def is_on_device(spec: str) -> bool:
@@ -115,12 +127,13 @@ def find_table_latency(spec: str, space: NetworkSpace, folder: Path) -> TableLat
 def _table_file(spec: str, folder: Path) -> Path:
     told = spec.removeprefix(_START)
     for path in (folder / f"{told}.json", folder / told):
-        if told and path.is_file():
-            return path
+        with suppress(OSError):  # the name may be too long
+            if told and path.is_file():
+                return path
     file = told if told.endswith(".json") else f"{told}.json"
     raise ValueError(
-        f"there is no table {file} in {folder} for {spec}: it is the path of a table that "
-        f"paretonas profile has written, or {' or '.join(_START + here for here in HERE)}"
+        f"there is no table {file:.200} in {folder} for {spec:.200}: it is the path of a table "
+        f"that paretonas profile has written, or {' or '.join(_START + here for here in HERE)}"
     )
 
 
@@ -132,7 +145,7 @@ def kept(spec: str, folder: Path) -> str:
         folder: of the run.
     """
     path = kept_table(on_device(spec), folder)
-    return f"{_START}{path.resolve()}" if is_on_device(spec) and path.is_file() else spec
+    return f"{_START}{path.absolute()}" if is_on_device(spec) and path.is_file() else spec
 
 
 def kept_table(name: str, folder: Path) -> Path:

@@ -117,6 +117,20 @@ def test_another_backend_is_another_comparison(here, capsys):
         compare(other, "random", **again)
 
 
+def test_a_comparison_on_a_device_that_is_not_here_is_still_drawn(here, monkeypatch, capsys):
+    assert run([*COMMAND.split(), "--backend", "onnxruntime"]) == 0
+    path = here / "out" / "compare.json"
+    about = json.loads(path.read_text())
+    about["asked"]["device"] = "cuda"
+    path.write_text(json.dumps(about))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (here / "out" / "report.html").unlink()
+    assert run(["report", "out", "--space", "compared_space:space"]) == 0
+    assert "(onnxruntime) minimized" in (here / "out" / "report.html").read_text()
+    assert run(["compare", "--resume", "out", "--space", "compared_space:space"]) == 2
+    assert "torch finds no CUDA device" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -89,6 +89,17 @@ def test_calls_take_turns():
     assert changes >= 3
 
 
+@pytest.mark.parametrize("step", [-1.0, math.nan])
+def test_a_counter_that_does_not_count_upward_is_refused(step):
+    class Falling(Bench):
+        def millijoules(self):
+            return step * self.clock()
+
+    bench = Falling(1.0)
+    with pytest.raises(ValueError, match="must count upward, got (-|nan)"):
+        measure_energy([bench.load(1e-3, 1.0)], bench, seconds=0.1, clock=bench.clock)
+
+
 def test_a_counter_that_does_not_move_is_refused():
     bench = Bench(math.inf)
     with pytest.raises(ValueError, match="did not move for 2 seconds"):

@@ -88,6 +88,22 @@ def test_a_run_of_the_command_line_does_so_from_anywhere(tmp_path, monkeypatch):
     assert command(["search", "--resume", "../run"]) == 0
 
 
+def test_a_kept_table_may_be_a_link_which_is_read_and_not_written_through(space, tables, tmp_path):
+    given = {"objectives": "latency@phone", "budget": QUICK, "run": "run"}
+    stopped = search(space, **given)
+    for step in stopped:
+        if step.phase == "weights":
+            break
+    stopped.close()
+    kept, other = tmp_path / "run/tables/phone.json", tmp_path / "other.json"
+    kept.rename(other)
+    kept.symlink_to(other)
+    before = other.read_bytes(), other.stat().st_mtime_ns
+    *_, last = search(space, **given)
+    assert list(last.front.objectives) == ["error_percent", "latency_phone_ms"]
+    assert (other.read_bytes(), other.stat().st_mtime_ns) == before
+
+
 def toy_table(unit="ms", **about):
     choice = toy.space.choices[0]
     groups = {choice.name: tuple((option,) for option in choice.options)}
@@ -148,9 +164,12 @@ def test_a_comparison_takes_them_too(tmp_path, monkeypatch, one_process):
     [
         ("latency@nofile", "there is no table nofile.json in "),
         ("latency@", "there is no table"),
+        (f"latency@{'a' * 300}", "there is no table aaa"),
         ("latency@other", "other.json is of another space"),
         ("latency@bytes", "must be in 'ms'"),
         ("latency@large", "is for inputs of [1, 1, 16, 16]"),
+        ("latency@negative", "negative.json: a latency is never negative, got -2.0 in slot 'all'"),
+        ("latency --costs negative.json", "negative.json: a latency is never negative"),
         ("latency@broken", "broken.json is no cost table"),
         ("latency@phone,latency@folder/phone", "two objectives are called 'latency_phone_ms'"),
         ("latency@cpu,latency@cpu.json", "two objectives are called 'latency_cpu_ms'"),
@@ -179,6 +198,7 @@ def test_bad_tables_are_one_line_before_anything_is_made(
     toy_table(unit="kib").write("bytes.json")
     toy_table(input=[1, 1, 16, 16]).write("large.json")
     toy_table(imported=True, device="a board").write("imported.json")
+    scaled(toy_table(), -1.0).write("negative.json")
     (tmp_path / "broken.json").write_text('{"format": 1}')
     minimized, *more = words.split()
     arguments = ["search", "--space", "toy", "--minimize", minimized, *more, "--device", "cpu"]

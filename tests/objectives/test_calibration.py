@@ -125,6 +125,8 @@ def test_few_networks_make_no_interval(tmp_path):
     assert CostTable.read(tmp_path / "t.json", CHOICES).about == found.about
     assert "3 measured networks" in str(Calibration.told(found.about))
     assert Calibration.told({}) is None
+    for damage in ({"interval": -1.0}, {"factor": 10**400}, {"measured_ms": [10**400] * 3}):
+        assert Calibration.told({**found.about, **damage}) is None
 
 
 def layer():

@@ -118,12 +118,44 @@ def test_a_table_of_another_space_is_refused(tmp_path, choices, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "choices": {}, "slots": [3]}']
+    "text",
+    ["", "[]", "{}", "[" * 100_000, '{"format": 2}', '{"format": 1, "choices": {}, "slots": [3]}'],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path, text):
     (tmp_path / "costs.json").write_text(text)
     with pytest.raises(ValueError, match=r"costs\.json is no cost table"):
         CostTable.read(tmp_path / "costs.json", CHOICES)
+
+
+def _put(content, place, value):
+    for key in place[:-1]:
+        content = content[key]
+    content[place[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["about"], True),
+        (["about"], [["a"]]),
+        (["unit"], 3),
+        (["choices", "op", 0], ["conv"]),
+        (["choices", "op"], "conv"),
+        (["slots", 0, "name"], None),
+        (["slots", 1, "groups", "w", 0, 0], 7),
+        (["slots", 1, "groups"], {}),
+        (["slots", 1, "values", 0], 10**400),
+        (["slots", 1, "values", 0], "1" * 5000),
+    ],
+)
+def test_a_file_with_something_of_another_kind_is_refused_in_a_short_line(tmp_path, place, value):
+    table().write(tmp_path / "costs.json")
+    content = json.loads((tmp_path / "costs.json").read_text())
+    _put(content, place, value)
+    (tmp_path / "costs.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"costs\.json is no cost table") as refused:
+        CostTable.read(tmp_path / "costs.json", CHOICES)
+    assert len(str(refused.value)) < 1000
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -1,9 +1,13 @@
 """A table by few networks, given that of another device: what is measured, told and refused."""
 
+from importlib import import_module
+
 import pytest
 import torch
+from torch import nn
 
 from paretonas.cli import run as command
+from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import CostTable, Slot, profile_like
 from paretonas.objectives.tabulate import cost_table
 from paretonas.space import every
@@ -43,6 +47,21 @@ def test_few_networks_make_a_table_that_tells_both_devices(supernet, example, kn
 def test_a_table_of_another_input_is_refused(supernet, example, known):
     with pytest.raises(ValueError, match=r"of an input of shape \[1, 1, 8, 8\], and the space has"):
         profile_like(supernet, torch.zeros(1, 1, 16, 16), known)
+
+
+def test_a_table_of_another_space_is_refused(supernet, example, known):
+    fewer = CostTable(known.choices[:1], known.slots, unit="ms")
+    with pytest.raises(ValueError, match="known table is of another space"):
+        profile_like(supernet, example, fewer)
+
+
+def test_a_space_of_two_networks_is_refused_before_anything_is_measured(example, monkeypatch):
+    module = import_module("paretonas.objectives.profile_like")
+    monkeypatch.setattr(module, "measure_together", None)
+    small = Supernet(nn.Sequential(OneOf({"1": nn.Conv2d(1, 1, 1), "3": nn.Conv2d(1, 1, 3)})))
+    table = cost_table(small.choices, lambda a: {"all": 1.0}, unit="ms")
+    with pytest.raises(ValueError, match="at least 3 different networks must be measured, got 2"):
+        profile_like(small, example, table)
 
 
 def test_the_command_reads_the_table_of_the_other_device(known, tmp_path, capsys):

@@ -233,9 +233,11 @@ def test_the_script_is_for_old_pythons_and_needs_nothing_else():
         (lambda f: (f / "n01.onnx").write_bytes(b"half"), (), "n01.onnx is damaged: copy"),
         (lambda f: (f / "inputs.npz").unlink(), (), "cannot read inputs.npz"),
         (lambda f: (f / "networks.json").write_text("{"), (), "networks.json is damaged"),
+        (lambda f: (f / "networks.json").write_text("{}"), (), "networks.json is damaged"),
+        (lambda f: (f / "networks.json").write_text("[" * 10**5), (), "networks.json is damaged"),
         (lambda f: None, ("--providers", "NoneSuch"), "no provider NoneSuch; it has "),
     ],
-    ids=["network", "inputs", "list", "provider"],
+    ids=["network", "inputs", "list", "other list", "deep list", "provider"],
 )
 def test_what_the_script_cannot_do_is_one_line_and_writes_nothing(folder, harm, options, message):
     (folder / "times.json").unlink()
@@ -287,6 +289,7 @@ DAMAGES = {
     "other": (lambda t: t.update(networks="0" * 64), "the times of another runner"),
     "nan": (lambda t: t["seconds"].update(n00=[math.nan]), "finite and positive, got nan"),
     "negative": (lambda t: t["seconds"].update(n01=[0.1, -0.1]), "finite and positive, got -0.1"),
+    "huge": (lambda t: first(t)["seconds"].append(10**400), "finite and positive, got 1000"),
     "none": (lambda t: t["seconds"].update(n01=[]), "must be a list of numbers"),
     "word": (lambda t: t["seconds"].update(n01=["a"]), "finite and positive, got 'a'"),
     "missing": (lambda t: t["seconds"].pop("n02"), "seconds has no network n02"),
@@ -310,6 +313,31 @@ def test_damaged_or_alien_times_are_refused(folder, supernet, example, harm, mes
         import_times(supernet, example, folder)
     assert "\n" not in str(refused.value)
     assert str(folder) in str(refused.value)
+
+
+def about(folder: Path) -> dict:
+    return json.loads((folder / "networks.json").read_text())
+
+
+LISTS = {
+    "folder": lambda a: a["networks"][0].update(file="../board/n00.onnx"),
+    "zero byte": lambda a: a["networks"][0].update(file="\0"),
+    "surrogate": lambda a: a["networks"][0].update(file="\ud800.onnx"),
+    "twice": lambda a: a["networks"].append(a["networks"][0]),
+    "none": lambda a: a.update(networks=[]),
+    "option": lambda a: a["networks"][0]["architecture"].update(one="x" * 5000),
+    "choice": lambda a: a["networks"][0].update(architecture={}),
+}
+
+
+@pytest.mark.parametrize("harm", LISTS.values(), ids=LISTS)
+def test_a_damaged_list_of_networks_is_refused_by_name(folder, supernet, example, harm):
+    told = about(folder)
+    harm(told)
+    (folder / "networks.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"networks\.json is damaged") as refused:
+        import_times(supernet, example, folder)
+    assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"format": 1', "[" * 100_000])
@@ -370,9 +398,28 @@ def test_a_folder_is_written_as_a_whole_or_not_at_all(folder, example, tmp_path)
         write_runner(Supernet(Kernels()), example, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     impossible = Supernet(nn.Sequential(OneOf({"a": nn.Identity(), "b": Impossible()}), conv(3)))
-    with pytest.raises(ValueError, match="ONNX cannot hold a network: .*eig"):
+    with pytest.raises(ValueError, match="ONNX cannot hold the option 0=b: .*eig"):
         write_runner(impossible, example, tmp_path / "new" / "board")
     assert not (tmp_path / "new" / "board").exists()
+
+
+def test_nothing_that_others_write_meanwhile_is_replaced(supernet, example, tmp_path):
+    board = tmp_path / "board"
+
+    def meanwhile(share):
+        (board / "networks.json").write_text("theirs")
+
+    with pytest.raises(ValueError, match=r"board is not empty; .* this has 'networks\.json'"):
+        write_runner(supernet, example, board, progress=meanwhile)
+    assert [path.name for path in board.iterdir()] == ["networks.json"]
+    assert (board / "networks.json").read_text() == "theirs"
+
+
+def test_a_folder_that_vanishes_is_an_error_in_words(supernet, example, tmp_path):
+    board = tmp_path / "board"
+    with pytest.raises(ValueError, match="cannot write .*board: No such file"):
+        write_runner(supernet, example, board, progress=lambda share: shutil.rmtree(board))
+    assert not board.exists()
 
 
 def test_options_that_belong_elsewhere_are_refused(folder, capsys):

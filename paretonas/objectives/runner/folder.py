@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,7 @@ from ...space import Architecture, Choice, encode
 from ..calibration import spread_over
 from ..cost_table import CostTable
 from ..node_times import covering_networks
+from ..onnx_options import naming_options
 from ..parts import hints, observer
 from ..tabulate import cost_table
 from ..timing_plan import TimingPlan, shapes
@@ -81,7 +83,8 @@ def write_runner(
     try:
         networks, arrays = [], dict[str, Any]()
         for index, architecture in enumerate(chosen):
-            model, inputs = _exported(supernet, architecture, example)
+            with _in_onnx(supernet, example), seeded(0, supernet):
+                model, inputs = exported(supernet.extract(architecture), example)
             arrays |= inputs
             own = f"n{index:02d}"
             path = room / f"{own}.onnx"
@@ -103,9 +106,12 @@ def write_runner(
         (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
         (room / SCRIPT).write_text(script, encoding="utf-8")
+        _check_free(place, room)  # others may have written meanwhile
         # The one that tells of the others comes last: without it the folder is no runner.
         for path in sorted(room.iterdir(), key=lambda path: path.name == ABOUT):
             os.replace(path, place / path.name)
+    except OSError as error:
+        raise ValueError(f"cannot write {place}: {error.strerror}") from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
         if made:
@@ -114,15 +120,15 @@ def write_runner(
     return len(chosen)
 
 
-def _exported(
-    supernet: Supernet, architecture: Architecture, example: Any
-) -> tuple[bytes, dict[str, Any]]:
+@contextmanager
+def _in_onnx(supernet: Supernet, example: Any) -> Iterator[None]:
+    """Where an export fails, the error names what is to blame, and no backend to take instead."""
     try:
-        with seeded(0, supernet):
-            return exported(supernet.extract(architecture), example)
+        with naming_options(supernet, example):
+            yield
     except NotInOnnxError as error:
         raise ValueError(
-            f"a runner has ONNX files, and ONNX cannot hold a network: {error.reason}"
+            f"a runner has ONNX files, and ONNX cannot hold {error.what}: {error.reason}"
         ) from error
 
 
@@ -192,15 +198,17 @@ class Runner:
             listed = [
                 (
                     str(each["name"]),
-                    str(each["file"]),
+                    _file_name(each["file"]),
                     str(each["sha256"]),
                     bool(each["nodes"]),
                     dict(each["architecture"]),
                 )
                 for each in about["networks"]
             ]
+            if not listed or len({name for name, *_ in listed}) < len(listed):
+                raise ValueError("it must have networks, each with another name")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{place / ABOUT} is damaged: {error}") from error
+            raise ValueError(f"{place / ABOUT} is damaged: {error!s:.200}") from error
         if found != {choice.name: choice.options for choice in choices}:
             raise ValueError(
                 f"{place} is of another space: it has the choices {', '.join(found)[:200]}, the "
@@ -208,11 +216,14 @@ class Runner:
             )
         networks = []
         for name, file, digest, nodes, picks in listed:
-            path = place / Path(file).name
+            path = place / file
             model = _content(path)
             if hashlib.sha256(model).hexdigest() != digest:
                 raise ValueError(f"{path} is damaged, or another file than {ABOUT} tells")
-            encode(choices, picks)  # refuses what the space has not
+            try:
+                encode(choices, picks)
+            except ValueError as error:  # the space has no such picks
+                raise ValueError(f"{place / ABOUT} is damaged: {error!s:.200}") from error
             networks.append(Network(name, model, Architecture(picks), nodes))
         digest = hashlib.sha256(content).hexdigest()
         return cls(place, digest, shapes, operations, tuple(networks))
@@ -225,7 +236,7 @@ class Runner:
         """
         if shapes(example) != self.input:
             raise ValueError(
-                f"{self.folder} was written for inputs of {self.input}, got {shapes(example)}"
+                f"{self.folder} was written for inputs of {self.input!s:.80}, got {shapes(example)}"
             )
         if operations != self.operations:
             raise ValueError(
@@ -238,6 +249,13 @@ def _file(path: Path) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
+def _file_name(told: Any) -> str:
+    """The name of a file in the folder, as ``networks.json`` tells it."""
+    if not isinstance(told, str) or not re.fullmatch(r"[\w-]+\.onnx", told, re.ASCII):
+        raise ValueError(f"a file must be named like n00.onnx, got {told!r:.80}")
+    return told
+
+
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -245,10 +263,15 @@ def _content(path: Path) -> bytes:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _check_free(folder: Path) -> None:
-    """Refuse a folder that holds something."""
+def _check_free(folder: Path, own: Path | None = None) -> None:
+    """Refuse a folder that holds something beside what is our own."""
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} is not empty; a runner needs a new or empty folder")
+        if not folder.exists():
+            return
+        held = next((path for path in folder.iterdir() if path != own), None)
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
+    if held is not None:
+        raise ValueError(
+            f"{folder} is not empty; a runner needs a new or empty folder, this has {held.name!r}"
+        )

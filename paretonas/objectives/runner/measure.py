@@ -70,12 +70,14 @@ class Machine:
         self.digest = hashlib.sha256(content).hexdigest()
         try:
             about = json.loads(content.decode("utf-8"))
-        except ValueError as error:
+            self.networks: list[Network] = list(about["networks"])
+            listed = [about["inputs"], *self.networks]
+            files = [(str(each["file"]), each["sha256"]) for each in listed]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MeasureError("networks.json is damaged: copy the folder again") from error
-        self.networks: list[Network] = about["networks"]
-        for each in [about["inputs"], *self.networks]:
-            if hashlib.sha256(self._read(each["file"])).hexdigest() != each["sha256"]:
-                raise MeasureError(f"{each['file']} is damaged: copy the folder again")
+        for file, digest in files:
+            if hashlib.sha256(self._read(file)).hexdigest() != digest:
+                raise MeasureError(f"{file} is damaged: copy the folder again")
         with numpy.load(os.path.join(folder, about["inputs"]["file"])) as arrays:
             self._arrays = {name: arrays[name] for name in arrays.files}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -207,7 +206,7 @@ class _Found:
         self.demand(isinstance(value, list) and len(value) > 0, f"{what} must be a list of numbers")
         for one in value:
             self.demand(
-                type(one) in (int, float) and math.isfinite(one) and 0 < one < LONGEST,
+                type(one) in (int, float) and 0 < one < LONGEST,
                 f"{what} must be finite and positive, got {one!r:.40}",
             )
         return [float(one) for one in value]
