@@ -1,9 +1,11 @@
 """Time calls that compete: alternately, in one process, on a machine that may have other work.
 
 The calls are timed in blocks of rounds. In each round every call runs once, in another random
-order, with a reference network between them. Times count where the reference was fast and the
-thread was not stopped. Each block has fresh copies, since the time of a short call depends on where
-its memory lies. What the blocks differ by tells what a second measurement may find.
+order, with a reference network between them. A short call runs twice, and its second run is timed:
+so a network takes alone what it takes among others, which leave their own data in the caches. Times
+count where the reference was fast and the thread was not stopped. Each block has fresh copies,
+since the time of a short call depends on where its memory lies. What the blocks differ by tells
+what a second measurement may find.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ BLOCKS = 5
 MOST_BLOCKS = 20
 FEWEST = 3  # times that count, of each call in each block
 PATIENCE = 3  # times as long on a busy machine
-GAP_SECONDS = 3e-4  # between two runs of the reference
+GAP_SECONDS = 3e-4  # between two runs of the reference; calls that take less run twice
 SECONDS = 2.0
 PRECISION = 0.02
 COVERED = 0.9
@@ -133,7 +135,7 @@ class _Turns:
             rng.shuffle(order)
             for index in order:
                 spent, stopped = self.clock.seconds(calls[index])
-                if since == 0 and spent < GAP_SECONDS:  # the reference has just run: see `_count`
+                if spent < GAP_SECONDS:  # again, with its own data in the caches
                     spent, stopped = self.clock.seconds(calls[index])
                 waiting.append((index, spent, stopped))
                 since += spent
@@ -153,12 +155,7 @@ class _Turns:
         before: float,
         times: list[list[tuple[float, float]]],
     ) -> float:
-        """Run the reference, and enter what was timed since it ran before.
-
-        After it a short call takes some microseconds longer, and a call alone must take what it
-        takes among others. So it runs every 0.3 ms and not after each call, and a shorter call that
-        comes next is timed again.
-        """
+        """Run the reference, and enter what was timed since it ran before."""
         after = self.reference.seconds()
         for index, spent, stopped in waiting:
             times[index].append((spent, math.inf if stopped else max(before, after)))

@@ -240,17 +240,17 @@ def test_a_network_is_timed_on_cuda_and_brought_home():
 
 
 def test_a_short_call_takes_alone_what_it_takes_among_others(monkeypatch):
-    """What runs right after the reference finds other things in the caches, and takes longer."""
-    machine, cold = Machine(monkeypatch), [True]
+    """After something else a call finds other things in the caches, and takes longer."""
+    machine, last = Machine(monkeypatch), [None]
 
     def reference(_):
         machine.run(7e-5)
-        cold[0] = True
+        last[0] = None
 
     def load(seconds):
         def call():
-            machine.run(seconds + 4e-6 if cold[0] else seconds)
-            cold[0] = False
+            machine.run(seconds if last[0] is call else seconds + 4e-6)
+            last[0] = call
 
         return lambda: call
 
