@@ -34,6 +34,8 @@ from ..space import Architecture, draw
 from .calibration import Array, Calibration, Parts, changed
 from .cost_table import CostTable
 
+__all__ = ["chosen", "transferred"]
+
 NETWORKS = 10
 FEWEST = 3
 POOL = 400  # architectures among which those to measure are chosen
