@@ -209,7 +209,7 @@ def steps(bench: Bench) -> Iterator[Row]:
     updates = Updates(plain, task, space.recipe, 2 * count)
     rounds = cycle(batches)
     yield from _mean(
-        "training step", "the largest network", lambda: updates.step(next(rounds)), bench
+        bench, "training step", "the largest network", lambda: updates.step(next(rounds))
     )
     training = WeightTraining(bench.supernet, task, space.recipe, steps=2 * count, seed=0)
     losses = training.run()
@@ -267,8 +267,15 @@ def whole_search(bench: Bench) -> Iterator[Row]:
     settings = bench.settings
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [sys.executable, "-m", "paretonas.cli", "search", "--space", settings.space]
-        command += ["--device", settings.device.type, "--budget", settings.budget]
+        command = [sys.executable, "-c", "from paretonas.cli import main; main()", "search"]
+        command += [
+            "--space",
+            settings.space,
+            "--device",
+            settings.device.type,
+            "--budget",
+            settings.budget,
+        ]
         begun = time.perf_counter()
         done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
         spent = time.perf_counter() - begun
