@@ -24,9 +24,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 
-from .timer import COVERED, Call, Load, measuring
+from .timer import Call, Load, how_far, measuring
 
 POWERCAP = Path("/sys/class/powercap")
 GROUP_SECONDS = 5e-3  # of calls between two looks at the counter
@@ -218,9 +217,7 @@ class _Turn:
 
     def energy(self) -> MeasuredEnergy:
         """What the turns say."""
-        mean, count = float(np.mean(self.found)), len(self.found)
-        twice = float(stdtrit(count - 1, (1 + COVERED) / 2)) * math.sqrt(2 / count)
-        return MeasuredEnergy(mean, twice * float(np.std(self.found, ddof=1)), self.calls)
+        return MeasuredEnergy(float(np.mean(self.found)), how_far(self.found), self.calls)
 
     def _repeat(self, count: int) -> None:
         for _ in range(count):

@@ -228,9 +228,9 @@ def _built(
     assert objective is not None
     build = partial(objective.build, supernet, example, settings.device, settings.threads)
     # The backend of a search is that of its own device.
-    other = None if objective.device is None else torch.device(objective.device)
-    own = other is None or other.type == settings.device.type
-    backend = settings.backend if own or other is None else default_backend(other)
+    device = settings.device if objective.device is None else torch.device(objective.device)
+    own = device.type == settings.device.type
+    backend = settings.backend if own else default_backend(device)
     try:
         made = yield from followed(partial(build, backend), settings.clock, step)
     except NotInOnnxError as error:

@@ -209,10 +209,14 @@ def unmet(points: Sequence[Point], constraint: Constraint) -> str:
     """What to say if no trained network meets a constraint: which is nearest, and what it has."""
     if not points:
         return f"no trained network meets {constraint}"
-    nearest = min(points, key=lambda point: constraint.violation(point.objectives))
+    nearest = _nearest(points, constraint)
     tie = ", within its spread of the limit" if at_limit(nearest, constraint) else ""
     told = constraint.unmet([nearest.objectives], "trained network")
     return f"{told} ({nearest.id}{tie})" if nearest.id else f"{told}{tie}"
+
+
+def _nearest(points: Sequence[Point], constraint: Constraint) -> Point:
+    return min(points, key=lambda point: constraint.violation(point.objectives))
 
 
 def verdict(points: Sequence[Point], constraint: Constraint) -> dict[str, Any]:
@@ -225,7 +229,7 @@ def verdict(points: Sequence[Point], constraint: Constraint) -> dict[str, Any]:
     ties = [point.id for point in points if at_limit(point, constraint)]
     told: dict[str, Any] = {"asked": str(constraint), "ties": ties, "nearest": None}
     if points and not any(constraint.satisfied(point.objectives) for point in points):
-        nearest = min(points, key=lambda point: constraint.violation(point.objectives))
+        nearest = _nearest(points, constraint)
         values: Mapping[str, float] = nearest.objectives
         told["nearest"] = {"id": nearest.id, **{name: values[name] for name in constraint.limits}}
     return told

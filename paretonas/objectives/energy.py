@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ..devices import Backend, default_backend, find_backend, find_device
+from ..devices import Backend, find_backend, find_device
 from ..devices.energy import Meter, find_meter, measure_energy
 from ..devices.onnx_session import NotInOnnxError
 from ..devices.timer import Load
@@ -81,7 +81,7 @@ class Energy:
         ]
 
     def _runner(self) -> Backend:
-        return find_backend(self.backend or default_backend(self.device), self.device, self.threads)
+        return find_backend(self.backend, self.device, self.threads)
 
     def _loads(self, networks: Sequence[nn.Module], example: Any) -> tuple[Backend, list[Load]]:
         runner = self._runner()
