@@ -26,6 +26,8 @@ from paretonas._atomic import is_draft, replacing
 from paretonas.constraint import split_unit
 from paretonas.front import Front
 from paretonas.nn import NetworkSpace
+from paretonas.objectives.cost_table import CostTable
+from paretonas.objectives.table_latency import TableLatency, kept_table
 from paretonas.point import NAME, Cell, Failure, Outcome, Point, Stopped, is_name, number_or_word
 
 __all__ = ["Run"]
@@ -422,6 +424,33 @@ def check_inside(folder: Path, path: Path) -> None:
         raise ValueError(f"{path.parent} is a link that leads out of {folder}")
 
 
+def keep_tables(folder: Path, objectives: Iterable[object]) -> None:
+    """Keep the latency tables of other devices in a folder, which then goes on without their files.
+
+    Args:
+        folder: of a run or a comparison.
+        objectives: any; of them each `TableLatency` has a table.
+
+    Raises:
+        ValueError: the folder keeps another table of the same device, or a link leads out of it.
+    """
+    tables = {
+        kept_table(one.name, folder): one.table
+        for one in objectives
+        if isinstance(one, TableLatency)
+    }
+    missing = {path: table for path, table in tables.items() if not path.exists()}
+    for path in tables.keys() - missing.keys():
+        if not tables[path].same(CostTable.read(path, tables[path].choices)):
+            raise ValueError(
+                f"{folder} was begun with another table of {path.stem}, which is kept in {path}: "
+                "begin with this one in a new folder"
+            )
+    for path, table in missing.items():
+        check_inside(folder, path)
+        table.write(path)
+
+
 def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
     """Read the JSON file that says what a folder is the folder of.
 
@@ -466,6 +495,15 @@ def check_free(folder: Path, what: str) -> None:
             raise ValueError(f"{folder} is not empty; {what} needs a new or empty folder")
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or made if it is not there.
+
+    Raises:
+        ValueError: it is not permitted.
+    """
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: no permission to write in {nearest}")

@@ -24,7 +24,7 @@ from paretonas.devices.timer import Measurement
 from paretonas.front import Front, Point
 from paretonas.gradient_search.step import Step
 from paretonas.names import find_any_space, find_solver, find_space
-from paretonas.objectives import profile
+from paretonas.objectives import CostTable, profile
 from paretonas.runs import Run
 from search_spaces import toy
 
@@ -410,8 +410,6 @@ def test_profile_writes_a_table_that_search_reads(here, capsys):
     options = ["--device", "cpu", "--batch-size", "3", "--out", "costs.json"]
     assert run(["profile", "--space", "toy", *options]) == 0
     assert "costs.json" in capsys.readouterr().out
-    from paretonas.objectives import CostTable
-
     table = CostTable.read("costs.json", toy.space.choices)
     assert table.slots
     assert table.about["input"] == [3, 1, 8, 8]
@@ -685,11 +683,12 @@ def test_without_a_terminal_there_is_a_line_now_and_then():
     assert lines[-2:] == [known, f"{known}, the end"]
 
 
-def test_on_a_terminal_there_is_a_picture():
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_on_a_terminal_there_is_a_picture():
     out = Terminal()
     told = [
         step(0, of=0, phase="costs"),
@@ -698,6 +697,28 @@ def test_on_a_terminal_there_is_a_picture():
     ]
     assert list(watch(told, out)) == told
     assert "the end" in out.getvalue()
+
+
+def test_a_profile_shows_how_far_it_is_on_a_terminal_and_nothing_elsewhere(
+    here, costs, capsys, monkeypatch
+):
+    def measure(supernet, example, *_, progress, **options):
+        progress(7, 0)
+        progress(1, 2)
+        return 5 if "name" in options else CostTable.read(costs, supernet.choices)
+
+    monkeypatch.setattr("paretonas.cli.profile.profile", measure)
+    monkeypatch.setattr("paretonas.cli.profile.write_runner", measure)
+    monkeypatch.setattr("paretonas.cli.display._SECONDS_BETWEEN_PICTURES", 0.0)
+    for what, words in {"profile": ["--out", "new.json"], "runner": ["--runner", "board"]}.items():
+        command = ["profile", "--space", "toy", *words]
+        assert run(command) == 0
+        assert capsys.readouterr().err == ""
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", out := Terminal())
+            assert run(command) == 0
+        assert f"{what} of toy: 7 architectures seen" in out.getvalue()
+        assert f"{what} of toy: 50%" in out.getvalue()
 
 
 # --- as a program ------------------------------------------------------------------------------

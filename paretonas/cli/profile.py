@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paretonas.cli.display import console
+from paretonas.cli.display import console, progress_bar
 from paretonas.cli.fallback import or_in_torch
+from paretonas.cli.stop import stoppable
 from paretonas.devices import find_device
 from paretonas.forward import evaluating
 from paretonas.names import find_space
@@ -22,6 +23,7 @@ from paretonas.objectives.calibration import Calibration
 from paretonas.objectives.runner.folder import Runner
 from paretonas.objectives.transfer import NETWORKS
 from paretonas.point import FAILING, Failure
+from paretonas.runs import check_writable
 
 
 def write_costs(
@@ -49,9 +51,13 @@ def write_costs(
         measure = partial(profile_like, known=known, networks=networks or NETWORKS)
 
     def measured(by: str | None) -> CostTable:
-        return measure(supernet, example, device=device, threads=threads, backend=by)
+        with progress_bar(f"profile of {space.name}") as progress:
+            return measure(
+                supernet, example, device=device, threads=threads, backend=by, progress=progress
+            )
 
-    _write(or_in_torch(measured, backend), path, space)
+    with stoppable():
+        _write(or_in_torch(measured, backend), path, space)
 
 
 def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | None) -> None:
@@ -59,7 +65,8 @@ def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | No
     space = find_space(spec)
     supernet = space.supernet()
     example = _example(space, supernet, batch_size, size)
-    count = write_runner(supernet, example, folder, name=spec)
+    with stoppable(), progress_bar(f"runner of {space.name}") as progress:
+        count = write_runner(supernet, example, folder, name=spec, progress=progress)
     console().print(
         f"{space.name}: {count} networks in {folder}; copy it to the machine, run there: python3 "
         "measure.py; bring its times.json back into this folder, then: paretonas profile --space "
@@ -88,6 +95,7 @@ def _free(out: Path | None) -> Path:
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder")
+    check_writable(path.absolute().parent)  # now, and not when all is measured
     return path
 
 

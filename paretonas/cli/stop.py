@@ -13,13 +13,13 @@ import typer
 
 
 @contextmanager
-def stoppable(again: str) -> Iterator[None]:
-    """Say how to go on if what is inside is stopped; the exit code is 130, or 143 for SIGTERM.
+def stoppable(again: str | None = None) -> Iterator[None]:
+    """Say so, and how to go on, if what is inside is stopped; the code is 130, or 143 for SIGTERM.
 
     SIGTERM interrupts what is inside as Ctrl-C does, so that nothing is left half written.
 
     Args:
-        again: the command that goes on.
+        again: the command that goes on, if one does.
     """
     terminated = False
 
@@ -33,7 +33,8 @@ def stoppable(again: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"paretonas: stopped; to go on: {again}", file=sys.stderr)
+        how = f"; to go on: {again}" if again else ""
+        print(f"paretonas: stopped{how}", file=sys.stderr)
         if terminated:
             raise typer.Exit(128 + signal.SIGTERM) from None
         raise

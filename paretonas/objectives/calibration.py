@@ -186,7 +186,8 @@ def timed(
     """
     seen = dict(loads or {})
     others = spread_over(table, supernet, example, seen)
-    fresh = _loaded(others, seen, supernet, example, backend)
+    report = progress or (lambda share: None)
+    fresh = _loaded(others, seen, supernet, example, backend, lambda share: report(share / 2))
     chosen = [*fresh.items(), *seen.items()]
     measured: list[float] = []
     for begin in range(0, len(chosen), TOGETHER):
@@ -198,8 +199,7 @@ def timed(
             seconds=SECONDS * len(group) / len(chosen),
         )
         measured += [time.median_ms for time in times]
-        if progress is not None:
-            progress((begin + len(group)) / len(chosen))
+        report(0.5 + (begin + len(group)) / len(chosen) / 2)
     architectures = [a for a, _ in chosen]
     found = Timed(architectures, np.array(measured), len(fresh) or len(chosen))
     return found.of_all(supernet, example)
@@ -281,6 +281,7 @@ def _loaded(
     supernet: Supernet,
     example: Any,
     backend: Backend,
+    progress: Callable[[float], None],
 ) -> dict[Architecture, Load]:
     """What loads the candidates that are not known: all, or fewer if that takes long."""
     found: dict[Architecture, Load] = {}
@@ -292,7 +293,8 @@ def _loaded(
             found[architecture] = load
 
     begun = perf_counter()
-    for architecture in candidates:
+    for index, architecture in enumerate(candidates):
+        progress(index / len(candidates))
         if len(found) >= FEWEST and perf_counter() - begun > LOADING_SECONDS:
             break
         try:
