@@ -19,7 +19,7 @@ import numpy as np
 from paretonas._atomic import replacing
 from paretonas._whole import whole
 from paretonas.compare.anytime import Array, Curve, Reference
-from paretonas.compare.folder import TORCH, Record, at_work, check_begun
+from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.constraint import Constraint
@@ -88,7 +88,7 @@ def compare(
             ended in the folder is scored.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
             with the same settings, or with a smaller budget or fewer seeds. One process at a time
-            can work there; with ``jobs=0`` it is only read.
+            can work there; with ``jobs=0`` it is only read. It keeps the tables of other devices.
         settings: what the user typed, plain values by name; kept in the folder.
         watch: is called with each run that ends.
 
@@ -113,7 +113,7 @@ def compare(
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, problem)
-    if table is None:
+    if table is None and jobs != 0:
         refuse_unmet(problem.choices, _known(problem), problem.constraint)
     if jobs != 0:
         for maker in makers.values():
@@ -128,7 +128,7 @@ def compare(
             "objectives": list(problem.columns),
             # Older versions did not write this; without it, all objectives are minimized.
             **({"maximize": list(problem.maximize)} if problem.maximize else {}),
-            **({"backends": other} if (other := _other_backends(problem)) else {}),
+            **({"backends": runners} if (runners := _backends(problem)) else {}),
             "log": list(problem.log),
             "free": list(problem.free),
             **(
@@ -144,7 +144,7 @@ def compare(
         if jobs == 0:
             check_begun(folder, identity, settings or {})
         else:
-            room = at_work(folder, identity, settings or {})
+            room = at_work(folder, identity, settings or {}, problem.objectives)
     pairs = [(method, seed) for seed in range(seeds) for method in makers]
     records: dict[tuple[str, int], Record] = {}
     broken: dict[tuple[str, int], Broken] = {}
@@ -221,7 +221,7 @@ class Comparison:
     @property
     def backends(self) -> dict[str, str]:
         """What runs the networks whose latency is an objective, by its column."""
-        return {objective.column: objective.backend for objective in _latencies(self.problem)}
+        return _backends(self.problem)
 
     @cached_property
     def reference(self) -> Reference:
@@ -419,9 +419,8 @@ def _latencies(problem: Problem) -> list[Latency]:
     return [objective for objective in problem.objectives if isinstance(objective, Latency)]
 
 
-def _other_backends(problem: Problem) -> dict[str, str]:
-    """The backends but torch; older versions had no other, and did not write it."""
-    return {o.column: o.backend for o in _latencies(problem) if o.backend != TORCH}
+def _backends(problem: Problem) -> dict[str, str]:
+    return {objective.column: objective.backend for objective in _latencies(problem)}
 
 
 def _check(problem: Problem, budget: int, seeds: int, jobs: int | None) -> None:

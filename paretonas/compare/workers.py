@@ -21,7 +21,7 @@ from paretonas._own_code import OwnFile, imported_files, load_all
 from paretonas._threads import threads
 from paretonas.compare.folder import Record, RunJournal
 from paretonas.front import Front
-from paretonas.point import FAILING
+from paretonas.point import FAILING, Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure, Ledger, Outcome, sample
 from paretonas.samplers.base import Maker
@@ -70,10 +70,22 @@ class Job:
     folder: Path | None = None
 
     def finished(self, method: str, seed: int) -> Record | None:
-        """What is written of a run that has ended before, with the same budget."""
+        """What is written of a run that has ended before, with the same budget.
+
+        Raises:
+            ValueError: its points have other objectives than the problem.
+        """
         if self.folder is None:
             return None
-        return self._journal(self.folder, method, seed).finished(self.budget)
+        record = self._journal(self.folder, method, seed).finished(self.budget)
+        for outcome in record.outcomes if record else ():
+            if isinstance(outcome, Point) and {*outcome.objectives} != {*self.problem.columns}:
+                raise ValueError(
+                    f"{method}, seed {seed} in {self.folder} has points with "
+                    f"{', '.join(outcome.objectives)}; the objectives are "
+                    f"{', '.join(self.problem.columns)}"
+                )
+        return record
 
     def begun(self, method: str, seed: int) -> Begun:
         """What is written of a run that has not ended, or has ended with a smaller budget."""
