@@ -78,11 +78,13 @@ class Front:
             )
         self._objectives = tuple(objectives)
         self._maximize = check_maximize(maximize, self._objectives)
+        self._upward = [(name, name in self._maximize) for name in self._objectives]
         self._nondominated = nondominated(len(self._objectives))
         self._by_costs: dict[Costs, Point] = {}
         self._by_architecture: dict[Architecture, Point] = {}
         self._by_id: dict[str, Point] = {}
         self._choices: dict[str, None] = {}  # of every point here, in order
+        self._columns: frozenset[str] = frozenset()  # that every point here has
         self._named = 0  # how many ids this front has assigned
 
     @property
@@ -391,7 +393,9 @@ class Front:
         for other in beaten:
             self._forget(other)
         point = point if point.id else replace(point, id=self._next_id())
-        self._choices = self._choices or dict.fromkeys(point.architecture)
+        if not self._choices:
+            self._choices = dict.fromkeys(point.architecture)
+            self._columns = frozenset(("id", *self._choices, *self._objectives))
         self._by_costs[costs] = point
         self._by_architecture[point.architecture] = point
         self._by_id[point.id] = point
@@ -410,14 +414,9 @@ class Front:
 
     def _check(self, point: Point) -> None:
         point.check_objectives(self._objectives)
-        names = ["id", *point.architecture, *point.objectives, *point.reported]
-        if len(set(names)) < len(names):
-            twice = {name for name in names if names.count(name) > 1}
-            raise ValueError(f"{point} has two values called {', '.join(sorted(twice))}")
-        if self._by_costs and point.architecture.keys() != self._choices.keys():
-            raise ValueError(
-                f"{point} has other choices than the front's {', '.join(self._choices)}"
-            )
+        known = point.architecture.keys() == self._choices.keys()
+        if not known or not self._columns.isdisjoint(point.reported):
+            self._check_names(point)
         holder = self._by_id.get(point.id)
         if holder is not None and holder.architecture != point.architecture:
             raise ValueError(f"the id of {point} is taken by {holder}")
@@ -425,6 +424,16 @@ class Front:
         if point.id and (point.id in _NAMES or not is_name(point.id)):
             raise ValueError(
                 f"an id is {NAME}, and is none of {', '.join(_NAMES)}; got {point.id!r}"
+            )
+
+    def _check_names(self, point: Point) -> None:
+        names = ["id", *point.architecture, *point.objectives, *point.reported]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"{point} has two values called {', '.join(sorted(twice))}")
+        if self._by_costs and point.architecture.keys() != self._choices.keys():
+            raise ValueError(
+                f"{point} has other choices than the front's {', '.join(self._choices)}"
             )
 
     def _check_not_empty(self) -> None:
@@ -447,7 +456,9 @@ class Front:
 
     def _costs(self, values: Mapping[str, float]) -> Costs:
         """The costs of these values, in the order of the objectives."""
-        return tuple([turned(values[name], name in self._maximize) for name in self._objectives])
+        return tuple(
+            [turned(values[name], True) if up else values[name] for name, up in self._upward]
+        )
 
     def _table(self) -> FrontTable:
         rows = tuple(

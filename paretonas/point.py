@@ -89,12 +89,12 @@ class Point:
         Raises:
             ValueError: there are others, or one is not finite.
         """
-        if set(self.objectives) != set(names):
+        if self.objectives.keys() != set(names):
             found = ", ".join(self.objectives) or "none"
             raise ValueError(f"{self} has the objectives {found}, not {', '.join(names)}")
-        for name, value in self.objectives.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name} of {self} must be finite, got {value}")
+        if not all(map(math.isfinite, self.objectives.values())):
+            name, value = next(it for it in self.objectives.items() if not math.isfinite(it[1]))
+            raise ValueError(f"{name} of {self} must be finite, got {value}")
 
     def _number(self, name: str, value: object) -> float:
         if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
@@ -108,6 +108,8 @@ class Point:
                     f"{name} of {self}: a reported word must not be empty or read as a number, "
                     f"got {value!r}"
                 )
+            return value
+        if type(value) is int and math.isfinite(value):
             return value
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} of {self} must be a number or a word, got {value!r}")

@@ -61,7 +61,7 @@ def test_what_older_folders_do_not_tell(tmp_path):
 
 def test_a_repeated_search_finds_the_same(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    asked = ["--space", "toy", "--budget", "20steps", "--device", "cpu", "--minimize", "parameters"]
+    asked = ["--space", "toy", "--budget", "60steps", "--device", "cpu", "--minimize", "parameters"]
     assert run(["search", *asked, "--out", "first"]) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
     assert run(["search", "--repeat", "first", "--out", "again"]) == 0
