@@ -109,11 +109,11 @@ class Scan:
         held = self._room[:, : self._size]
         if (held <= new).all(axis=0).any():
             return None
-        worse: NDArray[np.bool_] = (held >= new).all(axis=0)
+        worse: NDArray[np.bool_] = np.logical_and.reduce(held >= new)
         beaten: list[Costs] = []
         if worse.any():
             beaten = [tuple(row) for row in held[:, worse].T.tolist()]
-            self._keep(np.logical_not(worse))
+            self._keep(~worse)
         if self._size == self._room.shape[1]:
             self._room = np.hstack([self._room, np.empty_like(self._room)])
         self._room[:, self._size] = costs
