@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from sys import intern
 from typing import Any
 
 from paretonas import _lines
@@ -44,7 +45,7 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
         TypeError: a value has another type.
         KeyError: a part is missing.
     """
-    architecture = Architecture(entry["architecture"])
+    architecture = _picks(entry["architecture"])
     seconds = float(entry.get("seconds", 0.0))
     if "stopped" in entry:
         return _stopped(architecture, entry["stopped"]), seconds
@@ -56,6 +57,15 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
     if not all(map(math.isfinite, objectives.values())):
         raise ValueError(f"objectives must be finite, got {objectives}")
     return Point(architecture, objectives, entry.get("reported", {}), name), seconds
+
+
+def _picks(entry: Mapping[str, str]) -> Architecture:
+    """An architecture; the names of its options are in memory once, however many lines repeat them.
+
+    Raises:
+        TypeError: one is no text.
+    """
+    return Architecture(dict(zip(entry, map(intern, entry.values()), strict=True)))
 
 
 def _stopped(architecture: Architecture, told: Mapping[str, Any]) -> Stopped:

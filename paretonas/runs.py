@@ -52,6 +52,9 @@ class Run:
         self.about = dict(about)
         self._begun_here = False
         self._made: tuple[Path, ...] = ()  # folders, the innermost first
+        self._ids: set[str] = set()  # of the points in the journal
+        self._damaged = 0  # its damaged lines
+        self._read = 0  # its bytes when that was so
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -143,7 +146,11 @@ class Run:
         Raises:
             ValueError: a value that is not finite.
         """
-        _lines.append(self._evaluations, journal.encode(outcome, seconds))
+        line, before = journal.encode(outcome, seconds), self._written
+        _lines.append(self._evaluations, line)
+        if self._read == before:
+            self._ids |= {outcome.id} if isinstance(outcome, Point) else set()
+            self._read = before + len(line)
 
     def add(self, outcome: Outcome, seconds: float, network: nn.Module | None) -> Outcome:
         """Record an outcome of an evaluation; a point gets its id, and its weights are kept."""
@@ -231,10 +238,12 @@ class Run:
 
     def next_id(self) -> str:
         """An id for the next point, one that no recorded point has, nor one in a damaged line."""
-        found, damaged = _lines.read(self._evaluations, _outcome)
-        taken = {outcome.id for outcome in found if isinstance(outcome, Point)}
-        number = len(taken) + len(damaged) + 1
-        while (name := f"a{number:02d}") in taken:
+        if self._read != (written := self._written):  # or else nobody else has written
+            found, damaged = _lines.read(self._evaluations, _outcome)
+            self._ids = {outcome.id for outcome in found if isinstance(outcome, Point)}
+            self._damaged, self._read = len(damaged), written
+        number = len(self._ids) + self._damaged + 1
+        while (name := f"a{number:02d}") in self._ids:
             number += 1
         return name
 
@@ -377,6 +386,11 @@ class Run:
     @property
     def _evaluations(self) -> Path:
         return self.folder / "evaluations.jsonl"
+
+    @property
+    def _written(self) -> int:
+        """The bytes of the journal."""
+        return self._evaluations.stat().st_size if self._evaluations.exists() else 0
 
     @property
     def _together(self) -> Path:

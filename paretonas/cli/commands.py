@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -197,11 +197,20 @@ def search(
         ),
     ] = None,
     resume: Annotated[Path | None, _resumed("run", "a larger --budget")] = None,
+    repeat: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Make the run in this folder once more, in a new folder, and say what differs.",
+        ),
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Search a space; without options the default one, on real images, in about two minutes."""
     from paretonas.cli.find import Consent
-    from paretonas.cli.search import begin, go_on
+    from paretonas.cli.search import begin, go_on, once_more
 
     options = {
         "space": space,
@@ -221,7 +230,13 @@ def search(
         "seed": seed,
         "costs": costs,
     }
-    settings = _settings(options, out, resume, trust, "run")
+    if repeat is not None:
+        if resume is not None:
+            raise typer.BadParameter("--resume goes on in a folder, --repeat begins a new one")
+        settings = _settings(options, None, repeat, trust, "repeated run", more=())
+        once_more(repeat, out, Consent(_named(settings), trust))
+        return
+    settings = _settings(options, out, resume, trust, "resumed run")
     if resume is None:
         begin(out, **settings)
     else:
@@ -347,7 +362,7 @@ def compare(
         "seeds": seeds,
         "backend": backend,
     }
-    settings = _settings(options, out, resume, trust, "comparison")
+    settings = _settings(options, out, resume, trust, "resumed comparison")
     if resume is None:
         begin(out, jobs, **settings)
     else:
@@ -355,25 +370,30 @@ def compare(
         go_on(resume, jobs, Consent(_named(settings), trust), **more)
 
 
+_PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code
+_MORE = {"budget", "seeds"}  # of which what is resumed may get more
+
+
 def _settings(
-    options: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
+    options: Mapping[str, Any],
+    out: Path | None,
+    folder: Path | None,
+    trust: bool,
+    what: str,
+    more: Collection[str] = _MORE,
 ) -> dict[str, Any]:
     """The options that were typed.
 
-    With --resume only those are allowed that name parts, or that it can go on with more of.
+    With a folder whose settings are used only those are allowed that name parts, and `more`.
     """
     settings = {name: value for name, value in options.items() if value is not None}
-    if trust and resume is None:
+    if trust and folder is None:
         raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
-    others = [*(settings.keys() - _PARTS - _MORE), *(["out"] if out else [])]
-    if resume is not None and others:
+    others = [*(settings.keys() - _PARTS - {*more}), *(["out"] if out else [])]
+    if folder is not None and others:
         also = ", ".join(f"--{name}" for name in [*options, "out"] if name in others)
-        raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
+        raise typer.BadParameter(f"a {what} keeps its own settings; leave out {also}")
     return settings
-
-
-_PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code
-_MORE = {"budget", "seeds"}  # of which what is resumed may get more
 
 
 def _named(settings: Mapping[str, Any]) -> dict[str, list[str]]:

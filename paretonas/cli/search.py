@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paretonas.cli.differences import differences
 from paretonas.cli.display import clock, console, front_table, quantity, watch
 from paretonas.cli.find import Consent
 from paretonas.cli.stop import stoppable
@@ -91,9 +92,47 @@ def go_on(folder: Path, consent: Consent, budget: str | None = None) -> None:
         budget: a larger one; by default the last one that the run had.
     """
     run = Run.open(folder)
+    _search(run, _taken_up(run, _settings(run, budget), consent), consent)
+
+
+def once_more(folder: Path, out: Path | None, consent: Consent) -> None:
+    """Search once more with the settings of a run, in a new folder, and say what differs.
+
+    Args:
+        folder: of the run. It stays as it is.
+        out: the new folder.
+        consent: to run code that the folder names.
+
+    Raises:
+        ValueError: the run has no front, or has other settings than `begin` writes.
+    """
+    first = Run.open(folder)
+    first.front()  # refused now, not when all is done
+    settings = _settings(first)
+    arguments = _taken_up(first, settings, consent)
+    place = out or free_folder(f"paretonas-{arguments['space'].name}")
+    again = Run.create(place, settings, device=arguments["device"], seed=settings["seed"])
+    _search(again, arguments, consent)
+    console().print(f"compared with {folder}:", soft_wrap=True)
+    for line in differences(first, again):
+        console().print(f"- {line}", soft_wrap=True)
+
+
+def _settings(run: Run, budget: str | None = None) -> dict[str, Any]:
+    """The settings of a run, with this budget, or by default the last one that it had."""
     settings = dict(run.settings)
     if budget is not None or (budget := last_budget(run)) is not None:
         settings["budget"] = budget
+    return settings
+
+
+def _taken_up(run: Run, settings: Mapping[str, Any], consent: Consent) -> dict[str, Any]:
+    """The arguments of `search` that the settings of a run stand for.
+
+    Raises:
+        ValueError: a setting is none, or the space or the objectives are not those of the run.
+    """
+    folder = run.folder
     space = with_networks(consent.space(folder, settings), "--space")
     _check(folder / ABOUT, settings)
     parts = _parts(settings)
@@ -111,7 +150,7 @@ def go_on(folder: Path, consent: Consent, budget: str | None = None) -> None:
     if "minimize" in settings:
         metrics = [metric.column for metric in metrics_of(space.load_task())]
         _check_columns(run, [*metrics, *map(column_of, arguments["objectives"])])
-    _search(run, arguments, consent)
+    return arguments
 
 
 def _check_columns(run: Run, columns: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +118,13 @@ class RunJournal:
                 stays in the second file, for a run with a larger budget.
         """
         runs.check_inside(self.folder, self._path)
-        lines = [journal.encode(*pair) for pair in zip(outcomes, seconds, strict=True)]
-        rest = [journal.encode(*pair) for pair in spare]
+        pairs, rest = [*zip(outcomes, seconds, strict=True)], [*spare]
         if rest:  # before the first file is replaced, which may hold some of it
-            with replacing(self._draft) as draft:
-                draft.write_bytes(b"".join([*lines, *rest]))
-        with replacing(self._path) as draft:
-            bill = _lines.encode({"ledger": asdict(ledger), "budget": budget})
-            draft.write_bytes(b"".join([*lines, bill]))
+            _write(self._draft, starmap(journal.encode, [*pairs, *rest]))
+        bill = _lines.encode({"ledger": asdict(ledger), "budget": budget})
+        _write(self._path, chain(starmap(journal.encode, pairs), [bill]))
         if rest:
-            with replacing(self._draft) as draft:
-                draft.write_bytes(b"".join(rest))
+            _write(self._draft, starmap(journal.encode, rest))
         else:
             self._draft.unlink(missing_ok=True)
         return Record(self.method, self.seed, tuple(outcomes), ledger)
@@ -269,6 +266,12 @@ def _backends(about: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"{ABOUT} does not describe a comparison: its backends are {told!r:.80}")
     return {**dict.fromkeys(columns, TORCH), **told}
+
+
+def _write(path: Path, lines: Iterable[bytes]) -> None:
+    """Replace a file, whose lines need not be in memory together."""
+    with replacing(path) as draft, draft.open("wb") as file:
+        file.writelines(lines)
 
 
 def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
