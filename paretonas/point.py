@@ -151,6 +151,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Lost(Failure):
+    """An architecture whose evaluation has ended its process, or took longer than it may.
+
+    So it is not tried in a process that has more to do.
+    """
+
+
+@dataclass(frozen=True)
 class Stopped(Failure):
     """An architecture whose training was stopped early, so it has no objectives.
 

@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from paretonas._lines import DamagedLineWarning
 from paretonas._lock import NoLockWarning
 from paretonas.cli.commands import app
+from paretonas.cli.stop import stoppable
 from paretonas.point import FailureWarning
 
 _WARNINGS = (
@@ -21,6 +22,7 @@ _WARNINGS = (
     FailureWarning,
     NoLockWarning,
 )  # in words that are meant for the user
+_STOPPED = (130, 143)
 _INPUT_ERRORS = (ValueError, TypeError, KeyError)
 _SHOW_TRACEBACK = "PARETONAS_TRACEBACK"
 
@@ -53,7 +55,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("default", kind)
         warnings.formatwarning = in_one_line
         try:
-            return _run(arguments)
+            with stoppable() as stop:
+                try:
+                    code = _run(arguments)
+                except KeyboardInterrupt:  # outside of what typer watches
+                    code = 130
+                if stop.number is not None:
+                    code = 128 + stop.number  # typer turns every interruption into Ctrl-C
+                if code in _STOPPED:
+                    stop.tell()
+                return code
         finally:
             warnings.formatwarning = plain
 
