@@ -136,12 +136,14 @@ def test_each_fault_costs_its_finalist_and_the_search_goes_on(plain, tmp_path, c
     assert whole.evaluations()[0].architecture in points  # whose process died once
     assert len(points) == PLAN.finalists - 4  # what fails is billed
     assert blamed == [f.architecture for f in run.failures() if type(f) is not Lost]
-    told = [json.loads(line) for line in (run.folder / "evaluations.jsonl").open()]
+    lines = (run.folder / "evaluations.jsonl").read_text().splitlines()
+    told = [json.loads(line) for line in lines]
     assert sum(entry.get("lost", False) for entry in told) == 3
     assert "set aside" in " ".join(step.message for step in steps)
     # Going on, without processes, tries none of them again.
     again = list(search(SPACE, run=run, budget=PLAN, rays=3, objectives=(*costs, ends)))
     assert list(again[-1].front) == list(steps[-1].front)
+    assert ends.seen == []
 
 
 def test_what_cannot_be_sent_is_refused_before_anything_is_trained(tmp_path, costs):
