@@ -81,11 +81,12 @@ class Task(Protocol):
         """What `Line.end` told."""
         ...
 
-    def lost(self, why: str, *, late: bool) -> object | None:
+    def lost(self, why: str, seconds: float, *, late: bool) -> object | None:
         """What comes of the task if its process is gone; None: it is given to another process.
 
         Args:
             why: the cause.
+            seconds: that were spent since `Line.begin`.
             late: whether it was ended, since it took longer than the time limit.
         """
         ...
@@ -101,15 +102,23 @@ class _Worker(Generic[T]):
     task: T | None
     ready: bool = False
     waits: bool = False  # to be alone
-    deadline: float = math.inf
-    left: float = math.inf  # seconds until the deadline, while it waits
+    since: float | None = None  # when something began that counts for the time limit
+    spent: float = 0.0  # seconds on it before
+
+    @property
+    def seconds(self) -> float:
+        """What it has spent on what has begun."""
+        return self.spent + (0.0 if self.since is None else time.monotonic() - self.since)
+
+    def begin(self, spent: float = 0.0) -> None:
+        self.since, self.spent = time.monotonic(), spent
 
     def pause(self) -> None:
-        self.waits, self.left = True, self.deadline - time.monotonic()
-        self.deadline = math.inf
+        self.spent, self.since = self.seconds, None
 
     def go_on(self) -> None:
-        self.waits, self.deadline = False, time.monotonic() + self.left
+        self.waits = False
+        self.begin(self.spent)
         _send(self.connection, "alone", None)
 
 
@@ -191,14 +200,13 @@ class Crew(Generic[T]):
     def _heard_or_late(self) -> list[_Worker[T]]:
         """The workers that have told something, have died, or are too late."""
         at_work = [worker for worker in self._workers if worker.task is not None]
-        until = min(worker.deadline for worker in at_work) - time.monotonic()
-        told = wait([worker.connection for worker in at_work], min(LOOK, max(0.0, until)))
-        now = time.monotonic()
+        left = min((self._left(worker) for worker in at_work), default=math.inf)
+        told = wait([worker.connection for worker in at_work], min(LOOK, max(0.0, left)))
         return [
             worker
             for worker in at_work
             if worker.connection in told
-            or worker.deadline <= now
+            or self._left(worker) <= 0
             or worker.process.exitcode is not None  # also if a child of it holds its connection
         ]
 
@@ -219,15 +227,17 @@ class Crew(Generic[T]):
                 worker.ready, self._failed_starts = True, 0
                 _send(worker.connection, "task", task.message())
             case "begins":
-                worker.deadline = time.monotonic() + self._limit
+                worker.begin()
                 task.begins(content)
             case "ended":
-                worker.deadline = math.inf
+                worker.pause()
                 task.ended(content)
             case "waits":
                 worker.pause()
+                worker.waits = True
             case "done":
-                worker.deadline, worker.task = math.inf, None
+                worker.pause()
+                worker.task = None
                 return content
             case _:  # it cannot load the work, or do what no task may fail to do
                 raise RuntimeError(content)
@@ -235,11 +245,12 @@ class Crew(Generic[T]):
 
     def _lost(self, worker: _Worker[T], task: T) -> object:
         """What comes of the task of a worker that is dead or too late."""
-        late = worker.deadline <= time.monotonic() and worker.process.exitcode is None
+        late = self._left(worker) <= 0 and worker.process.exitcode is None
+        seconds = worker.seconds
         code = self._end(worker)
         why = f"it took longer than {self._limit:g} s" if late else _cause(code)
         if worker.ready:
-            left = task.lost(why, late=late)
+            left = task.lost(why, seconds, late=late)
             return _GIVE_AGAIN if left is None else left
         self._failed_starts += 1
         if self._failed_starts == STARTS:
@@ -248,6 +259,10 @@ class Crew(Generic[T]):
                 'if __name__ == "__main__": before what begins processes'
             )
         return _GIVE_AGAIN
+
+    def _left(self, worker: _Worker[T]) -> float:
+        """Seconds until a worker is too late."""
+        return math.inf if worker.since is None else self._limit - worker.seconds
 
     def _start(self) -> _Worker[T]:
         context = multiprocessing.get_context(START)

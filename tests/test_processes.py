@@ -43,7 +43,8 @@ class Task:
     def ended(self, found):
         self.began.remove(found)
 
-    def lost(self, why, *, late):
+    def lost(self, why, seconds, *, late):
+        assert (seconds >= 1) is late
         self.deaths.append((why, late))
         return why if late or len(self.deaths) == 2 else None
 
@@ -115,7 +116,7 @@ def test_each_task_that_ends_its_process_costs_itself_alone(tmp_path):
     tasks[1:1] = [Task("exits"), Task("crashes"), Task("dies once", tmp_path / "once")]
     tasks[5:5] = [Task("hangs", hung), Task("is interrupted")]
     before = {process.pid for process in multiprocessing.active_children()}
-    with Crew(work, 2, limit=0.3) as crew:
+    with Crew(work, 2, limit=1) as crew:
         found = list(crew.results(tasks))
         again = list(crew.results([Task("works")]))  # the crew is whole
     assert {id(task) for task, _ in found} == {id(task) for task in tasks}
@@ -127,7 +128,7 @@ def test_each_task_that_ends_its_process_costs_itself_alone(tmp_path):
         "dies once": "DIES ONCE",
         "exits": "its process ended with exit code 3",
         "crashes": "its process was ended by SIGSEGV",
-        "hangs": "it took longer than 0.3 s",
+        "hangs": "it took longer than 1 s",
         "is interrupted": "its process ended with exit code 1",
     }
     deaths = {task.kind: [late for _, late in task.deaths] for task in tasks}
@@ -201,12 +202,12 @@ def test_who_is_alone_is_alone():
 def waits(message, line):
     line.begin("")
     line.alone()
-    time.sleep(0.15)
+    time.sleep(0.3)
     return "done"
 
 
 def test_waiting_to_be_alone_does_not_count_for_the_limit():
-    with Crew(waits, 4, limit=0.4) as crew:  # the last one waits for longer than that
+    with Crew(waits, 4, limit=1) as crew:  # the last one waits for longer than that
         found = [came for _, came in crew.results([Timed("") for _ in range(4)])]
     assert found == ["done"] * 4
 

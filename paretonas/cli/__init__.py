@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from typer.exceptions import TyperException
@@ -29,7 +30,13 @@ _SHOW_TRACEBACK = "PARETONAS_TRACEBACK"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 success, 2 bad input, 1 failure, 130 Ctrl-C, 143 SIGTERM."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if code in _STOPPED:  # somebody waits, and to take down all modules takes a second
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SOON = 2.0  # seconds in which what is interrupted must have ended
+SOON = 1.5  # seconds in which what is interrupted must have ended
 
 
 class Stop:

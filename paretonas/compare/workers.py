@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +174,7 @@ class _Run:
         method: by its name.
         seed: of the run.
         begun: what is known of it.
-        now: the architecture that is evaluated, and since when; None: the method thinks.
+        now: the architecture that is evaluated; None: the method thinks.
         died: the evaluations in which a process has died; None stands for the method.
     """
 
@@ -183,30 +182,28 @@ class _Run:
     method: str
     seed: int
     begun: dict[Architecture, tuple[Outcome, float]]
-    now: tuple[Architecture, float] | None = None
+    now: Architecture | None = None
     died: set[Architecture | None] = field(default_factory=set)
 
     def message(self) -> tuple[str, int, Begun]:
         return self.method, self.seed, self.begun
 
     def begins(self, what: Architecture) -> None:
-        self.now = what, time.monotonic()
+        self.now = what
 
     def ended(self, found: tuple[Outcome, float]) -> None:
         self.begun[found[0].architecture] = found
         self.now = None
         self.died.discard(None)  # the method has gone on
 
-    def lost(self, why: str, *, late: bool) -> Broken | None:
-        architecture, since = self.now or (None, 0.0)
-        self.now = None
+    def lost(self, why: str, seconds: float, *, late: bool) -> Broken | None:
+        architecture, self.now = self.now, None
         if not late and architecture not in self.died:
             self.died.add(architecture)
             return None
         if architecture is None:
             return _broken(self.method, self.seed, f"{why}, twice")
         failure = Lost(architecture, why if late else f"{why}, twice")
-        seconds = time.monotonic() - since
         try:
             self.job.lost(self.method, self.seed, failure, seconds)
         except FAILING as error:  # such as a full disk

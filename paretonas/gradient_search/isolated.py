@@ -115,24 +115,23 @@ class _Trial:
     architecture: Architecture
     recipe: Recipe
     stopping: EarlyStopping | None
-    since: float = 0.0
     died: bool = False
 
     def message(self) -> tuple[Architecture, Recipe, EarlyStopping | None]:
         return self.architecture, self.recipe, self.stopping
 
     def begins(self, what: object) -> None:
-        self.since = time.monotonic()
+        pass
 
     def ended(self, found: object) -> None:
         pass
 
-    def lost(self, why: str, *, late: bool) -> Found | None:
+    def lost(self, why: str, seconds: float, *, late: bool) -> Found | None:
         if not late and not self.died:
             self.died = True
             return None
         failure = Lost(self.architecture, why if late else f"{why}, twice")
-        return failure, time.monotonic() - self.since, None
+        return failure, seconds, None
 
 
 class _Sent(nn.Module):
