@@ -11,7 +11,16 @@ from types import MappingProxyType
 
 from paretonas.space import Architecture
 
-__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Outcome", "Point", "Stopped"]
+__all__ = [
+    "Cell",
+    "EvaluationError",
+    "Failure",
+    "FailureWarning",
+    "Lost",
+    "Outcome",
+    "Point",
+    "Stopped",
+]
 
 Cell = str | int | float
 """A value in a table of points."""

@@ -448,6 +448,8 @@ def test_profile_writes_a_table_that_search_reads(here, capsys):
         ("search --space toy --out my_file.py", "my_file.py is a file"),
         ("search --device tpu", "auto, cpu or cuda"),
         ("search --threads 0", "--threads"),
+        ("search --workers 0", "--workers"),
+        ("search --evaluation-timeout soon", "is a time such as 90s, 10m or 1h, got 'soon'"),
         ("search --costs nofile", "nofile"),
         ("search --resume nofolder", "nofolder"),
         ("search --resume full", "full is not the folder of a run"),

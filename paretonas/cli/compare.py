@@ -280,6 +280,11 @@ def _compare(
     go_on_with(again)
     with _Watch(runs) as watch:
         processes = _processes((problem, methods), jobs, runs)
+        if processes is None and timeout is not None:
+            raise ValueError(
+                "--evaluation-timeout needs a process that can be ended, and a part of your own "
+                "cannot be sent to one: define its functions and classes at the top of a file"
+            )
         comparison = _compared(
             out, request, problem, methods, jobs=processes, timeout=timeout, watch=watch
         )
