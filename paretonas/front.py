@@ -393,7 +393,7 @@ class Front:
         for other in beaten:
             self._forget(other)
         point = point if point.id else replace(point, id=self._next_id())
-        if not self._choices:
+        if not self._by_costs:
             self._choices = dict.fromkeys(point.architecture)
             self._columns = frozenset(("id", *self._choices, *self._objectives))
         self._by_costs[costs] = point

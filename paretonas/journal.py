@@ -8,7 +8,7 @@ from sys import intern
 from typing import Any
 
 from paretonas import _lines
-from paretonas.point import NAME, Failure, Outcome, Point, Stopped, is_name
+from paretonas.point import NAME, Failure, Lost, Outcome, Point, Stopped, is_name
 from paretonas.space import Architecture
 
 
@@ -24,6 +24,7 @@ def encode(outcome: Outcome, seconds: float | None = None) -> bytes:
         entry["stopped"] = {name: getattr(outcome, name) for name in names}
     elif isinstance(outcome, Failure):
         entry["failure"] = outcome.reason
+        entry |= {"lost": True} if isinstance(outcome, Lost) else {}
     else:
         entry = {"id": outcome.id, **entry} if outcome.id else entry
         entry["objectives"] = dict(outcome.objectives)
@@ -50,7 +51,8 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
     if "stopped" in entry:
         return _stopped(architecture, entry["stopped"]), seconds
     if "failure" in entry:
-        return Failure(architecture, str(entry["failure"])), seconds
+        kind = Lost if entry.get("lost") is True else Failure
+        return kind(architecture, str(entry["failure"])), seconds
     objectives, name = entry["objectives"], entry.get("id", "")
     if name and not is_name(name):
         raise ValueError(f"an id is {NAME}; got {name!r}")

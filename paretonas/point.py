@@ -12,7 +12,16 @@ from types import MappingProxyType
 
 from paretonas.space import Architecture
 
-__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Outcome", "Point", "Stopped"]
+__all__ = [
+    "Cell",
+    "EvaluationError",
+    "Failure",
+    "FailureWarning",
+    "Lost",
+    "Outcome",
+    "Point",
+    "Stopped",
+]
 
 Cell = str | int | float
 """A value in a table of points."""
@@ -162,6 +171,14 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.architecture}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Lost(Failure):
+    """An architecture whose evaluation has ended its process, or took longer than it may.
+
+    So it is not tried in a process that has more to do.
+    """
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
@@ -445,6 +446,8 @@ def test_profile_writes_a_table_that_search_reads(here, capsys):
         ("search --space toy --out my_file.py", "my_file.py is a file"),
         ("search --device tpu", "auto, cpu or cuda"),
         ("search --threads 0", "--threads"),
+        ("search --workers 0", "--workers"),
+        ("search --evaluation-timeout soon", "is a time such as 90s, 10m or 1h, got 'soon'"),
         ("search --costs nofile", "nofile"),
         ("search --resume nofolder", "nofolder"),
         ("search --resume full", "full is not the folder of a run"),
@@ -506,6 +509,38 @@ def test_sigterm_is_143_and_says_how_to_go_on(here, fake, capsys):
     assert not went_on
     assert (here / "run" / "run.json").exists()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_whoever_does_not_end_when_interrupted_is_ended(
+    here, fake, monkeypatch, capfd, number, code
+):
+    monkeypatch.setattr("paretonas.cli.stop.SOON", 0.1)
+    heard, begun = os.pipe()
+
+    def steps():
+        yield step(1)
+        os.write(begun, b".")
+        while True:
+            with suppress(BaseException):
+                time.sleep(9)
+
+    fake(steps)
+    child = os.fork()
+    if not child:
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background
+            os._exit(run(["search", "--space", "toy", "--out", "run", "--workers", "2"]))
+        finally:
+            os._exit(99)
+    os.read(heard, 1)
+    os.kill(child, number)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == code
+    again = "paretonas search --resume run --workers 2"
+    assert capfd.readouterr().err == f"paretonas: stopped; to go on: {again}\n"
 
 
 def test_an_unexpected_error_is_1_with_a_hint(here, fake, capsys, monkeypatch):

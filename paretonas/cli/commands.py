@@ -64,6 +64,15 @@ Backend = Annotated[
     ),
 ]
 
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="90s|10m|1h",
+        show_default="none",
+        help="How long an evaluation may take; then it has failed, and the others go on.",
+    ),
+]
+
 
 def _resumed(what: str, more: str = "") -> Any:
     """The option that names a folder to go on in, and with what more."""
@@ -177,6 +186,15 @@ def search(
             help="Weights that the network starts from: .safetensors, or a state dict of torch.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="threads of this one",
+            help="Evaluate finalists in so many processes of their own: a crash costs that one.",
+        ),
+    ] = None,
+    evaluation_timeout: Timeout = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**31 - 1, show_default="0", help="Start of all random numbers."),
@@ -210,7 +228,7 @@ def search(
 ) -> None:
     """Search a space; without options the default one, on real images, in about two minutes."""
     from paretonas.cli.find import Consent
-    from paretonas.cli.search import begin, go_on, once_more
+    from paretonas.cli.search import Processes, begin, go_on, once_more
 
     options = {
         "space": space,
@@ -230,17 +248,18 @@ def search(
         "seed": seed,
         "costs": costs,
     }
+    processes = Processes(workers, evaluation_timeout)
     if repeat is not None:
         if resume is not None:
             raise typer.BadParameter("--resume goes on in a folder, --repeat begins a new one")
         settings = _settings(options, None, repeat, trust, "repeated run", more=())
-        once_more(repeat, out, Consent(_named(settings), trust))
+        once_more(repeat, out, processes, Consent(_named(settings), trust))
         return
     settings = _settings(options, out, resume, trust, "resumed run")
     if resume is None:
-        begin(out, **settings)
+        begin(out, processes, **settings)
     else:
-        go_on(resume, Consent(_named(settings), trust), settings.get("budget"))
+        go_on(resume, processes, Consent(_named(settings), trust), settings.get("budget"))
 
 
 @app.command()
@@ -328,6 +347,7 @@ def compare(
         int | None,
         typer.Option(min=1, show_default="one per core", help="Number of runs at the same time."),
     ] = None,
+    evaluation_timeout: Timeout = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -364,10 +384,10 @@ def compare(
     }
     settings = _settings(options, out, resume, trust, "resumed comparison")
     if resume is None:
-        begin(out, jobs, **settings)
+        begin(out, jobs, evaluation_timeout, **settings)
     else:
         more = {name: settings[name] for name in sorted(_MORE & settings.keys())}
-        go_on(resume, jobs, Consent(_named(settings), trust), **more)
+        go_on(resume, jobs, evaluation_timeout, Consent(_named(settings), trust), **more)
 
 
 _PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code

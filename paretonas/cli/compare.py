@@ -14,12 +14,13 @@ from typing import Any, TypeGuard
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from paretonas._processes import time_limit
 from paretonas._threads import cores
 from paretonas.cli.display import console
 from paretonas.cli.fallback import or_in_torch
 from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
-from paretonas.cli.stop import stoppable
+from paretonas.cli.stop import go_on_with
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
 from paretonas.compare.folder import ABOUT, Record, backends_of, columns_of, read_about
@@ -58,8 +59,9 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
+def begin(out: Path | None, jobs: int | None, timeout: str | None, **settings: Any) -> None:
     """Compare as the settings say; in a folder where the same was begun before, go on."""
+    time_limit(timeout)  # refuses what is none before anything else
     settings = {**DEFAULTS, **settings}
     space = find_any_space(settings["space"]) if "space" in settings else None
     begun = read_about(out) if out and (out / ABOUT).exists() else None
@@ -71,11 +73,15 @@ def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
         "methods": settings["methods"],
         "minimize": [*request.own],
     }
-    _compare(out or free_folder(_named_after(settings)), jobs, request, Consent(parts))
+    folder = out or free_folder(_named_after(settings))
+    _compare(folder, jobs, timeout, request, Consent(parts))
 
 
-def go_on(folder: Path, jobs: int | None, consent: Consent, **more: int) -> None:
+def go_on(
+    folder: Path, jobs: int | None, timeout: str | None, consent: Consent, **more: int
+) -> None:
     """Go on with a comparison as it was begun, or with a larger ``budget`` and more ``seeds``."""
+    time_limit(timeout)
     request = _recorded(folder, consent, **more).with_tables(folder)
     consent.check("methods", folder, request.settings["methods"])
     consent.check("minimize", folder, request.own)
@@ -85,7 +91,7 @@ def go_on(folder: Path, jobs: int | None, consent: Consent, **more: int) -> None
             "trains a new supernet; finalists that are known are not trained again",
             flush=True,
         )
-    _compare(folder, jobs, request, consent)
+    _compare(folder, jobs, timeout, request, consent)
 
 
 def redraw(folder: Path, page: Path, consent: Consent) -> None:
@@ -296,7 +302,9 @@ def _runs_nothing(problem: Problem, seed: int) -> Sampler:
     raise ValueError("a report runs no method")
 
 
-def _compare(out: Path, jobs: int | None, request: _Request, consent: Consent) -> None:
+def _compare(
+    out: Path, jobs: int | None, timeout: str | None, request: _Request, consent: Consent
+) -> None:
     settings, names = request.settings, request.settings["methods"]
     request.check_backend()
     check_methods(names)
@@ -309,11 +317,20 @@ def _compare(out: Path, jobs: int | None, request: _Request, consent: Consent) -
     own = [one for spec, home in places for one in find_objectives(spec, space, home)]
     problem = request.problem(request.known(), own)
     words = consent.words("space", "methods", "minimize")
-    again = f"paretonas compare --resume {out}{words}"
+    limit = "" if timeout is None else f" --evaluation-timeout {timeout.strip()}"
+    again = f"paretonas compare --resume {out}{words}{limit}"
     runs = max(1, len(names) * settings["seeds"])
-    with stoppable(again), _Watch(runs) as watch:
+    go_on_with(again)
+    with _Watch(runs) as watch:
         processes = _processes((problem, methods), jobs, runs)
-        comparison = _compared(out, request, problem, methods, jobs=processes, watch=watch)
+        if processes is None and timeout is not None:
+            raise ValueError(
+                "--evaluation-timeout needs a process that can be ended, and a part of your own "
+                "cannot be sent to one: define its functions and classes at the top of a file"
+            )
+        comparison = _compared(
+            out, request, problem, methods, jobs=processes, timeout=timeout, watch=watch
+        )
     if not comparison.records:
         raise RuntimeError(f"all of {runs} runs failed; to try these again: {again}")
     comparison.write(out)
@@ -331,6 +348,7 @@ def _compared(
     methods: Mapping[str, Maker],
     *,
     jobs: int | None,
+    timeout: str | None = None,
     watch: Callable[[Record | Broken], None] | None = None,
 ) -> Comparison:
     return compare(
@@ -339,6 +357,7 @@ def _compared(
         budget=request.settings["budget"],
         seeds=request.settings["seeds"],
         jobs=jobs,
+        evaluation_timeout=timeout,
         folder=out,
         settings=request.settings,
         watch=watch,

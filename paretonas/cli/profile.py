@@ -13,7 +13,6 @@ from torch import Tensor
 
 from paretonas.cli.display import console, progress_bar
 from paretonas.cli.fallback import or_in_torch
-from paretonas.cli.stop import stoppable
 from paretonas.devices import find_device
 from paretonas.forward import evaluating
 from paretonas.names import find_space
@@ -56,8 +55,7 @@ def write_costs(
                 supernet, example, device=device, threads=threads, backend=by, progress=progress
             )
 
-    with stoppable():
-        _write(or_in_torch(measured, backend), path, space)
+    _write(or_in_torch(measured, backend), path, space)
 
 
 def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | None) -> None:
@@ -65,7 +63,7 @@ def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | No
     space = find_space(spec)
     supernet = space.supernet()
     example = _example(space, supernet, batch_size, size)
-    with stoppable(), progress_bar(f"runner of {space.name}") as progress:
+    with progress_bar(f"runner of {space.name}") as progress:
         count = write_runner(supernet, example, folder, name=spec, progress=progress)
     console().print(
         f"{space.name}: {count} networks in {folder}; copy it to the machine, run there: python3 "

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretonas._atomic import replacing
+from paretonas._processes import time_limit
 from paretonas._whole import whole
 from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.folder import Record, at_work, check_begun
@@ -51,6 +52,7 @@ def compare(
     seeds: int,
     constraint: Constraint | str | None = None,
     jobs: int | None = None,
+    evaluation_timeout: float | str | None = None,
     folder: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
@@ -85,7 +87,10 @@ def compare(
             violation.
         jobs: how many processes, each of one thread; None runs all in this one. In a script of
             your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
-            ended in the folder is scored.
+            ended in the folder is scored. If a process dies, its run goes on in another one, and an
+            evaluation in which two have died has failed.
+        evaluation_timeout: how long an evaluation may take, in seconds or as "10m"; then it has
+            failed. It needs processes, which can be ended.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
             with the same settings, or with a smaller budget or fewer seeds. One process at a time
             can work there; with ``jobs=0`` it is only read. It keeps the tables of other devices.
@@ -108,6 +113,12 @@ def compare(
     if watch is not None and not callable(watch):
         raise TypeError(f"watch must be a function of a run, got {watch!r}")
     _check(problem, budget, seeds, jobs)
+    limit = time_limit(evaluation_timeout)
+    if limit is not None and jobs is None:
+        raise ValueError(
+            "an evaluation can only be ended in a process of its own: give evaluation_timeout "
+            "together with jobs=1 or more"
+        )
     budget, seeds = int(budget), int(seeds)  # also numpy's
     folder = None if folder is None else Path(folder)
     space = problem.space
@@ -148,8 +159,8 @@ def compare(
     pairs = [(method, seed) for seed in range(seeds) for method in makers]
     records: dict[tuple[str, int], Record] = {}
     broken: dict[tuple[str, int], Broken] = {}
-    with room:
-        for ended in run_all(job, pairs, jobs):
+    with room, closing(run_all(job, pairs, jobs, limit)) as runs:
+        for ended in runs:
             if isinstance(ended, Broken):
                 broken[ended.method, ended.seed] = ended
             else:
