@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from paretonas._lines import DamagedLineWarning
 from paretonas._lock import NoLockWarning
+from paretonas._slow_export import SlowExportWarning
 from paretonas.cli.commands import app
 from paretonas.point import FailureWarning
 
@@ -20,6 +21,7 @@ _WARNINGS = (
     DamagedLineWarning,
     FailureWarning,
     NoLockWarning,
+    SlowExportWarning,
 )  # in words that are meant for the user
 _INPUT_ERRORS = (ValueError, TypeError, KeyError)
 _SHOW_TRACEBACK = "PARETONAS_TRACEBACK"

@@ -78,8 +78,8 @@ def times_in_networks(
         progress: called with the share that is done.
 
     Returns:
-        What was found. It lacks what at most 24 networks do not have; and it is empty if the nodes
-        do not tell their module. And what loads these networks.
+        What was found. It lacks what at most 24 networks do not have; and it is empty if no node
+        tells its module. And what loads these networks.
     """
     chosen = covering_networks(supernet, example, wanted)
     seen: dict[Architecture, InNetwork] = {}
@@ -90,8 +90,6 @@ def times_in_networks(
         for index, architecture in enumerate(chosen):
             model, inputs = exported(supernet.extract(architecture), example)
             seen[architecture] = InNetwork(*_nodes(backend, model, inputs, clock, reference))
-            if not seen[architecture].tells_modules:
-                return {}, {}
             loads[architecture] = backend.opening(model, inputs)
             progress((index + 1) / len(chosen))
     return times_of_places(supernet, example, seen), loads
@@ -105,13 +103,13 @@ def times_of_places(
     ONNX Runtime takes longer when it writes down times, as much for each node. This is subtracted.
 
     Returns:
-        What was found; it is empty if the nodes of a network do not tell their module.
+        What was found; networks whose nodes do not tell their module say nothing.
     """
     observe, paths = observer(supernet, example), frozenset(part_paths(supernet.network))
     found: dict[Signature, list[float]] = {}
     for architecture, told in seen.items():
         if not told.tells_modules:
-            return {}
+            continue
         run = NetworkTrace.of(supernet, architecture, example, paths)
         spent = [seconds for _, seconds in told.nodes]
         overhead = max(0.0, (sum(spent) - told.whole) / len(spent))
