@@ -1,6 +1,6 @@
-"""Common operations that torch's older exporter to ONNX does not know, by those that it knows.
+"""Common operations that torch's exporters to ONNX do not know, by those that they know.
 
-Each is exact, and has the operations that the newer exporter writes, if it has a form of it.
+Each is exact. What only the older exporter lacks has the operations that the newer one writes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from paretonas.export import spectra
 
 
 class Decomposed(TorchFunctionMode):
-    """In this context a network runs with these operations in place of others."""
+    """In this context a network runs with other forms of some operations.
+
+    Args:
+        forms: by function: `OLDER` or `NEITHER`.
+    """
+
+    def __init__(self, forms: Mapping[Any, Any]) -> None:
+        super().__init__()
+        self._forms = forms
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return _FORMS.get(function, function)(*args, **(kwargs or {}))
+        return self._forms.get(function, function)(*args, **(kwargs or {}))
 
 
 def _swapped(x: Tensor) -> Tensor:
@@ -34,30 +42,40 @@ def _rms_norm(
 ) -> Tensor:
     dims = tuple(range(-len(normalized_shape), 0))
     least = torch.finfo(input.dtype).eps if eps is None else eps
-    normed = input * (input.pow(2).mean(dims, keepdim=True) + least).sqrt().reciprocal()
-    return normed if weight is None else normed * weight
+    normed: Tensor = input * (input.pow(2).mean(dims, keepdim=True) + least).sqrt().reciprocal()
+    return normed if weight is None else normed * torch.as_tensor(weight)
 
 
 def _channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    return input.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    channels, *others = _sizes(input)
+    split = input.reshape(-1, groups, channels // groups, *others)
+    return split.transpose(1, 2).reshape(-1, channels, *others)
 
 
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    out, _, width = weight.shape
-    rows = (input1 @ weight.transpose(0, 1).flatten(1)).unflatten(-1, (out, width))
-    found = (rows @ input2.unsqueeze(-1)).squeeze(-1)
+    out, _, width = map(int, weight.shape)
+    rows = input1 @ weight.transpose(0, 1).flatten(1)
+    rows = rows.reshape(-1, *_sizes(input1)[:-1], out, width)
+    found: Tensor = (rows @ input2.unsqueeze(-1)).squeeze(-1)
     return found if bias is None else found + bias
 
 
+def _sizes(input: Tensor) -> list[int]:
+    """The sizes of all axes after the examples, as constants."""
+    return [int(size) for size in input.shape[1:]]
+
+
 def _kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
-    least = input.topk(k, dim, largest=False)
-    kept = [each.narrow(dim, k - 1, 1) for each in least]
-    return torch.return_types.kthvalue(kept if keepdim else [each.squeeze(dim) for each in kept])
+    values, indices = (each.narrow(dim, k - 1, 1) for each in input.topk(k, dim, largest=False))
+    if not keepdim:
+        values, indices = values.squeeze(dim), indices.squeeze(dim)
+    return torch.return_types.kthvalue((values, indices))
 
 
 def _median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     if dim is None:
-        return _median(input.flatten(), 0).values
+        found: Tensor = _median(input.flatten(), 0).values
+        return found
     middle = (int(input.shape[dim]) + 1) // 2  # of two, the lower one
     return torch.return_types.median(_kthvalue(input, middle, dim, keepdim))
 
@@ -101,24 +119,35 @@ def _count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
 
 def _diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
     for _ in range(n):
-        long = input.shape[dim] - 1
+        long = int(input.shape[dim]) - 1
         input = input.narrow(dim, 1, long) - input.narrow(dim, 0, long)
     return input
 
 
-_FORMS: Mapping[Any, Any] = {
-    **spectra.FORMS,
-    getattr_static(Tensor, "mT").__get__: _swapped,
-    torch.squeeze: _squeeze,
-    Tensor.squeeze: _squeeze,
+NEITHER: Mapping[Any, Any] = {
+    torch.kthvalue: _kthvalue,
+    Tensor.kthvalue: _kthvalue,
+    torch.median: _median,
+    Tensor.median: _median,
     torch.take_along_dim: _take_along_dim,
     Tensor.take_along_dim: _take_along_dim,
+}
+"""What no exporter knows."""
+
+OLDER: Mapping[Any, Any] = {
+    **NEITHER,
+    **spectra.FORMS,
+    getattr_static(Tensor, "mT").__get__: _swapped,
+    torch.rms_norm: _rms_norm,
+    nn.functional.rms_norm: _rms_norm,
+    torch.channel_shuffle: _channel_shuffle,
+    torch.bilinear: _bilinear,
+    torch.squeeze: _squeeze,
+    Tensor.squeeze: _squeeze,
     torch.rot90: _rot90,
     Tensor.rot90: _rot90,
     torch.fliplr: lambda input: input.flip(1),
     Tensor.fliplr: lambda input: input.flip(1),
-    torch.flipud: lambda input: input.flip(0),
-    Tensor.flipud: lambda input: input.flip(0),
     torch.addcdiv: _addcdiv,
     Tensor.addcdiv: _addcdiv,
     torch.count_nonzero: _count_nonzero,
@@ -127,12 +156,5 @@ _FORMS: Mapping[Any, Any] = {
     Tensor.diff: _diff,
     torch.vdot: torch.dot,  # of real vectors
     Tensor.vdot: torch.dot,
-    torch.rms_norm: _rms_norm,
-    nn.functional.rms_norm: _rms_norm,
-    torch.channel_shuffle: _channel_shuffle,
-    torch.bilinear: _bilinear,
-    torch.kthvalue: _kthvalue,
-    Tensor.kthvalue: _kthvalue,
-    torch.median: _median,
-    Tensor.median: _median,
 }
+"""What the older exporter does not know."""

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from paretonas._atomic import replacing
 from paretonas._slow_export import SlowExportWarning
 from paretonas.arguments import Arguments, call, tensors
-from paretonas.export.decomposed import Decomposed
+from paretonas.export.decomposed import NEITHER, OLDER, Decomposed
 from paretonas.export.exported import Exported, difference
 from paretonas.export.inputs import Inputs, output_names
 from paretonas.export.packages import check_onnx
@@ -52,8 +52,10 @@ def write_onnx(
     network.register_forward_hook(_separate, with_kwargs=True)
     try:
         with _quiet():
+            with Decomposed(NEITHER):
+                traced = program(network, inputs)
             model = torch.onnx.export(
-                program(network, inputs),
+                traced,
                 dynamo=True,
                 input_names=names,
                 output_names=results,
@@ -96,7 +98,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
     dims = zip(names, inputs.batch, strict=True)
     batch = {name: {dim: "batch"} for name, dim in dims if dim is not None}
     try:
-        with _quiet(), _no_graphs(), Decomposed(), torch.no_grad(), warnings.catch_warnings():
+        with _quiet(), _no_graphs(), Decomposed(OLDER), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is deprecated, and warns of what is checked below
             torch.onnx.export(
                 _Positional(plain, given).eval() if given.kwargs else plain,

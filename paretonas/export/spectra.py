@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class Complex:
@@ -58,7 +59,8 @@ class Complex:
 
     def abs(self) -> Tensor:
         """The absolute values."""
-        return torch.linalg.vector_norm(self.pairs, dim=-1)
+        found: Tensor = torch.linalg.vector_norm(self.pairs, dim=-1)
+        return found
 
     def angle(self) -> Tensor:
         """The phases."""
@@ -108,7 +110,8 @@ class _Dft(torch.autograd.Function):
             return torch.view_as_real(transform(pairs[..., 0], dim=axis))
         spectrum = torch.view_as_complex(pairs.contiguous())
         if onesided:
-            return torch.fft.irfft(spectrum, length, dim=axis).unsqueeze(-1)
+            signal: Tensor = torch.fft.irfft(spectrum, length, dim=axis)
+            return signal.unsqueeze(-1)
         transform = torch.fft.ifft if inverse else torch.fft.fft
         return torch.view_as_real(transform(spectrum, dim=axis))
 
@@ -128,8 +131,8 @@ def _transformed(
     if axis == 0:
         raise NotImplementedError("operator 'torch.fft' along the examples")
     length = int(pairs.shape[axis]) if n is None else n
-    found: Tensor = _Dft.apply(pairs, axis, inverse, onesided, length)
-    return found
+    apply: Callable[..., Tensor] = _Dft.apply
+    return apply(pairs, axis, inverse, onesided, length)
 
 
 def _complex(real: Tensor, imag: Tensor) -> Complex:
@@ -140,9 +143,25 @@ def _polar(abs: Tensor, angle: Tensor) -> Complex:
     return _complex(abs * angle.cos(), abs * angle.sin())
 
 
-def _stft(*args: Any, return_complex: bool | None = None, **kwargs: Any) -> Any:
-    found = torch.stft(*args, return_complex=False, **kwargs)
-    return Complex(found) if return_complex else found
+def _stft(
+    input: Tensor,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Tensor | None = None,
+    center: bool = True,
+    pad_mode: str = "reflect",
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+    **others: Any,  # of newer versions of torch
+) -> Any:
+    if center:
+        input = pad(input.unsqueeze(-2), (n_fft // 2, n_fft // 2), pad_mode).squeeze(-2)
+    given = (input, n_fft, hop_length, win_length, window, False, pad_mode, normalized, onesided)
+    others = {name: value for name, value in others.items() if value is not None}
+    pairs = torch.stft(*given, return_complex=False, **others)
+    return Complex(pairs) if return_complex else pairs
 
 
 def _along(dims: Sequence[int], inverse: bool = False) -> Callable[[Any], Complex]:
