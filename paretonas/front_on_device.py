@@ -21,7 +21,6 @@ from paretonas._front_file import FrontTable, write_table
 from paretonas.arguments import moved
 from paretonas.constraint import split_unit
 from paretonas.devices.onnx_session import NotInOnnxError, exported
-from paretonas.devices.timer import BETWEEN_PROCESSES, how_far
 from paretonas.direction import turned
 from paretonas.dominance import spread_column
 from paretonas.export.packages import check_onnx
@@ -37,7 +36,7 @@ from paretonas.objectives.runner.room import (
     file_of,
     has_front,
 )
-from paretonas.objectives.runner.times import Written
+from paretonas.objectives.runner.times import Written, spread_of
 from paretonas.point import Point
 from paretonas.runs import Run
 from paretonas.space import encode
@@ -261,5 +260,4 @@ def _measured(folder: Path, point: Point, column: str, blocks: Sequence[float]) 
     ms, spread = 1e3 * float(np.median(blocks)), spread_column(column)
     known = {**point.objectives, **point.reported}
     before = {f"searched_{name}": known[name] for name in (column, spread) if name in known}
-    how_wide = math.hypot(1e3 * how_far(blocks), BETWEEN_PROCESSES * ms)
-    return point.with_values({**before, column: ms, spread: how_wide})
+    return point.with_values({**before, column: ms, spread: spread_of(blocks) * ms})

@@ -158,7 +158,7 @@ def test_the_spread_is_that_of_the_blocks_and_of_another_process(board):
     blocks = np.array([0.99, 1.0, 1.02])
     point = FrontOnDevice.read(board).points[0]
     assert point.id == "a01"
-    expected = np.hypot(how_far(blocks), BETWEEN_PROCESSES)
+    expected = np.hypot(how_far(blocks) / blocks.mean(), BETWEEN_PROCESSES)
     assert point.reported["latency_spread_ms"] == pytest.approx(expected)
     assert point.reported["searched_latency_spread_ms"] == 0.1
     assert point.reported["parameters"] == 9
