@@ -240,6 +240,7 @@ def backend_of(about: Mapping[str, Any]) -> str | None:
 
 
 def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
+    runs.check_inside(folder, folder / ABOUT)
     with replacing(folder / ABOUT) as draft:
         draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

@@ -387,6 +387,7 @@ def test_a_space_that_fits_into_a_folder_is_in_it_as_a_whole(
     supernet, example, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(calibration, "ARCHITECTURES", 5)
+    (tmp_path / "board" / ".draft-killed").mkdir(parents=True)  # what a killed process has left
     assert write_runner(supernet, example, tmp_path / "board") == 6
     (tmp_path / "board" / "times.json").write_text(json.dumps(made_up(tmp_path / "board")))
     assert import_times(supernet, example, tmp_path / "board").about["correction"] == "measured"

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._atomic import make_folder
+from ..._lock import NAME, held
 from ...devices.onnx_session import NotInOnnxError, exported
 from ...export.packages import check_onnx
 from ...forward import seeded
@@ -37,6 +37,7 @@ from ..timing_plan import TimingPlan, shapes
 
 FORMAT = 1
 ABOUT, INPUTS, SCRIPT, TIMES = "networks.json", "inputs.npz", "measure.py", "times.json"
+DRAFT = ".draft-"  # begins the name of the folder that all is written to before it is moved
 OPERATION = 10_000  # multiply-accumulates that take about as long as starting an operation
 
 
@@ -76,44 +77,48 @@ def write_runner(
     chosen = list(dict.fromkeys([*covering, *(observe(a).architecture for a in others)]))
     made = not place.exists()
     try:
-        make_folder(place)
-        room = Path(tempfile.mkdtemp(prefix=".draft-", dir=place))
-    except OSError as error:
-        raise ValueError(f"cannot write {place}: {error.strerror}") from error
-    try:
-        networks, arrays = [], dict[str, Any]()
-        for index, architecture in enumerate(chosen):
-            with _in_onnx(supernet, example), seeded(0, supernet):
-                model, inputs = exported(supernet.extract(architecture), example)
-            arrays |= inputs
-            own = f"n{index:02d}"
-            path = room / f"{own}.onnx"
-            path.write_bytes(model)
-            nodes = architecture in covering
-            told = {"name": own, **_file(path), "nodes": nodes, "architecture": dict(architecture)}
-            networks.append(told)
-            if progress is not None:
-                progress((index + 1) / len(chosen))
-        np.savez(room / INPUTS, **arrays)
-        about = {
-            "format": FORMAT,
-            "space": name,
-            "choices": {choice.name: choice.options for choice in supernet.choices},
-            **plan.about(),
-            "inputs": _file(room / INPUTS),
-            "networks": networks,
-        }
-        (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
-        (room / SCRIPT).write_text(script, encoding="utf-8")
-        _check_free(place, room)  # others may have written meanwhile
-        # The one that tells of the others comes last: without it the folder is no runner.
-        for path in sorted(room.iterdir(), key=lambda path: path.name == ABOUT):
-            os.replace(path, place / path.name)
+        with held(place):
+            room = Path(tempfile.mkdtemp(prefix=DRAFT, dir=place))
+            try:
+                networks, arrays = [], dict[str, Any]()
+                for index, architecture in enumerate(chosen):
+                    with _in_onnx(supernet, example), seeded(0, supernet):
+                        model, inputs = exported(supernet.extract(architecture), example)
+                    arrays |= inputs
+                    own = f"n{index:02d}"
+                    path = room / f"{own}.onnx"
+                    path.write_bytes(model)
+                    nodes = architecture in covering
+                    told = {
+                        "name": own,
+                        **_file(path),
+                        "nodes": nodes,
+                        "architecture": dict(architecture),
+                    }
+                    networks.append(told)
+                    if progress is not None:
+                        progress((index + 1) / len(chosen))
+                np.savez(room / INPUTS, **arrays)
+                about = {
+                    "format": FORMAT,
+                    "space": name,
+                    "choices": {choice.name: choice.options for choice in supernet.choices},
+                    **plan.about(),
+                    "inputs": _file(room / INPUTS),
+                    "networks": networks,
+                }
+                (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+                script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
+                (room / SCRIPT).write_text(script, encoding="utf-8")
+                _check_free(place)  # others may have written meanwhile
+                # The one that tells of the others comes last: without it the folder is no runner.
+                for path in sorted(room.iterdir(), key=lambda path: path.name == ABOUT):
+                    os.replace(path, place / path.name)
+            finally:
+                shutil.rmtree(room, ignore_errors=True)
     except OSError as error:
         raise ValueError(f"cannot write {place}: {error.strerror}") from error
     finally:
-        shutil.rmtree(room, ignore_errors=True)
         if made:
             with suppress(OSError):  # all is in it
                 place.rmdir()
@@ -263,15 +268,16 @@ def _content(path: Path) -> bytes:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _check_free(folder: Path, own: Path | None = None) -> None:
-    """Refuse a folder that holds something beside what is our own."""
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds something; what a killed process has left does not count."""
     try:
         if not folder.exists():
             return
-        held = next((path for path in folder.iterdir() if path != own), None)
+        there = (path.name for path in folder.iterdir() if path.name != NAME)
+        other = next((name for name in there if not name.startswith(DRAFT)), None)
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
-    if held is not None:
+    if other is not None:
         raise ValueError(
-            f"{folder} is not empty; a runner needs a new or empty folder, this has {held.name!r}"
+            f"{folder} is not empty; a runner needs a new or empty folder, this has {other!r}"
         )
