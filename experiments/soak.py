@@ -44,7 +44,8 @@ from torch import Tensor, nn
 
 from paretonas.compare import compare
 from paretonas.data import split
-from paretonas.gradient_search import Plan, model, search
+from paretonas.gradient_search import Plan, model
+from paretonas.gradient_search.search import search
 from paretonas.nn import Linear, NetworkSpace, OneOf, Width
 from paretonas.objectives import DifferentiableObjective, Memory, Parameters, TrainedMetric
 from paretonas.problem import Problem
@@ -392,8 +393,7 @@ def compare_job(
             table: folder.with_name(f"{folder.name}-{table}.csv").read_bytes()
             for table in ("anytime", "evaluations")
         }
-        names = sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
-        return {**tables, "runs": known(folder), "names": names}
+        return {**tables, "runs": known(folder)}
 
     return Job(f"compare {name}", go, known, result, stride=stride, period=17)
 
@@ -440,9 +440,9 @@ def quick_jobs() -> Iterator[Job]:
 def all_jobs() -> Iterator[Job]:
     """Searches on two spaces, and comparisons with every sampler."""
     space = rings()
-    yield search_job("rings", space, costs_of(space), Plan(450, 12, 8, Recipe(2, 30, 0.03)), 1)
+    yield search_job("rings", space, costs_of(space), Plan(450, 12, 8, Recipe(2, 30, 0.03)), 3)
     small = NetworkSpace("toy", toy.Toy, toy.space.load_task, Recipe(1, learning_rate=1e-2))
-    yield search_job("toy", small, costs_of(small), Plan(250, 8, 5, small.recipe), 3)
+    yield search_job("toy", small, costs_of(small), Plan(250, 8, 4, small.recipe), 6)
     yield compare_job("table", table_problem(), ["random", "local"], 60, 1)
     problem = network_problem()
     compare(problem, methods, budget=10, seeds=1)  # imports what the samplers need
