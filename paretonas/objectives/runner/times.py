@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...devices.onnx_session import NodeTimes
+from ...devices.timer import BETWEEN_PROCESSES, how_far
 from ...export.packages import check_onnx
 from ...nn import Supernet
 from ...space import Architecture
@@ -120,8 +122,15 @@ class Times:
                 [each.architecture for each in order],
                 np.array([1e3 * float(np.median(seconds[each.name])) for each in order]),
                 fresh or len(order),
+                spread=float(np.median([_spread(seconds[each.name]) for each in order])),
             ),
         )
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """How far a second measurement may be, as a share."""
+    blocks = how_far(seconds) / float(np.mean(seconds)) if len(seconds) > 1 else 0.0
+    return math.hypot(blocks, BETWEEN_PROCESSES)
 
 
 def _in_network(found: _Found, network: Network, told: Any) -> InNetwork:
