@@ -366,7 +366,7 @@ def costs_of(space: NetworkSpace) -> tuple[Memory, Parameters]:
 
 
 def compare_job(
-    name: str, problem: Problem, chosen: Sequence[str], budget: int, stride: int
+    name: str, problem: Problem, chosen: Sequence[str], budget: int, stride: int, period: int = 17
 ) -> Job:
     """A comparison of half the budget, which then goes on with all of it."""
 
@@ -374,6 +374,8 @@ def compare_job(
         about = folder / "compare.json"
         begun = about.exists() and json.loads(about.read_text())["settings"]["budget"] == budget
         for each in (budget,) if begun else (budget // 2, budget):
+            if each == budget and not folder.exists():
+                raise ValueError(f"{folder} is gone")
             found = compare(problem, chosen, budget=each, seeds=1, folder=folder)
             if found.broken:
                 raise OSError(found.broken[0].reason)
@@ -395,7 +397,7 @@ def compare_job(
         }
         return {**tables, "runs": known(folder)}
 
-    return Job(f"compare {name}", go, known, result, stride=stride, period=17)
+    return Job(f"compare {name}", go, known, result, stride=stride, period=period)
 
 
 class Slow:
@@ -446,7 +448,7 @@ def all_jobs() -> Iterator[Job]:
     yield compare_job("table", table_problem(), ["random", "local"], 60, 1)
     problem = network_problem()
     compare(problem, methods, budget=10, seeds=1)  # imports what the samplers need
-    yield compare_job("rings", problem, methods, 10, 1)
+    yield compare_job("rings", problem, methods, 10, 5, period=37)
 
 
 if __name__ == "__main__":

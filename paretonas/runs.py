@@ -283,9 +283,9 @@ class Run:
 
     def write_front(self, front: Front) -> None:
         """Replace ``front.json`` and ``front.csv``."""
-        check_inside(self.folder, self.folder / "front.json")
-        front.write(self.folder / "front.json")
-        front.write(self.folder / "front.csv")
+        for name in ("front.json", "front.csv"):
+            check_inside(self.folder, self.folder / name)
+            front.write(self.folder / name)
 
     def front(self) -> Front:
         """The front that was written last.
