@@ -13,7 +13,7 @@ A row of the result is a kind of stop of one job. `points_lost` counts lines of 
 without whole weights; `equal` says whether fronts, histories, journals and weights are the same,
 bit for bit, apart from seconds and dates.
 
-    .venv/bin/python experiments/soak.py           # all, 20 minutes
+    .venv/bin/python experiments/soak.py           # all, about 10 minutes
     .venv/bin/python experiments/soak.py --quick   # some of it, half a minute; writes nothing
 """
 
@@ -85,6 +85,7 @@ class Job:
         stride: how many more calls each child may make than the one before it, so that the next
             checkpoint is reached.
         period: after so many calls they begin again with one, where each evaluation counts.
+        most: stops of a kind, after which the last child goes on to the end.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Job:
     checkpoints: bool = False
     stride: int = 1
     period: int = 10**9
+    most: int = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     with tempfile.TemporaryDirectory() as room:
         for job in quick_jobs() if options.quick else all_jobs():
-            for row in soak(job, Path(room), most):
+            for row in soak(job, Path(room), most or job.most):
                 print(json.dumps(row), flush=True)
                 rows.append(row)
     if not options.quick:
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(row["points_lost"] or not row["equal"] for row in rows))
 
 
-def soak(job: Job, room: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
+def soak(job: Job, room: Path, most: int) -> Iterator[dict[str, Any]]:
     """A row for each kind of stop.
 
     Args:
@@ -366,7 +368,13 @@ def costs_of(space: NetworkSpace) -> tuple[Memory, Parameters]:
 
 
 def compare_job(
-    name: str, problem: Problem, chosen: Sequence[str], budget: int, stride: int, period: int = 17
+    name: str,
+    problem: Problem,
+    chosen: Sequence[str],
+    budget: int,
+    stride: int,
+    period: int = 17,
+    most: int = 100,
 ) -> Job:
     """A comparison of half the budget, which then goes on with all of it."""
 
@@ -397,7 +405,7 @@ def compare_job(
         }
         return {**tables, "runs": known(folder)}
 
-    return Job(f"compare {name}", go, known, result, stride=stride, period=period)
+    return Job(f"compare {name}", go, known, result, stride=stride, period=period, most=most)
 
 
 class Slow:
@@ -448,7 +456,7 @@ def all_jobs() -> Iterator[Job]:
     yield compare_job("table", table_problem(), ["random", "local"], 60, 1)
     problem = network_problem()
     compare(problem, methods, budget=10, seeds=1)  # imports what the samplers need
-    yield compare_job("rings", problem, methods, 10, 5, period=37)
+    yield compare_job("rings", problem, methods, 10, 5, period=37, most=20)
 
 
 if __name__ == "__main__":
