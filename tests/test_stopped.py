@@ -108,6 +108,7 @@ def test_it_ends_with_its_processes_and_can_go_on(tmp_path, case, number):
         assert error.startswith(f"paretonas: stopped; to go on: {again}"), error
         assert len(error.splitlines()) == 1
         assert ("--workers 2" in error) == (case == "workers")
+        assert ("--jobs 2" in error) == (case == "evaluations")
     with held(folder):  # nobody keeps the lock
         pass
     if case != "evaluations":

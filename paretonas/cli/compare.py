@@ -317,8 +317,9 @@ def _compare(
     own = [one for spec, home in places for one in find_objectives(spec, space, home)]
     problem = request.problem(request.known(), own)
     words = consent.words("space", "methods", "minimize")
-    limit = "" if timeout is None else f" --evaluation-timeout {timeout.strip()}"
-    again = f"paretonas compare --resume {out}{words}{limit}"
+    work = "" if jobs is None else f" --jobs {jobs}"  # how it is done is not kept in the folder
+    work += "" if timeout is None else f" --evaluation-timeout {timeout.strip()}"
+    again = f"paretonas compare --resume {out}{words}{work}"
     runs = max(1, len(names) * settings["seeds"])
     go_on_with(again)
     with _Watch(runs) as watch:

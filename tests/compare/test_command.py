@@ -428,7 +428,7 @@ def test_a_signal_stops_all_processes_and_keeps_what_has_ended(csv, tmp_path, se
     send(process.pid, number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == code, error
-    assert error == f"paretonas: stopped; to go on: paretonas compare --resume {out}\n"
+    assert error == f"paretonas: stopped; to go on: paretonas compare --resume {out} --jobs 1\n"
     assert 1 <= len(list(out.glob("runs/*[0-9].jsonl"))) < 800
     assert not (out / "summary.csv").exists()
 
