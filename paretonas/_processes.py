@@ -190,7 +190,9 @@ class Crew(Generic[T]):
             return  # no new task before each of them was alone
         while waiting and len(at_work) < self._count:
             idle = (worker for worker in self._workers if worker.task is None)
-            worker = next(idle, None) or self._start()
+            # One that has died since its last task is no fault of the next.
+            alive = (worker for worker in idle if worker.process.exitcode is None)
+            worker = next(alive, None) or self._start()
             worker.task = waiting.popleft()
             at_work.append(worker)
             if worker.ready:
