@@ -126,7 +126,8 @@ class Crew(Generic[T]):
     """Processes of one thread each. A context manager: at its end no process is left.
 
     They end with the process that began them, however it ends, and so do the processes that they
-    have begun themselves.
+    have begun themselves. There are exceptions: on systems other than Linux one waits until its
+    operation at hand lets other threads run, and on Windows the processes of a process stay.
 
     Args:
         work: does a task there; it is pickled once.
