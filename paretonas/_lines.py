@@ -97,8 +97,8 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
 
     Args:
         path: the file; it may be missing.
-        parse: converts an entry; it refuses one with a ValueError, TypeError, KeyError or
-            AttributeError.
+        parse: converts an entry; it refuses one with a ValueError, TypeError, KeyError,
+            AttributeError or OverflowError.
 
     Returns:
         The converted entries, in order, and the numbers of the damaged lines, from 1.
@@ -122,7 +122,7 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
             try:
                 if part is not None:
                     found.append(parse(part))
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 read_all = False
         if not read_all:
             damaged.append(number)
@@ -161,7 +161,9 @@ def _entry(line: bytes, *, checked: bool = False) -> dict[str, Any] | None:
         line = text
     try:
         entry = json.loads(line)
-    except ValueError:
+        if b"\\ud" in line:  # half a surrogate pair can be escaped in JSON, and written nowhere
+            json.dumps(entry, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
     if not isinstance(entry, dict) or "crc32" in entry:
         return None

@@ -44,14 +44,17 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
         TypeError: a value has another type.
         KeyError: a part is missing.
     """
-    architecture = Architecture(entry["architecture"])
+    picks = entry["architecture"]
+    if not all(isinstance(pick, str) for pick in picks.values()):
+        raise TypeError(f"the picks must be texts, got {picks}")
+    architecture = Architecture(picks)
     seconds = float(entry.get("seconds", 0.0))
     if "stopped" in entry:
         return _stopped(architecture, entry["stopped"]), seconds
     if "failure" in entry:
         return Failure(architecture, str(entry["failure"])), seconds
     objectives, name = entry["objectives"], entry.get("id", "")
-    if name and not is_name(name):
+    if name != "" and not is_name(name):
         raise ValueError(f"an id is {NAME}; got {name!r}")
     if not all(map(math.isfinite, objectives.values())):
         raise ValueError(f"objectives must be finite, got {objectives}")

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
+from paretonas._json_file import check_format, read_json
+from paretonas._spreadsheet import escaped, plain
 from paretonas.constraint import split_unit
 from paretonas.front import Front
 from paretonas.nn import NetworkSpace
@@ -31,6 +33,7 @@ from paretonas.point import NAME, Cell, Failure, Outcome, Point, Stopped, is_nam
 __all__ = ["Run"]
 
 ABOUT = "run.json"  # what was asked, in the folder of a run
+FORMAT = 1  # of the folders of runs and comparisons, and all files in them
 
 
 class Run:
@@ -74,6 +77,7 @@ class Run:
         check_free(place, "a run")
         made = tuple(path for path in (place, *place.parents) if not path.exists())
         about = {
+            "format": FORMAT,
             "settings": dict(settings),
             "device": device,
             "seed": seed,
@@ -215,14 +219,14 @@ class Run:
         if not self._together.exists():
             return {}
         try:
-            held = json.loads(self._together.read_text(encoding="utf-8"))
+            held = read_json(self._together)
             if not isinstance(held, dict):
                 raise ValueError(f"it must be an object, got {held!r:.80}")
             unknown = held.keys() - points.keys()
             if unknown and not others:
                 raise ValueError(f"{min(unknown)!r} is no point of the run")
             return {name: _later(points[name], held[name]) for name in held.keys() - unknown}
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError) as error:
             why = " ".join(f"{self._together} is damaged and was left out: {error}".split())
             warnings.warn(why, _lines.DamagedLineWarning, stacklevel=3)
             return {}
@@ -267,7 +271,7 @@ class Run:
                 damaged.append(number)
             elif number > 1:
                 row = zip(columns, cells, strict=True)
-                steps.append({name: number_or_word(cell) for name, cell in row if cell})
+                steps.append({name: number_or_word(plain(cell)) for name, cell in row if cell})
         _lines.warn_of(self._history, damaged)
         return steps
 
@@ -282,11 +286,9 @@ class Run:
         Raises:
             ValueError: none was written yet, or it is no file, or malformed.
         """
-        path = self.folder / "front.json"
+        path = self._file("front.json")
         if not path.exists():
             raise ValueError(f"{self.folder} has no front yet: its search did not get that far")
-        if path.is_dir():
-            raise ValueError(f"cannot read {path}: it is a folder")
         return Front.read(path)
 
     def save(self, state: object) -> None:
@@ -337,10 +339,9 @@ class Run:
         """Write a state dict to ``weights/NAME.safetensors``, NAME being a point's id.
 
         Raises:
-            ValueError: the name is none, or ``weights`` leads out of the folder.
+            ValueError: the name is none, or a link leads out of the folder.
         """
         path = self._weights(name)
-        check_inside(self.folder, path)
         # Cloned, since the format refuses tensors that share memory.
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
         with replacing(path) as draft:
@@ -359,7 +360,10 @@ class Run:
             raise ValueError(
                 f"{path} does not exist; there are weights of {', '.join(found) or 'none'}"
             )
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        try:
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        except Exception as error:  # of whatever kind: the reader names several for a damaged file
+            raise ValueError(f"{path} is no whole file of weights: {error}") from error
         return tensors
 
     def network(self, space: NetworkSpace, point: Point) -> nn.Module:
@@ -369,33 +373,41 @@ class Run:
             ValueError: no weights of the point are here, or it is a point of another space.
         """
         network = space.supernet().extract(point.architecture)
-        network.load_state_dict(self.weights(point.id))
+        try:
+            network.load_state_dict(self.weights(point.id))
+        except RuntimeError as error:
+            raise ValueError(f"the weights of {point} do not fit its network: {error}") from error
         return network.eval()
 
     @property
     def _evaluations(self) -> Path:
-        return self.folder / "evaluations.jsonl"
+        return self._file("evaluations.jsonl")
 
     @property
     def _together(self) -> Path:
-        return self.folder / "together.json"
+        return self._file("together.json")
 
     @property
     def _history(self) -> Path:
-        return self.folder / "history.csv"
+        return self._file("history.csv")
 
     @property
     def _checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
+        return self._file("checkpoint.pt")
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / name
+        check_inside(self.folder, path)
+        return path
 
     def _columns(self) -> list[str]:
         """The names in the first line of the history."""
-        return _cells(_head(_lines.whole_lines(self._history)))
+        return [plain(cell) for cell in _cells(_head(_lines.whole_lines(self._history)))]
 
     def _weights(self, name: str) -> Path:
         if not is_name(name):
             raise ValueError(f"weights have the name of a point, {NAME}; got {name!r}")
-        return self.folder / "weights" / f"{name}.safetensors"
+        return self._file(f"weights/{name}.safetensors")
 
 
 def is_empty(folder: Path, apart_from: Iterable[str] = ()) -> bool:
@@ -413,13 +425,16 @@ def free_folder(name: str) -> Path:
 
 
 def check_inside(folder: Path, path: Path) -> None:
-    """See that a file to be written in a folder would lie there.
+    """See that a file of a folder lies there, also if it is to be written; it may be missing.
 
     Raises:
-        ValueError: a link on the way leads elsewhere.
+        ValueError: a link leads elsewhere, or what is there is no file.
     """
-    if not path.parent.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{path.parent} is a link that leads out of {folder}")
+    real, home = (Path(os.path.realpath(place)) for place in (path, folder))
+    if not real.is_relative_to(home):
+        raise ValueError(f"{path} is behind a link that leads out of {folder}")
+    if real.exists() and not real.is_file():  # a pipe or a device may never end
+        raise ValueError(f"cannot read {path}: it is {'a folder' if real.is_dir() else 'no file'}")
 
 
 def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
@@ -431,21 +446,22 @@ def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
         needed: names that it must have.
 
     Raises:
-        ValueError: the file is not there, not whole, or lacks one of the names.
+        ValueError: the file is not there, not whole, or lacks one of the names; or a newer version
+            has written it.
     """
+    check_inside(path.parent, path)
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
     except OSError as error:
         raise ValueError(
             f"{path.parent} is not the folder of {what}: no {path.name} ({error.strerror})"
         ) from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not a whole JSON file: {error}") from error
     if not isinstance(about, dict) or not needed <= {*about}:
         raise ValueError(f"{path} does not describe {what}: it has no settings")
     for name in needed & {"settings", "asked"}:
         if not isinstance(about[name], dict):
             raise ValueError(f"{path} does not describe {what}: {name} is {about[name]!r:.80}")
+    check_format(path, about, FORMAT)
     return about
 
 
@@ -518,7 +534,7 @@ def _later(point: Point, found: object) -> Point:
 
 def _csv(cells: Iterable[object]) -> bytes:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
+    csv.writer(line, lineterminator="\n").writerow([escaped(cell) for cell in cells])
     text = line.getvalue()
     if "\n" in text[:-1] or "\r" in text:
         raise ValueError(f"a step is one line of history.csv, got a line break in {text!r}")
@@ -545,6 +561,7 @@ def _load(checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint} is damaged or no checkpoint ({type(error).__name__}); without it a "
             "search begins anew, and what was measured counts"
         ) from error
-    if not isinstance(content, dict) or not {"state", "history"} <= {*content}:
+    told = isinstance(content, dict) and content
+    if not told or "state" not in told or type(told.get("history")) is not int:
         raise ValueError(f"{checkpoint} is no checkpoint of a run")
     return content

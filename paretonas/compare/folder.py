@@ -91,7 +91,6 @@ class RunJournal:
 
     def add(self, outcome: Outcome, seconds: float, network: object = None) -> Outcome:
         """Append an outcome; it is on disk when this returns. No network is kept."""
-        runs.check_inside(self.folder, self._draft)
         make_folder(self._draft.parent)
         _lines.append(self._draft, journal.encode(outcome, seconds))
         return outcome
@@ -114,7 +113,6 @@ class RunJournal:
             spare: what a run with a smaller budget had evaluated, and this one did not ask for. It
                 stays in the second file, for a run with a larger budget.
         """
-        runs.check_inside(self.folder, self._path)
         lines = [journal.encode(*pair) for pair in zip(outcomes, seconds, strict=True)]
         rest = [journal.encode(*pair) for pair in spare]
         if rest:  # before the first file is replaced, which may hold some of it
@@ -138,11 +136,16 @@ class RunJournal:
 
     @property
     def _path(self) -> Path:
-        return self.folder / "runs" / f"{self.method}-{self.seed}.jsonl"
+        return self._file(f"{self.method}-{self.seed}.jsonl")
 
     @property
     def _draft(self) -> Path:
-        return self.folder / "runs" / f"{self.method}-{self.seed}.unfinished.jsonl"
+        return self._file(f"{self.method}-{self.seed}.unfinished.jsonl")
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / "runs" / name
+        runs.check_inside(self.folder, path)
+        return path
 
 
 def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
@@ -192,6 +195,7 @@ def at_work(
         now = datetime.now(UTC).isoformat(timespec="seconds")
         budget = {**{name: identity[name] for name in GROWING}, "started": now}
         about: dict[str, Any] = {
+            "format": runs.FORMAT,
             "settings": dict(identity),
             "asked": dict(settings),
             "folder": str(Path.cwd()),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._json_file import check_format
 from ...devices.onnx_session import NodeTimes
 from ...export.packages import check_onnx
 from ...nn import Supernet
@@ -92,7 +93,8 @@ class Times:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a whole JSON file: {error}") from error
         found = _Found(path, content)
-        found.demand(found.at("format") == FORMAT, f"the format must be {FORMAT}")
+        found.at("format")
+        check_format(path, content, FORMAT)
         if found.at("networks") != runner.digest:
             raise ValueError(f"{path} has the times of another runner than {runner.folder}")
         about: dict[str, Any] = {name: found.text(name) for name in DEVICE}
