@@ -51,7 +51,8 @@ from paretonas.compare.folder import RunJournal, backend_of, check_begun, read_a
 from paretonas.front import Front
 from paretonas.nn import OneOf, Supernet
 from paretonas.nn.start import read_state
-from paretonas.objectives import CostTable, profile, write_runner
+from paretonas.objectives import CostTable, write_runner
+from paretonas.objectives.cost_table import Slot
 from paretonas.objectives.runner.folder import Runner
 from paretonas.objectives.runner.times import Times
 from paretonas.point import Failure, Point, Stopped
@@ -113,7 +114,12 @@ def write_files(room: Path) -> None:
     (room / "comparison/runs/random-1.unfinished.jsonl").write_bytes(b"".join(begun[:3]))
     (room / "comparison/runs/random-1.jsonl").unlink()
     supernet, example = Supernet(Small()), torch.randn(1, 4)
-    profile(supernet, example, backend="torch", cache=False).write(room / "costs.json")
+    slots = [
+        Slot(choice.name, {choice.name: (("a",), ("b",))}, torch.tensor([0.5, 0.25]))
+        for choice in CHOICES
+    ]
+    about = {"device": "cpu", "backend": "torch", "threads": 1, "input": [1, 4], "parts": "parts"}
+    CostTable(CHOICES, slots, unit="ms", about=about).write(room / "costs.json")
     _write_runner(room / "runner", supernet, example)
     state = supernet.state_dict()
     torch.save({"state_dict": state, "epoch": 3}, room / "start.pt")
@@ -603,7 +609,7 @@ class Room:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 reader.read()
-            self._restore(name)
+            self._restore(reader.file)
 
     def _content(self) -> dict[str, bytes]:
         found = (path for path in self.folder.rglob("*") if path.is_file())

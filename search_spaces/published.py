@@ -109,22 +109,25 @@ class _Machine:
             "LONG_BINPUT": self.remember,
             "MEMOIZE": lambda _: self.remember(len(self.memo)),
             "MARK": self.mark,
-            "EMPTY_DICT": lambda _: self.stack.append({}),
-            "EMPTY_LIST": lambda _: self.stack.append([]),
-            "EMPTY_TUPLE": lambda _: self.stack.append(()),
-            "TUPLE": lambda _: self.stack.append(tuple(self.since_mark())),
-            "TUPLE1": lambda _: self.stack.append(tuple(self.last(1))),
-            "TUPLE2": lambda _: self.stack.append(tuple(self.last(2))),
-            "TUPLE3": lambda _: self.stack.append(tuple(self.last(3))),
+            "EMPTY_DICT": lambda _: self.push({}),
+            "EMPTY_LIST": lambda _: self.push([]),
+            "EMPTY_TUPLE": lambda _: self.push(()),
+            "TUPLE": lambda _: self.push(tuple(self.since_mark())),
+            "TUPLE1": lambda _: self.push(tuple(self.last(1))),
+            "TUPLE2": lambda _: self.push(tuple(self.last(2))),
+            "TUPLE3": lambda _: self.push(tuple(self.last(3))),
             "APPEND": lambda _: self.append(self.last(1)),
             "APPENDS": lambda _: self.append(self.since_mark()),
             "SETITEM": lambda _: self.set_items(self.last(2)),
             "SETITEMS": lambda _: self.set_items(self.since_mark()),
-            "GLOBAL": lambda name: self.stack.append(_known(name)),
-            "STACK_GLOBAL": lambda _: self.stack.append(_known("{} {}".format(*self.last(2)))),
-            "REDUCE": lambda _: self.stack.append(_made(*self.last(2))),
+            "GLOBAL": lambda name: self.push(_known(name)),
+            "STACK_GLOBAL": lambda _: self.push(_known("{} {}".format(*self.last(2)))),
+            "REDUCE": lambda _: self.push(_made(*self.last(2))),
             "BUILD": self.build,
         }
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
 
     def run(self, data: bytes) -> Any:
         for instruction, argument, _ in genops(data):
