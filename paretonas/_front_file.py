@@ -71,8 +71,6 @@ def read_table(
     if path.exists() and not path.is_file():  # a device or a pipe may never end
         raise ValueError(f"cannot read {path}: it is {'a folder' if path.is_dir() else 'no file'}")
     raw = formats[path.suffix](path)
-    for role, names in (("choices", raw.choices), ("objectives", raw.objectives)):
-        _check_names(path, role, names)
     objectives = objectives or raw.objectives or _usual_objectives(path, raw.columns)
     _check_columns(path, raw.columns, objectives)
     if choices is None:
@@ -81,7 +79,6 @@ def read_table(
         choices = raw.choices or [name for name in before if name != "id"]
     _check_columns(path, raw.columns, choices)
     if maximize is None:
-        _check_names(path, "maximize", raw.maximize)
         maximize = [name for name in objectives if name in raw.maximize]
     words = {"id", *choices}  # picks are words, even if they read as numbers
     rows = []
@@ -124,6 +121,7 @@ def _read_json(path: Path) -> _Raw:
             isinstance(row, dict) for row in rows
         ):
             check_format(path, content, FORMAT)
+            _check_roles(path, content)
             names = dict.fromkeys(name for row in rows for name in row)
             columns = list(dict.fromkeys(("id", *choices, *objectives, *names)))
             return _Raw(columns, rows, choices, objectives, content.get("maximize", []))
@@ -186,8 +184,10 @@ def _read_parquet(path: Path) -> _Raw:
     except FileNotFoundError:
         raise
     except (arrow.ArrowException, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a whole parquet file: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a whole parquet file: {why}") from error
     check_format(path, roles, FORMAT)
+    _check_roles(path, roles)
     return _Raw(
         content.column_names,
         rows,
@@ -224,13 +224,13 @@ def _check_suffix(path: Path) -> None:
         raise ValueError(f"a front is kept as .json, .csv or .parquet, got {path.name!r}")
 
 
-def _check_names(path: Path, role: str, names: Any) -> None:
-    """Refuse what a file tells if it is no list of names; None if it tells nothing."""
-    if names is None:
-        return
-    fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not fine or len(set(names)) < len(names):
-        raise ValueError(f"{path}: {role} must be a list of names, each once, got {names!r:.200}")
+def _check_roles(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a file that does not tell names as the roles of its columns."""
+    for role in ("choices", "objectives", "maximize"):
+        names = content.get(role, [])
+        fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not fine or len(set(names)) < len(names):
+            raise ValueError(f"{path}: {role} must be a list of names, each once: {names!r:.200}")
 
 
 def _usual_objectives(path: Path, columns: Sequence[str]) -> Sequence[str]:

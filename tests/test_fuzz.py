@@ -28,7 +28,8 @@ def room(fuzz, tmp_path_factory):
     """A folder with a real file for each reader."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("room"))
-        yield fuzz.Room(tmp_path_factory.getbasetemp() / "room0")
+        fuzz.write_files(folder := tmp_path_factory.getbasetemp() / "room0")
+        yield fuzz.Room(folder)
 
 
 @settings(max_examples=400)

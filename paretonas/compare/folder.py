@@ -131,7 +131,7 @@ class RunJournal:
     def _parse(self, entry: Mapping[str, Any]) -> tuple[Outcome, float] | _Bill:
         """An outcome and its seconds, or the bill."""
         if "ledger" in entry:
-            return _Bill(Ledger(**entry["ledger"]), entry.get("budget"))
+            return _Bill.of(entry["ledger"], entry.get("budget"))
         return journal.decode(_older.upright(entry, self.maximize))
 
     @property
@@ -265,6 +265,20 @@ class _Bill:
 
     ledger: Ledger
     budget: int | None
+
+    @classmethod
+    def of(cls, ledger: Any, budget: Any) -> _Bill:
+        """Check what a file tells.
+
+        Raises:
+            ValueError: a number is none, or negative.
+            TypeError: the ledger is none.
+        """
+        found = cls(Ledger(**ledger), budget)
+        numbers = [*ledger.values(), *([] if budget is None else [budget])]
+        if not all(type(number) in (int, float) and 0 <= number < 2**63 for number in numbers):
+            raise ValueError(f"a ledger has numbers from 0, got {ledger!s:.200}")
+        return found
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

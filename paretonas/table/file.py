@@ -60,4 +60,5 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         named = [name for name in frame.index.names if name is not None]
         return frame.reset_index(level=named) if named else frame
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{path} is not a whole parquet file: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a whole parquet file: {why}") from error
