@@ -534,14 +534,15 @@ def watched(room: Path) -> Iterator[None]:
     if not _hooked:
         sys.addaudithook(_hook)  # there is no way to remove it
         _hooked = True
-    path = list(sys.path)
+    path, compiled = list(sys.path), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # of modules that a codec or a package needs
     _room = os.path.realpath(room)
     try:
         yield
         if sys.path != path:
             raise Harm("the import path has changed")
     finally:
-        _room = ""
+        _room, sys.dont_write_bytecode = "", compiled
 
 
 @contextmanager

@@ -227,7 +227,8 @@ class Run:
                 raise ValueError(f"{min(unknown)!r} is no point of the run")
             return {name: _later(points[name], held[name]) for name in held.keys() - unknown}
         except (OSError, ValueError, TypeError) as error:
-            why = " ".join(f"{self._together} is damaged and was left out: {error}".split())
+            told = str(error).removeprefix(f"{self._together}: ")
+            why = " ".join(f"{self._together} is damaged and was left out: {told}".split())
             warnings.warn(why, _lines.DamagedLineWarning, stacklevel=3)
             return {}
 

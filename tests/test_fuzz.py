@@ -29,7 +29,11 @@ def room(fuzz, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("room"))
         fuzz.write_files(folder := tmp_path_factory.getbasetemp() / "room0")
-        yield fuzz.Room(folder)
+        patch.setattr("tempfile.tempdir", str(folder))
+        room = fuzz.Room(folder)
+        for name in READERS:  # now all modules are imported that readers need
+            room.check_intact(name)
+        yield room
 
 
 @settings(max_examples=400)

@@ -73,7 +73,7 @@ def test_a_front_and_a_history(formula, tmp_path):
 def test_a_comparison(formula, tmp_path):
     rows = {formula: [formula, "b", "c", "-4"], "ms": [-1.0, 2, 3, 4], "e@x": [4.0, 3, 2, 1]}
     table = Table.from_pandas(pd.DataFrame(rows), [formula], ["ms", "e@x"], name=formula)
-    found = compare(table, ["random"], budget=4, seeds=1, jobs=0)
+    found = compare(table, ["random"], budget=4, seeds=1)
     found.write(tmp_path)
     paths = sorted(tmp_path.glob("*.csv"))
     assert len(paths) == 4 and all(map(harmless, paths))

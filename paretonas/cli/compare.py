@@ -125,7 +125,11 @@ def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
             raise ValueError(f"{folder}: the setting {name!r} must be {kind}, got {value!r:.80}")
     for name in DEFAULTS:
         if name not in settings:
-            raise ValueError(f"{folder} has no setting {name!r}")
+            raise ValueError(
+                f"{folder} has no setting {name!r}; a comparison that was begun from Python goes "
+                "on there: give the folder to paretonas.compare, with the arguments of the first "
+                "time"
+            )
     home = Path(about["folder"])
     space = None
     if "space" in settings or consent.named.get("space"):

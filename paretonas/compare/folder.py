@@ -223,6 +223,10 @@ def read_about(folder: Path) -> dict[str, Any]:
         ValueError: this is not the folder of a comparison.
     """
     about = runs.read_about(folder / ABOUT, "a comparison", {"settings", "asked", "folder"})
+    for name in GROWING:
+        if type(found := about["settings"].get(name)) is not int:
+            path = folder / ABOUT
+            raise ValueError(f"{path} does not describe a comparison: its {name} is {found!r:.80}")
     return _older.renamed(about, about["asked"].get("maximize", []))
 
 

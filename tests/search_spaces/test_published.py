@@ -111,7 +111,9 @@ def test_a_damaged_file_is_refused_or_is_other_data(data):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, "1", None, [1.0], True])
 def test_a_measurement_is_a_finite_number(value):
-    with pytest.raises(ValueError, match="must be a finite number, got one that is (nan|inf|of ty"):
+    with pytest.raises(
+        ValueError, match="must be a finite number, got one that is (nan|inf|of type)"
+    ):
         measured(value)
 
 
