@@ -11,7 +11,7 @@ from typing import Any
 
 from paretonas._atomic import replacing
 from paretonas._json_file import check_format, read_json
-from paretonas._spreadsheet import escaped, plain
+from paretonas._spreadsheet import csv_line, plain
 from paretonas.point import Cell, number_or_word
 
 FORMAT = 1  # of JSON and parquet files; a CSV file has no place for it
@@ -130,10 +130,9 @@ def _read_json(path: Path) -> _Raw:
 
 def _write_csv(path: Path, table: FrontTable) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(map(escaped, table.columns))
+        file.write(csv_line(table.columns))
         for row in table.rows:
-            writer.writerow([escaped(row.get(name, "")) for name in table.columns])
+            file.write(csv_line(row.get(name, "") for name in table.columns))
 
 
 def _read_csv(path: Path) -> _Raw:

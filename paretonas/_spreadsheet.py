@@ -7,7 +7,10 @@ See https://owasp.org/www-community/attacks/CSV_Injection.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -38,6 +41,14 @@ def plain(text: str) -> str:
     ('=1+1', "=1+1'", "'tis")
     """
     return text[1:] if text.startswith("'") and _is_formula(text) else text
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """A line of a CSV file, with its end; its cells are escaped."""
+    line = io.StringIO()
+    # With this end of a line, the writer puts both kinds of line breaks between quotes.
+    csv.writer(line, lineterminator="\r\n").writerow([escaped(cell) for cell in cells])
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def escaped_frame(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import pickle
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
 from paretonas._json_file import check_format, read_json
-from paretonas._spreadsheet import escaped, plain
+from paretonas._spreadsheet import csv_line, plain
 from paretonas.constraint import split_unit
 from paretonas.front import Front
 from paretonas.nn import NetworkSpace
@@ -534,9 +533,7 @@ def _later(point: Point, found: object) -> Point:
 
 
 def _csv(cells: Iterable[object]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([escaped(cell) for cell in cells])
-    text = line.getvalue()
+    text = csv_line(cells)
     if "\n" in text[:-1] or "\r" in text:
         raise ValueError(f"a step is one line of history.csv, got a line break in {text!r}")
     return text.encode()

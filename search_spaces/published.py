@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +57,10 @@ def unpickled(data: bytes) -> Any:
     Raises:
         ValueError: the file needs something else, or is damaged.
     """
-    machine = _Machine()
     try:
-        return machine.run(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in texts that are refused anyway
+            return _Machine().run(data)
     except (IndexError, KeyError, TypeError, struct.error) as error:
         raise ValueError(f"the file is damaged: {type(error).__name__}") from error
 
