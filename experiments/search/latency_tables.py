@@ -67,7 +67,7 @@ class Settings:
     held_out: int = 100
     pairs: int = 30
     group: int = 10
-    seconds: float = 3.0
+    seconds: float = 2.0
     tables: Path = HERE / "latency_tables.csv"
     csv: Path = HERE / "latency_pairs.csv"
 

@@ -6,11 +6,11 @@
 
 On `digits` a table of latencies is made and a supernet is trained, once for each backend. A search
 without limits tells the ends of the front. 20 limits lie between them, even in logarithms. Each
-search goes on from the supernet, with the same finalists: `constraint` and `target` keep a quarter
-of them for the repair, `unrepaired` is a target without it. So a network is trained in the same way
-in whatever search, and all of them together tell the best known error within a limit. The networks
-of each front are timed again by a process that begins anew. Writes a row for each trained network
-to `limits.csv`, with the load of the machine.
+search goes on from the supernet, with as many finalists: `constraint` and `target` keep a quarter
+of them for the repair, `unrepaired` is a constraint without it. So a network is trained in the same
+way in whatever search, and all of them together tell the best known error within a limit. The
+networks of each front are timed again by a process that begins anew. Writes a row for each trained
+network to `limits.csv`, with the load of the machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ import torch
 from paretonas import NetworkSpace
 from paretonas.devices import find_backend
 from paretonas.devices.timer import measure_together
-from paretonas.gradient_search import Plan, measured_limits
+from paretonas.gradient_search import Plan
 from paretonas.gradient_search.search import search
 from paretonas.names import find_space
 from paretonas.objectives import DifferentiableObjective, Latency, Memory
@@ -58,6 +58,7 @@ class Settings:
         proxy_evaluations: with inherited weights.
         finalists: of each search.
         share: of the epochs of the recipe, for a finalist.
+        repair: the share of the finalists that is kept for it.
         seconds: in which the networks of a front are timed again.
         csv: the file of the rows.
     """
@@ -68,13 +69,20 @@ class Settings:
     proxy_evaluations: int = 60
     finalists: int = 10
     share: float = 0.4
+    repair: float = Plan.repair
     seconds: float = 4.0
     csv: Path = HERE / "limits.csv"
 
     def plan(self, space: NetworkSpace) -> Plan:
         """The plan of all searches."""
         recipe = FineTuning(self.share).of(space.recipe)
-        return Plan(self.supernet_steps, self.proxy_evaluations, self.finalists, recipe)
+        return Plan(
+            self.supernet_steps,
+            self.proxy_evaluations,
+            self.finalists,
+            recipe,
+            repair=self.repair,
+        )
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings | None = None) -> None:
@@ -167,15 +175,13 @@ def rows_of(
     settings: Settings,
 ) -> list[dict[str, Any]]:
     """One search: a row for each network that it trained."""
-    kept = measured_limits.KEPT
-    asked = {"constraint": f"latency<={limit}"}
-    if way != "constraint":
+    if way == "target":
         asked = {"target": f"latency={limit}"}
-    try:
-        measured_limits.KEPT = 0.0 if way == "unrepaired" else kept
-        *_, last = steps(folder, space, objectives, settings, **asked)
-    finally:
-        measured_limits.KEPT = kept
+    else:
+        asked = {"constraint": f"latency<={limit}"}
+    if way == "unrepaired":
+        settings = replace(settings, repair=0.0)
+    *_, last = steps(folder, space, objectives, settings, **asked)
     again = {}
     if len(last.front):
         told = [str(folder), backend, str(settings.seconds)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.exc import UserError, UserErrorType
 
 from paretonas._atomic import replacing
 from paretonas.arguments import Arguments, call, tensors
@@ -75,16 +74,21 @@ def program(network: nn.Module, inputs: Inputs) -> torch.export.ExportedProgram:
             # Recurrent layers of torch collect their weights again; the program has the weights.
             warnings.filterwarnings("ignore", r".*_flat_weights.* assigned during export")
             return torch.export.export(network, given.args, given.kwargs, dynamic_shapes=dynamic)
-    except UserError as error:
-        if error.error_type is not UserErrorType.CONSTRAINT_VIOLATION:
+    except Exception as error:  # of whatever kind: the tracer of torch names many
+        if not _fixes_batch(error):
             raise _untraceable(error) from error
         raise ValueError(
             "a file serves batches of any size, but the network's forward pass fixes the number of "
             "examples, as len(x) and int(x.shape[0]) do: write x.shape[0] there; the weights "
             "alone can be exported as they are (safetensors)"
         ) from error
-    except Exception as error:  # of whatever kind: the tracer of torch names many
-        raise _untraceable(error) from error
+
+
+def _fixes_batch(error: Exception) -> bool:
+    from torch._dynamo.exc import UserError, UserErrorType  # slow to import, and rarely needed
+
+    violation = UserErrorType.CONSTRAINT_VIOLATION
+    return isinstance(error, UserError) and error.error_type is violation
 
 
 def _untraceable(error: Exception) -> ValueError:

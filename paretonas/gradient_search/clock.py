@@ -27,11 +27,13 @@ class Clock:
         seconds: the budget; infinite if it is none of seconds.
         before: the seconds of earlier sessions, if the search was resumed.
         start: when this session began, by `now`.
+        kept: seconds that the end will take, beside `closing`, as measured.
     """
 
     seconds: float = math.inf
     before: float = 0.0
     start: float = field(default_factory=lambda: now())
+    kept: float = 0.0
 
     @property
     def timed(self) -> bool:
@@ -51,7 +53,7 @@ class Clock:
         """Seconds that are left for the search, 0 or more."""
         if not self.timed:
             return math.inf
-        return max(0.0, self.seconds - self.closing - self.gone())
+        return max(0.0, self.seconds - self.closing - self.kept - self.gone())
 
     def moment(self, share: float) -> float:
         """When, in seconds that are gone, a share of what is left now will be over."""

@@ -22,8 +22,8 @@ from ..objectives.base import AnyObjective, is_noisy
 from ..objectives.calibration import Calibration, fit, rank_correlation
 from ..objectives.table_objective import TableObjective
 from ..point import Point
+from .plan import Plan
 
-KEPT = 0.25  # of the finalists: they are chosen by what was measured of the others
 COVERED = 0.9  # of further networks are measured to be no more than predicted
 RELATED = 0.8  # rank correlation with a cost that stands for what has no table
 ENOUGH = 4  # networks that tell it
@@ -131,20 +131,20 @@ class MeasuredLimits:
         noisy = frozenset(column for column in columns if is_noisy(measured[column]))
         return cls(constraint, tuple(columns), noisy, tuple(costs))
 
-    def kept(self, finalists: int, workers: int, points: Sequence[Point]) -> int:
+    def kept(self, plan: Plan, workers: int, points: Sequence[Point]) -> int:
         """How many of the finalists are kept, to be chosen by what was measured of the others.
 
         It is 0 if tables tell exactly what is measured.
 
         Args:
-            finalists: in all.
+            plan: how many there are, and the share that is kept.
             workers: how many are trained at once.
             points: what was measured so far.
         """
         if not self.differ(points):
             return 0
-        groups = math.ceil(KEPT * finalists / workers)
-        return max(0, min(groups * workers, finalists - workers))
+        groups = math.ceil(plan.repair * plan.finalists / workers)
+        return max(0, min(groups * workers, plan.finalists - workers))
 
     def by_table(self, points: Sequence[Point], *, margins: int = 1) -> Constraint:
         """The limits on tables within which networks are expected to meet all limits.

@@ -162,13 +162,15 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         measures = limits.differ(results.points) and not model.repairs
         return clock.left() - (results.together if measures else 0.0)
 
+    if clock.timed:
+        results.keep_time()
     pace = _pace(setup, results, left()) if clock.timed else None
     batch = workers * max(1, math.ceil(setup.plan.finalists / 6 / workers))
     # However late it is, one batch is trained: without it there is no front at all.
     while (due := setup.plan.finalists - results.paid) > 0 and not (
         pace and results.paid and not pace.fits(clock.left())
     ):
-        kept = limits.kept(setup.plan.finalists, workers, results.points)
+        kept = limits.kept(setup.plan, workers, results.points)
         if kept >= due and not model.repairs:
             yield results.begin_repair()
             continue  # if there is still time
@@ -204,6 +206,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
                 yield results.show(outcome)
         yield from results.blame([*knowledge.failed["trained"]][failed:])
         if pace and chosen:
+            results.keep_time()  # the front may have grown
             pace.see(clock.gone() - begun, trained)
             whole = setup.trained.recipe.epochs == pace.epochs
             _plan_finalists(setup, results.paid + (pace.finalists(left()) if whole else 0))

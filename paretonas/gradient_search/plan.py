@@ -92,9 +92,11 @@ class Plan:
         finalists: architectures to train properly.
         recipe: how; the space's own, with fewer epochs where the budget is small.
         restarts: weight steps at which smaller budgets ended; the learning rate begins anew there.
+        repair: of the finalists, the share that is kept until the others have been measured, if
+            there are limits on what is measured; 0 for none.
 
     Raises:
-        ValueError: nothing to train, to score or to finish with.
+        ValueError: nothing to train, to score or to finish with; or a share outside [0, 1).
     """
 
     supernet_steps: int
@@ -102,11 +104,14 @@ class Plan:
     finalists: int
     recipe: Recipe
     restarts: tuple[int, ...] = ()
+    repair: float = 0.25
 
     def __post_init__(self) -> None:
         for name, least in (("supernet_steps", 1), ("proxy_evaluations", 2), ("finalists", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if not 0 <= self.repair < 1:
+            raise ValueError(f"repair must be a share of at least 0 and below 1, got {self.repair}")
 
     @classmethod
     def of(cls, steps: int, recipe: Recipe, epoch: int, architectures: int) -> Plan:
@@ -208,6 +213,8 @@ def plain(budget: Budget | Plan) -> dict[str, Any]:
     """A budget in plain values, for ``run.json``."""
     if isinstance(budget, Plan):
         numbers = {n: v for n, v in asdict(budget).items() if n not in ("recipe", "restarts")}
+        if budget.repair == Plan.repair:  # as older runs, which have no other
+            del numbers["repair"]
         return {"plan": numbers | {"epochs": budget.recipe.epochs}}
     return {"steps": budget.steps} if budget.seconds is None else {"seconds": budget.seconds}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..dominance import at_limit
 from ..front import Front
 from ..objectives.base import ComparedObjective
 from ..objectives.calibration import rank_correlation
-from ..point import FAILING, Failure, Outcome, Point, Stopped
+from ..point import FAILING, Cell, Failure, Outcome, Point, Stopped
 from ..space import Architecture
 from ..tasks.passes import batch_count
 from .budgets import epochs_of, stopped_less, trained_less
@@ -28,6 +29,7 @@ from .step import Step
 
 TOGETHER = 0.5  # of the time after the last finalist: to measure points together
 MOST_TOGETHER = 24  # points
+LOADING = 1 / 24  # of a budget in seconds: to load them for that, if the front is no larger
 
 
 class Results:
@@ -47,6 +49,7 @@ class Results:
         self.measures = True
         self._setup, self._model, self._knowledge = setup, model, model.knowledge
         self._run = setup.settings.run
+        self._loading: float | None = None  # seconds to load one network
 
     @property
     def tried(self) -> int:
@@ -61,8 +64,34 @@ class Results:
 
     @property
     def together(self) -> float:
-        """Seconds in which all points are measured together."""
+        """Seconds in which all points are loaded and measured together."""
+        return self._seconds + self._setup.settings.clock.kept
+
+    @property
+    def _seconds(self) -> float:
         return TOGETHER * self._setup.settings.clock.closing
+
+    def keep_time(self) -> None:
+        """Keep the seconds that it will take to load the points that are measured together.
+
+        A large network takes long to be written as a file: one is loaded to tell it.
+        """
+        clock = self._setup.settings.clock
+        if self._loading is None:
+            self._loading, begun = 0.0, clock.gone()
+            for architecture in [*self._knowledge.inherited][:1] if self._compared() else []:
+                with suppress(*FAILING):  # if it fails at the end, it is told there
+                    self._compare([self._setup.supernet.extract(architecture)], seconds=0.0)
+                    self._loading = clock.gone() - begun
+        most = self._most_together() if self.measures else 0
+        clock.kept = self._loading * most
+
+    def _most_together(self) -> int:
+        """How many points are measured together: the front, and others that may belong to it."""
+        most, clock = MOST_TOGETHER, self._setup.settings.clock
+        if clock.timed and self._loading:
+            most = min(most, int(LOADING * clock.seconds / self._loading))
+        return max(len(self._setup.report.front), most)
 
     def beyond(self) -> set[Architecture]:
         """The architectures of the points that are beyond a limit."""
@@ -218,23 +247,17 @@ class Results:
         Returns:
             Why that was not possible, if it was not.
         """
-        setup = self._setup
-        compared = [o for o in setup.evaluation.objectives if isinstance(o, ComparedObjective)]
-        front = setup.report.front
+        setup, front = self._setup, self._setup.report.front
         # Those of the front first; the others may take their places.
-        points = [*front, *(p for p in self.points if p.architecture not in front)][:MOST_TOGETHER]
-        if not compared or not points or not self.measures:
+        points = [*front, *(p for p in self.points if p.architecture not in front)]
+        points = points[: self._most_together()]
+        if not self._compared() or not points or not self.measures:
             return ""
         later: dict[Architecture, Point] = {}
         try:
-            networks = [self._network(point) for point in points]
-            for objective in compared:
-                example = setup.trained.example()
-                found = objective.measure_all(networks, example, seconds=self.together)
-                for point, told in zip(points, found, strict=True):
-                    later[point.architecture] = later.get(point.architecture, point).with_values(
-                        told
-                    )
+            found = self._compare([self._network(point) for point in points], self._seconds)
+            for point, told in zip(points, found, strict=True):
+                later[point.architecture] = point.with_values(told)
             for point in later.values():
                 point.check_objectives(front.objectives)
         except FAILING as error:  # what was measured before stays
@@ -248,6 +271,20 @@ class Results:
             if setup.settings.constraint.satisfied(point.objectives):
                 front.add(point)
         return ""
+
+    def _compared(self) -> list[ComparedObjective]:
+        objectives = self._setup.evaluation.objectives
+        return [one for one in objectives if isinstance(one, ComparedObjective)]
+
+    def _compare(self, networks: Sequence[nn.Module], seconds: float) -> list[dict[str, Cell]]:
+        """What all compared objectives measure, for each network."""
+        told: list[dict[str, Cell]] = [{} for _ in networks]
+        for objective in self._compared():
+            example = self._setup.trained.example()
+            found = objective.measure_all(networks, example, seconds=seconds)
+            for own, values in zip(told, found, strict=True):
+                own.update(values)
+        return told
 
     def _network(self, point: Point) -> nn.Module:
         """The trained network of a point, or one with the same operations."""

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..devices.backend import Backend
-from ..devices.timer import Load, measure_together
+from ..devices.timer import Load, Measurement, measure_together
 from ..nn import Supernet
 from ..point import FAILING
 from ..space import Architecture, draw, every, size
@@ -100,9 +100,19 @@ class Calibration:
 
     @classmethod
     def of(
-        cls, correction: str, shift: float, factor: float, predicted: Array, measured: Array
+        cls,
+        correction: str,
+        shift: float,
+        factor: float,
+        predicted: Array,
+        measured: Array,
+        spread: float = 0.0,
     ) -> Calibration:
-        """What predictions and measurements (n,) of the same architectures tell."""
+        """What predictions and measurements (n,) of the same architectures tell.
+
+        The measurements were made together. So their errors do not show what another hour changes
+        for all of them; the spread of a measurement, as a share of it, stands for that.
+        """
         correlation = rank_correlation(predicted, measured)
         apart = np.sort(np.abs(_relative(predicted, measured)))
         rank = math.ceil((len(measured) + 1) * COVERED)
@@ -112,7 +122,7 @@ class Calibration:
             factor=factor,
             rank_correlation=None if np.isnan(correlation) else correlation,
             within_10_percent=float(np.mean(apart <= 0.1)),
-            interval=float(apart[rank - 1]) if rank <= len(apart) else None,
+            interval=math.hypot(apart[rank - 1], spread) if rank <= len(apart) else None,
             architectures=len(measured),
             predicted_ms=tuple(np.round(predicted, 6).tolist()),
             measured_ms=tuple(np.round(measured, 6).tolist()),
@@ -150,12 +160,14 @@ class Timed:
         fresh: how many of them, the first ones, tell how well a table predicts others.
         runs_as: for every architecture of the space the measured one that runs the same; None if
             others were not measured.
+        spread: of a measurement, as a share of it: a second one may be so far from it.
     """
 
     architectures: Sequence[Architecture]
     ms: Array
     fresh: int
     runs_as: Mapping[Architecture, Architecture] | None = None
+    spread: float = 0.0
 
     def of_all(self, supernet: Supernet, example: Any) -> Timed:
         """The same, with `runs_as` if these are all that there are."""
@@ -188,21 +200,21 @@ def timed(
     others = spread_over(table, supernet, example, seen)
     fresh = _loaded(others, seen, supernet, example, backend)
     chosen = [*fresh.items(), *seen.items()]
-    measured: list[float] = []
+    found: list[Measurement] = []
     for begin in range(0, len(chosen), TOGETHER):
         group = chosen[begin : begin + TOGETHER]
-        times = measure_together(
+        found += measure_together(
             [load for _, load in group],
             threads=backend.threads,
             device=backend.device,
             seconds=SECONDS * len(group) / len(chosen),
         )
-        measured += [time.median_ms for time in times]
         if progress is not None:
             progress((begin + len(group)) / len(chosen))
     architectures = [a for a, _ in chosen]
-    found = Timed(architectures, np.array(measured), len(fresh) or len(chosen))
-    return found.of_all(supernet, example)
+    ms, spread = np.array([[one.median_ms, one.spread_ms] for one in found]).T
+    told = Timed(architectures, ms, len(fresh) or len(chosen), spread=float(np.median(spread / ms)))
+    return told.of_all(supernet, example)
 
 
 def corrected(table: CostTable, timed: Timed) -> CostTable:
@@ -222,7 +234,7 @@ def corrected(table: CostTable, timed: Timed) -> CostTable:
     factor, shift, changes = models[best].fit(parts, measured)
     measured = measured[:fresh]
     calibration = Calibration.of(
-        "line" if best == 0 else "parts", shift, factor, predicted, measured
+        "line" if best == 0 else "parts", shift, factor, predicted, measured, timed.spread
     )
     about = {**table.about, **calibration.about()}
     return changed(table, factor * parts.costs + changes, shift, about)

@@ -25,7 +25,7 @@ from .timing_plan import TimingPlan, digest
 
 Progress = Callable[[int, int], None]
 
-METHOD = 5  # of measuring; a new number sets tables in the cache aside
+METHOD = 6  # of measuring; a new number sets tables in the cache aside
 
 
 def profile(

@@ -374,6 +374,6 @@ def test_limits_on_what_is_maximized_or_only_in_a_table_keep_nothing(sized, coun
     limits = Constraint({"weight": 1.0, "latency_ms": 2.0}, frozenset({"weight"}))
     table = TableObjective(count, "latency", "ms")
     found = MeasuredLimits.of(limits, [Gain(), table], [table])
-    assert (found.columns, found.kept(12, 1, [])) == ((), 0)
+    assert (found.columns, found.kept(PLAN, 1, [])) == ((), 0)
     assert found.by_table([]) == limits
     assert math.isinf(Correction.of([1.0], [2.0]).error)

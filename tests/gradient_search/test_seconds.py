@@ -162,6 +162,7 @@ class Timed(TableObjective):
     name: str = "latency"
     unit: str = "ms"
     machine: Machine = None
+    loading: float = 0.0  # seconds for each network
     noisy = True
 
     def measure(self, network, example):
@@ -169,7 +170,7 @@ class Timed(TableObjective):
 
     def measure_all(self, networks, example, *, seconds):
         self.machine.together += seconds
-        self.machine.time += seconds
+        self.machine.time += seconds + self.loading * len(networks)
         return [{"latency_ms": self.measure(network, example)} for network in networks]
 
 
@@ -188,6 +189,19 @@ def test_a_limit_on_what_is_measured_costs_no_more_than_the_budget(
     assert seconds - 2 * closing - 2 < machine.time <= seconds
     assert len(run.evaluations()) >= 2 * WORKERS
     assert len(last.front)
+
+
+@pytest.mark.parametrize("loading", [0.1, 0.6])
+@pytest.mark.parametrize("limit", [{}, {"constraint": "latency<=150ms"}])
+def test_networks_that_take_long_to_load_are_measured_within_the_budget(on, wide, loading, limit):
+    machine = Machine()
+    table = Parameters.of(wide.supernet(), wide.load_task().example()).table
+    latency = Timed(table, machine=machine, loading=loading)
+    *_, last = on(machine, "30s", costs=(latency,), **limit)
+    assert 30 - 2 * CLOSING - 2 < machine.time <= 30
+    assert {p.objectives["latency_ms"] for p in last.front} == {
+        latency.measure(wide.supernet().extract(p.architecture), None) for p in last.front
+    }
 
 
 def test_a_budget_that_is_too_small_is_answered_in_seconds(on):

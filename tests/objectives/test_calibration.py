@@ -104,6 +104,21 @@ def test_the_interval_holds_for_other_networks():
     assert 0.85 <= np.mean(shares) <= 0.99
 
 
+def test_the_interval_holds_when_another_session_makes_everything_a_little_slower():
+    spread, shares = 0.03, []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        true, told = table(rng)
+        chosen, others = networks(24, seed), networks(100, 100 + seed)
+        session = rng.uniform(-spread, spread)  # of all networks alike
+        timed = Timed(chosen, measured(true, chosen, rng, noise=0.01), 24, spread=spread)
+        found = corrected(told, timed)
+        truth = (1 + session) * measured(true, others, rng, noise=0.01)
+        apart = np.abs(np.array([found.total_at(a) for a in others]) / truth - 1)
+        shares.append(np.mean(apart <= found.about["interval"]))
+    assert 0.85 <= np.mean(shares) <= 0.99
+
+
 def test_no_part_gets_a_negative_cost_and_both_forms_agree():
     rng = np.random.default_rng(3)
     true, told = table(rng, wrong=1.5)

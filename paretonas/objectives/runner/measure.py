@@ -31,7 +31,7 @@ BLOCKS, MOST_BLOCKS = 5, 20
 ROUNDS = 3  # at least, in each block
 TOGETHER = 10  # networks in memory at the same time
 WARM_UP = 3
-SHORT = 3e-4  # seconds; shorter calls run twice, and the second run counts
+SHORT = 5e-3  # seconds; shorter calls run twice, and the second run counts
 PRECISION = 0.02  # of the median of a network, which makes further blocks needless
 
 Call = Callable[[], object]

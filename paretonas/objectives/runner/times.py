@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..._json_file import check_format
 from ...devices.onnx_session import NodeTimes
+from ...devices.timer import BETWEEN_PROCESSES, how_far
 from ...export.packages import check_onnx
 from ...nn import Supernet
 from ...space import Architecture
@@ -122,8 +124,15 @@ class Times:
                 [each.architecture for each in order],
                 np.array([1e3 * float(np.median(seconds[each.name])) for each in order]),
                 fresh or len(order),
+                spread=float(np.median([_spread(seconds[each.name]) for each in order])),
             ),
         )
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    """How far a second measurement may be, as a share."""
+    blocks = how_far(seconds) / float(np.mean(seconds)) if len(seconds) > 1 else 0.0
+    return math.hypot(blocks, BETWEEN_PROCESSES)
 
 
 def _in_network(found: _Found, network: Network, told: Any) -> InNetwork:
