@@ -559,7 +559,7 @@ def _load(checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint} is damaged or no checkpoint ({type(error).__name__}); without it a "
             "search begins anew, and what was measured counts"
         ) from error
-    told = isinstance(content, dict) and content
-    if not told or "state" not in told or type(told.get("history")) is not int:
+    told: dict[str, Any] = content if isinstance(content, dict) else {}
+    if "state" not in told or type(told.get("history")) is not int:
         raise ValueError(f"{checkpoint} is no checkpoint of a run")
-    return content
+    return told
