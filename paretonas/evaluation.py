@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -153,15 +153,38 @@ class Evaluation:
             start = time.perf_counter()
             outcome = self._outcome(architecture, finalist)
             seconds = trained_seconds + time.perf_counter() - start
-            if self._journal is not None:
-                network = None
-                if finalist is not None and not isinstance(finalist, Failure):
-                    network = finalist.network
-                outcome = self._journal.add(outcome, seconds, network)
-            self.ledger.evaluations += 1
-            self.ledger.failures += isinstance(outcome, Failure)
-            self.ledger.evaluation_seconds += seconds
-            yield outcome
+            yield self.settle(outcome, seconds, _network(finalist))
+
+    def apart(
+        self, architecture: Architecture, quiet: Callable[[], None]
+    ) -> tuple[Outcome, nn.Module | None]:
+        """Evaluate an architecture for another process, which calls `settle`.
+
+        Args:
+            architecture: to be evaluated.
+            quiet: is called between the training and the measurements.
+
+        Returns:
+            The outcome and the trained network, if there is one.
+        """
+        finalist: Finalist | Failure | None = None
+        if self._trained is not None:
+            (finalist,) = self._trained.train_networks([architecture])
+        quiet()
+        return self._outcome(architecture, finalist), _network(finalist)
+
+    def settle(self, outcome: Outcome, seconds: float, network: nn.Module | None) -> Outcome:
+        """Write an outcome to the journal and count it; a point may get its id here."""
+        if self._journal is not None:
+            outcome = self._journal.add(outcome, seconds, network)
+        self.ledger.evaluations += 1
+        self.ledger.failures += isinstance(outcome, Failure)
+        self.ledger.evaluation_seconds += seconds
+        return outcome
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process writes nothing down.
+        return {**self.__dict__, "_journal": None}
 
     def _outcome(self, architecture: Architecture, finalist: Finalist | Failure | None) -> Outcome:
         if isinstance(finalist, Failure):
@@ -224,6 +247,10 @@ class Evaluation:
             if predicted != value:
                 told = {table_column(objective): predicted, **told}
         return value, told
+
+
+def _network(finalist: Finalist | Failure | None) -> nn.Module | None:
+    return None if finalist is None or isinstance(finalist, Failure) else finalist.network
 
 
 def predicted(objective: AnyObjective) -> AnyObjective:

@@ -16,6 +16,7 @@ import numpy as np
 
 from paretonas import _front_figure
 from paretonas._front_file import FrontTable, read_table, write_table
+from paretonas._nondominated import Costs, nondominated
 from paretonas.constraint import Constraint, is_resource, resolve
 from paretonas.direction import check_maximize, turned
 from paretonas.dominance import SURE, probability_less, probability_of_dominance
@@ -77,7 +78,13 @@ class Front:
             )
         self._objectives = tuple(objectives)
         self._maximize = check_maximize(maximize, self._objectives)
-        self._points: dict[Architecture, Point] = {}
+        self._upward = [(name, name in self._maximize) for name in self._objectives]
+        self._nondominated = nondominated(len(self._objectives))
+        self._by_costs: dict[Costs, Point] = {}
+        self._by_architecture: dict[Architecture, Point] = {}
+        self._by_id: dict[str, Point] = {}
+        self._choices: dict[str, None] = {}  # of every point here, in order
+        self._columns: frozenset[str] = frozenset()  # that every point here has
         self._named = 0  # how many ids this front has assigned
 
     @property
@@ -105,7 +112,7 @@ class Front:
                 architecture is on the front with other objective values.
         """
         self._check(point)
-        known = self._points.get(point.architecture)
+        known = self._by_architecture.get(point.architecture)
         if known is None:
             return self._enter(point)
         if known.objectives != point.objectives:
@@ -128,9 +135,12 @@ class Front:
             ValueError: as `add`.
         """
         self._check(point)
-        old = self._points.pop(point.architecture, None)
-        if old is not None and not point.id:
-            point = replace(point, id=old.id)
+        old = self._by_architecture.get(point.architecture)
+        if old is not None:
+            point = point if point.id else replace(point, id=old.id)
+            costs = self._costs(old.objectives)
+            self._nondominated.remove(costs)
+            self._forget(costs)
         return self._enter(point)
 
     def hypervolume(self, reference: Mapping[str, float] | Sequence[float]) -> float:
@@ -157,10 +167,10 @@ class Front:
                 f"the reference needs a finite value for each of {', '.join(self._objectives)}, "
                 f"got {corner}"
             )
-        if not self._points:
+        if not self._by_costs:
             return 0.0
-        volume = moocore.hypervolume(self._matrix(self), ref=list(self._costs(corner)))
-        return float(volume)
+        worst = self._costs(dict(zip(self._objectives, corner, strict=True)))
+        return float(moocore.hypervolume(np.array(sorted(self._by_costs)), ref=list(worst)))
 
     def knee(self) -> Point:
         """The knee point: from here, a small gain in one objective costs much in another.
@@ -179,17 +189,17 @@ class Front:
             objectives, which may coincide for three objectives or more; this one always exists.
         """
         self._check_not_empty()
-        columns = zip(*map(self._vector, self), strict=True)
+        columns = zip(*self._by_costs, strict=True)
         ranges: list[tuple[float, float]] = [(min(column), max(column)) for column in columns]
 
-        def scaled_sum(point: Point) -> float:
+        def scaled_sum(costs: Costs) -> float:
             return sum(
                 (cost - low) / (high - low)
-                for cost, (low, high) in zip(self._vector(point), ranges, strict=True)
+                for cost, (low, high) in zip(costs, ranges, strict=True)
                 if high > low
             )
 
-        return min(self, key=scaled_sum)
+        return self._by_costs[min(sorted(self._by_costs), key=scaled_sum)]
 
     def pick(self, wish: str) -> Point:
         """The point that a name, an id or a constraint selects.
@@ -210,7 +220,7 @@ class Front:
             return self.knee()
         if wish in _NAMES:
             place = self._objectives.index(self._objective_called(wish))
-            return min(self, key=lambda point: self._vector(point)[place])
+            return min(self, key=lambda point: self._costs(point.objectives)[place])
         if wish in self:
             return self[wish]
         if not re.search("[<>=]", wish):
@@ -223,7 +233,7 @@ class Front:
         if enough:
             free = [name for name in self._objectives if name not in constraint.limits]
             place = self._objectives.index((free or self._objectives)[0])
-            return min(enough, key=lambda point: self._vector(point)[place])
+            return min(enough, key=lambda point: self._costs(point.objectives)[place])
         offers = []
         for name in constraint.limits:
             values = [point.objectives[name] for point in self]
@@ -326,15 +336,15 @@ class Front:
         return front
 
     def __iter__(self) -> Iterator[Point]:
-        return iter(sorted(self._points.values(), key=self._vector))
+        return iter([self._by_costs[costs] for costs in sorted(self._by_costs)])
 
     def __len__(self) -> int:
-        return len(self._points)
+        return len(self._by_costs)
 
     def __contains__(self, key: object) -> bool:
         if isinstance(key, str):
-            return any(point.id == key for point in self._points.values())
-        return isinstance(key, Architecture) and key in self._points
+            return key in self._by_id
+        return isinstance(key, Architecture) and key in self._by_architecture
 
     @overload
     def __getitem__(self, key: str | Architecture | int) -> Point: ...
@@ -356,11 +366,8 @@ class Front:
                 raise IndexError(f"the front has {len(self)} points, none at place {key}")
             return list(self)[key]
         if isinstance(key, Architecture):
-            return self._points[key]
-        for point in self._points.values():
-            if point.id == key:
-                return point
-        raise KeyError(key)
+            return self._by_architecture[key]
+        return self._by_id[key]
 
     def __repr__(self) -> str:
         names = (
@@ -379,16 +386,24 @@ class Front:
         raise TypeError("a front is no array, since its columns have names: use front.to_pandas()")
 
     def _enter(self, point: Point) -> bool:
-        others = list(self._points.values())
-        # Among equal rows moocore keeps the first, and the new point is the last.
-        keep = moocore.is_nondominated(self._matrix([*others, point]), keep_weakly=False)
-        if not keep[-1]:
+        costs = self._costs(point.objectives)
+        beaten = self._nondominated.enter(costs)
+        if beaten is None:
             return False
-        for other, stays in zip(others, keep, strict=False):
-            if not stays:
-                del self._points[other.architecture]
-        self._points[point.architecture] = point if point.id else replace(point, id=self._next_id())
+        for other in beaten:
+            self._forget(other)
+        point = point if point.id else replace(point, id=self._next_id())
+        if not self._by_costs:
+            self._choices = dict.fromkeys(point.architecture)
+            self._columns = frozenset(("id", *self._choices, *self._objectives))
+        self._by_costs[costs] = point
+        self._by_architecture[point.architecture] = point
+        self._by_id[point.id] = point
         return True
+
+    def _forget(self, costs: Costs) -> None:
+        point = self._by_costs.pop(costs)
+        del self._by_architecture[point.architecture], self._by_id[point.id]
 
     def _next_id(self) -> str:
         while True:
@@ -399,25 +414,30 @@ class Front:
 
     def _check(self, point: Point) -> None:
         point.check_objectives(self._objectives)
-        names = ["id", *point.architecture, *point.objectives, *point.reported]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ValueError(f"{point} has two values called {', '.join(sorted(twice))}")
-        for other in self._points.values():
-            if other.architecture.keys() != point.architecture.keys():
-                raise ValueError(
-                    f"{point} has other choices than the front's {', '.join(other.architecture)}"
-                )
-            if point.id and other.id == point.id and other.architecture != point.architecture:
-                raise ValueError(f"the id of {point} is taken by {other}")
+        known = point.architecture.keys() == self._choices.keys()
+        if not known or not self._columns.isdisjoint(point.reported):
+            self._check_names(point)
+        holder = self._by_id.get(point.id)
+        if holder is not None and holder.architecture != point.architecture:
+            raise ValueError(f"the id of {point} is taken by {holder}")
         # Ids are also names of files.
         if point.id and (point.id in _NAMES or not is_name(point.id)):
             raise ValueError(
                 f"an id is {NAME}, and is none of {', '.join(_NAMES)}; got {point.id!r}"
             )
 
+    def _check_names(self, point: Point) -> None:
+        names = ["id", *point.architecture, *point.objectives, *point.reported]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"{point} has two values called {', '.join(sorted(twice))}")
+        if self._by_costs and point.architecture.keys() != self._choices.keys():
+            raise ValueError(
+                f"{point} has other choices than the front's {', '.join(self._choices)}"
+            )
+
     def _check_not_empty(self) -> None:
-        if not self._points:
+        if not self._by_costs:
             raise ValueError("the front is empty: there is no point to pick")
 
     def _objective_called(self, wish: str) -> str:
@@ -434,29 +454,18 @@ class Front:
             f"the front has {', '.join(self._objectives)}"
         )
 
-    def _vector(self, point: Point) -> tuple[float, ...]:
-        """The costs of a point, in the order of the objectives."""
-        return self._costs([point.objectives[name] for name in self._objectives])
-
-    def _costs(self, values: Sequence[float]) -> tuple[float, ...]:
-        pairs = zip(self._objectives, values, strict=True)
-        return tuple(turned(value, name in self._maximize) for name, value in pairs)
-
-    def _matrix(self, points: Iterable[Point]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        """(k, m) the costs of points."""
-        names = self._objectives
-        matrix = np.array([tuple([point.objectives[name] for name in names]) for point in points])
-        for name in self._maximize:
-            place = names.index(name)
-            matrix[:, place] = turned(matrix[:, place], True)
-        return matrix
+    def _costs(self, values: Mapping[str, float]) -> Costs:
+        """The costs of these values, in the order of the objectives."""
+        return tuple(
+            [turned(values[name], True) if up else values[name] for name, up in self._upward]
+        )
 
     def _table(self) -> FrontTable:
         rows = tuple(
             {"id": point.id, **point.architecture, **point.objectives, **point.reported}
             for point in self
         )
-        choices = tuple(next(iter(self)).architecture) if self._points else ()
+        choices = tuple(next(iter(self)).architecture) if self._by_costs else ()
         return FrontTable(choices, self._objectives, rows, self._maximize)
 
 

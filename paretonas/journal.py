@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from sys import intern
 from typing import Any
 
 from paretonas import _lines
-from paretonas.point import NAME, Failure, Outcome, Point, Stopped, is_name
+from paretonas.point import NAME, Failure, Lost, Outcome, Point, Stopped, is_name
 from paretonas.space import Architecture
 
 
@@ -23,6 +24,7 @@ def encode(outcome: Outcome, seconds: float | None = None) -> bytes:
         entry["stopped"] = {name: getattr(outcome, name) for name in names}
     elif isinstance(outcome, Failure):
         entry["failure"] = outcome.reason
+        entry |= {"lost": True} if isinstance(outcome, Lost) else {}
     else:
         entry = {"id": outcome.id, **entry} if outcome.id else entry
         entry["objectives"] = dict(outcome.objectives)
@@ -44,21 +46,28 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
         TypeError: a value has another type.
         KeyError: a part is missing.
     """
-    picks = entry["architecture"]
-    if not all(isinstance(pick, str) for pick in picks.values()):
-        raise TypeError(f"the picks must be texts, got {picks}")
-    architecture = Architecture(picks)
+    architecture = _picks(entry["architecture"])
     seconds = float(entry.get("seconds", 0.0))
     if "stopped" in entry:
         return _stopped(architecture, entry["stopped"]), seconds
     if "failure" in entry:
-        return Failure(architecture, str(entry["failure"])), seconds
+        kind = Lost if entry.get("lost") is True else Failure
+        return kind(architecture, str(entry["failure"])), seconds
     objectives, name = entry["objectives"], entry.get("id", "")
     if name != "" and not is_name(name):
         raise ValueError(f"an id is {NAME}; got {name!r}")
     if not all(map(math.isfinite, objectives.values())):
         raise ValueError(f"objectives must be finite, got {objectives}")
     return Point(architecture, objectives, entry.get("reported", {}), name), seconds
+
+
+def _picks(entry: Mapping[str, str]) -> Architecture:
+    """An architecture; the names of its options are in memory once, however many lines repeat them.
+
+    Raises:
+        TypeError: one is no text.
+    """
+    return Architecture(dict(zip(entry, map(intern, entry.values()), strict=True)))
 
 
 def _stopped(architecture: Architecture, told: Mapping[str, Any]) -> Stopped:

@@ -6,16 +6,28 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
 from paretonas.space import Architecture
 
-__all__ = ["Cell", "EvaluationError", "Failure", "FailureWarning", "Outcome", "Point", "Stopped"]
+__all__ = [
+    "Cell",
+    "EvaluationError",
+    "Failure",
+    "FailureWarning",
+    "Lost",
+    "Outcome",
+    "Point",
+    "Stopped",
+]
 
 Cell = str | int | float
 """A value in a table of points."""
+_NOTHING: Mapping[str, Cell] = MappingProxyType({})
+_NAME = re.compile(r"\w[\w.\-]*")
 # The rule for an id; it is also the name of a file.
 NAME = "made of letters, digits, '_', '.' and '-', at most 100 bytes, no name of a Windows device"
 _LONGEST = 100
@@ -47,10 +59,19 @@ class Point:
     def __post_init__(self) -> None:
         if not isinstance(self.architecture, Architecture):
             object.__setattr__(self, "architecture", Architecture(self.architecture))
-        objectives = {name: self._number(name, value) for name, value in self.objectives.items()}
-        reported = {name: self._cell(name, value) for name, value in self.reported.items()}
+        # Most values are plain floats; a hundred thousand points are to be read in a second.
+        objectives = {
+            name: value if type(value) is float else self._number(name, value)
+            for name, value in self.objectives.items()
+        }
+        reported = {
+            name: value
+            if type(value) is float and math.isfinite(value)
+            else self._cell(name, value)
+            for name, value in self.reported.items()
+        }
         object.__setattr__(self, "objectives", MappingProxyType(objectives))
-        object.__setattr__(self, "reported", MappingProxyType(reported))
+        object.__setattr__(self, "reported", MappingProxyType(reported) if reported else _NOTHING)
 
     def __hash__(self) -> int:
         return hash((self.architecture, self.id))
@@ -81,12 +102,12 @@ class Point:
         Raises:
             ValueError: there are others, or one is not finite.
         """
-        if set(self.objectives) != set(names):
+        if self.objectives.keys() != set(names):
             found = ", ".join(self.objectives) or "none"
             raise ValueError(f"{self} has the objectives {found}, not {', '.join(names)}")
-        for name, value in self.objectives.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name} of {self} must be finite, got {value}")
+        if not all(map(math.isfinite, self.objectives.values())):
+            name, value = next(it for it in self.objectives.items() if not math.isfinite(it[1]))
+            raise ValueError(f"{name} of {self} must be finite, got {value}")
 
     def _number(self, name: str, value: object) -> float:
         if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
@@ -101,11 +122,13 @@ class Point:
 
     def _cell(self, name: str, value: object) -> Cell:
         if isinstance(value, str):
-            if not value or not isinstance(number_or_word(value), str):
+            if not _is_word(value):
                 raise ValueError(
                     f"{name} of {self}: a reported word must not be empty or read as a number, "
                     f"got {value!r}"
                 )
+            return value
+        if type(value) is int and math.isfinite(self._float(name, value)):
             return value
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} of {self} must be a number or a word, got {value!r}")
@@ -121,7 +144,7 @@ def is_name(text: str) -> bool:
     (True, False, False, False, False)
     """
     return (
-        re.fullmatch(r"\w[\w.\-]*", text) is not None
+        _NAME.fullmatch(text) is not None
         and len(text.encode()) <= _LONGEST
         and _WINDOWS.fullmatch(text) is None
     )
@@ -165,6 +188,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Lost(Failure):
+    """An architecture whose evaluation has ended its process, or took longer than it may.
+
+    So it is not tried in a process that has more to do.
+    """
+
+
+@dataclass(frozen=True)
 class Stopped(Failure):
     """An architecture whose training was stopped early, so it has no objectives.
 
@@ -188,6 +219,11 @@ class Stopped(Failure):
 
 Outcome = Point | Failure
 """The result of an evaluation."""
+
+
+@lru_cache(maxsize=256)  # points of one origin report the same words
+def _is_word(text: str) -> bool:
+    return text != "" and isinstance(number_or_word(text), str)
 
 
 def number_or_word(text: str) -> Cell:

@@ -27,6 +27,8 @@ from paretonas._spreadsheet import csv_line, plain
 from paretonas.constraint import split_unit
 from paretonas.front import Front
 from paretonas.nn import NetworkSpace
+from paretonas.objectives.cost_table import CostTable
+from paretonas.objectives.table_latency import TableLatency, kept_table
 from paretonas.point import NAME, Cell, Failure, Outcome, Point, Stopped, is_name, number_or_word
 
 __all__ = ["Run"]
@@ -52,6 +54,9 @@ class Run:
         self.about = dict(about)
         self._begun_here = False
         self._made: tuple[Path, ...] = ()  # folders, the innermost first
+        self._ids: set[str] = set()  # of the points in the journal
+        self._damaged = 0  # its damaged lines
+        self._read = 0  # its bytes when that was so
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -144,7 +149,11 @@ class Run:
         Raises:
             ValueError: a value that is not finite.
         """
-        _lines.append(self._evaluations, journal.encode(outcome, seconds))
+        line, before = journal.encode(outcome, seconds), self._written
+        _lines.append(self._evaluations, line)
+        if self._read == before:
+            self._ids |= {outcome.id} if isinstance(outcome, Point) else set()
+            self._read = before + len(line)
 
     def add(self, outcome: Outcome, seconds: float, network: nn.Module | None) -> Outcome:
         """Record an outcome of an evaluation; a point gets its id, and its weights are kept."""
@@ -233,10 +242,12 @@ class Run:
 
     def next_id(self) -> str:
         """An id for the next point, one that no recorded point has, nor one in a damaged line."""
-        found, damaged = _lines.read(self._evaluations, _outcome)
-        taken = {outcome.id for outcome in found if isinstance(outcome, Point)}
-        number = len(taken) + len(damaged) + 1
-        while (name := f"a{number:02d}") in taken:
+        if self._read != (written := self._written):  # or else nobody else has written
+            found, damaged = _lines.read(self._evaluations, _outcome)
+            self._ids = {outcome.id for outcome in found if isinstance(outcome, Point)}
+            self._damaged, self._read = len(damaged), written
+        number = len(self._ids) + self._damaged + 1
+        while (name := f"a{number:02d}") in self._ids:
             number += 1
         return name
 
@@ -384,6 +395,11 @@ class Run:
         return self._file("evaluations.jsonl")
 
     @property
+    def _written(self) -> int:
+        """The bytes of the journal."""
+        return self._evaluations.stat().st_size if self._evaluations.exists() else 0
+
+    @property
     def _together(self) -> Path:
         return self._file("together.json")
 
@@ -437,6 +453,33 @@ def check_inside(folder: Path, path: Path) -> None:
         raise ValueError(f"cannot read {path}: it is {'a folder' if real.is_dir() else 'no file'}")
 
 
+def keep_tables(folder: Path, objectives: Iterable[object]) -> None:
+    """Keep the latency tables of other devices in a folder, which then goes on without their files.
+
+    Args:
+        folder: of a run or a comparison.
+        objectives: any; of them each `TableLatency` has a table.
+
+    Raises:
+        ValueError: the folder keeps another table of the same device, or a link leads out of it.
+    """
+    tables = {
+        kept_table(one.name, folder): one.table
+        for one in objectives
+        if isinstance(one, TableLatency)
+    }
+    missing = {path: table for path, table in tables.items() if not path.exists()}
+    for path in tables.keys() - missing.keys():
+        if not tables[path].same(CostTable.read(path, tables[path].choices)):
+            raise ValueError(
+                f"{folder} was begun with another table of {path.stem}, which is kept in {path}: "
+                "begin with this one in a new folder"
+            )
+    for path, table in missing.items():
+        check_inside(folder, path)
+        table.write(path)
+
+
 def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
     """Read the JSON file that says what a folder is the folder of.
 
@@ -482,6 +525,15 @@ def check_free(folder: Path, what: str) -> None:
             raise ValueError(f"{folder} is not empty; {what} needs a new or empty folder")
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or made if it is not there.
+
+    Raises:
+        ValueError: it is not permitted.
+    """
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: no permission to write in {nearest}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
@@ -74,6 +74,16 @@ class Architecture(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._picks)
+
+    # Those of `Mapping` look up one pick after the other; comparisons use these.
+    def keys(self) -> KeysView[str]:
+        return self._picks.keys()
+
+    def values(self) -> ValuesView[str]:
+        return self._picks.values()
+
+    def items(self) -> ItemsView[str, str]:
+        return self._picks.items()
 
     def __hash__(self) -> int:
         return self._hash

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from paretonas.devices.timer import Measurement
 from paretonas.front import Front, Point
 from paretonas.gradient_search.step import Step
 from paretonas.names import find_any_space, find_solver, find_space
-from paretonas.objectives import profile
+from paretonas.objectives import CostTable, profile
 from paretonas.runs import Run
 from search_spaces import toy
 
@@ -410,8 +411,6 @@ def test_profile_writes_a_table_that_search_reads(here, capsys):
     options = ["--device", "cpu", "--batch-size", "3", "--out", "costs.json"]
     assert run(["profile", "--space", "toy", *options]) == 0
     assert "costs.json" in capsys.readouterr().out
-    from paretonas.objectives import CostTable
-
     table = CostTable.read("costs.json", toy.space.choices)
     assert table.slots
     assert table.about["input"] == [3, 1, 8, 8]
@@ -447,6 +446,8 @@ def test_profile_writes_a_table_that_search_reads(here, capsys):
         ("search --space toy --out my_file.py", "my_file.py is a file"),
         ("search --device tpu", "auto, cpu or cuda"),
         ("search --threads 0", "--threads"),
+        ("search --workers 0", "--workers"),
+        ("search --evaluation-timeout soon", "is a time such as 90s, 10m or 1h, got 'soon'"),
         ("search --costs nofile", "nofile"),
         ("search --resume nofolder", "nofolder"),
         ("search --resume full", "full is not the folder of a run"),
@@ -508,6 +509,38 @@ def test_sigterm_is_143_and_says_how_to_go_on(here, fake, capsys):
     assert not went_on
     assert (here / "run" / "run.json").exists()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_whoever_does_not_end_when_interrupted_is_ended(
+    here, fake, monkeypatch, capfd, number, code
+):
+    monkeypatch.setattr("paretonas.cli.stop.SOON", 0.1)
+    heard, begun = os.pipe()
+
+    def steps():
+        yield step(1)
+        os.write(begun, b".")
+        while True:
+            with suppress(BaseException):
+                time.sleep(9)
+
+    fake(steps)
+    child = os.fork()
+    if not child:
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background
+            os._exit(run(["search", "--space", "toy", "--out", "run", "--workers", "2"]))
+        finally:
+            os._exit(99)
+    os.read(heard, 1)
+    os.kill(child, number)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == code
+    again = "paretonas search --resume run --workers 2"
+    assert capfd.readouterr().err == f"paretonas: stopped; to go on: {again}\n"
 
 
 def test_an_unexpected_error_is_1_with_a_hint(here, fake, capsys, monkeypatch):
@@ -685,11 +718,12 @@ def test_without_a_terminal_there_is_a_line_now_and_then():
     assert lines[-2:] == [known, f"{known}, the end"]
 
 
-def test_on_a_terminal_there_is_a_picture():
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_on_a_terminal_there_is_a_picture():
     out = Terminal()
     told = [
         step(0, of=0, phase="costs"),
@@ -698,6 +732,28 @@ def test_on_a_terminal_there_is_a_picture():
     ]
     assert list(watch(told, out)) == told
     assert "the end" in out.getvalue()
+
+
+def test_a_profile_shows_how_far_it_is_on_a_terminal_and_nothing_elsewhere(
+    here, costs, capsys, monkeypatch
+):
+    def measure(supernet, example, *_, progress, **options):
+        progress(7, 0)
+        progress(1, 2)
+        return 5 if "name" in options else CostTable.read(costs, supernet.choices)
+
+    monkeypatch.setattr("paretonas.cli.profile.profile", measure)
+    monkeypatch.setattr("paretonas.cli.profile.write_runner", measure)
+    monkeypatch.setattr("paretonas.cli.display._SECONDS_BETWEEN_PICTURES", 0.0)
+    for what, words in {"profile": ["--out", "new.json"], "runner": ["--runner", "board"]}.items():
+        command = ["profile", "--space", "toy", *words]
+        assert run(command) == 0
+        assert capsys.readouterr().err == ""
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", out := Terminal())
+            assert run(command) == 0
+        assert f"{what} of toy: 7 architectures seen" in out.getvalue()
+        assert f"{what} of toy: 50%" in out.getvalue()
 
 
 # --- as a program ------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ def refused(arguments: list[str], capsys) -> str:
 
 COMMANDS = [
     ["search", "--resume"],
+    ["search", "--repeat"],
     ["compare", "--resume"],
     ["report"],
     ["export"],

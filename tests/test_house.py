@@ -262,7 +262,7 @@ def test_commands_and_their_options_exist(page, capsys):
 def test_every_option_of_the_contract_is_in_the_help(capsys):
     options = {
         "search": "space device threads backend budget constraint solver minimize rays seed costs "
-        "out resume trust",
+        "out resume repeat trust",
         "compare": "space table choices minimize maximize log where backend methods budget seeds "
         "out trust",
         "export": "pick format out space trust",

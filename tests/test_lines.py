@@ -1,6 +1,7 @@
 """A line that was written stays: through kills, a full disk, and damage to its neighbors."""
 
 import errno
+import gc
 import os
 import subprocess
 import warnings
@@ -73,6 +74,27 @@ def test_a_long_torn_line_is_cut_off_too(path):
     path.write_bytes(whole + b"x" * 200_000)
     append(path, encode({"op": "next"}))
     assert path.read_bytes() == whole + encode({"op": "next"})
+
+
+def test_many_lines_keep_their_numbers(path):
+    entries = [{"number": n, "text": "x" * (n % 7)} for n in range(1000)]
+    lines = [encode(entry) for entry in entries]
+    lines[300], lines[999] = lines[300].replace(b"300", b"301"), b'{"number": 999}, {"number": 1}\n'
+    lines[700] = b'{"number": 700}\n'  # as older versions wrote it
+    path.write_bytes(b"".join(lines))
+    found, damaged = read(path, dict)
+    assert damaged == [301, 1000]
+    assert [entry["number"] for entry in found] == [n for n in range(999) if n != 300]
+
+
+def test_the_collector_runs_again_whatever_happens(path):
+    def parse(entry):
+        assert not gc.isenabled()
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        read(path, parse)
+    assert gc.isenabled()
 
 
 def test_reading_changes_nothing(path):

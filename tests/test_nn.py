@@ -356,6 +356,13 @@ def test_something_must_be_there_to_choose(make):
         make()
 
 
+@pytest.mark.parametrize("name", ["conv.3", "", "keys", "train"])
+def test_an_option_whose_name_no_module_can_have_is_refused_where_it_is_made(name):
+    with pytest.raises(ValueError, match="the options of a OneOf are modules by name") as refused:
+        OneOf({"conv": nn.ReLU(), name: nn.Identity()})
+    assert str(refused.value).endswith(f"got {name!r}")
+
+
 @pytest.mark.parametrize("at_least", [-1, 3])
 def test_a_depth_has_as_many_blocks_as_must_run(at_least):
     with pytest.raises(ValueError, match=r"at_least must be in \[0, 2\]"):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from paretonas import _lines
 from paretonas._lines import DamagedLineWarning
 from paretonas.front import Front, Point
 from paretonas.runs import Run
@@ -118,6 +119,29 @@ class TestJournal:
         assert points == [point(1, id="a01"), point(3, id="a03")]
         assert path.read_bytes() == before
         assert run.next_id() == "a04"
+
+    def test_the_next_id_is_free_whoever_has_written(self, run):
+        other = Run.open(run.folder)
+        for number in range(1, 5):
+            writer = (run, other)[number % 2]
+            assert writer.next_id() == f"a{number:02d}"
+            writer.record(point(number, id=f"a{number:02d}"))
+        assert run.next_id() == other.next_id() == "a05"
+
+    def test_the_journal_is_read_once_for_all_next_ids(self, run, monkeypatch):
+        run.record(point(1, id="a01"))
+        again = Run.open(run.folder)
+        assert again.next_id() == "a02"
+        monkeypatch.setattr(_lines, "read", None)
+        for number in (2, 3):
+            again.record(point(number, id=again.next_id()))
+        assert again.next_id() == "a04"
+
+    def test_points_share_the_names_of_their_picks(self, run):
+        for _ in range(2):
+            run.record(Point({"a choice": "an option"}, {"error": 1.0}))
+        (one,), (other,) = (point.architecture.items() for point in run.evaluations())
+        assert one[0] is other[0] and one[1] is other[1]
 
     def test_a_flipped_digit_is_damage_too(self, run):
         run.record(Point({"op": "a"}, {"error": 12.5}, id="a01"))

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from typer.exceptions import TyperException
@@ -14,6 +15,7 @@ from typer.exceptions import TyperException
 from paretonas._lines import DamagedLineWarning
 from paretonas._lock import NoLockWarning
 from paretonas.cli.commands import app
+from paretonas.cli.stop import stoppable
 from paretonas.point import FailureWarning
 
 _WARNINGS = (
@@ -21,13 +23,20 @@ _WARNINGS = (
     FailureWarning,
     NoLockWarning,
 )  # in words that are meant for the user
+_STOPPED = (130, 143)
 _INPUT_ERRORS = (ValueError, TypeError, KeyError)
 _SHOW_TRACEBACK = "PARETONAS_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 success, 2 bad input, 1 failure, 130 Ctrl-C, 143 SIGTERM."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if code in _STOPPED:  # somebody waits, and to take down all modules takes a second
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +62,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("default", kind)
         warnings.formatwarning = in_one_line
         try:
-            return _run(arguments)
+            with stoppable() as stop:
+                try:
+                    code = _run(arguments)
+                except KeyboardInterrupt:  # outside of what typer watches
+                    code = 130
+                if stop.number is not None:
+                    code = 128 + stop.number  # typer turns every interruption into Ctrl-C
+                if code in _STOPPED:
+                    stop.tell()
+                return code
         finally:
             warnings.formatwarning = plain
 

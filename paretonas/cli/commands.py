@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +61,15 @@ Backend = Annotated[
         metavar="onnxruntime|torch|torch.compile|cuda-graphs",
         show_default="onnxruntime if installed, on a CPU; else torch",
         help="What runs the networks whose latency is measured.",
+    ),
+]
+
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="90s|10m|1h",
+        show_default="none",
+        help="How long an evaluation may take; then it has failed, and the others go on.",
     ),
 ]
 
@@ -177,6 +186,15 @@ def search(
             help="Weights that the network starts from: .safetensors, or a state dict of torch.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="threads of this one",
+            help="Evaluate finalists in so many processes of their own: a crash costs that one.",
+        ),
+    ] = None,
+    evaluation_timeout: Timeout = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**31 - 1, show_default="0", help="Start of all random numbers."),
@@ -197,11 +215,20 @@ def search(
         ),
     ] = None,
     resume: Annotated[Path | None, _resumed("run", "a larger --budget")] = None,
+    repeat: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Make the run in this folder once more, in a new folder, and say what differs.",
+        ),
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Search a space; without options the default one, on real images, in about two minutes."""
     from paretonas.cli.find import Consent
-    from paretonas.cli.search import begin, go_on
+    from paretonas.cli.search import Processes, begin, go_on, once_more
 
     options = {
         "space": space,
@@ -221,11 +248,18 @@ def search(
         "seed": seed,
         "costs": costs,
     }
-    settings = _settings(options, out, resume, trust, "run")
+    processes = Processes(workers, evaluation_timeout)
+    if repeat is not None:
+        if resume is not None:
+            raise typer.BadParameter("--resume goes on in a folder, --repeat begins a new one")
+        settings = _settings(options, None, repeat, trust, "repeated run", more=())
+        once_more(repeat, out, processes, Consent(_named(settings), trust))
+        return
+    settings = _settings(options, out, resume, trust, "resumed run")
     if resume is None:
-        begin(out, **settings)
+        begin(out, processes, **settings)
     else:
-        go_on(resume, Consent(_named(settings), trust), settings.get("budget"))
+        go_on(resume, processes, Consent(_named(settings), trust), settings.get("budget"))
 
 
 @app.command()
@@ -313,6 +347,7 @@ def compare(
         int | None,
         typer.Option(min=1, show_default="one per core", help="Number of runs at the same time."),
     ] = None,
+    evaluation_timeout: Timeout = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -347,33 +382,38 @@ def compare(
         "seeds": seeds,
         "backend": backend,
     }
-    settings = _settings(options, out, resume, trust, "comparison")
+    settings = _settings(options, out, resume, trust, "resumed comparison")
     if resume is None:
-        begin(out, jobs, **settings)
+        begin(out, jobs, evaluation_timeout, **settings)
     else:
         more = {name: settings[name] for name in sorted(_MORE & settings.keys())}
-        go_on(resume, jobs, Consent(_named(settings), trust), **more)
-
-
-def _settings(
-    options: Mapping[str, Any], out: Path | None, resume: Path | None, trust: bool, what: str
-) -> dict[str, Any]:
-    """The options that were typed.
-
-    With --resume only those are allowed that name parts, or that it can go on with more of.
-    """
-    settings = {name: value for name, value in options.items() if value is not None}
-    if trust and resume is None:
-        raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
-    others = [*(settings.keys() - _PARTS - _MORE), *(["out"] if out else [])]
-    if resume is not None and others:
-        also = ", ".join(f"--{name}" for name in [*options, "out"] if name in others)
-        raise typer.BadParameter(f"a resumed {what} keeps its own settings; leave out {also}")
-    return settings
+        go_on(resume, jobs, evaluation_timeout, Consent(_named(settings), trust), **more)
 
 
 _PARTS = {"space", "solver", "methods", "minimize"}  # may be somebody's own code
 _MORE = {"budget", "seeds"}  # of which what is resumed may get more
+
+
+def _settings(
+    options: Mapping[str, Any],
+    out: Path | None,
+    folder: Path | None,
+    trust: bool,
+    what: str,
+    more: Collection[str] = _MORE,
+) -> dict[str, Any]:
+    """The options that were typed.
+
+    With a folder whose settings are used only those are allowed that name parts, and `more`.
+    """
+    settings = {name: value for name, value in options.items() if value is not None}
+    if trust and folder is None:
+        raise typer.BadParameter("--trust is about a folder that is there; give --resume DIR")
+    others = [*(settings.keys() - _PARTS - {*more}), *(["out"] if out else [])]
+    if folder is not None and others:
+        also = ", ".join(f"--{name}" for name in [*options, "out"] if name in others)
+        raise typer.BadParameter(f"a {what} keeps its own settings; leave out {also}")
+    return settings
 
 
 def _named(settings: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ import pickle
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,18 +14,19 @@ from typing import Any, TypeGuard
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from paretonas._processes import time_limit
 from paretonas._threads import cores
 from paretonas.cli.display import console
 from paretonas.cli.fallback import or_in_torch
 from paretonas.cli.find import Consent
 from paretonas.cli.fitted import FittedTable
-from paretonas.cli.stop import stoppable
+from paretonas.cli.stop import go_on_with
 from paretonas.compare import Broken, Comparison, compare
 from paretonas.compare.comparison import METHODS
-from paretonas.compare.folder import ABOUT, Record, backend_of, read_about
+from paretonas.compare.folder import ABOUT, Record, backends_of, columns_of, read_about
 from paretonas.compare.summary import disagreement, feasibility, objectives_of
 from paretonas.constraint import Constraint, resolve
-from paretonas.devices import find_backend
+from paretonas.devices import find_backend, find_device
 from paretonas.evaluation import Ledger
 from paretonas.names import (
     check_columns,
@@ -38,9 +39,10 @@ from paretonas.names import (
     short_name,
 )
 from paretonas.nn import NetworkSpace
+from paretonas.objectives import CostTable, Latency
 from paretonas.objectives.base import AnyObjective
 from paretonas.objectives.default import BESIDE_THE_METRIC, NAMES, default_objectives
-from paretonas.objectives.table_latency import is_on_device
+from paretonas.objectives.table_latency import is_on_device, kept, table_file
 from paretonas.problem import Problem
 from paretonas.report.comparison import write_comparison
 from paretonas.runs import free_folder
@@ -70,23 +72,30 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def begin(out: Path | None, jobs: int | None, **settings: Any) -> None:
+def begin(out: Path | None, jobs: int | None, timeout: str | None, **settings: Any) -> None:
     """Compare as the settings say; in a folder where the same was begun before, go on."""
+    time_limit(timeout)  # refuses what is none before anything else
     settings = {**DEFAULTS, **settings}
     space = find_any_space(settings["space"]) if "space" in settings else None
-    kept = backend_of(read_about(out)) if out and (out / ABOUT).exists() else None
-    request = _Request.of(settings, Path.cwd(), space, kept)
+    begun = read_about(out) if out and (out / ABOUT).exists() else None
+    request = _Request.of(settings, Path.cwd(), space, begun)
+    if out and begun:
+        request = request.with_tables(out, those_gone=True)
     parts = {
         "space": [settings["space"]] if "space" in settings else [],
         "methods": settings["methods"],
         "minimize": [*request.own],
     }
-    _compare(out or free_folder(_named_after(settings)), jobs, request, Consent(parts))
+    folder = out or free_folder(_named_after(settings))
+    _compare(folder, jobs, timeout, request, Consent(parts))
 
 
-def go_on(folder: Path, jobs: int | None, consent: Consent, **more: int) -> None:
+def go_on(
+    folder: Path, jobs: int | None, timeout: str | None, consent: Consent, **more: int
+) -> None:
     """Go on with a comparison as it was begun, or with a larger ``budget`` and more ``seeds``."""
-    request = _recorded(folder, consent, **more)
+    time_limit(timeout)
+    request = _recorded(folder, consent, **more).with_tables(folder)
     consent.check("methods", folder, request.settings["methods"])
     consent.check("minimize", folder, request.own)
     if more and "search" in request.settings["methods"]:
@@ -95,21 +104,20 @@ def go_on(folder: Path, jobs: int | None, consent: Consent, **more: int) -> None
             "trains a new supernet; finalists that are known are not trained again",
             flush=True,
         )
-    _compare(folder, jobs, request, consent)
+    _compare(folder, jobs, timeout, request, consent)
 
 
 def redraw(folder: Path, page: Path, consent: Consent) -> None:
     """Draw the page of a comparison from the runs that have ended; none is run.
 
-    So no code of methods and objectives is needed, only their names.
+    So no code of methods and objectives is needed, only their names; and nothing is timed, so the
+    device, the backend and the tables need not be here.
     """
     request, about = _recorded(folder, consent), read_about(folder)
-    anywhere = {name: value for name, value in request.settings.items() if name != "device"}
-    known = replace(request, settings=anywhere).known()
-    columns = about["settings"]["objectives"][len(known) :]
-    upward = about["settings"].get("maximize", [])
-    own = [_Column(str(column), maximize=column in upward) for column in columns]
-    problem = request.problem(known, own)
+    measured_here = request.table is None and _is_trained(request.space)
+    known = () if measured_here else request.known()
+    runners = backends_of(about) if measured_here else {}
+    problem = request.problem(known, _stand_ins(about, runners)[len(known) :])
     methods = {short_name(spec): _runs_nothing for spec in request.settings["methods"]}
     comparison = _compared(folder, request, problem, methods, jobs=0)
     write_comparison(comparison, page, request.settings, about["started"])
@@ -134,7 +142,7 @@ def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
     space = None
     if "space" in settings or consent.named.get("space"):
         space = consent.space(folder, {"space": settings.get("space"), "folder": home})
-    return _Request.of(settings, home, space, backend_of(about))
+    return _Request.of(settings, home, space, about)
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,9 @@ class _Request:
         space: the one that was named.
         table: the table, if the comparison is on one.
         own: the objectives that are somebody's own.
-        backend: what runs networks whose latency is measured; None if nobody has named it.
+        backends: what runs networks, by the column of their latency, as the folder tells it with
+            which this goes on.
+        tables: the names of objectives by tables that this folder keeps, for those of the settings.
     """
 
     settings: Mapping[str, Any]
@@ -155,7 +165,8 @@ class _Request:
     space: SearchSpace | None
     table: Table | None
     own: tuple[str, ...]
-    backend: str | None = None
+    backends: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -163,7 +174,7 @@ class _Request:
         settings: Mapping[str, Any],
         home: Path,
         space: SearchSpace | None,
-        kept: str | None = None,
+        begun: Mapping[str, Any] | None = None,
     ) -> _Request:
         """Read the table, and tell objectives of the user's own from columns.
 
@@ -171,13 +182,12 @@ class _Request:
             settings: the options that were given.
             home: where files and parts of the user's own are found.
             space: the one that was named.
-            kept: what ran the networks in a folder with which this goes on.
+            begun: what the folder tells with which this goes on.
 
         Raises:
             ValueError: neither a space nor a table, or options that do not belong together.
         """
         minimize = settings.get("minimize", [])
-        backend = settings.get("backend", kept)
         if "backend" in settings and ("table" in settings or not _is_trained(space)):
             raise ValueError("--backend runs networks, and these were measured: leave it out")
         if "device" in settings and ("table" in settings or not _is_trained(space)):
@@ -200,12 +210,35 @@ class _Request:
             raise ValueError(f"{named} name columns of a file; give it with --table FILE")
         names = {o.column for o in getattr(space, "objectives", None) or ()}
         own = tuple(name for name in minimize if is_own(name) and name not in names)
-        return cls(settings, home, space, None, own, backend)
+        return cls(settings, home, space, None, own, backends_of(begun) if begun else {})
+
+    def with_tables(self, folder: Path, *, those_gone: bool = False) -> _Request:
+        """The same, with the latency tables that a folder keeps.
+
+        Args:
+            folder: of the comparison.
+            those_gone: only in the place of files that are not there any more; one that is there
+                and has changed will be refused.
+        """
+        names = self.settings.get("minimize", ())
+        wanted = [n for n in names if not (those_gone and table_file(n, self.home))]
+        return replace(self, tables={name: kept(name, folder) for name in wanted})
 
     def check_backend(self) -> None:
         """Refuse a backend that this machine cannot run; to draw a page nothing is run."""
         if "backend" in self.settings:
-            find_backend(self.backend, self.settings.get("device", "cpu"))
+            find_backend(self.settings["backend"], self.settings.get("device", "cpu"))
+
+    def runners(self) -> Mapping[str, str] | None:
+        """What runs networks by the column of their latency, as far as it is known.
+
+        A backend that was named is that of the comparison's device; another one has its default.
+        """
+        named = {}
+        if "backend" in self.settings:
+            device = find_device(self.settings.get("device", "cpu")).type
+            named = dict.fromkeys(("latency_ms", f"latency_{device}_ms"), self.settings["backend"])
+        return {**named, **self.backends} or None
 
     def known(self) -> tuple[AnyObjective, ...]:
         """The objectives that are nobody's own, in the order of the settings."""
@@ -223,11 +256,11 @@ class _Request:
             make = partial(
                 default_objectives,
                 space,
-                wanted,
+                [self.tables.get(name, name) for name in wanted],
                 folder=self.home,
                 device=self.settings.get("device", "cpu"),
             )
-            return or_in_torch(make, self.backend)
+            return or_in_torch(make, self.runners())
         if "minimize" not in self.settings:
             return problem_of(space).objectives
         there = getattr(space, "objectives", None)
@@ -245,6 +278,22 @@ class _Request:
         free = tuple(map(tidy, self.settings.get("free", [])))
         limits: Any = ",".join(self.settings.get("constraint", [])) or None
         return Problem(space, objectives, log, free, limits)
+
+
+def _stand_ins(about: Mapping[str, Any], runners: Mapping[str, str]) -> list[AnyObjective]:
+    """What stands for the objectives of a comparison where nothing is evaluated.
+
+    Args:
+        about: what its folder tells.
+        runners: what ran its networks, by the column of their latency.
+    """
+    upward = about["settings"].get("maximize", [])
+    return [
+        Latency(CostTable((), (), unit="ms"), column.removesuffix("_ms"), backend=runners[column])
+        if column in runners
+        else _Column(column, maximize=column in upward)
+        for column in columns_of(about)
+    ]
 
 
 @dataclass(frozen=True)
@@ -272,7 +321,9 @@ def _runs_nothing(problem: Problem, seed: int) -> Sampler:
     raise ValueError("a report runs no method")
 
 
-def _compare(out: Path, jobs: int | None, request: _Request, consent: Consent) -> None:
+def _compare(
+    out: Path, jobs: int | None, timeout: str | None, request: _Request, consent: Consent
+) -> None:
     settings, names = request.settings, request.settings["methods"]
     request.check_backend()
     check_methods(names)
@@ -285,11 +336,20 @@ def _compare(out: Path, jobs: int | None, request: _Request, consent: Consent) -
     own = [one for spec, home in places for one in find_objectives(spec, space, home)]
     problem = request.problem(request.known(), own)
     words = consent.words("space", "methods", "minimize")
-    again = f"paretonas compare --resume {out}{words}"
+    limit = "" if timeout is None else f" --evaluation-timeout {timeout.strip()}"
+    again = f"paretonas compare --resume {out}{words}{limit}"
     runs = max(1, len(names) * settings["seeds"])
-    with stoppable(again), _Watch(runs) as watch:
+    go_on_with(again)
+    with _Watch(runs) as watch:
         processes = _processes((problem, methods), jobs, runs)
-        comparison = _compared(out, request, problem, methods, jobs=processes, watch=watch)
+        if processes is None and timeout is not None:
+            raise ValueError(
+                "--evaluation-timeout needs a process that can be ended, and a part of your own "
+                "cannot be sent to one: define its functions and classes at the top of a file"
+            )
+        comparison = _compared(
+            out, request, problem, methods, jobs=processes, timeout=timeout, watch=watch
+        )
     if not comparison.records:
         raise RuntimeError(f"all of {runs} runs failed; to try these again: {again}")
     comparison.write(out)
@@ -307,6 +367,7 @@ def _compared(
     methods: Mapping[str, Maker],
     *,
     jobs: int | None,
+    timeout: str | None = None,
     watch: Callable[[Record | Broken], None] | None = None,
 ) -> Comparison:
     return compare(
@@ -315,6 +376,7 @@ def _compared(
         budget=request.settings["budget"],
         seeds=request.settings["seeds"],
         jobs=jobs,
+        evaluation_timeout=timeout,
         folder=out,
         settings=request.settings,
         watch=watch,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from paretonas._words import pair_of, spelled, used
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from paretonas.point import Point
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_PICTURES = 0.25
 _WIDE = 240  # where nobody's terminal sets a width
 
 
@@ -31,6 +36,46 @@ def watch(steps: Iterable[Step], stream: TextIO | None = None) -> Iterator[Step]
     """Show each step and hand it on: a live picture on a terminal, lines elsewhere."""
     stream = stream or sys.stdout
     return _live(steps, stream) if stream.isatty() else _lines(steps, stream)
+
+
+@contextmanager
+def progress_bar(what: str, stream: TextIO | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is that takes a while: a bar on a terminal, nothing elsewhere.
+
+    It is drawn when it is told something, and only then: nothing else runs while networks are
+    timed.
+
+    Args:
+        what: takes a while.
+        stream: by default standard error, since the result may go elsewhere.
+
+    Yields:
+        A function of the number of finished steps and of all steps; 0 while that is not known, when
+        architectures are looked at.
+    """
+    stream = stream or sys.stderr
+    bar = Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        console=console(stream),
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        disable=not stream.isatty(),
+    )
+    task, drawn = bar.add_task(what, total=None), -math.inf
+
+    def report(done: int, total: int) -> None:
+        nonlocal drawn
+        told = f"{done / total:.0%}" if total else f"{done} architectures seen"
+        bar.update(task, description=f"{what}: {told}", completed=done, total=total or None)
+        if perf_counter() - drawn >= _SECONDS_BETWEEN_PICTURES:
+            drawn = perf_counter()
+            bar.refresh()
+
+    with bar:
+        yield report
 
 
 def front_table(front: Front, about: Mapping[str, object]) -> FittedTable:

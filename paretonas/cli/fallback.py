@@ -9,14 +9,15 @@ from paretonas.cli.display import console
 from paretonas.devices.onnx_session import NotInOnnxError
 
 Made = TypeVar("Made")
+Named = TypeVar("Named")
 
 
-def or_in_torch(make: Callable[[str | None], Made], backend: str | None) -> Made:
+def or_in_torch(make: Callable[[Named | str | None], Made], backend: Named | None) -> Made:
     """What is made with a backend; with eager torch, and a line why, if none was named.
 
     Args:
-        make: gets the name of the backend, or None for the default one.
-        backend: the one that was named.
+        make: gets the backend that was named, or None for the default one.
+        backend: the one that was named; by its name, or several by what they are for.
 
     Raises:
         ValueError: ONNX cannot hold the networks, and its backend was named.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paretonas.cli.display import console
+from paretonas.cli.display import console, progress_bar
 from paretonas.cli.fallback import or_in_torch
 from paretonas.devices import find_device
 from paretonas.forward import evaluating
@@ -22,6 +22,7 @@ from paretonas.objectives.calibration import Calibration
 from paretonas.objectives.runner.folder import Runner
 from paretonas.objectives.transfer import NETWORKS
 from paretonas.point import FAILING, Failure
+from paretonas.runs import check_writable
 
 
 def write_costs(
@@ -49,7 +50,10 @@ def write_costs(
         measure = partial(profile_like, known=known, networks=networks or NETWORKS)
 
     def measured(by: str | None) -> CostTable:
-        return measure(supernet, example, device=device, threads=threads, backend=by)
+        with progress_bar(f"profile of {space.name}") as progress:
+            return measure(
+                supernet, example, device=device, threads=threads, backend=by, progress=progress
+            )
 
     _write(or_in_torch(measured, backend), path, space)
 
@@ -59,7 +63,8 @@ def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | No
     space = find_space(spec)
     supernet = space.supernet()
     example = _example(space, supernet, batch_size, size)
-    count = write_runner(supernet, example, folder, name=spec)
+    with progress_bar(f"runner of {space.name}") as progress:
+        count = write_runner(supernet, example, folder, name=spec, progress=progress)
     console().print(
         f"{space.name}: {count} networks in {folder}; copy it to the machine, run there: python3 "
         "measure.py; bring its times.json back into this folder, then: paretonas profile --space "
@@ -88,6 +93,7 @@ def _free(out: Path | None) -> Path:
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder")
+    check_writable(path.absolute().parent)  # now, and not when all is measured
     return path
 
 

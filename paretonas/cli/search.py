@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paretonas._processes import time_limit
+from paretonas.cli.differences import differences
 from paretonas.cli.display import clock, console, front_table, quantity, watch
 from paretonas.cli.find import Consent
-from paretonas.cli.stop import stoppable
+from paretonas.cli.stop import go_on_with
 from paretonas.constraint import Constraint, split_unit
 from paretonas.devices import find_device
 from paretonas.gradient_search.guessing import Guessing
@@ -67,7 +71,32 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 Place = Callable[[str, str], tuple[str, Path]]  # of an option and a part: its name, and its folder
 
 
-def begin(out: Path | None, **options: Any) -> None:
+@dataclass(frozen=True)
+class Processes:
+    """How finalists are evaluated here; a run may go on elsewhere, and otherwise.
+
+    Attributes:
+        workers: how many processes there are for them; None: this one.
+        evaluation_timeout: how long each may take, such as "10m".
+
+    Raises:
+        ValueError: a timeout that is no time.
+    """
+
+    workers: int | None = None
+    evaluation_timeout: str | None = None
+
+    def __post_init__(self) -> None:
+        time_limit(self.evaluation_timeout)
+
+    def __str__(self) -> str:
+        """As options."""
+        workers = "" if self.workers is None else f" --workers {self.workers}"
+        timeout = (self.evaluation_timeout or "").strip()
+        return workers + (timeout and f" --evaluation-timeout {timeout}")
+
+
+def begin(out: Path | None, processes: Processes, **options: Any) -> None:
     """Search, with the options that were given, into a new folder."""
     settings = {**_DEFAULTS, **options}
     if "costs" in settings:
@@ -79,21 +108,61 @@ def begin(out: Path | None, **options: Any) -> None:
     arguments = _arguments(settings, space, lambda _, spec: (spec, here))
     folder = out or free_folder(f"paretonas-{arguments['space'].name}")
     run = Run.create(folder, settings, device=arguments["device"], seed=settings["seed"])
-    _search(run, arguments, Consent(_parts(settings)))
+    _search(run, processes, arguments, Consent(_parts(settings)))
 
 
-def go_on(folder: Path, consent: Consent, budget: str | None = None) -> None:
+def go_on(folder: Path, processes: Processes, consent: Consent, budget: str | None = None) -> None:
     """Search on from the last checkpoint of a run, with the settings that it was begun with.
 
     Args:
         folder: of the run.
+        processes: how finalists are evaluated.
         consent: to run code that the folder names.
         budget: a larger one; by default the last one that the run had.
     """
     run = Run.open(folder)
+    _search(run, processes, _taken_up(run, _settings(run, budget), consent), consent)
+
+
+def once_more(folder: Path, out: Path | None, processes: Processes, consent: Consent) -> None:
+    """Search once more with the settings of a run, in a new folder, and say what differs.
+
+    Args:
+        folder: of the run. It stays as it is.
+        out: the new folder.
+        processes: how finalists are evaluated.
+        consent: to run code that the folder names.
+
+    Raises:
+        ValueError: the run has no front, or has other settings than `begin` writes.
+    """
+    first = Run.open(folder)
+    first.front()  # refused now, not when all is done
+    settings = _settings(first)
+    arguments = _taken_up(first, settings, consent)
+    place = out or free_folder(f"paretonas-{arguments['space'].name}")
+    again = Run.create(place, settings, device=arguments["device"], seed=settings["seed"])
+    _search(again, processes, arguments, consent)
+    console().print(f"compared with {folder}:", soft_wrap=True)
+    for line in differences(first, again):
+        console().print(f"- {line}", soft_wrap=True)
+
+
+def _settings(run: Run, budget: str | None = None) -> dict[str, Any]:
+    """The settings of a run, with this budget, or by default the last one that it had."""
     settings = dict(run.settings)
     if budget is not None or (budget := last_budget(run)) is not None:
         settings["budget"] = budget
+    return settings
+
+
+def _taken_up(run: Run, settings: Mapping[str, Any], consent: Consent) -> dict[str, Any]:
+    """The arguments of `search` that the settings of a run stand for.
+
+    Raises:
+        ValueError: a setting is none, or the space or the objectives are not those of the run.
+    """
+    folder = run.folder
     space = with_networks(consent.space(folder, settings), "--space")
     _check(folder / ABOUT, settings)
     parts = _parts(settings)
@@ -111,7 +180,7 @@ def go_on(folder: Path, consent: Consent, budget: str | None = None) -> None:
     if "minimize" in settings:
         metrics = [metric.column for metric in metrics_of(space.load_task())]
         _check_columns(run, [*metrics, *map(column_of, arguments["objectives"])])
-    _search(run, arguments, consent)
+    return arguments
 
 
 def _check_columns(run: Run, columns: Sequence[str]) -> None:
@@ -237,16 +306,18 @@ def _told(point: Point) -> str:
     return f"{point.id}, {', '.join(values)}"
 
 
-def _search(run: Run, arguments: Mapping[str, Any], consent: Consent) -> None:
+def _search(run: Run, processes: Processes, arguments: Mapping[str, Any], consent: Consent) -> None:
     last = None
-    words = consent.words("space", "solver", "minimize")
-    with stoppable(f"paretonas search --resume {run.folder}{words}"):
-        try:
-            for step in watch(search(**arguments, run=run)):
+    words = f"{consent.words('space', 'solver', 'minimize')}{processes}"
+    go_on_with(f"paretonas search --resume {run.folder}{words}")
+    try:
+        # Closed at once when interrupted: it may have begun processes.
+        with closing(search(**arguments, **vars(processes), run=run)) as steps:
+            for step in watch(steps):
                 last = step
-        except Exception:
-            run.discard()  # what was refused before it began needs no folder that was made here
-            raise
+    except Exception:
+        run.discard()  # what was refused before it began needs no folder that was made here
+        raise
     if last is None:
         raise ValueError("the budget made no step possible; give more with --budget")
     failures = run.failures()

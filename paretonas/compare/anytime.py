@@ -86,10 +86,10 @@ class Curve:
             budget: the length of the curve; a run that ended early keeps its last value.
         """
         front = np.empty((0, len(reference.low)))
-        volume = 0.0
         # Of each point of the reference front, how far it is from the closest point found.
         far = _shortfall(np.full(len(reference.low), REFERENCE), reference.front)
-        volumes, distances = np.zeros(budget), np.full(budget, far.mean())
+        volume, distance = 0.0, far.mean()
+        volumes, distances = np.empty(budget), np.empty(budget)
         for index, cost in enumerate(costs[:budget]):
             if cost is not None:
                 point = reference.scaled(cost[None])[0]
@@ -97,7 +97,9 @@ class Curve:
                     front = np.vstack([front[~(point <= front).all(axis=1)], point])
                     volume = _hypervolume(front)
                     far = np.minimum(far, _shortfall(point, reference.front))
-            volumes[index:], distances[index:] = volume, far.mean()
+                    distance = far.mean()
+            volumes[index], distances[index] = volume, distance
+        volumes[len(costs) :], distances[len(costs) :] = volume, distance
         return cls(volumes, share(volumes, reference.hypervolume), distances, front)
 
 

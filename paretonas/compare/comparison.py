@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretonas._atomic import replacing
+from paretonas._processes import time_limit
 from paretonas._spreadsheet import escaped_frame
 from paretonas._whole import whole
 from paretonas.compare.anytime import Array, Curve, Reference
-from paretonas.compare.folder import TORCH, Record, at_work, check_begun
+from paretonas.compare.folder import Record, at_work, check_begun
 from paretonas.compare.summary import Row, summarize
 from paretonas.compare.workers import Broken, Job, run_all
 from paretonas.constraint import Constraint
@@ -52,6 +53,7 @@ def compare(
     seeds: int,
     constraint: Constraint | str | None = None,
     jobs: int | None = None,
+    evaluation_timeout: float | str | None = None,
     folder: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
@@ -86,10 +88,13 @@ def compare(
             violation.
         jobs: how many processes, each of one thread; None runs all in this one. In a script of
             your own, processes need ``if __name__ == "__main__":``. With 0 nothing runs: what has
-            ended in the folder is scored.
+            ended in the folder is scored. If a process dies, its run goes on in another one, and an
+            evaluation in which two have died has failed.
+        evaluation_timeout: how long an evaluation may take, in seconds or as "10m"; then it has
+            failed. It needs processes, which can be ended.
         folder: where each run is kept when it ends; a comparison goes on there if it was begun
             with the same settings, or with a smaller budget or fewer seeds. One process at a time
-            can work there; with ``jobs=0`` it is only read.
+            can work there; with ``jobs=0`` it is only read. It keeps the tables of other devices.
         settings: what the user typed, plain values by name; kept in the folder.
         watch: is called with each run that ends.
 
@@ -109,12 +114,18 @@ def compare(
     if watch is not None and not callable(watch):
         raise TypeError(f"watch must be a function of a run, got {watch!r}")
     _check(problem, budget, seeds, jobs)
+    limit = time_limit(evaluation_timeout)
+    if limit is not None and jobs is None:
+        raise ValueError(
+            "an evaluation can only be ended in a process of its own: give evaluation_timeout "
+            "together with jobs=1 or more"
+        )
     budget, seeds = int(budget), int(seeds)  # also numpy's
     folder = None if folder is None else Path(folder)
     space = problem.space
     table = space if isinstance(space, Table) and {*problem.columns} <= {*space.columns} else None
     truth = None if table is None else _truth(table, problem)
-    if table is None:
+    if table is None and jobs != 0:
         refuse_unmet(problem.choices, _known(problem), problem.constraint)
     if jobs != 0:
         for maker in makers.values():
@@ -129,7 +140,7 @@ def compare(
             "objectives": list(problem.columns),
             # Older versions did not write this; without it, all objectives are minimized.
             **({"maximize": list(problem.maximize)} if problem.maximize else {}),
-            **({"backends": other} if (other := _other_backends(problem)) else {}),
+            **({"backends": runners} if (runners := _backends(problem)) else {}),
             "log": list(problem.log),
             "free": list(problem.free),
             **(
@@ -145,12 +156,12 @@ def compare(
         if jobs == 0:
             check_begun(folder, identity, settings or {})
         else:
-            room = at_work(folder, identity, settings or {})
+            room = at_work(folder, identity, settings or {}, problem.objectives)
     pairs = [(method, seed) for seed in range(seeds) for method in makers]
     records: dict[tuple[str, int], Record] = {}
     broken: dict[tuple[str, int], Broken] = {}
-    with room:
-        for ended in run_all(job, pairs, jobs):
+    with room, closing(run_all(job, pairs, jobs, limit)) as runs:
+        for ended in runs:
             if isinstance(ended, Broken):
                 broken[ended.method, ended.seed] = ended
             else:
@@ -222,7 +233,7 @@ class Comparison:
     @property
     def backends(self) -> dict[str, str]:
         """What runs the networks whose latency is an objective, by its column."""
-        return {objective.column: objective.backend for objective in _latencies(self.problem)}
+        return _backends(self.problem)
 
     @cached_property
     def reference(self) -> Reference:
@@ -420,9 +431,8 @@ def _latencies(problem: Problem) -> list[Latency]:
     return [objective for objective in problem.objectives if isinstance(objective, Latency)]
 
 
-def _other_backends(problem: Problem) -> dict[str, str]:
-    """The backends but torch; older versions had no other, and did not write it."""
-    return {o.column: o.backend for o in _latencies(problem) if o.backend != TORCH}
+def _backends(problem: Problem) -> dict[str, str]:
+    return {objective.column: objective.backend for objective in _latencies(problem)}
 
 
 def _check(problem: Problem, budget: int, seeds: int, jobs: int | None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from paretonas import _lines, _lock, journal, runs
 from paretonas._atomic import make_folder, replacing
 from paretonas.compare import _older
 from paretonas.evaluation import Ledger
+from paretonas.objectives.default import BESIDE_THE_METRIC
 from paretonas.objectives.table_latency import HERE
 from paretonas.point import Outcome
 from paretonas.space import Architecture
 
 ABOUT = "compare.json"
 GROWING = ("budget", "seeds")  # what a comparison can go on with more of
-TORCH = "torch"  # the backend of comparisons that do not tell theirs
-TIMED = ("latency_ms", *(f"latency_{device}_ms" for device in HERE))
+TORCH = "torch"  # the backend of a latency, if an older version has begun the comparison
+# The columns of latencies that are measured, by the names that one asks for.
+TIMED = {"latency": "latency_ms"} | {f"latency@{here}": f"latency_{here}_ms" for here in HERE}
 
 
 @dataclass(frozen=True)
@@ -113,17 +116,13 @@ class RunJournal:
             spare: what a run with a smaller budget had evaluated, and this one did not ask for. It
                 stays in the second file, for a run with a larger budget.
         """
-        lines = [journal.encode(*pair) for pair in zip(outcomes, seconds, strict=True)]
-        rest = [journal.encode(*pair) for pair in spare]
+        pairs, rest = [*zip(outcomes, seconds, strict=True)], [*spare]
         if rest:  # before the first file is replaced, which may hold some of it
-            with replacing(self._draft) as draft:
-                draft.write_bytes(b"".join([*lines, *rest]))
-        with replacing(self._path) as draft:
-            bill = _lines.encode({"ledger": asdict(ledger), "budget": budget})
-            draft.write_bytes(b"".join([*lines, bill]))
+            _write(self._draft, starmap(journal.encode, [*pairs, *rest]))
+        bill = _lines.encode({"ledger": asdict(ledger), "budget": budget})
+        _write(self._path, chain(starmap(journal.encode, pairs), [bill]))
         if rest:
-            with replacing(self._draft) as draft:
-                draft.write_bytes(b"".join(rest))
+            _write(self._draft, starmap(journal.encode, rest))
         else:
             self._draft.unlink(missing_ok=True)
         return Record(self.method, self.seed, tuple(outcomes), ledger)
@@ -165,7 +164,9 @@ def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str
     identity, settings = json.loads(json.dumps([dict(identity), dict(settings)]))
     if (folder / ABOUT).exists():
         about = _older.renamed(read_about(folder), identity.get("maximize", []))
-        told = _difference(about["asked"], settings) or _difference(about["settings"], identity)
+        runners = _backends(about, identity.get("backends", {}))
+        known = {**about["settings"], **({"backends": runners} if runners else {})}
+        told = _difference(about["asked"], settings) or _difference(known, identity)
         if told:
             raise ValueError(f"{folder} holds a comparison with other settings: {told}")
         for name in GROWING:
@@ -182,12 +183,22 @@ def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str
 
 @contextmanager
 def at_work(
-    folder: Path, identity: Mapping[str, Any], settings: Mapping[str, Any]
+    folder: Path,
+    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    objectives: Iterable[object] = (),
 ) -> Iterator[None]:
     """Begin a comparison in a folder or go on with it there, while no other process does.
 
+    Args:
+        folder: as for `check_begun`.
+        identity: likewise.
+        settings: likewise.
+        objectives: whose latency tables the folder keeps; see `paretonas.runs.keep_tables`.
+
     Raises:
-        ValueError: as `check_begun`, and if the folder is in use or cannot be written.
+        ValueError: as `check_begun`, and if the folder is in use, cannot be written, or keeps other
+            tables.
     """
     if check_begun(folder, identity, settings) and not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} cannot be written: no permission")
@@ -203,9 +214,11 @@ def at_work(
             "started": now,
             "budgets": [budget],
         }
-        if not check_begun(folder, identity, settings):  # nor has another process meanwhile
+        begun = check_begun(folder, identity, settings)
+        if not begun:  # nor has another process meanwhile
             _write_about(folder, about)
-        else:
+        runs.keep_tables(folder, objectives)
+        if begun:
             about = read_about(folder)
             if any(about["settings"][name] != identity[name] for name in GROWING):
                 about["budgets"] = [*_budgets(about), budget]
@@ -230,21 +243,43 @@ def read_about(folder: Path) -> dict[str, Any]:
     return _older.renamed(about, about["asked"].get("maximize", []))
 
 
-def backend_of(about: Mapping[str, Any]) -> str | None:
-    """What runs the networks of a comparison whose latency is an objective; None if it is none.
-
-    Folders of older versions do not tell it; there it is eager torch.
+def backends_of(about: Mapping[str, Any]) -> dict[str, str]:
+    """What runs the networks of a comparison, by the column of their latency.
 
     Raises:
         ValueError: the folder tells something else.
     """
+    asked, there = about["asked"].get("minimize"), columns_of(about)
+    names = asked if isinstance(asked, list) else BESIDE_THE_METRIC
+    timed = [column for name, column in TIMED.items() if name in names and column in there]
+    return _backends(about, timed)
+
+
+def columns_of(about: Mapping[str, Any]) -> list[str]:
+    """The objectives of a comparison.
+
+    Raises:
+        ValueError: the folder tells something else.
+    """
+    told = about["settings"].get("objectives")
+    if not isinstance(told, list) or not all(isinstance(column, str) for column in told):
+        raise ValueError(f"{ABOUT} does not describe a comparison: its objectives are {told!r:.80}")
+    return told
+
+
+def _backends(about: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str]:
+    """The backends that a folder tells; older versions did not write that of eager torch."""
     told = about["settings"].get("backends", {})
     names = [*told.values()] if isinstance(told, dict) else [told]
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"{ABOUT} does not describe a comparison: its backends are {told!r:.80}")
-    columns = about["settings"].get("objectives")
-    timed = isinstance(columns, list) and any(column in columns for column in TIMED)
-    return next(iter(names), TORCH if timed else None)
+    return {**dict.fromkeys(columns, TORCH), **told}
+
+
+def _write(path: Path, lines: Iterable[bytes]) -> None:
+    """Replace a file, whose lines need not be in memory together."""
+    with replacing(path) as draft, draft.open("wb") as file:
+        file.writelines(lines)
 
 
 def _write_about(folder: Path, about: Mapping[str, Any]) -> None:

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import pickle
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 
-import torch
+from torch import nn
 
-from paretonas._own_code import OwnFile, imported_files, load_all
+from paretonas._processes import Crew, Line
 from paretonas._threads import threads
 from paretonas.compare.folder import Record, RunJournal
 from paretonas.front import Front
-from paretonas.point import FAILING
+from paretonas.point import FAILING, Lost, Point
 from paretonas.problem import Problem
 from paretonas.samplers import Failure, Ledger, Outcome, sample
 from paretonas.samplers.base import Maker
 from paretonas.space import Architecture
 
 Begun = Mapping[Architecture, tuple[Outcome, float]]  # what is known, and its seconds
-# What processes read when they begin: one thread each, and modules of the current folder, which may
-# be somebody else's, do not stand before those of Python.
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONSAFEPATH": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -70,27 +53,56 @@ class Job:
     folder: Path | None = None
 
     def finished(self, method: str, seed: int) -> Record | None:
-        """What is written of a run that has ended before, with the same budget."""
+        """What is written of a run that has ended before, with the same budget.
+
+        Raises:
+            ValueError: its points have other objectives than the problem.
+        """
         if self.folder is None:
             return None
-        return self._journal(self.folder, method, seed).finished(self.budget)
+        record = self._journal(self.folder, method, seed).finished(self.budget)
+        for outcome in record.outcomes if record else ():
+            if isinstance(outcome, Point) and {*outcome.objectives} != {*self.problem.columns}:
+                raise ValueError(
+                    f"{method}, seed {seed} in {self.folder} has points with "
+                    f"{', '.join(outcome.objectives)}; the objectives are "
+                    f"{', '.join(self.problem.columns)}"
+                )
+        return record
 
     def begun(self, method: str, seed: int) -> Begun:
         """What is written of a run that has not ended, or has ended with a smaller budget."""
         return {} if self.folder is None else self._journal(self.folder, method, seed).begun()
 
-    def run(self, method: str, seed: int, begun: Begun) -> Record | Broken:
-        """One run, as far as it has not begun before; an exception breaks it."""
+    def run(
+        self, method: str, seed: int, begun: Begun, line: Line | None = None
+    ) -> Record | Broken:
+        """One run, as far as it has not begun before; an exception breaks it.
+
+        Args:
+            method: by its name.
+            seed: of the run.
+            begun: what is known of it.
+            line: tells another process about each evaluation.
+        """
         try:
-            return self._run(method, seed, begun)
+            return self._run(method, seed, begun, line)
         except FAILING as error:  # of whatever kind: the other runs go on
-            reason = f"{type(error).__name__}: {error}"
-            return Broken(method, seed, reason.encode("utf-8", "backslashreplace").decode())
+            return _broken(method, seed, f"{type(error).__name__}: {error}")
+
+    def in_process(self, message: tuple[str, int, Begun], line: Line) -> Record | Broken:
+        """One run, asked for by another process."""
+        return self.run(*message, line)
+
+    def lost(self, method: str, seed: int, failure: Lost, seconds: float) -> None:
+        """Write down an evaluation whose process is gone."""
+        if self.folder is not None:
+            self._journal(self.folder, method, seed).add(failure, seconds)
 
     def _journal(self, folder: Path, method: str, seed: int) -> RunJournal:
         return RunJournal(folder, method, seed, self.problem.maximize)
 
-    def _run(self, method: str, seed: int, begun: Begun) -> Record:
+    def _run(self, method: str, seed: int, begun: Begun, line: Line | None) -> Record:
         journal = None if self.folder is None else self._journal(self.folder, method, seed)
         columns = {*self.problem.columns}
         known = {
@@ -108,8 +120,9 @@ class Job:
             Front(self.problem.columns, self.problem.maximize),
             budget=self.budget,
             ledger=ledger,
-            journal=journal,
+            journal=journal if line is None else _Told(journal, line),
             known=known,
+            watch=None if line is None else line.begin,
         ):
             outcomes.append(outcome)
             if outcome.architecture in known:
@@ -124,17 +137,25 @@ class Job:
 
 
 def run_all(
-    job: Job, pairs: Sequence[tuple[str, int]], jobs: int | None = None
-) -> Iterator[Record | Broken]:
+    job: Job,
+    pairs: Sequence[tuple[str, int]],
+    jobs: int | None = None,
+    limit: float | None = None,
+) -> Generator[Record | Broken, None, None]:
     """Run each method with each seed, and yield each run when it ends, in whatever order.
 
     Those that have ended before come first, from disk. An interruption stops all processes; what
     has ended, and each evaluation so far, is on disk if the job has a folder.
 
+    A process that dies costs no other run. Its run is repeated with what is known of it, and so is
+    the evaluation that the process died in; if another process dies in it, it has failed. So has an
+    evaluation that takes longer than the limit, at once.
+
     Args:
         job: what the runs share.
         pairs: methods and seeds.
         jobs: how many processes; None runs all in this one, 0 none.
+        limit: seconds of an evaluation, if there are processes.
     """
     waiting: dict[tuple[str, int], Begun] = {}
     for pair in pairs:
@@ -150,77 +171,72 @@ def run_all(
             for pair, begun in waiting.items():
                 yield job.run(*pair, begun)
         return
-    before = {process.pid for process in multiprocessing.active_children()}
-    with _environment_of_processes():
-        pool = ProcessPoolExecutor(
-            min(jobs, len(waiting)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(imported_files(), pickle.dumps(job)),
-        )
+    runs = [_Run(job, *pair, dict(begun)) for pair, begun in waiting.items()]
+    with Crew[_Run](job.in_process, min(jobs, len(runs)), limit) as crew:
+        for _, ended in crew.results(runs):
+            yield ended
+
+
+@dataclass(eq=False)
+class _Run:
+    """A run in another process, as this one sees it.
+
+    Attributes:
+        job: what the runs share.
+        method: by its name.
+        seed: of the run.
+        begun: what is known of it.
+        now: the architecture that is evaluated; None: the method thinks.
+        died: the evaluations in which a process has died; None stands for the method.
+    """
+
+    job: Job
+    method: str
+    seed: int
+    begun: dict[Architecture, tuple[Outcome, float]]
+    now: Architecture | None = None
+    died: set[Architecture | None] = field(default_factory=set)
+
+    def message(self) -> tuple[str, int, Begun]:
+        return self.method, self.seed, self.begun
+
+    def begins(self, what: Architecture) -> None:
+        self.now = what
+
+    def ended(self, found: tuple[Outcome, float]) -> None:
+        self.begun[found[0].architecture] = found
+        self.now = None
+        self.died.discard(None)  # the method has gone on
+
+    def lost(self, why: str, seconds: float, *, late: bool) -> Broken | None:
+        architecture, self.now = self.now, None
+        if not late and architecture not in self.died:
+            self.died.add(architecture)
+            return None
+        if architecture is None:
+            return _broken(self.method, self.seed, f"{why}, twice")
+        failure = Lost(architecture, why if late else f"{why}, twice")
         try:
-            futures = {pool.submit(_work, *pair, begun): pair for pair, begun in waiting.items()}
-            yield from _as_they_end(futures)
-        except BaseException:
-            for process in multiprocessing.active_children():
-                if process.pid not in before:
-                    process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+            self.job.lost(self.method, self.seed, failure, seconds)
+        except FAILING as error:  # such as a full disk
+            return _broken(self.method, self.seed, f"{type(error).__name__}: {error}")
+        self.begun[architecture] = failure, seconds
+        return None
 
 
-def _as_they_end(
-    futures: Mapping[Future[Record | Broken], tuple[str, int]],
-) -> Iterator[Record | Broken]:
-    # Not by `wait`: it holds the locks of all futures for a while, and an interruption at that
-    # moment leaves them locked, so that the pool could never end.
-    ended: SimpleQueue[Future[Record | Broken]] = SimpleQueue()
-    for future in futures:
-        future.add_done_callback(ended.put)
-    for _ in futures:
-        future = ended.get()
-        try:
-            yield future.result()
-        except BrokenProcessPool:
-            yield Broken(*futures[future], "its process died, perhaps for want of memory")
+@dataclass(frozen=True)
+class _Told:
+    """The journal of a run in another process, which hears of each outcome."""
+
+    journal: RunJournal | None
+    line: Line
+
+    def add(self, outcome: Outcome, seconds: float, network: nn.Module | None) -> Outcome:
+        if self.journal is not None:
+            outcome = self.journal.add(outcome, seconds, network)
+        self.line.end((outcome, seconds))
+        return outcome
 
 
-_job: Job | None = None  # of this worker, received once instead of with every run
-
-
-def _begin(files: Sequence[OwnFile], job: bytes) -> None:
-    global _job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began them all ends them
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    load_all(files)  # before what is of their classes is unpickled
-    _job = pickle.loads(job)  # of the process that began this one
-
-
-def _end_with_the_parent() -> None:
-    # If it was killed, nobody else would: the runs would go on beside those that take their place.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(method: str, seed: int, begun: Begun) -> Record | Broken:
-    assert _job is not None
-    return _job.run(method, seed, begun)
-
-
-@contextmanager
-def _environment_of_processes() -> Iterator[None]:
-    """New processes get theirs; this process's is put back."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _broken(method: str, seed: int, reason: str) -> Broken:
+    return Broken(method, seed, reason.encode("utf-8", "backslashreplace").decode())

@@ -25,10 +25,9 @@ from ..objectives import (
 )
 from ..objectives.calibration import Calibration
 from ..objectives.default import known as known_objective
-from ..objectives.table_latency import kept_table
 from ..objectives.table_objective import TableObjective
 from ..point import Failure, Outcome, Point
-from ..runs import Run, check_inside
+from ..runs import Run, keep_tables
 from ..surrogates.alpha import rays, with_preference
 from ..surrogates.feasible import Feasible
 from ..tasks.passes import batch_count
@@ -198,12 +197,8 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         alpha_until=clock.moment(WEIGHTS_TIME + ALPHA_TIME),
     )
     if run and tables:  # only now, since what was refused leaves no folder
+        keep_tables(run.folder, built)
         run.tell(tables=tables)
-        for one in built:
-            if isinstance(one, TableLatency):
-                path = kept_table(one.name, run.folder)
-                check_inside(run.folder, path)
-                one.table.write(path)
     setup.plan_anew()
     about_how_many = "about " if clock.timed else ""
     message = (

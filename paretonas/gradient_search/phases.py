@@ -25,6 +25,7 @@ from ..point import Outcome
 from ..space import Architecture, size
 from .clock import Pace
 from .costs import tabulate
+from .isolated import Evaluate, check_sendable, evaluating
 from .model import Model
 from .plan import proxy_evaluations_for
 from .results import Results
@@ -59,9 +60,11 @@ Phases = Generator[Step | Batch, Sequence[Outcome] | None, None]
 def all_phases(settings: Settings) -> Phases:
     """The four phases; the result of each feeds the next."""
     setup = yield from tabulate(settings)
+    check_sendable(setup)
     training = yield from train_weights(setup)
     model = yield from score_candidates(setup, training)
-    yield from evaluate_finalists(setup, model)
+    with evaluating(setup) as evaluate:
+        yield from evaluate_finalists(setup, model, evaluate)
 
 
 def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
@@ -148,7 +151,7 @@ def score_candidates(setup: Setup, training: WeightTraining) -> Generator[Step, 
     return model
 
 
-def evaluate_finalists(setup: Setup, model: Model) -> Phases:
+def evaluate_finalists(setup: Setup, model: Model, evaluate: Evaluate) -> Phases:
     """Phase 4: train and measure what promises most, correct the surrogate, and so on.
 
     With a budget in seconds as many as there is time for; the last ones may be trained for fewer
@@ -201,7 +204,7 @@ def evaluate_finalists(setup: Setup, model: Model) -> Phases:
         if chosen:
             answer = yield Batch(chosen, model.proxy_evaluations, model.training.done)
             results.measures = answer is None
-            for outcome in setup.evaluation(chosen) if answer is None else answer:
+            for outcome in evaluate(chosen) if answer is None else answer:
                 trained.append(results.epochs(outcome))
                 yield results.show(outcome)
         yield from results.blame([*knowledge.failed["trained"]][failed:])

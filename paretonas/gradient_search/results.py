@@ -14,7 +14,7 @@ from ..dominance import at_limit
 from ..front import Front
 from ..objectives.base import ComparedObjective
 from ..objectives.calibration import rank_correlation
-from ..point import FAILING, Cell, Failure, Outcome, Point, Stopped
+from ..point import FAILING, Cell, Failure, Lost, Outcome, Point, Stopped
 from ..space import Architecture
 from ..tasks.passes import batch_count
 from .budgets import epochs_of, stopped_less, trained_less
@@ -49,6 +49,7 @@ class Results:
         self.measures = True
         self._setup, self._model, self._knowledge = setup, model, model.knowledge
         self._run = setup.settings.run
+        self._lost: set[Architecture] = set()
         self._loading: float | None = None  # seconds to load one network
 
     @property
@@ -164,6 +165,7 @@ class Results:
             return report.step("finalists", message=str(outcome))
         if isinstance(outcome, Failure):
             self._knowledge.failed["trained"][outcome.architecture] = outcome.reason
+            self._lost |= {outcome.architecture} if isinstance(outcome, Lost) else set()
             self._count(outcome)
             return report.step("finalists", message=f"set aside {outcome}")
         self._learn(outcome)
@@ -179,7 +181,8 @@ class Results:
         """Set aside the options for which finalists have failed."""
         setup, trained = self._setup, self._knowledge.trained
         for architecture in failed:
-            if not setup.left_out(architecture):
+            # What has ended another process would end this one.
+            if not setup.left_out(architecture) and architecture not in self._lost:
                 found = untrained_fault(
                     setup.supernet, setup.task, architecture, trained, seed=setup.settings.seed
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
 
 import torch
@@ -50,7 +50,9 @@ def search(
     paths: Paths | str | None = None,
     run: Run | str | os.PathLike[str] | None = None,
     trainer: Trainer = train_finalists,
-) -> Iterator[Step]:
+    workers: int | None = None,
+    evaluation_timeout: float | str | None = None,
+) -> Generator[Step, None, None]:
     """Search a space for its front of metric, latency and memory: one run, one supernet.
 
     Texts are understood as on the command line: ``search("toy", solver="MGDA", budget="90s",
@@ -104,6 +106,12 @@ def search(
             has a checkpoint. One search at a time can.
         trainer: trains and scores finalists; see `train_finalists`. Where it raises for several,
             they are handed to it one by one.
+        workers: how many processes of their own evaluate finalists. One that dies, by a fault of
+            the system or for want of memory, costs at most its finalist, which is tried once more.
+            By default finalists are trained in threads of this process. The results are the same.
+        evaluation_timeout: how long the evaluation of a finalist may take, in seconds or as "10m";
+            then it has failed. Without `workers` there are as many as finalists are trained at
+            once. In a script of your own, processes need ``if __name__ == "__main__":``.
 
     Raises:
         ValueError: the budget makes no step possible, or no architecture meets the constraint by
@@ -136,11 +144,13 @@ def search(
         paths=paths,
         run=run,
         trainer=trainer,
+        workers=workers,
+        evaluation_timeout=evaluation_timeout,
     )
     return _steps(settings)
 
 
-def _steps(settings: Settings) -> Iterator[Step]:
+def _steps(settings: Settings) -> Generator[Step, None, None]:
     """The steps of a search that evaluates its finalists itself."""
     run = settings.run
     with (

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from .._processes import time_limit
 from .._threads import cores
 from .._whole import whole
 from ..constraint import Constraint
@@ -52,6 +53,8 @@ class Settings:
         backend: what runs networks whose latency is measured.
         asked_backend: whether it was named; if not, another may be taken where it cannot run.
         clock: the time since the search began.
+        processes: how many evaluate finalists; None: this one does.
+        evaluation_timeout: seconds in which each must be evaluated, if there are such processes.
     """
 
     space: NetworkSpace
@@ -72,6 +75,8 @@ class Settings:
     trainer: Trainer
     clock: Clock
     target: Target | None = None
+    processes: int | None = None
+    evaluation_timeout: float | None = None
 
     @classmethod
     def of(
@@ -93,6 +98,8 @@ class Settings:
         paths: Paths | str | None = None,
         run: Run | str | os.PathLike[str] | None = None,
         trainer: Trainer = train_finalists,
+        workers: int | None = None,
+        evaluation_timeout: float | str | None = None,
     ) -> Settings:
         """Understand the arguments of a search.
 
@@ -112,6 +119,8 @@ class Settings:
         halving = _halving(early_stopping, own=own, run=there)
         seed, threads = whole("seed", seed, 0), whole("threads", threads, 1)
         rays = whole("rays", rays, 1)
+        limit = time_limit(evaluation_timeout)
+        workers = None if workers is None else whole("workers", workers, 1)
         space, place = space_of(space), find_device(device)
         metrics = metrics_of(space.load_task())
         runner = _backend(backend, place, threads, run=there)
@@ -167,6 +176,8 @@ class Settings:
             run=_run(run, place, seed, threads),  # the last, so that nothing refused makes a folder
             trainer=partial(train_finalists, inherit=True) if tuning else trainer,
             clock=clock,
+            processes=_at_once(place) if limit is not None and workers is None else workers,
+            evaluation_timeout=limit,
         )
 
     @property
@@ -186,7 +197,11 @@ class Settings:
     @property
     def workers(self) -> int:
         """How many finalists are trained at once."""
-        return cores() if self.device.type == "cpu" else 1
+        return _at_once(self.device)
+
+
+def _at_once(device: torch.device) -> int:
+    return cores() if device.type == "cpu" else 1
 
 
 def _run(

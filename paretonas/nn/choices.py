@@ -80,13 +80,22 @@ class OneOf(Chooser):
             weights are their own.
 
     Raises:
+        ValueError: the name of an option cannot be that of a module.
         ShapeError: in a forward pass through a mixture, if the options' outputs differ in their
             nests, in shapes, or in values that are not floating point.
     """
 
     def __init__(self, options: Mapping[str, nn.Module], name: str | None = None) -> None:
         super().__init__(list(options), name)
-        self.options = nn.ModuleDict(options)
+        self.options = nn.ModuleDict()
+        for option, module in options.items():
+            try:
+                self.options[option] = module
+            except KeyError as error:
+                raise ValueError(
+                    "the options of a OneOf are modules by name, so a name must not be empty, have "
+                    f"a dot, or be an attribute of torch.nn.ModuleDict; got {option!r}"
+                ) from error
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the pick; in a mixture run all options and return their weighted sum."""

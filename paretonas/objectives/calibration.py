@@ -198,7 +198,8 @@ def timed(
     """
     seen = dict(loads or {})
     others = spread_over(table, supernet, example, seen)
-    fresh = _loaded(others, seen, supernet, example, backend)
+    report = progress or (lambda share: None)
+    fresh = _loaded(others, seen, supernet, example, backend, lambda share: report(share / 2))
     chosen = [*fresh.items(), *seen.items()]
     found: list[Measurement] = []
     for begin in range(0, len(chosen), TOGETHER):
@@ -209,8 +210,7 @@ def timed(
             device=backend.device,
             seconds=SECONDS * len(group) / len(chosen),
         )
-        if progress is not None:
-            progress((begin + len(group)) / len(chosen))
+        report(0.5 + (begin + len(group)) / len(chosen) / 2)
     architectures = [a for a, _ in chosen]
     ms, spread = np.array([[one.median_ms, one.spread_ms] for one in found]).T
     told = Timed(architectures, ms, len(fresh) or len(chosen), spread=float(np.median(spread / ms)))
@@ -293,6 +293,7 @@ def _loaded(
     supernet: Supernet,
     example: Any,
     backend: Backend,
+    progress: Callable[[float], None],
 ) -> dict[Architecture, Load]:
     """What loads the candidates that are not known: all, or fewer if that takes long."""
     found: dict[Architecture, Load] = {}
@@ -304,7 +305,8 @@ def _loaded(
             found[architecture] = load
 
     begun = perf_counter()
-    for architecture in candidates:
+    for index, architecture in enumerate(candidates):
+        progress(index / len(candidates))
         if len(found) >= FEWEST and perf_counter() - begun > LOADING_SECONDS:
             break
         try:

@@ -145,6 +145,11 @@ class CostTable:
         """The largest cost of a slot of one architecture."""
         return max(self.at(architecture))
 
+    def same(self, other: CostTable) -> bool:
+        """Whether another table has the same costs, whatever it tells about their origin."""
+        ours, theirs = ([*map(_told, table.slots)] for table in (self, other))
+        return self.unit == other.unit and ours == theirs
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the table as JSON, options by name."""
         text = json.dumps(
@@ -153,10 +158,7 @@ class CostTable:
                 "unit": self.unit,
                 "about": self.about,
                 "choices": {choice.name: choice.options for choice in self.choices},
-                "slots": [
-                    {"name": s.name, "groups": dict(s.groups), "values": s.values.tolist()}
-                    for s in self.slots
-                ],
+                "slots": [*map(_told, self.slots)],
             },
             indent=1,
         )
@@ -207,8 +209,13 @@ class CostTable:
 _NO_TABLE = (ValueError, KeyError, TypeError, AttributeError)
 
 
-def _slot(told: Any) -> Slot:
+def _told(slot: Slot) -> dict[str, Any]:
     """A slot as a file tells it."""
+    return {"name": slot.name, "groups": dict(slot.groups), "values": slot.values.tolist()}
+
+
+def _slot(told: Any) -> Slot:
+    """The slot that a file tells."""
     if not isinstance(told["name"], str):
         raise ValueError(f"the name of a slot must be a text, got {told['name']!r:.80}")
     groups = {name: tuple(map(_words, groups)) for name, groups in told["groups"].items()}

@@ -131,7 +131,7 @@ def known(name: str) -> Known | None:
 def default_objectives(
     space: NetworkSpace,
     names: Sequence[str] = BESIDE_THE_METRIC,
-    backend: str | None = None,
+    backend: str | Mapping[str, str] | None = None,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[AnyObjective, ...]:
@@ -144,8 +144,9 @@ def default_objectives(
         space: the space of networks.
         names: names in `NAMES`, or ``latency@`` and a device, or the path of a latency table; by
             default latency by table, and memory.
-        backend: what runs networks whose latency is measured; by default ONNX Runtime on a CPU, if
-            its packages are installed, otherwise eager torch.
+        backend: what runs networks whose latency is measured, or what does by the column of the
+            latency, such as ``latency_cpu_ms``; by default ONNX Runtime on a CPU, if its packages
+            are installed, otherwise eager torch.
         folder: where tables are looked for; by default the current one.
         device: auto, cpu or cuda: where networks are trained, and where their latency is measured.
 
@@ -157,12 +158,15 @@ def default_objectives(
     place = find_device(device)
     supernet, example = space.supernet(), moved(space.load_task().example(), "cpu")
 
+    def runs(column: str) -> str | None:
+        return backend.get(column) if isinstance(backend, Mapping) else backend
+
     def built(name: str) -> AnyObjective:
         if (objective := known(name)) is not None:
-            return objective.build(supernet, example, place, 1, backend)
+            return objective.build(supernet, example, place, 1, runs(objective.column))
         if is_on_device(name):
             return find_table_latency(name, space, folder or Path.cwd())
-        return MEASURED[name](space, str(place), 1, backend)
+        return MEASURED[name](space, str(place), 1, runs(OBJECTIVES["latency"].column))
 
     others = [built(name) for name in names]
     trained = TrainedMetric(space, device=place)

@@ -82,19 +82,21 @@ def times_in_networks(
         do not tell their module. And what loads these networks.
     """
     chosen = covering_networks(supernet, example, wanted)
-    seen: dict[Architecture, InNetwork] = {}
+    times = _TimesOfPlaces(supernet, example)
     loads: dict[Architecture, Load] = {}
     clock = Clock(torch.device("cpu"), backend.threads)
     with measuring(backend.threads):
         reference = Reference(clock)
         for index, architecture in enumerate(chosen):
-            model, inputs = exported(supernet.extract(architecture), example)
-            seen[architecture] = InNetwork(*_nodes(backend, model, inputs, clock, reference))
-            if not seen[architecture].tells_modules:
+            run = times.trace(architecture)
+            model, inputs = exported(run.network, example)
+            told = InNetwork(*_nodes(backend, model, inputs, clock, reference))
+            if not told.tells_modules:
                 return {}, {}
+            times.add(architecture, run, told)
             loads[architecture] = backend.opening(model, inputs)
             progress((index + 1) / len(chosen))
-    return times_of_places(supernet, example, seen), loads
+    return times.found(), loads
 
 
 def times_of_places(
@@ -102,27 +104,48 @@ def times_of_places(
 ) -> dict[Signature, float]:
     """Milliseconds of each sequence of operations of a place, from the nodes of networks.
 
-    ONNX Runtime takes longer when it writes down times, as much for each node. This is subtracted.
-
     Returns:
         What was found; it is empty if the nodes of a network do not tell their module.
     """
-    observe, paths = observer(supernet, example), frozenset(part_paths(supernet.network))
-    found: dict[Signature, list[float]] = {}
+    times = _TimesOfPlaces(supernet, example)
     for architecture, told in seen.items():
         if not told.tells_modules:
             return {}
-        run = NetworkTrace.of(supernet, architecture, example, paths)
+        times.add(architecture, times.trace(architecture), told)
+    return times.found()
+
+
+class _TimesOfPlaces:
+    """The seconds of sequences of operations of places, network by network.
+
+    ONNX Runtime takes longer when it writes down times, as much for each node. This is subtracted.
+    """
+
+    def __init__(self, supernet: Supernet, example: Any) -> None:
+        self._supernet, self._example = supernet, example
+        self._observe = observer(supernet, example)
+        self._paths = frozenset(part_paths(supernet.network))
+        self._seconds: dict[Signature, list[float]] = {}
+
+    def trace(self, architecture: Architecture) -> NetworkTrace:
+        """The network of an architecture, and where its modules belong."""
+        return NetworkTrace.of(self._supernet, architecture, self._example, self._paths)
+
+    def add(self, architecture: Architecture, run: NetworkTrace, told: InNetwork) -> None:
+        """Take what the nodes of a network took."""
         spent = [seconds for _, seconds in told.nodes]
         overhead = max(0.0, (sum(spent) - told.whole) / len(spent))
         overhead = min(overhead, *spent)  # a node's time includes it
         by_place = _by_place(run, told.nodes)
-        for place, signature in places(observe(architecture)).items():
+        for place, signature in places(self._observe(architecture)).items():
             own = by_place.get(place, [])  # none if it is fused into another
             total = sum(own)
             seconds = max(total - len(own) * overhead, total / 10, LEAST)
-            found.setdefault(signature, []).append(seconds)
-    return {signature: 1e3 * float(np.median(own)) for signature, own in found.items()}
+            self._seconds.setdefault(signature, []).append(seconds)
+
+    def found(self) -> dict[Signature, float]:
+        """Milliseconds: the median over networks."""
+        return {run: 1e3 * float(np.median(own)) for run, own in self._seconds.items()}
 
 
 def covering_networks(

@@ -121,15 +121,10 @@ def find_table_latency(spec: str, space: NetworkSpace, folder: Path) -> TableLat
     Raises:
         ValueError: there is no such file, or it is no table of latencies of this space.
     """
-    return TableLatency.read(_table_file(spec, folder), space)
-
-
-def _table_file(spec: str, folder: Path) -> Path:
+    path = table_file(spec, folder)
+    if path is not None:
+        return TableLatency.read(path, space)
     told = spec.removeprefix(_START)
-    for path in (folder / f"{told}.json", folder / told):
-        with suppress(OSError):  # the name may be too long
-            if told and path.is_file():
-                return path
     file = told if told.endswith(".json") else f"{told}.json"
     raise ValueError(
         f"there is no table {file:.200} in {folder} for {spec:.200}: it is the path of a table "
@@ -137,19 +132,29 @@ def _table_file(spec: str, folder: Path) -> Path:
     )
 
 
+def table_file(spec: str, folder: Path) -> Path | None:
+    """The file of the table that ``latency@phone`` names; None if there is none."""
+    told = spec.removeprefix(_START)
+    for path in (folder / f"{told}.json", folder / told):
+        with suppress(OSError):  # the name may be too long
+            if told and is_on_device(spec) and path.is_file():
+                return path
+    return None
+
+
 def kept(spec: str, folder: Path) -> str:
-    """The name of the same objective by the table that a run keeps in its folder, if it has it.
+    """The name of the same objective by the table that a folder keeps, if it has it.
 
     Args:
         spec: any name of an objective.
-        folder: of the run.
+        folder: of a run or a comparison.
     """
     path = kept_table(on_device(spec), folder)
     return f"{_START}{path.absolute()}" if is_on_device(spec) and path.is_file() else spec
 
 
 def kept_table(name: str, folder: Path) -> Path:
-    """Where a run keeps the table of an objective, such as ``latency_phone``."""
+    """Where a run or a comparison keeps the table of an objective, such as ``latency_phone``."""
     return folder / "tables" / f"{name.removeprefix('latency_')}.json"
 
 

@@ -160,6 +160,10 @@ class TrainedMetric:
             )
         return [with_finite_scores(each, self.metrics) for each in trained]
 
+    def train_in(self, supernet: Supernet) -> None:
+        """Build the networks of a supernet from now on; pickling leaves it behind."""
+        self._supernet = supernet
+
     def score_finalist(self, finalist: Finalist) -> tuple[float, dict[str, Cell]]:
         """The cost of a trained network, and the reported values."""
         cost, reported = _cost_of(self.metric, finalist)

@@ -65,6 +65,7 @@ def sample(
     ledger: Ledger | None = None,
     journal: Journal | None = None,
     known: Mapping[Architecture, Outcome] | None = None,
+    watch: Callable[[Architecture], None] | None = None,
 ) -> Iterator[Outcome]:
     """Evaluate what a sampler asks for until the budget is spent, and fill the front.
 
@@ -86,6 +87,7 @@ def sample(
         known: outcomes of an earlier, interrupted run. They are billed when the sampler comes to
             ask for them, but not evaluated anew: a sampler with the same seed goes on where that
             run stopped.
+        watch: is called with each architecture before it is evaluated.
 
     Yields:
         Each new point or failure, in the order of evaluation.
@@ -156,6 +158,8 @@ def sample(
             encode(problem.choices, architecture)
             outcome = (known or {}).get(architecture)
             if outcome is None:
+                if watch is not None:
+                    watch(architecture)
                 (outcome,) = evaluation([architecture])
             else:
                 ledger.evaluations += 1

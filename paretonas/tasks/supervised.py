@@ -277,7 +277,8 @@ def _total(means: Tensor, sizes: Sequence[int]) -> float:
 def on_device(loss: Any, device: torch.device | str) -> Any:
     """A loss with its tensors, such as the weights of classes, on a device.
 
-    They are looked for in modules, and in what a `functools.partial` holds.
+    They are looked for in modules, and in what a `functools.partial` holds. A module is copied,
+    also where nothing moves: it may have a state, and that of the user's own does not change.
     """
     if isinstance(loss, nn.Module):
         return copied(loss).to(device)

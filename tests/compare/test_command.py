@@ -238,6 +238,7 @@ def test_where_all_runs_fail_there_is_nothing_to_show(
         ({"out": "cells.csv/inside"}, "cannot be written"),
         ({"resume": "full"}, "leave out --table, --choices"),
         ({"jobs": "0"}, "--jobs"),
+        ({"evaluation-timeout": "5"}, "is a time such as 90s, 10m or 1h, got '5'"),
         ({"space": "toi"}, "no space is called 'toi'; did you mean 'toy'?"),
         ({"space": "toy", "choices": None}, "there is no column 'width'"),
         ({"device": "cpu"}, "--device says where networks are trained; a table has none"),
@@ -277,6 +278,13 @@ def test_a_comparison_of_nothing_is_refused(tmp_path, monkeypatch, capsys, argum
     assert code == 2
     assert message in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_time_limit_needs_a_process_that_can_be_ended(one_process, csv, tmp_path, capsys):
+    code, line = error_of(command(csv, tmp_path / "out", **{"evaluation-timeout": "5s"}), capsys)
+    assert code == 2
+    assert "a part of your own cannot be sent to one" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_each_comparison_gets_a_folder_of_its_own(one_process, csv, tmp_path, monkeypatch):

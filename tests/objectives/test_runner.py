@@ -1,12 +1,15 @@
 """Tables of another machine: a second process that knows nothing of paretonas is the machine."""
 
 import ast
+import errno
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +23,7 @@ from paretonas.cli import run
 from paretonas.cli.profile import _example
 from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import CostTable, calibration, import_times, profile, write_runner
+from paretonas.objectives.runner import folder as folder_module
 from paretonas.space import every
 from search_spaces import toy
 
@@ -403,10 +407,118 @@ def test_a_folder_is_written_as_a_whole_or_not_at_all(folder, example, tmp_path)
     assert not (tmp_path / "new" / "board").exists()
 
 
+def test_it_tells_how_far_it_is(supernet, example, tmp_path):
+    told = []
+    write_runner(
+        supernet, example, tmp_path / "board", progress=lambda *told_now: told.append(told_now)
+    )
+    seen = [done for done, total in told if not total]
+    assert seen == [*range(1, 1 + len(seen))] and seen
+    assert told[len(seen) :] == [(done, 6) for done in range(1, 7)]
+
+
+class Nest(nn.Module):
+    """Its inputs are a nest, and one has a name that `numpy.savez` does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = OneOf({"a": nn.Linear(4, 8), "b": nn.Linear(4, 8, bias=False)})
+        self.other = OneOf({"relu": nn.ReLU(), "tanh": nn.Tanh()})
+
+    def forward(self, file, extra):
+        left, right = extra["pair"]
+        return self.other(self.one(file) + self.one(left) * right)
+
+
+def test_inputs_may_be_a_nest_of_any_names(tmp_path):
+    supernet = Supernet(Nest())
+    x = torch.randn(1, 4)
+    example = {"file": x, "extra": {"pair": (x + 1, torch.randn(1, 8))}}
+    write_runner(supernet, example, tmp_path / "board")
+    done = measure(tmp_path / "board")
+    assert done.returncode == 0, done.stderr
+    table = import_times(supernet, example, tmp_path / "board")
+    assert table.about["input"] == [[1, 4], [1, 4], [1, 8]]
+    assert min(table.total_at(a) for a in every(supernet.choices)) > 0
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def one_left(monkeypatch, name, calls):
+    """Lets a function of `os` work so often, and then the disk is full."""
+    function, left = getattr(os, name), iter(range(calls))
+    monkeypatch.setattr(
+        os, name, lambda *args: full() if next(left, None) is None else function(*args)
+    )
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda monkeypatch: monkeypatch.setattr(folder_module, "exported", full),
+        lambda monkeypatch: monkeypatch.setattr("zipfile.ZipFile", full),
+        lambda monkeypatch: monkeypatch.setattr(Path, "write_text", full),
+        lambda monkeypatch: one_left(monkeypatch, "replace", 3),
+    ],
+    ids=["network", "inputs", "list", "moving"],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_on_a_full_disk_nothing_is_half_written(tmp_path, monkeypatch, capsys, fill, there):
+    monkeypatch.chdir(tmp_path)
+    if there:
+        (tmp_path / "new" / "board").mkdir(parents=True)
+    fill(monkeypatch)
+    assert run(["profile", "--space", "toy", "--runner", "new/board"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "paretonas: cannot write new/board: No space left on device"
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == (
+        ["new", "new/board"] if there else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["sigterm", "ctrl-c"]
+)
+def test_a_signal_leaves_nothing_behind(tmp_path, monkeypatch, capsys, number, code):
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stopped(*_, **__):
+        assert list((tmp_path / "board").glob(".draft-*"))
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr(folder_module, "exported", stopped)
+    try:
+        assert run(["profile", "--space", "toy", "--runner", "board"]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.splitlines()[0] == "paretonas: stopped"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(folder_module, "TimingPlan", None)  # it is refused before anything is done
+
+    def denied(*_, **__):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    assert run(["profile", "--space", "toy", "--runner", "board"]) == 2
+    assert capsys.readouterr().err == "paretonas: cannot write board: Permission denied\n"
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: not mode & os.W_OK)
+    monkeypatch.setattr("paretonas.cli.profile.profile", None)
+    assert run(["profile", "--space", "toy", "--out", "board/phone.json"]) == 2
+    assert "board cannot be written: no permission" in capsys.readouterr().err
+
+
 def test_nothing_that_others_write_meanwhile_is_replaced(supernet, example, tmp_path):
     board = tmp_path / "board"
 
-    def meanwhile(share):
+    def meanwhile(done, total):
         (board / "networks.json").write_text("theirs")
 
     with pytest.raises(ValueError, match=r"board is not empty; .* this has 'networks\.json'"):
@@ -418,7 +530,7 @@ def test_nothing_that_others_write_meanwhile_is_replaced(supernet, example, tmp_
 def test_a_folder_that_vanishes_is_an_error_in_words(supernet, example, tmp_path):
     board = tmp_path / "board"
     with pytest.raises(ValueError, match="cannot write .*board: No such file"):
-        write_runner(supernet, example, board, progress=lambda share: shutil.rmtree(board))
+        write_runner(supernet, example, board, progress=lambda *_: shutil.rmtree(board))
     assert not board.exists()
 
 

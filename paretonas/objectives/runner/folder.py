@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -33,6 +33,7 @@ from ..cost_table import CostTable
 from ..node_times import covering_networks
 from ..onnx_options import naming_options
 from ..parts import hints, observer
+from ..profile import Progress
 from ..tabulate import cost_table
 from ..timing_plan import TimingPlan, shapes
 
@@ -47,7 +48,7 @@ def write_runner(
     folder: str | os.PathLike[str],
     *,
     name: str = "",
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write a folder whose networks another machine times, by the script in it.
 
@@ -58,7 +59,8 @@ def write_runner(
         example: the inputs of one forward pass, with the batch size for the measurement.
         folder: new, or empty; it is written as a whole, or not at all.
         name: of the space, for whoever reads the folder.
-        progress: called with the share that is done.
+        progress: called with the number of architectures that were looked at, and 0; then with the
+            number of networks that were written and of all.
 
     Returns:
         The number of networks.
@@ -70,55 +72,81 @@ def write_runner(
     check_onnx()
     place = Path(folder)
     _check_free(place)
-    plan = TimingPlan(supernet, example)
+    made = [path for path in (place, *place.parents) if not path.exists()]
+    try:
+        make_folder(place)
+        with tempfile.TemporaryDirectory(
+            prefix=".draft-", dir=place, ignore_cleanup_errors=True
+        ) as draft:
+            room = Path(draft)
+            count = _write_all(
+                room, supernet, example, name, progress or (lambda done, total: None)
+            )
+            _check_free(place, room)  # others may have written meanwhile
+            _move_all(room, place)
+    except OSError as error:
+        raise ValueError(f"cannot write {place}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):  # all is in it
+            for path in made:
+                path.rmdir()
+    return count
+
+
+def _write_all(room: Path, supernet: Supernet, example: Any, name: str, progress: Progress) -> int:
+    """Write all files; returns the number of networks."""
+    plan = TimingPlan(supernet, example, lambda looked: progress(looked, 0))
     covering = covering_networks(supernet, example, plan.in_networks())
     observe = observer(supernet, example)
     others = spread_over(guessed_table(supernet, example), supernet, example, covering)
     chosen = list(dict.fromkeys([*covering, *(observe(a).architecture for a in others)]))
-    made = not place.exists()
+    networks, arrays = [], dict[str, Any]()
+    for index, architecture in enumerate(chosen):
+        with _in_onnx(supernet, example), seeded(0, supernet):
+            model, inputs = exported(supernet.extract(architecture), example)
+        arrays |= inputs
+        own = f"n{index:02d}"
+        path = room / f"{own}.onnx"
+        path.write_bytes(model)
+        nodes = architecture in covering
+        told = {"name": own, **_file(path), "nodes": nodes, "architecture": dict(architecture)}
+        networks.append(told)
+        progress(index + 1, len(chosen))
+    _write_arrays(room / INPUTS, arrays)
+    about = {
+        "format": FORMAT,
+        "space": name,
+        "choices": {choice.name: choice.options for choice in supernet.choices},
+        **plan.about(),
+        "inputs": _file(room / INPUTS),
+        "networks": networks,
+    }
+    (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
+    (room / SCRIPT).write_text(script, encoding="utf-8")
+    return len(chosen)
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """As `numpy.savez` does, which takes no array that is called ``file``."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+
+
+def _move_all(room: Path, place: Path) -> None:
+    """Move all files from one folder to another, or none."""
+    moved: list[Path] = []
     try:
-        make_folder(place)
-        room = Path(tempfile.mkdtemp(prefix=".draft-", dir=place))
-    except OSError as error:
-        raise ValueError(f"cannot write {place}: {error.strerror}") from error
-    try:
-        networks, arrays = [], dict[str, Any]()
-        for index, architecture in enumerate(chosen):
-            with _in_onnx(supernet, example), seeded(0, supernet):
-                model, inputs = exported(supernet.extract(architecture), example)
-            arrays |= inputs
-            own = f"n{index:02d}"
-            path = room / f"{own}.onnx"
-            path.write_bytes(model)
-            nodes = architecture in covering
-            told = {"name": own, **_file(path), "nodes": nodes, "architecture": dict(architecture)}
-            networks.append(told)
-            if progress is not None:
-                progress((index + 1) / len(chosen))
-        np.savez(room / INPUTS, **arrays)
-        about = {
-            "format": FORMAT,
-            "space": name,
-            "choices": {choice.name: choice.options for choice in supernet.choices},
-            **plan.about(),
-            "inputs": _file(room / INPUTS),
-            "networks": networks,
-        }
-        (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
-        (room / SCRIPT).write_text(script, encoding="utf-8")
-        _check_free(place, room)  # others may have written meanwhile
         # The one that tells of the others comes last: without it the folder is no runner.
         for path in sorted(room.iterdir(), key=lambda path: path.name == ABOUT):
-            os.replace(path, place / path.name)
-    except OSError as error:
-        raise ValueError(f"cannot write {place}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-        if made:
-            with suppress(OSError):  # all is in it
-                place.rmdir()
-    return len(chosen)
+            moved.append(place / path.name)
+            os.replace(path, moved[-1])
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
