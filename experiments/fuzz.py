@@ -47,7 +47,7 @@ import paretonas.cli.compare
 import paretonas.cli.search
 from paretonas import _lines, _lock
 from paretonas.cli import run as command
-from paretonas.compare.folder import RunJournal, backend_of, check_begun, read_about
+from paretonas.compare.folder import RunJournal, backends_of, check_begun, read_about
 from paretonas.front import Front
 from paretonas.nn import OneOf, Supernet
 from paretonas.nn.start import read_state
@@ -227,7 +227,7 @@ def _journal(seed: int) -> RunJournal:
 
 def _compared() -> None:
     about = read_about(Path("comparison"))
-    backend_of(about)
+    backends_of(about)
     check_begun(Path("comparison"), about["settings"], about["asked"])
 
 
@@ -555,7 +555,7 @@ def stand_ins() -> Iterator[None]:
             return before[1](*asked, jobs=jobs, **named)
         raise KeyboardInterrupt
 
-    paretonas.cli.search.search = lambda **_: iter(())  # type: ignore[assignment]
+    paretonas.cli.search.search = lambda **_: (step for step in ())  # type: ignore[assignment]
     paretonas.cli.compare.compare = compare
     try:
         yield

@@ -143,7 +143,7 @@ def test_a_space_of_the_package_is_found_and_nothing_beside_the_folder(
     place, path = foreign(spec), list(sys.path)
     found = []
     monkeypatch.setattr(
-        job, "search", lambda **asked: found.append(asked["space"].name) or iter([])
+        job, "search", lambda **asked: found.append(asked["space"].name) or (step for step in ())
     )
     assert "the budget made no step possible" in refused(["search", "--resume", "foreign"], capsys)
     assert found == ["toy"]
@@ -360,7 +360,7 @@ def test_damaged_lines_are_told_in_one_line(foreign):
     code = """
 import sys, paretonas.cli.search as job
 from paretonas.cli import run
-job.search = lambda run, **_: run.evaluations() and iter([])
+job.search = lambda run, **_: run.evaluations() or (step for step in ())
 codes = run(["report", "foreign"]), run(["search", "--resume", "foreign"])
 assert codes == (0, 2), codes
 """
