@@ -59,9 +59,8 @@ def is_draft(path: Path) -> bool:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its missing parents; afterwards their names are on disk."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
+    for path in [path for path in (folder, *folder.parents) if not path.exists()][::-1]:
+        path.mkdir(exist_ok=True)  # one by one: what is removed meanwhile is not made again
         sync_folder(path.parent)
 
 

@@ -53,7 +53,8 @@ def append(path: Path, line: bytes) -> None:
     If a killed process left a torn last line, that line is removed. No other byte changes.
 
     Raises:
-        ValueError: the path is a folder, or a link; the target of the link does not change.
+        ValueError: the path is a folder, or a link, whose target does not change; or it cannot be
+            opened, as on a disk that is read-only.
         OSError: it cannot be written, as on a full disk; the error names the file.
     """
     if path.is_symlink():
@@ -62,7 +63,10 @@ def append(path: Path, line: bytes) -> None:
         raise ValueError(f"cannot write {path}: it is a folder")
     new = not path.exists()
     kind = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | kind, 0o666)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | kind, 0o666)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}") from error
     try:
         whole, torn = _end(file)
         if _entry(torn[:-1], checked=True) is not None:  # only its newline is damaged
@@ -74,6 +78,8 @@ def append(path: Path, line: bytes) -> None:
             while left:
                 left = left[os.write(file, left) :]
             os.fsync(file)
+            if new:
+                sync_folder(path.parent)
         except BaseException as error:
             with suppress(OSError):
                 os.ftruncate(file, whole)
@@ -82,8 +88,6 @@ def append(path: Path, line: bytes) -> None:
             raise
     finally:
         os.close(file)
-    if new:
-        sync_folder(path.parent)
 
 
 def whole_lines(path: Path) -> bytes:

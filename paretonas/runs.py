@@ -5,25 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import os
-import pickle
 import platform
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
 from paretonas._json_file import check_format, read_json
 from paretonas._spreadsheet import csv_line, plain
+from paretonas._tensor_files import (
+    is_whole,
+    read_checkpoint,
+    read_weights,
+    write_checkpoint,
+    write_weights,
+)
 from paretonas.constraint import split_unit
 from paretonas.front import Front
 from paretonas.nn import NetworkSpace
@@ -40,9 +44,11 @@ FORMAT = 1  # of the folders of runs and comparisons, and all files in them
 class Run:
     """The folder of a run; make one with `create` or `open`.
 
-    A run may be killed at any moment: ``run.json``, the front, the checkpoint and the weights are
+    A run may be killed at any moment: ``run.json``, the front, the checkpoints and the weights are
     whole or not there, and of the two files that grow by lines only the last line can be torn,
-    which reading forgives. Reading changes nothing, and runs no code from the folder.
+    which reading forgives. Checkpoints and weights have a checksum; the checkpoint before the last
+    one is kept as well. Reading changes nothing, and runs no code from the folder. If the folder is
+    removed while a run goes on, writing raises a ValueError, and makes no new folder.
 
     Attributes:
         folder: where the files are.
@@ -54,6 +60,7 @@ class Run:
         self.about = dict(about)
         self._begun_here = False
         self._made: tuple[Path, ...] = ()  # folders, the innermost first
+        self._resumed: Mapping[str, Any] = {"state": None, "history": 0}  # the checkpoint
         self._ids: set[str] = set()  # of the points in the journal
         self._damaged = 0  # its damaged lines
         self._read = 0  # its bytes when that was so
@@ -94,6 +101,7 @@ class Run:
         try:
             with _lock.held(place):
                 check_free(place, "a run")  # another process may have begun one meanwhile
+                check_inside(place, place / ABOUT)
                 with replacing(place / ABOUT) as draft:
                     draft.write_text(text, encoding="utf-8")
         except BaseException:
@@ -115,7 +123,9 @@ class Run:
     def discard(self) -> None:
         """Undo `create` if nothing came of the run; only what it made itself is removed."""
         ours = {ABOUT, self._history.name}
-        if not self._begun_here or (self._history.exists() and self._history.stat().st_size):
+        if not self._begun_here or not self.folder.is_dir():
+            return
+        if self._history.exists() and self._history.stat().st_size:
             return
         with suppress(ValueError), _lock.held(self.folder):  # or somebody else has gone on with it
             if is_empty(self.folder, apart_from=ours):
@@ -132,7 +142,7 @@ class Run:
     @property
     def begun(self) -> bool:
         """Whether there is a checkpoint, from which `resume` goes on."""
-        return self._checkpoint.exists()
+        return any(path.exists() for path in self._checkpoints)
 
     def tell(self, **facts: Any) -> None:
         """Add plain values, by name, to ``run.json`` and `about`."""
@@ -140,7 +150,7 @@ class Run:
             return
         self.about |= facts
         text = json.dumps(self.about, indent=1, allow_nan=False) + "\n"
-        with replacing(self.folder / ABOUT) as draft:
+        with self._replacing(self.folder / ABOUT) as draft:
             draft.write_text(text, encoding="utf-8")
 
     def record(self, outcome: Outcome, seconds: float | None = None) -> None:
@@ -150,7 +160,7 @@ class Run:
             ValueError: a value that is not finite.
         """
         line, before = journal.encode(outcome, seconds), self._written
-        _lines.append(self._evaluations, line)
+        self._append(self._evaluations, line)
         if self._read == before:
             self._ids |= {outcome.id} if isinstance(outcome, Point) else set()
             self._read = before + len(line)
@@ -212,7 +222,7 @@ class Run:
             for point in points
             if point.id in before
         }
-        with replacing(self._together) as draft:
+        with self._replacing(self._together) as draft:
             draft.write_text(json.dumps(changed, indent=1, allow_nan=False) + "\n")
 
     def _together_again(self, points: Mapping[str, Point], *, others: bool) -> dict[str, Point]:
@@ -266,7 +276,7 @@ class Run:
             )
         lines = b"" if self._columns() else _csv(columns)
         cells = ["" if row.get(name) is None else row[name] for name in columns]
-        _lines.append(self._history, lines + _csv(cells))
+        self._append(self._history, lines + _csv(cells))
 
     def history(self) -> list[dict[str, Cell]]:
         """The logged steps, in order; a value that was not known has no key.
@@ -288,8 +298,9 @@ class Run:
 
     def write_front(self, front: Front) -> None:
         """Replace ``front.json`` and ``front.csv``."""
-        front.write(self.folder / "front.json")
-        front.write(self.folder / "front.csv")
+        for name in ("front.json", "front.csv"):
+            check_inside(self.folder, self.folder / name)
+            front.write(self.folder / name)
 
     def front(self) -> Front:
         """The front that was written last.
@@ -315,36 +326,61 @@ class Run:
         # How far the history had come: steps after the checkpoint will be made again.
         history = _lines.whole_lines(self._history)
         content = {"state": state, "history": len(history), "head": _head(history).decode()}
-        with replacing(self._checkpoint) as draft:
-            with draft.open("wb") as file:  # given a path, torch does not say that a disk is full
-                torch.save(content, file)
-            try:
-                torch.load(draft, weights_only=True, map_location="cpu")
-            except pickle.UnpicklingError as error:
-                raise ValueError(
-                    f"a checkpoint holds tensors and plain values only: {error}"
-                ) from error
+        last, before = self._checkpoints
+        with self._replacing(last) as draft:
+            write_checkpoint(draft, content)
+            if last.exists() and is_whole(last):  # a damaged one must not replace a good one
+                os.replace(last, before)
 
-    def resume(self) -> Any:
-        """The state of the last checkpoint, or None: begin anew.
+    def saved(self) -> Any:
+        """The state of the last checkpoint, or None: begin anew. Nothing is changed.
 
-        Steps that were logged after the checkpoint are dropped from ``history.csv``, since they
-        will be made again. The journal of measured points is never shortened.
+        If the last checkpoint is damaged, a warning says so, and the one before it counts.
 
         Raises:
-            ValueError: the checkpoint is damaged, or of something else.
+            ValueError: each checkpoint is damaged, or of something else.
         """
-        content = {"state": None, "history": 0}
-        if self._checkpoint.exists():
-            content = _load(self._checkpoint)
-        kept = _lines.whole_lines(self._history)[: content["history"]]
-        head = str(content.get("head", "")).encode()
+        there = [path for path in self._checkpoints if path.exists()]
+        damaged: list[ValueError] = []
+        self._resumed = {"state": None, "history": 0}
+        for path in there:
+            try:
+                self._resumed = _load(path)
+                break
+            except ValueError as error:
+                damaged.append(error)
+        if damaged and len(damaged) == len(there):
+            names = " and ".join(path.name for path in there)
+            raise ValueError(
+                f"{damaged[0]}; without {names} a search begins anew, and what was measured counts"
+            ) from damaged[0]
+        if damaged:
+            said = f"{damaged[0]}; the search goes on from {there[-1].name}, the one before it"
+            warnings.warn(said, _lines.DamagedLineWarning, stacklevel=2)
+        return self._resumed["state"]
+
+    def rewind(self) -> None:
+        """Drop the steps from ``history.csv`` that came after the checkpoint that `saved` gave.
+
+        They will be made again. The journal of measured points is never shortened.
+        """
+        kept = _lines.whole_lines(self._history)[: self._resumed["history"]]
+        head = str(self._resumed.get("head", "")).encode()
         if head and kept:  # the names of the columns, without which no step could be logged
             kept = head + b"\n" + kept[len(head) + 1 :]
         if not self._history.exists() or kept != self._history.read_bytes():
-            with replacing(self._history) as draft:
+            with self._replacing(self._history) as draft:
                 draft.write_bytes(kept)
-        return content["state"]
+
+    def resume(self) -> Any:
+        """`saved`, then `rewind`: the state to go on from, or None: begin anew.
+
+        Raises:
+            ValueError: each checkpoint is damaged, or of something else.
+        """
+        state = self.saved()
+        self.rewind()
+        return state
 
     def save_weights(self, name: str, state: Mapping[str, Tensor]) -> Path:
         """Write a state dict to ``weights/NAME.safetensors``, NAME being a point's id.
@@ -353,17 +389,15 @@ class Run:
             ValueError: the name is none, or a link leads out of the folder.
         """
         path = self._weights(name)
-        # Cloned, since the format refuses tensors that share memory.
-        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-        with replacing(path) as draft:
-            safetensors.torch.save_file(tensors, draft)
+        with self._replacing(path) as draft:
+            write_weights(draft, state)
         return path
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """Read a state dict back.
 
         Raises:
-            ValueError: there are no weights of this name, or it is none.
+            ValueError: there are no weights of this name, they are damaged, or it is none.
         """
         path = self._weights(name)
         if not path.exists():
@@ -371,11 +405,7 @@ class Run:
             raise ValueError(
                 f"{path} does not exist; there are weights of {', '.join(found) or 'none'}"
             )
-        try:
-            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-        except Exception as error:  # of whatever kind: the reader names several for a damaged file
-            raise ValueError(f"{path} is no whole file of weights: {error}") from error
-        return tensors
+        return read_weights(path)
 
     def network(self, space: NetworkSpace, point: Point) -> nn.Module:
         """The trained network of a point of this run, in evaluation mode.
@@ -408,13 +438,24 @@ class Run:
         return self._file("history.csv")
 
     @property
-    def _checkpoint(self) -> Path:
-        return self._file("checkpoint.pt")
+    def _checkpoints(self) -> tuple[Path, Path]:
+        """The last one, and the one before it."""
+        return self._file("checkpoint.pt"), self._file("checkpoint.previous.pt")
 
     def _file(self, name: str) -> Path:
         path = self.folder / name
         check_inside(self.folder, path)
         return path
+
+    @contextmanager
+    def _replacing(self, path: Path) -> Iterator[Path]:
+        check_inside(self.folder, path)
+        with replacing(path) as draft:
+            yield draft
+
+    def _append(self, path: Path, line: bytes) -> None:
+        check_inside(self.folder, path)
+        _lines.append(path, line)
 
     def _columns(self) -> list[str]:
         """The names in the first line of the history."""
@@ -444,8 +485,11 @@ def check_inside(folder: Path, path: Path) -> None:
     """See that a file of a folder lies there, also if it is to be written; it may be missing.
 
     Raises:
-        ValueError: a link leads elsewhere, or what is there is no file.
+        ValueError: the folder is gone, a link on the way leads elsewhere, or what is there is no
+            file.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is gone: it was removed or renamed while it was in use")
     real, home = (Path(os.path.realpath(place)) for place in (path, folder))
     if not real.is_relative_to(home):
         raise ValueError(f"{path} is behind a link that leads out of {folder}")
@@ -604,13 +648,7 @@ def _head(lines: bytes) -> bytes:
 
 
 def _load(checkpoint: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    except Exception as error:  # of whatever kind: torch names several for a damaged file
-        raise ValueError(
-            f"{checkpoint} is damaged or no checkpoint ({type(error).__name__}); without it a "
-            "search begins anew, and what was measured counts"
-        ) from error
+    content = read_checkpoint(checkpoint)
     told: dict[str, Any] = content if isinstance(content, dict) else {}
     if "state" not in told or type(told.get("history")) is not int:
         raise ValueError(f"{checkpoint} is no checkpoint of a run")

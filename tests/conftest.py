@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,21 +84,6 @@ def pytest_runtest_setup() -> None:
 def one_process(monkeypatch) -> None:
     """All runs of a comparison in this process: another one imports torch for seconds."""
     monkeypatch.setattr("paretonas.cli.compare._processes", lambda *_: None)
-
-
-@pytest.fixture
-def killed() -> Callable[[str, Path, float], int]:
-    """Run a program that uses `kill_often` in a folder; returns how many kills it prints."""
-    helper = (Path(__file__).parent / "killing.py").read_text()
-    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
-
-    def run(program: str, folder: Path, patience: float) -> int:
-        command_line = [*command, helper + program, str(folder), str(patience)]
-        result = subprocess.run(command_line, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr
-        return int(result.stdout)
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 
 import pytest
 import torch
@@ -290,8 +291,70 @@ class TestCheckpoint:
         path = run.folder / "checkpoint.pt"
         for content in (path.read_bytes()[:-40], b"", b"no archive"):
             path.write_bytes(content)
-            with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged or no checkpoint"):
+            with pytest.raises(
+                ValueError, match=r"checkpoint\.pt is damaged or no checkpoint"
+            ) as no:
                 run.resume()
+            assert str(no.value).endswith(
+                "; without checkpoint.pt a search begins anew, and what was measured counts"
+            )
+
+    def test_the_one_before_a_damaged_one_counts_and_a_line_says_so(self, run):
+        for step in (1, 2):
+            run.log({**STEP, "step": step})
+            run.save({"step": step})
+        last, before = run.folder / "checkpoint.pt", run.folder / "checkpoint.previous.pt"
+        good = before.read_bytes()
+        content = bytearray(last.read_bytes())
+        content[len(content) // 2] ^= 1
+        last.write_bytes(content)
+        files = {path: path.read_bytes() for path in run.folder.iterdir()}
+        told = r"checkpoint\.pt is damaged.*; the search goes on from checkpoint\.previous\.pt"
+        with pytest.warns(DamagedLineWarning, match=told):
+            assert run.saved() == {"step": 1}
+        assert files == {path: path.read_bytes() for path in run.folder.iterdir()}
+        run.rewind()
+        assert [row["step"] for row in run.history()] == [1]
+        run.save({"step": 3})
+        assert before.read_bytes() == good, "what is damaged takes no place of what is whole"
+        assert run.resume() == {"step": 3}
+        for path in (last, before):
+            path.write_bytes(b"")
+        with pytest.raises(
+            ValueError, match=r"without checkpoint\.pt and checkpoint\.previous\.pt"
+        ):
+            run.resume()
+
+    def test_a_kill_between_two_checkpoints_leaves_the_one_before(self, run):
+        run.save({"step": 1})
+        (run.folder / "checkpoint.pt").rename(run.folder / "checkpoint.previous.pt")
+        assert run.begun
+        assert Run.open(run.folder).resume() == {"step": 1}
+
+
+class TestRemoved:
+    """The folder of a run is removed while it goes on."""
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda run: run.log(STEP),
+            lambda run: run.record(point(1)),
+            lambda run: run.add(point(1), 1.0, nn.Linear(1, 1)),
+            lambda run: run.tell(budgets=[]),
+            lambda run: run.save({}),
+            lambda run: run.resume(),
+            lambda run: run.save_weights("a01", {}),
+            lambda run: run.keep_values([]),
+            lambda run: run.write_front(Front(["error", "latency_ms"])),
+        ],
+    )
+    def test_it_is_not_made_again(self, run, tmp_path, act):
+        shutil.rmtree(run.folder)
+        with pytest.raises(ValueError, match="run is gone: it was removed or renamed while"):
+            act(run)
+        run.discard()
+        assert not list(tmp_path.iterdir())
 
 
 class TestDiscard:

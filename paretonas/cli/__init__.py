@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from paretonas._lines import DamagedLineWarning
 from paretonas._lock import NoLockWarning
+from paretonas._slow_export import SlowExportWarning
 from paretonas.cli.commands import app
 from paretonas.cli.stop import stoppable
 from paretonas.point import FailureWarning
@@ -22,6 +23,7 @@ _WARNINGS = (
     DamagedLineWarning,
     FailureWarning,
     NoLockWarning,
+    SlowExportWarning,
 )  # in words that are meant for the user
 _STOPPED = (130, 143)
 _INPUT_ERRORS = (ValueError, TypeError, KeyError)

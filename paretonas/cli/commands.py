@@ -505,6 +505,16 @@ def profile(
             "script, measure.py, that times them there.",
         ),
     ] = None,
+    front: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            exists=True,
+            file_okay=False,
+            help="For --runner: write the trained networks of this run's front, not those that a "
+            "table needs.",
+        ),
+    ] = None,
     import_: Annotated[
         Path | None,
         typer.Option(
@@ -512,24 +522,36 @@ def profile(
             metavar="DIR",
             exists=True,
             file_okay=False,
-            help="Measure nothing here: make the table of the machine that has timed this folder "
-            "of --runner, with its times.json in it.",
+            help="Measure nothing here: read this folder of --runner, with the times.json of the "
+            "machine that has timed it; make its table, or say what became of the front.",
         ),
     ] = None,
-    out: Annotated[Path | None, _written("costs.json")] = None,
+    out: Annotated[Path | None, _written("costs.json; DIR/measured.csv of a front")] = None,
+    trust: Trust = False,
 ) -> None:
     """Measure what each option of a space costs on a device, as a table to search with."""
-    from paretonas.cli.profile import import_costs, write_costs, write_folder
+    from paretonas.cli.find import Consent
+    from paretonas.cli.profile import import_folder, write_costs, write_folder, write_front_folder
 
     spec = space or "digits"
+    if front is not None and runner is None:
+        raise typer.BadParameter("--front is for --runner DIR, the folder to write")
+    if trust and front is None:
+        raise typer.BadParameter("--trust is about the folder of a run; give --front RUN")
     here: dict[str, object] = {"device": device, "threads": threads, "backend": backend}
     here |= {"like": like, "networks": networks}
+    sizes: dict[str, object] = {"batch-size": batch_size, "input": input}
     if runner is not None:
         _leave_out("--runner", {**here, "out": out, "import": import_})
-        write_folder(spec, runner, batch_size, input)
+        if front is not None:
+            _leave_out("--front", sizes, "has the inputs of the search")
+            consent = Consent({"space": [space]} if space else {}, trust)
+            write_front_folder(runner, front, consent)
+        else:
+            write_folder(spec, runner, batch_size, input)
     elif import_ is not None:
-        _leave_out("--import", {**here, "batch-size": batch_size, "input": input})
-        import_costs(spec, import_, out)
+        _leave_out("--import", {**here, **sizes})
+        import_folder(space, import_, out)
     else:
         write_costs(
             spec,
@@ -544,11 +566,13 @@ def profile(
         )
 
 
-def _leave_out(option: str, others: Mapping[str, object]) -> None:
+def _leave_out(
+    option: str, others: Mapping[str, object], why: str = "measures nothing here"
+) -> None:
     """Refuse options that mean nothing beside another one."""
     given = [f"--{name}" for name, value in others.items() if value is not None]
     if given:
-        raise typer.BadParameter(f"{option} measures nothing here; leave out {', '.join(given)}")
+        raise typer.BadParameter(f"{option} {why}; leave out {', '.join(given)}")
 
 
 @app.command()

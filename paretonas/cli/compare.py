@@ -352,8 +352,9 @@ def _compare(
         )
     if not comparison.records:
         raise RuntimeError(f"all of {runs} runs failed; to try these again: {again}")
+    started = read_about(out)["started"]  # or the folder was removed, and is not made again
     comparison.write(out)
-    write_comparison(comparison, out / "report.html", settings, read_about(out)["started"])
+    write_comparison(comparison, out / "report.html", settings, started)
     _show(comparison, out)
     if comparison.broken:
         failed = f"{len(comparison.broken)} of {runs} runs failed"

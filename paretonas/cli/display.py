@@ -24,6 +24,7 @@ from paretonas.dominance import spread_column
 
 if TYPE_CHECKING:
     from paretonas.front import Front
+    from paretonas.front_on_device import FrontOnDevice
     from paretonas.gradient_search.step import Step
     from paretonas.point import Point
 
@@ -91,7 +92,7 @@ def front_table(front: Front, about: Mapping[str, object]) -> FittedTable:
         if reported not in columns and any(reported in point.reported for point in front):
             place = columns.index(after) + 1 if after in columns else len(columns)
             columns.insert(place, reported)
-    titles = ("point", *(_stem(name).replace("_", " ") for name in columns), "picks")
+    titles = ("point", *map(_title, columns), "picks")
     rows = [
         (
             point.id,
@@ -100,6 +101,29 @@ def front_table(front: Front, about: Mapping[str, object]) -> FittedTable:
         )
         for point in front
     ]
+    return FittedTable(titles, rows, words=True)
+
+
+def device_table(found: FrontOnDevice) -> FittedTable:
+    """A front as another machine has timed it: what the search told, what it took, what is left."""
+    column, spread = found.column, spread_column(found.column)
+    others = [name for name in found.front.objectives if name != column]
+    rows = []
+    for point in found.points:
+        before, now = found.searched[point.id].objectives[column], point.objectives[column]
+        doubt = float(point.reported[spread])
+        better = found.dominated.get(point.id)
+        told = "yes" if better is None else f"no, {better[0].id} is better ({better[1]:.2f})"
+        rows.append(
+            (
+                point.id,
+                quantity(column, before),
+                f"{quantity(column, now)} ± {doubt:.3f}",
+                *(quantity(name, point.objectives[name]) for name in others),
+                told,
+            )
+        )
+    titles = ("point", "in the search", "on the machine", *map(_title, others), "on the front")
     return FittedTable(titles, rows, words=True)
 
 
@@ -213,6 +237,10 @@ def clock(seconds: float) -> str:
 
 def _stem(name: str) -> str:
     return split_unit(name)[0]
+
+
+def _title(name: str) -> str:
+    return _stem(name).replace("_", " ")
 
 
 def _measurement(point: Point, name: str) -> str:

@@ -1,4 +1,7 @@
-"""`paretonas profile`: a cost table of this machine, or of another one by a folder in between."""
+"""`paretonas profile`: a cost table of this machine, or of another one by a folder in between.
+
+The folder may also have the networks of a front, which the other machine times.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paretonas.cli.display import console, progress_bar
+from paretonas.cli.display import console, device_table, progress_bar
 from paretonas.cli.fallback import or_in_torch
+from paretonas.cli.find import Consent
 from paretonas.devices import find_device
 from paretonas.forward import evaluating
-from paretonas.names import find_space
+from paretonas.front_on_device import FrontOnDevice, write_front
+from paretonas.names import find_space, with_networks
 from paretonas.nn import NetworkSpace, Supernet
 from paretonas.objectives import CostTable, import_times, profile, profile_like, write_runner
 from paretonas.objectives.calibration import Calibration
 from paretonas.objectives.runner.folder import Runner
+from paretonas.objectives.runner.room import ABOUT, content_of, has_front
 from paretonas.objectives.transfer import NETWORKS
 from paretonas.point import FAILING, Failure
-from paretonas.runs import check_writable
+from paretonas.runs import Run, check_writable
 
 
 def write_costs(
@@ -73,6 +79,52 @@ def write_folder(spec: str, folder: Path, batch_size: int | None, size: str | No
     )
 
 
+def write_front_folder(folder: Path, run_folder: Path, consent: Consent) -> None:
+    """Write the trained networks of a front for another machine, and say what to do with them."""
+    run = Run.open(run_folder)
+    space = with_networks(consent.space(run_folder, run.settings), "--space")
+    count = write_front(run, space, folder)
+    threads = run.settings.get("threads", 1)
+    words = f" --threads {threads}" if threads != 1 else ""
+    console().print(
+        f"{space.name}: {count} trained network{'s' * (count != 1)} of the front of {run_folder} "
+        f"in {folder}; copy it to the machine, run there: python3 measure.py{words}; bring its "
+        f"times.json back into this folder, then: paretonas profile --import {folder}",
+        soft_wrap=True,
+    )
+
+
+def import_folder(spec: str | None, folder: Path, out: Path | None) -> None:
+    """Read what another machine has timed: the networks of a space, or those of a front."""
+    if not has_front(content_of(folder / ABOUT)):
+        import_costs(spec or "digits", folder, out)
+    elif spec is not None:
+        raise ValueError(f"{folder} has the networks of a front; leave out --space")
+    else:
+        import_front(folder, out)
+
+
+def import_front(folder: Path, out: Path | None) -> None:
+    """Show the front of a run as another machine has timed it, and write it down."""
+    path = _free(out, folder / "measured.csv")
+    found = FrontOnDevice.read(folder)
+    found.write(path)
+    screen, about = console(), found.about
+    screen.print(device_table(found))
+    counts = f"threads: {about['threads']}; ± holds a second measurement in 9 of 10 cases"
+    screen.print(
+        f"timed on {about['device']} (onnxruntime {about['onnxruntime']}, "
+        f"{', '.join(about['providers'])}, {counts})",
+        soft_wrap=True,
+    )
+    rank = found.rank_correlation
+    ranked = "" if rank is None else f"rank correlation with the search {rank:.2f}; "
+    screen.print(f"{ranked}the machine takes {found.factor:.2f} times as long (median)")
+    gone = ", ".join(found.dominated)
+    still = f"no longer on the front there: {gone}" if gone else "all are on the front there"
+    screen.print(f"{still}; all of it is in {path}", soft_wrap=True)
+
+
 def import_costs(spec: str, folder: Path, out: Path | None) -> None:
     """Make the table of another machine, and say what was found."""
     path = _free(out)
@@ -86,9 +138,9 @@ def import_costs(spec: str, folder: Path, out: Path | None) -> None:
     _write(table, path, space)
 
 
-def _free(out: Path | None) -> Path:
-    """The file to write."""
-    path = out or Path("costs.json")
+def _free(out: Path | None, usual: Path = Path("costs.json")) -> Path:
+    """The file to write; by default the usual one, if it is not there."""
+    path = out or usual
     if out is None and os.path.lexists(path):
         raise ValueError(f"{path} exists; name another file, or this one, with --out FILE")
     if path.is_dir():

@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from ast import literal_eval
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from inspect import getattr_static
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from paretonas._atomic import replacing
+from paretonas._slow_export import SlowExportWarning
 from paretonas.arguments import Arguments, call, tensors
+from paretonas.export.decomposed import NEITHER, OLDER, Decomposed
 from paretonas.export.exported import Exported, difference
 from paretonas.export.inputs import Inputs, output_names
 from paretonas.export.packages import check_onnx
@@ -49,8 +52,10 @@ def write_onnx(
     network.register_forward_hook(_separate, with_kwargs=True)
     try:
         with _quiet():
+            with Decomposed(NEITHER):
+                traced = program(network, inputs)
             model = torch.onnx.export(
-                program(network, inputs),
+                traced,
                 dynamo=True,
                 input_names=names,
                 output_names=results,
@@ -60,6 +65,7 @@ def write_onnx(
         raise ValueError(_unknown(error)) from error
     assert model is not None  # None only without dynamo
     _name_batch(model.model.graph, inputs)
+    _name_nodes(model.model.graph)
     _forget_the_source(model.model)
     model.model.metadata_props.update(metadata)
     with replacing(path) as draft:
@@ -72,7 +78,8 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
     """Write a model for a measurement, in a tenth of a second where torch's older exporter can.
 
     It has the operations of the file that `write_onnx` writes. Where the older exporter fails, or
-    its file does not give the network's outputs, `write_onnx` writes this one too.
+    its file does not give the network's outputs, `write_onnx` writes this one too; a
+    `SlowExportWarning` says so, once for each operation that is to blame.
 
     Args:
         network: the network, on the CPU, in evaluation mode; its outputs become a list of tensors.
@@ -91,7 +98,7 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
     dims = zip(names, inputs.batch, strict=True)
     batch = {name: {dim: "batch"} for name, dim in dims if dim is not None}
     try:
-        with _quiet(), _no_graphs(), _Known(), torch.no_grad(), warnings.catch_warnings():
+        with _quiet(), _no_graphs(), Decomposed(OLDER), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is deprecated, and warns of what is checked below
             torch.onnx.export(
                 _Positional(plain, given).eval() if given.kwargs else plain,
@@ -103,8 +110,9 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
                 dynamic_axes=batch | {name: {0: "batch"} for name in results},
             )
         _checked(path, plain, inputs, str(path))
-    except Exception:  # of whatever kind: the other exporter tries it, and says why it cannot
-        write_onnx(network, inputs, path, {})
+    except Exception as error:  # of whatever kind: the other exporter tries it
+        write_onnx(network, inputs, path, {})  # or says why it cannot
+        _tell_slow(_unwritten(error))
 
 
 class _Positional(nn.Module):
@@ -120,36 +128,6 @@ class _Positional(nn.Module):
         left = iter(inputs)
         leaves = [rest[0] if rest else next(left) for rest in self._rest]
         return call(self.network, tree_unflatten(leaves, self._nest))
-
-
-class _Known(TorchFunctionMode):
-    """Common operations that torch's older exporter does not know, as those that it knows."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return _KNOWN.get(function, function)(*args, **(kwargs or {}))
-
-
-def _swapped(x: Tensor) -> Tensor:
-    return x.transpose(-2, -1)
-
-
-def _rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None
-) -> Tensor:
-    """`torch.nn.functional.rms_norm` in the operations of the newer exporter."""
-    dims = tuple(range(-len(normalized_shape), 0))
-    least = torch.finfo(input.dtype).eps if eps is None else eps
-    normed = input * (input.pow(2).mean(dims, keepdim=True) + least).sqrt().reciprocal()
-    return normed if weight is None else normed * weight
-
-
-_KNOWN: Mapping[Any, Any] = {
-    getattr_static(Tensor, "mT").__get__: _swapped,
-    torch.rms_norm: _rms_norm,
-    nn.functional.rms_norm: _rms_norm,
-}
 
 
 def session_of(file: Path | bytes, threads: int = 1, profile: str | None = None) -> Any:
@@ -233,6 +211,23 @@ def _name_batch(graph: Any, inputs: Inputs) -> None:
                 value.shape[dim] = re.sub(rf"\b({'|'.join(torchs)})\b", "batch", str(size))
 
 
+def _name_nodes(graph: Any) -> None:
+    """Name nodes by their modules, such as ``/body.0/Conv``, as torch's older exporter does.
+
+    So what profiles the file can tell which layer takes the time.
+    """
+    taken = Counter[str]()
+    for node in graph.all_nodes():
+        scopes = literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        if not scopes:  # it is the optimizer's own
+            continue
+        # The last one is the node; a module that is called again has a number.
+        path = re.sub(r"@\d+", "", next((each for each in reversed(scopes[:-1]) if each), ""))
+        name = "/".join(["", *([path] if path else []), node.op_type])
+        node.name = f"{name}_{taken[name]}" if taken[name] else name
+        taken[name] += 1
+
+
 def _forget_the_source(model: Any) -> None:
     """Drop the lines of Python code of each operation: of a small network, half of the file."""
     for thing in (model.graph, *model.graph.all_nodes(), *model.functions.values()):
@@ -278,6 +273,25 @@ def _unknown(error: BaseException) -> str:
     if operation := re.search(r"op='([^']+)'", str(error)):
         return f"ONNX has no operation for {operation[1]}; replace it, or use another format"
     return f"torch cannot write it as ONNX: {str(error).strip().partition(chr(10))[0]}"
+
+
+def _unwritten(error: Exception) -> str:
+    """What torch's older exporter cannot write: an operation, or the network and why."""
+    if operation := re.search(r"operator '([\w:.]+)'", str(error)):
+        return operation[1]
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"this network ({line:.200})"
+
+
+@cache
+def _tell_slow(what: str) -> None:
+    """Say it once: what is true of one network is so of dozens."""
+    warnings.warn(
+        f"torch's quick ONNX exporter cannot write {what}; the other one takes seconds for each "
+        "network, so latency tables and measurements take longer",
+        SlowExportWarning,
+        stacklevel=3,
+    )
 
 
 @contextmanager

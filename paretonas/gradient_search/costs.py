@@ -64,8 +64,7 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         about = {"name": space.name, "choices": {c.name: list(c.options) for c in supernet.choices}}
         _check_same(run, about)
         run.tell(space=about, conditions=supernet.conditions())
-    # Only now: what is refused changes nothing.
-    saved: dict[str, Any] = (run.resume() if run else None) or {}
+    saved: dict[str, Any] = (run.saved() if run else None) or {}
     clock.before = saved.get("seconds", 0.0)
     aside = failures_of(saved["aside"]) if "aside" in saved else try_options(settings, task)
     leave_out(supernet, aside)
@@ -196,6 +195,8 @@ def tabulate(settings: Settings) -> Generator[Step, None, Setup]:
         weights_until=clock.moment(WEIGHTS_TIME),
         alpha_until=clock.moment(WEIGHTS_TIME + ALPHA_TIME),
     )
+    if run:  # only now: what is refused changes nothing
+        run.rewind()
     if run and tables:  # only now, since what was refused leaves no folder
         keep_tables(run.folder, built)
         run.tell(tables=tables)

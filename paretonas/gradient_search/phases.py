@@ -191,9 +191,11 @@ def evaluate_finalists(setup: Setup, model: Model, evaluate: Evaluate) -> Phases
             yield results.begin_repair()
             continue
         failed, before = len(knowledge.failed["trained"]), list(results.points)
-        for outcome in later:
+        # After an older checkpoint, what was measured belongs to this batch and to those to come.
+        again = [outcome for outcome in later if outcome.architecture in chosen] or later
+        later = [outcome for outcome in later if outcome not in again]
+        for outcome in again:
             yield results.show(outcome)
-        later.clear()
         known = {*knowledge.tried("trained")} | model.failed()
         chosen = [a for a in chosen if a not in known][: setup.plan.finalists - results.paid]
         if pace:
@@ -214,6 +216,8 @@ def evaluate_finalists(setup: Setup, model: Model, evaluate: Evaluate) -> Phases
             whole = setup.trained.recipe.epochs == pace.epochs
             _plan_finalists(setup, results.paid + (pace.finalists(left()) if whole else 0))
         model.save()
+    for outcome in later:  # of batches that this plan does not have
+        yield results.show(outcome)
     if pace:  # there is no time for more, also if this search is resumed
         _plan_finalists(setup, results.paid)
         setup.report.expect(0)

@@ -126,7 +126,7 @@ class Results:
         """Take up what the run has recorded.
 
         Returns:
-            What was measured after the checkpoint. The search will choose this batch once more.
+            What was measured after the checkpoint. The search will choose these batches once more.
         """
         recorded = self._run.outcomes() if self._run else []
         if self._run:  # what a damaged line held is not known any more, and may be trained again

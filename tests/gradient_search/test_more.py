@@ -147,6 +147,21 @@ def test_less_is_refused_and_changes_nothing(begun, space, costs):
     assert (begun.folder / "run.json").read_bytes() == before
 
 
+def test_what_is_refused_after_the_checkpoint_was_read_changes_nothing(tmp_path, space, costs):
+    run = Run.create(tmp_path / "run", {}, "cpu", 0)
+    steps = go(space, costs, run, 200)
+    for step in steps:
+        if run.begun and step.phase == "finalists":
+            break  # some steps came after the checkpoint
+    steps.close()
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="the smallest search takes about"):
+        list(search(space, objectives=costs, run=run, budget=Budget(seconds=0.01), rays=3))
+    assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert len(run.history()) > 0 and run.resume() is not None
+    assert len(rows(run)) < before[run.folder / "history.csv"].count(b"\n") - 1
+
+
 def test_the_learning_rate_begins_anew_at_each_restart(monkeypatch, space):
     from paretonas.gradient_search.weights import WeightTraining
 

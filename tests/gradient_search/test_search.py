@@ -5,12 +5,14 @@ import json
 import re
 import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import nn
 
+from paretonas._lines import DamagedLineWarning
 from paretonas.constraint import Constraint
 from paretonas.data import Data, Split
 from paretonas.front import Front
@@ -295,6 +297,31 @@ def test_a_finished_search_has_nothing_left_to_do(whole, space, costs, tmp_path)
     again = list(search(space, objectives=costs, run=run, budget=PLAN, rays=6, trainer=refuse))
     assert Outcome(again, run).points == whole.points
     assert len(run.evaluations()) == PLAN.finalists
+
+
+@pytest.mark.parametrize("lost", ["the last checkpoint", "each checkpoint"])
+def test_what_was_measured_after_an_older_checkpoint_is_not_measured_again(
+    whole, space, costs, tmp_path, lost
+):
+    """Each outcome counts in the batch that it belonged to, so that the end is the same."""
+    shutil.copytree(whole.run.folder, tmp_path / "copy")
+    run = Run.open(tmp_path / "copy")
+    if lost == "each checkpoint":
+        for path in run.folder.glob("checkpoint*.pt"):
+            path.unlink()
+        told = nullcontext()
+    else:
+        (run.folder / "checkpoint.pt").write_bytes(b"")
+        told = pytest.warns(DamagedLineWarning, match="goes on from checkpoint.previous.pt")
+
+    def refuse(*_, **__):
+        raise AssertionError("nothing is left to train")
+
+    with told:
+        again = list(search(space, objectives=costs, run=run, budget=PLAN, rays=6, trainer=refuse))
+    rest = Outcome(again, run)
+    assert (rest.points, rest.history) == (whole.points, whole.history)
+    assert run.evaluations() == whole.run.evaluations()
 
 
 @pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.deep)])

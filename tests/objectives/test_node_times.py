@@ -11,12 +11,22 @@ from onnx import TensorProto, helper
 from torch import nn
 from torch.nn import functional
 
+from paretonas._slow_export import SlowExportWarning
 from paretonas.devices import onnx_session
 from paretonas.devices.onnx_session import OnnxRuntime, exported, node_times
+from paretonas.export import onnx_file
 from paretonas.nn import Depth, OneOf, Supernet
 from paretonas.objectives import CostTable, Latency, calibration, profile
 from paretonas.objectives import node_times as nodes
-from paretonas.objectives.node_times import LEAST, _by_place, _module, places, times_in_networks
+from paretonas.objectives.node_times import (
+    LEAST,
+    InNetwork,
+    _by_place,
+    _module,
+    places,
+    times_in_networks,
+    times_of_places,
+)
 from paretonas.objectives.parts import NetworkTrace, observer, part_paths
 from paretonas.space import every
 
@@ -52,9 +62,21 @@ def test_modules_of_nodes():
         "/Flatten": "",
         "/norm/Mul": "dict.norm",
         "/network/norm/Mul": "dict.norm",
+        "/early.0.branch.2/Relu_1": "early.0.branch.2",
         "/early_1/early.0_2/branch/Add": "early.0.branch",  # modules that are called again
     }.items():
         assert _module(node, modules) == module
+
+
+def test_a_network_whose_nodes_tell_no_module_spoils_nothing(built):
+    supernet, x = built
+    one, other, *_ = every(supernet.choices)
+    told = InNetwork([("/deep/0/Conv", 3e-3), ("/named/head/Gemm", 1e-3)], 4e-3)
+    silent = InNetwork([("node_conv2d", 4e-3)], 4e-3)
+    found = times_of_places(supernet, x, {one: told})
+    assert max(found.values()) == pytest.approx(3.0)
+    assert times_of_places(supernet, x, {one: told, other: silent}) == found
+    assert times_of_places(supernet, x, {other: silent}) == {}
 
 
 def test_every_operation_of_every_architecture_gets_a_time(built):
@@ -174,6 +196,31 @@ def test_what_a_kernel_takes_is_told_though_an_activation_is_fused_to_it(monkeyp
         (slot,) = [slot for slot in table.slots if slot.name == name]
         small, large = slot.values.tolist()
         assert large > 3 * small  # it has 9 times the operations
+
+
+class Unusual(nn.Module):
+    """Only torch's slow exporter can write what is around the choice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = OneOf({"k3": conv(3), "k9": conv(9)})
+
+    def forward(self, x):
+        return self.one(torch.logaddexp(x, -x)).mean((2, 3))
+
+
+@pytest.mark.deep
+def test_a_table_of_networks_that_are_written_slowly_is_as_fine(monkeypatch):
+    monkeypatch.setattr(calibration, "FEW", 0)  # as in a space that is too large to measure all
+    onnx_file._tell_slow.cache_clear()
+    torch.manual_seed(0)
+    supernet, x = Supernet(Unusual()), torch.randn(1, 16, 64, 64)
+    with pytest.warns(SlowExportWarning) as told:
+        table = profile(supernet, x, backend="onnxruntime", cache=False)
+    assert [each.category for each in told] == [SlowExportWarning]
+    (slot,) = [slot for slot in table.slots if slot.name == "one"]
+    small, large = slot.values.tolist()
+    assert large > 3 * small  # it has 9 times the operations
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,7 +1,6 @@
-"""The folder that goes to another machine: networks, their inputs, and the script that times them.
+"""The networks of a space that go to another machine, and their times that come back.
 
-``networks.json`` says what the other files are. The networks are those that a table of nodes needs
-and some dozens more, which correct it.
+The networks are those that a table of nodes needs and some dozens more, which correct it.
 """
 
 from __future__ import annotations
@@ -10,18 +9,12 @@ import hashlib
 import json
 import os
 import re
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..._atomic import make_folder
 from ..._json_file import check_format
 from ...devices.onnx_session import NotInOnnxError, exported
 from ...export.packages import check_onnx
@@ -36,9 +29,8 @@ from ..parts import hints, observer
 from ..profile import Progress
 from ..tabulate import cost_table
 from ..timing_plan import TimingPlan, shapes
+from .room import ABOUT, FORMAT, as_a_whole, content_of, has_front
 
-FORMAT = 1
-ABOUT, INPUTS, SCRIPT, TIMES = "networks.json", "inputs.npz", "measure.py", "times.json"
 OPERATION = 10_000  # multiply-accumulates that take about as long as starting an operation
 
 
@@ -71,82 +63,22 @@ def write_runner(
     """
     check_onnx()
     place = Path(folder)
-    _check_free(place)
-    made = [path for path in (place, *place.parents) if not path.exists()]
-    try:
-        make_folder(place)
-        with tempfile.TemporaryDirectory(
-            prefix=".draft-", dir=place, ignore_cleanup_errors=True
-        ) as draft:
-            room = Path(draft)
-            count = _write_all(
-                room, supernet, example, name, progress or (lambda done, total: None)
-            )
-            _check_free(place, room)  # others may have written meanwhile
-            _move_all(room, place)
-    except OSError as error:
-        raise ValueError(f"cannot write {place}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):  # all is in it
-            for path in made:
-                path.rmdir()
-    return count
-
-
-def _write_all(room: Path, supernet: Supernet, example: Any, name: str, progress: Progress) -> int:
-    """Write all files; returns the number of networks."""
-    plan = TimingPlan(supernet, example, lambda looked: progress(looked, 0))
-    covering = covering_networks(supernet, example, plan.in_networks())
-    observe = observer(supernet, example)
-    others = spread_over(guessed_table(supernet, example), supernet, example, covering)
-    chosen = list(dict.fromkeys([*covering, *(observe(a).architecture for a in others)]))
-    networks, arrays = [], dict[str, Any]()
-    for index, architecture in enumerate(chosen):
-        with _in_onnx(supernet, example), seeded(0, supernet):
-            model, inputs = exported(supernet.extract(architecture), example)
-        arrays |= inputs
-        own = f"n{index:02d}"
-        path = room / f"{own}.onnx"
-        path.write_bytes(model)
-        nodes = architecture in covering
-        told = {"name": own, **_file(path), "nodes": nodes, "architecture": dict(architecture)}
-        networks.append(told)
-        progress(index + 1, len(chosen))
-    _write_arrays(room / INPUTS, arrays)
-    about = {
-        "format": FORMAT,
-        "space": name,
-        "choices": {choice.name: choice.options for choice in supernet.choices},
-        **plan.about(),
-        "inputs": _file(room / INPUTS),
-        "networks": networks,
-    }
-    (room / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    script = files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
-    (room / SCRIPT).write_text(script, encoding="utf-8")
+    tell = progress or (lambda done, total: None)
+    with as_a_whole(place) as room:
+        plan = TimingPlan(supernet, example, lambda looked: tell(looked, 0))
+        covering = covering_networks(supernet, example, plan.in_networks())
+        observe = observer(supernet, example)
+        others = spread_over(guessed_table(supernet, example), supernet, example, covering)
+        chosen = list(dict.fromkeys([*covering, *(observe(a).architecture for a in others)]))
+        for index, architecture in enumerate(chosen):
+            with _in_onnx(supernet, example), seeded(0, supernet):
+                model, inputs = exported(supernet.extract(architecture), example)
+            nodes = architecture in covering
+            room.add(f"n{index:02d}", model, inputs, nodes, architecture=dict(architecture))
+            tell(index + 1, len(chosen))
+        choices = {choice.name: choice.options for choice in supernet.choices}
+        room.describe(space=name, choices=choices, **plan.about())
     return len(chosen)
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """As `numpy.savez` does, which takes no array that is called ``file``."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
-
-
-def _move_all(room: Path, place: Path) -> None:
-    """Move all files from one folder to another, or none."""
-    moved: list[Path] = []
-    try:
-        # The one that tells of the others comes last: without it the folder is no runner.
-        for path in sorted(room.iterdir(), key=lambda path: path.name == ABOUT):
-            moved.append(place / path.name)
-            os.replace(path, moved[-1])
-    except BaseException:
-        for path in moved:
-            path.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
@@ -217,7 +149,12 @@ class Runner:
             ValueError: it is no such folder, it is damaged, or it is of another space.
         """
         place = Path(folder)
-        content = _content(place / ABOUT)
+        content = content_of(place / ABOUT)
+        if has_front(content):
+            raise ValueError(
+                f"{place} has the networks of a front; a table needs those of a space, which "
+                "write_runner writes"
+            )
         try:
             about = json.loads(content.decode("utf-8"))
         except (ValueError, RecursionError) as error:
@@ -248,7 +185,7 @@ class Runner:
         networks = []
         for name, file, digest, nodes, picks in listed:
             path = place / file
-            model = _content(path)
+            model = content_of(path)
             if hashlib.sha256(model).hexdigest() != digest:
                 raise ValueError(f"{path} is damaged, or another file than {ABOUT} tells")
             try:
@@ -276,33 +213,8 @@ class Runner:
             )
 
 
-def _file(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
 def _file_name(told: Any) -> str:
     """The name of a file in the folder, as ``networks.json`` tells it."""
     if not isinstance(told, str) or not re.fullmatch(r"[\w-]+\.onnx", told, re.ASCII):
         raise ValueError(f"a file must be named like n00.onnx, got {told!r:.80}")
     return told
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _check_free(folder: Path, own: Path | None = None) -> None:
-    """Refuse a folder that holds something beside what is our own."""
-    try:
-        if not folder.exists():
-            return
-        held = next((path for path in folder.iterdir() if path != own), None)
-    except OSError as error:
-        raise ValueError(f"cannot read {folder}: {error.strerror}") from error
-    if held is not None:
-        raise ValueError(
-            f"{folder} is not empty; a runner needs a new or empty folder, this has {held.name!r}"
-        )

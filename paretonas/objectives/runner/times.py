@@ -23,7 +23,8 @@ from ..cost_table import CostTable
 from ..node_times import InNetwork, times_of_places, undisturbed
 from ..profile import best_corrected
 from ..timing_plan import TimingPlan
-from .folder import FORMAT, TIMES, Network, Runner, guessed_table
+from .folder import Network, Runner, guessed_table
+from .room import FORMAT, TIMES
 
 DEVICE = ("device", "platform", "python", "onnxruntime")  # texts
 LONGEST = 1e5  # seconds; nothing takes longer
@@ -84,7 +85,63 @@ class Times:
         Raises:
             ValueError: the file is not there, is damaged, or is of other networks.
         """
-        path = runner.folder / TIMES
+        written = Written.read(
+            runner.folder,
+            runner.digest,
+            [each.name for each in runner.networks],
+            [each.name for each in runner.networks if each.nodes],
+        )
+        # First those that say how well a table predicts others.
+        order = sorted(runner.networks, key=lambda each: each.nodes)
+        fresh = sum(not each.nodes for each in order)
+        return cls(
+            written.about,
+            {
+                each.architecture: _in_network(written.found, each, written.nodes[each.name])
+                for each in runner.networks
+                if each.nodes
+            },
+            Timed(
+                [each.architecture for each in order],
+                np.array([1e3 * float(np.median(written.seconds[each.name])) for each in order]),
+                fresh or len(order),
+                spread=float(np.median([spread_of(written.seconds[each.name]) for each in order])),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the script has written about the networks of a folder.
+
+    Attributes:
+        found: the file, for more checks.
+        about: the device, the version of ONNX Runtime, the providers and the threads.
+        nodes: what is told of the nodes of networks, by name; not looked at.
+        seconds: of each network as a whole, its median in each block.
+    """
+
+    found: _Found
+    about: Mapping[str, Any]
+    nodes: Mapping[str, Any]
+    seconds: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def read(
+        cls, folder: Path, digest: str, names: Sequence[str], with_nodes: Sequence[str]
+    ) -> Written:
+        """Read the ``times.json`` of a folder.
+
+        Args:
+            folder: of a runner.
+            digest: of its list of networks.
+            names: of the networks.
+            with_nodes: of those whose nodes are timed as well.
+
+        Raises:
+            ValueError: the file is not there, is damaged, or is of other networks.
+        """
+        path = folder / TIMES
         try:
             content = json.loads(path.read_bytes().decode("utf-8"))
         except OSError as error:
@@ -97,8 +154,8 @@ class Times:
         found = _Found(path, content)
         found.at("format")
         check_format(path, content, FORMAT)
-        if found.at("networks") != runner.digest:
-            raise ValueError(f"{path} has the times of another runner than {runner.folder}")
+        if found.at("networks") != digest:
+            raise ValueError(f"{path} has the times of another runner than {folder}")
         about: dict[str, Any] = {name: found.text(name) for name in DEVICE}
         threads, providers = found.at("threads"), found.at("providers")
         found.demand(type(threads) is int and threads > 0, "threads must be a positive number")
@@ -107,29 +164,13 @@ class Times:
             "providers must be a list of names",
         )
         about |= {"threads": threads, "providers": providers}
-        whole = found.mapping("seconds", [each.name for each in runner.networks])
-        nodes = found.mapping("nodes", [each.name for each in runner.networks if each.nodes])
+        whole = found.mapping("seconds", names)
+        nodes = found.mapping("nodes", with_nodes)
         seconds = {name: found.seconds(own, f"seconds of {name}") for name, own in whole.items()}
-        # First those that say how well a table predicts others.
-        order = sorted(runner.networks, key=lambda each: each.nodes)
-        fresh = sum(not each.nodes for each in order)
-        return cls(
-            about,
-            {
-                each.architecture: _in_network(found, each, nodes[each.name])
-                for each in runner.networks
-                if each.nodes
-            },
-            Timed(
-                [each.architecture for each in order],
-                np.array([1e3 * float(np.median(seconds[each.name])) for each in order]),
-                fresh or len(order),
-                spread=float(np.median([_spread(seconds[each.name]) for each in order])),
-            ),
-        )
+        return cls(found, about, nodes, seconds)
 
 
-def _spread(seconds: Sequence[float]) -> float:
+def spread_of(seconds: Sequence[float]) -> float:
     """How far a second measurement may be, as a share."""
     blocks = how_far(seconds) / float(np.mean(seconds)) if len(seconds) > 1 else 0.0
     return math.hypot(blocks, BETWEEN_PROCESSES)
