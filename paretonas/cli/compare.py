@@ -120,7 +120,7 @@ def redraw(folder: Path, page: Path, consent: Consent) -> None:
     problem = request.problem(known, _stand_ins(about, runners)[len(known) :])
     methods = {short_name(spec): _runs_nothing for spec in request.settings["methods"]}
     comparison = _compared(folder, request, problem, methods, jobs=0)
-    write_comparison(comparison, page, request.settings, about["started"])
+    write_comparison(comparison, page, request.settings, str(about.get("started", "")))
 
 
 def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:

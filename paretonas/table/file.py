@@ -23,7 +23,11 @@ def read_frame(path: Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix not in readers:
         raise ValueError(f"a table is a .csv or .parquet file, got {path.name!r}")
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # its name is too long
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    if not there:
         raise ValueError(f"no such file: {path}")
     return readers[suffix](path)
 
