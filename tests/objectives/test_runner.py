@@ -289,7 +289,7 @@ def first(times: dict) -> dict:
 
 
 DAMAGES = {
-    "format": (lambda t: t.update(format=2), "the format must be 1"),
+    "format": (lambda t: t.update(format=2), "format 2, which a newer version of paretonas"),
     "other": (lambda t: t.update(networks="0" * 64), "the times of another runner"),
     "nan": (lambda t: t["seconds"].update(n00=[math.nan]), "finite and positive, got nan"),
     "negative": (lambda t: t["seconds"].update(n01=[0.1, -0.1]), "finite and positive, got -0.1"),
