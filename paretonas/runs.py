@@ -299,8 +299,8 @@ class Run:
     def write_front(self, front: Front) -> None:
         """Replace ``front.json`` and ``front.csv``."""
         for name in ("front.json", "front.csv"):
-            check_inside(self.folder, self.folder / name)
-            front.write(self.folder / name)
+            check_there(self.folder)
+            front.write(self._file(name))
 
     def front(self) -> Front:
         """The front that was written last.
