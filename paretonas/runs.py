@@ -449,12 +449,12 @@ class Run:
 
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[Path]:
-        check_inside(self.folder, path)
+        check_there(self.folder)
         with replacing(path) as draft:
             yield draft
 
     def _append(self, path: Path, line: bytes) -> None:
-        check_inside(self.folder, path)
+        check_there(self.folder)
         _lines.append(path, line)
 
     def _columns(self) -> list[str]:
@@ -485,16 +485,23 @@ def check_inside(folder: Path, path: Path) -> None:
     """See that a file of a folder lies there, also if it is to be written; it may be missing.
 
     Raises:
-        ValueError: the folder is gone, a link on the way leads elsewhere, or what is there is no
-            file.
+        ValueError: a link leads elsewhere, or what is there is no file.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is gone: it was removed or renamed while it was in use")
     real, home = (Path(os.path.realpath(place)) for place in (path, folder))
     if not real.is_relative_to(home):
         raise ValueError(f"{path} is behind a link that leads out of {folder}")
     if real.exists() and not real.is_file():  # a pipe or a device may never end
         raise ValueError(f"cannot read {path}: it is {'a folder' if real.is_dir() else 'no file'}")
+
+
+def check_there(folder: Path) -> None:
+    """See that the folder of something at work still exists; nobody makes it again.
+
+    Raises:
+        ValueError: it is gone.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is gone: it was removed or renamed while it was in use")
 
 
 def keep_tables(folder: Path, objectives: Iterable[object]) -> None:

@@ -266,7 +266,7 @@ def test_the_script_in_the_folder_of_a_runner_is_not_run(foreign, mark, capsys):
         ("runs/random-0.jsonl", lambda place: RunJournal(place, "random", 0).finished(3)),
         ("runs/random-0.unfinished.jsonl", lambda place: RunJournal(place, "random", 0).begun()),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_what_leads_out_of_a_folder_or_never_ends_is_not_read(foreign, tmp_path, kind, file, read):
     path = foreign("toy") / file

@@ -94,6 +94,7 @@ class RunJournal:
 
     def add(self, outcome: Outcome, seconds: float, network: object = None) -> Outcome:
         """Append an outcome; it is on disk when this returns. No network is kept."""
+        runs.check_there(self.folder)
         make_folder(self._draft.parent)
         _lines.append(self._draft, journal.encode(outcome, seconds))
         return outcome
@@ -116,6 +117,7 @@ class RunJournal:
             spare: what a run with a smaller budget had evaluated, and this one did not ask for. It
                 stays in the second file, for a run with a larger budget.
         """
+        runs.check_there(self.folder)
         pairs, rest = [*zip(outcomes, seconds, strict=True)], [*spare]
         if rest:  # before the first file is replaced, which may hold some of it
             _write(self._draft, starmap(journal.encode, [*pairs, *rest]))
