@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +181,28 @@ def test_an_interruption_ends_all(tmp_path):
     with pytest.raises(KeyboardInterrupt), Crew(work, 2) as crew:
         list(crew.results([Task("hangs", hung), Stops("hangs", hung)]))
     assert all(map(gone, processes_of(hung)))
+
+
+# The first process that a program begins: the tracker of multiprocessing begins with it.
+FIRST = """
+import multiprocessing, os, signal
+from paretonas._processes import _no_interruption
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    with _no_interruption():
+        process.start()
+        inside = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    process.join()
+    print(signal.SIGINT in inside, signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs masks of signals")
+def test_also_the_first_process_takes_no_interruption_while_it_begins(tmp_path):
+    (tmp_path / "first.py").write_text(FIRST)
+    told = subprocess.check_output([sys.executable, tmp_path / "first.py"], text=True)
+    assert told.split() == ["True", "False"]
 
 
 def measured(message, line):
