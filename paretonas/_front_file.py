@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from paretonas._atomic import replacing
+from paretonas._json_file import check_format, read_json
+from paretonas._spreadsheet import csv_line, plain
 from paretonas.point import Cell, number_or_word
 
+FORMAT = 1  # of JSON and parquet files; a CSV file has no place for it
 USUAL_OBJECTIVES = ("error_percent", "latency_ms", "memory_kib")  # of `paretonas search`
 
 
@@ -65,6 +68,8 @@ def read_table(
     """
     formats = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     _check_suffix(path)
+    if path.exists() and not path.is_file():  # a device or a pipe may never end
+        raise ValueError(f"cannot read {path}: it is {'a folder' if path.is_dir() else 'no file'}")
     raw = formats[path.suffix](path)
     objectives = objectives or raw.objectives or _usual_objectives(path, raw.columns)
     _check_columns(path, raw.columns, objectives)
@@ -74,8 +79,6 @@ def read_table(
         choices = raw.choices or [name for name in before if name != "id"]
     _check_columns(path, raw.columns, choices)
     if maximize is None:
-        if not isinstance(raw.maximize, list):
-            raise ValueError(f"{path}: maximize must be a list of objectives, got {raw.maximize!r}")
         maximize = [name for name in objectives if name in raw.maximize]
     words = {"id", *choices}  # picks are words, even if they read as numbers
     rows = []
@@ -112,14 +115,13 @@ def _write_json(path: Path, table: FrontTable) -> None:
 
 
 def _read_json(path: Path) -> _Raw:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not a whole JSON file: {error}") from error
+    content = read_json(path)
     match content:
         case {"objectives": [*objectives], "choices": [*choices], "points": [*rows]} if all(
             isinstance(row, dict) for row in rows
         ):
+            check_format(path, content, FORMAT)
+            _check_roles(path, content)
             names = dict.fromkeys(name for row in rows for name in row)
             columns = list(dict.fromkeys(("id", *choices, *objectives, *names)))
             return _Raw(columns, rows, choices, objectives, content.get("maximize", []))
@@ -128,23 +130,26 @@ def _read_json(path: Path) -> _Raw:
 
 def _write_csv(path: Path, table: FrontTable) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table.columns)
+        file.write(csv_line(table.columns))
         for row in table.rows:
-            writer.writerow([row.get(name, "") for name in table.columns])
+            file.write(csv_line(row.get(name, "") for name in table.columns))
 
 
 def _read_csv(path: Path) -> _Raw:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file)
-        columns = next(lines, [])
-        rows = []
-        for cells in lines:
-            if len(cells) != len(columns):
-                raise ValueError(
-                    f"{path}, line {lines.line_num}: {len(columns)} columns, got {len(cells)} cells"
-                )
-            rows.append(dict(zip(columns, cells, strict=True)))
+    rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file)
+            columns = [plain(name) for name in next(lines, [])]
+            for cells in lines:
+                if len(cells) != len(columns):
+                    raise ValueError(
+                        f"{path}, line {lines.line_num}: {len(columns)} columns, "
+                        f"got {len(cells)} cells"
+                    )
+                rows.append(dict(zip(columns, map(plain, cells), strict=True)))
+    except (UnicodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a whole CSV file: {error}") from error
     if len(set(columns)) != len(columns):
         raise ValueError(f"{path} has two columns of one name: {', '.join(columns)}")
     return _Raw(columns, rows, untyped=True)
@@ -165,17 +170,23 @@ def _write_parquet(path: Path, table: FrontTable) -> None:
 
 def _read_parquet(path: Path) -> _Raw:
     arrow = _pyarrow()
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
     try:
-        content = arrow.parquet.read_table(path)
-    except arrow.ArrowException as error:
-        raise ValueError(f"{path} is not a whole parquet file: {error}") from error
-    roles = json.loads((content.schema.metadata or {}).get(b"paretonas", b"{}"))
-    rows = [
-        {name: cell for name, cell in row.items() if cell is not None}
-        for row in content.to_pylist()
-    ]
+        # From memory: a file that is read may be replaced meanwhile, and mapped pages would change.
+        content = arrow.parquet.read_table(arrow.BufferReader(path.read_bytes()))
+        roles = json.loads((content.schema.metadata or {}).get(b"paretonas", b"{}"))
+        if not isinstance(roles, dict):
+            raise ValueError("its roles are no mapping")
+        rows = [
+            {name: cell for name, cell in row.items() if cell is not None}
+            for row in content.to_pylist()
+        ]
+    except FileNotFoundError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a whole parquet file: {why}") from error
+    check_format(path, roles, FORMAT)
+    _check_roles(path, roles)
     return _Raw(
         content.column_names,
         rows,
@@ -188,7 +199,12 @@ def _read_parquet(path: Path) -> _Raw:
 def _roles(table: FrontTable) -> dict[str, Any]:
     """What the columns are; a file without maximized objectives is as older versions wrote it."""
     maximize = {"maximize": table.maximize} if table.maximize else {}
-    return {"objectives": table.objectives, **maximize, "choices": table.choices}
+    return {
+        "format": FORMAT,
+        "objectives": table.objectives,
+        **maximize,
+        "choices": table.choices,
+    }
 
 
 def _pyarrow() -> Any:
@@ -205,6 +221,15 @@ def _pyarrow() -> Any:
 def _check_suffix(path: Path) -> None:
     if path.suffix not in (".json", ".csv", ".parquet"):
         raise ValueError(f"a front is kept as .json, .csv or .parquet, got {path.name!r}")
+
+
+def _check_roles(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a file that does not tell names as the roles of its columns."""
+    for role in ("choices", "objectives", "maximize"):
+        names = content.get(role, [])
+        fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not fine or len(set(names)) < len(names):
+            raise ValueError(f"{path}: {role} must be a list of names, each once: {names!r:.200}")
 
 
 def _usual_objectives(path: Path, columns: Sequence[str]) -> Sequence[str]:

@@ -25,6 +25,7 @@ _LOST_NEWLINE = re.compile(rb'(?<="crc32": "[0-9a-f]{8}"\}).', re.DOTALL)
 
 _TAIL = len(', "crc32": "01234567"}')
 _BLOCK = 256  # the lines that are parsed at a time
+_HALF = b"\\ud"  # half a surrogate pair, perhaps: JSON can escape it, and no file can hold it
 
 
 class DamagedLineWarning(UserWarning):
@@ -107,8 +108,8 @@ def read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[Pa
 
     Args:
         path: the file; it may be missing.
-        parse: converts an entry; it refuses one with a ValueError, TypeError, KeyError or
-            AttributeError.
+        parse: converts an entry; it refuses one with a ValueError, TypeError, KeyError,
+            AttributeError or OverflowError.
 
     Returns:
         The converted entries, in order, and the numbers of the damaged lines, from 1.
@@ -132,7 +133,7 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[list[P
             try:
                 if part is not None:
                     found.append(parse(part))
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 read_all = False
         if not read_all:
             damaged.append(number)
@@ -203,6 +204,8 @@ def _entries(lines: Iterator[bytes]) -> Iterator[tuple[bytes, dict[str, Any] | N
 def _together(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     """The entries of lines of `encode`, of which none is damaged; None if one is."""
     texts = [line[:-_TAIL] + b"}" for line in lines]
+    if any(_HALF in text for text in texts):
+        return None
     for line, text in zip(lines, texts, strict=True):
         if line[-_TAIL:] != b', "crc32": "%08x"}' % zlib.crc32(text):
             return None
@@ -224,6 +227,8 @@ def _entry(line: bytes, *, checked: bool = False) -> dict[str, Any] | None:
         return None
     try:
         entry = json.loads(text if right else line)
+        if _HALF in line:
+            json.dumps(entry, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return entry if _is_entry(entry) else None

@@ -103,7 +103,8 @@ def _holder(path: Path) -> str:
         shown = words if len(words) <= 200 else f"{words[:197]}..."
         whose = "this process" if _is_this_process(about) else f"process {about['pid']}"
         return f"{whose} on {about['host']} since {about['since']}: {shown}"
-    except (OSError, ValueError, TypeError, KeyError):  # the file is being written or removed
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        # The file is being written or removed.
         return "another process"
 
 

@@ -127,7 +127,8 @@ class Crew(Generic[T]):
     """Processes of one thread each. A context manager: at its end no process is left.
 
     They end with the process that began them, however it ends, and so do the processes that they
-    have begun themselves.
+    have begun themselves. There are exceptions: on systems other than Linux one waits until its
+    operation at hand lets other threads run, and on Windows the processes of a process stay.
 
     Args:
         work: does a task there; it is pickled once.
@@ -191,7 +192,9 @@ class Crew(Generic[T]):
             return  # no new task before each of them was alone
         while waiting and len(at_work) < self._count:
             idle = (worker for worker in self._workers if worker.task is None)
-            worker = next(idle, None) or self._start()
+            # One that has died since its last task is no fault of the next.
+            alive = (worker for worker in idle if worker.process.exitcode is None)
+            worker = next(alive, None) or self._start()
             worker.task = waiting.popleft()
             at_work.append(worker)
             if worker.ready:

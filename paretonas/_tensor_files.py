@@ -48,11 +48,14 @@ def read_checkpoint(path: Path) -> Any:
 
     Raises:
         ValueError: the file is damaged, or no checkpoint.
+        OSError: it cannot be read.
     """
     why = DAMAGED
     try:
         if is_whole(path):
             return torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, MemoryError):  # which say nothing about the file
+        raise
     except Exception as error:  # of whatever kind: torch names several for a damaged file
         why = type(error).__name__
     raise ValueError(f"{path} is damaged or no checkpoint ({why})")
@@ -98,6 +101,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ValueError: the file is damaged, or holds no tensors.
+        OSError: it cannot be read.
     """
     why = DAMAGED
     try:
@@ -111,6 +115,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if whole:
             tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
             return tensors
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # of whatever kind: safetensors has errors of its own
         why = type(error).__name__
     raise ValueError(f"{path} is damaged or no file of weights ({why})")

@@ -131,7 +131,8 @@ class FrontOnDevice:
         if hashlib.sha256(content_of(place / FRONT)).hexdigest() != digest:
             raise ValueError(f"{place / FRONT} is damaged, or another file than {ABOUT} tells")
         front = Front.read(place / FRONT)
-        if column not in front.objectives or names != [point.id for point in front]:
+        same = bool(names) and names == [point.id for point in front]
+        if column not in front.objectives or not same:
             raise ValueError(f"{place / ABOUT} is damaged: it is not of the points of {FRONT}")
         written = Written.read(place, hashlib.sha256(content).hexdigest(), names, ())
         points = tuple(

@@ -54,7 +54,7 @@ def decode(entry: Mapping[str, Any]) -> tuple[Outcome, float]:
         kind = Lost if entry.get("lost") is True else Failure
         return kind(architecture, str(entry["failure"])), seconds
     objectives, name = entry["objectives"], entry.get("id", "")
-    if name and not is_name(name):
+    if name != "" and not is_name(name):
         raise ValueError(f"an id is {NAME}; got {name!r}")
     if not all(map(math.isfinite, objectives.values())):
         raise ValueError(f"objectives must be finite, got {objectives}")

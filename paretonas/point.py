@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from numbers import Integral, Real
 from types import MappingProxyType
+from typing import Any
 
 from paretonas.space import Architecture
 
@@ -27,7 +28,10 @@ Cell = str | int | float
 """A value in a table of points."""
 _NOTHING: Mapping[str, Cell] = MappingProxyType({})
 _NAME = re.compile(r"\w[\w.\-]*")
-NAME = "made of letters, digits, '_', '.' and '-'"  # the rule for an id; it is also a file name
+# The rule for an id; it is also the name of a file.
+NAME = "made of letters, digits, '_', '.' and '-', at most 100 bytes, no name of a Windows device"
+_LONGEST = 100
+_WINDOWS = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³])(\..*)?|.*\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,7 +112,13 @@ class Point:
     def _number(self, name: str, value: object) -> float:
         if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
             raise TypeError(f"{name} of {self} must be a number, got {value!r}")
-        return float(value)
+        return self._float(name, value)
+
+    def _float(self, name: str, value: Any) -> float:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} of {self} must be finite, got too large a number") from None
 
     def _cell(self, name: str, value: object) -> Cell:
         if isinstance(value, str):
@@ -118,22 +128,26 @@ class Point:
                     f"got {value!r}"
                 )
             return value
-        if type(value) is int and math.isfinite(value):
+        if type(value) is int and math.isfinite(self._float(name, value)):
             return value
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} of {self} must be a number or a word, got {value!r}")
-        if not math.isfinite(value):
+        if not math.isfinite(self._float(name, value)):
             raise ValueError(f"{name} of {self} must be finite, got {value}; leave it out instead")
         return int(value) if isinstance(value, Integral) else float(value)
 
 
 def is_name(text: str) -> bool:
-    """Whether a text may be an id; ids are also names of files.
+    """Whether a text may be an id; ids are also names of files, on Windows too.
 
-    >>> is_name("a01"), is_name("../a01"), is_name("")
-    (True, False, False)
+    >>> is_name("a01"), is_name("../a01"), is_name(""), is_name("nul"), is_name("a" * 101)
+    (True, False, False, False, False)
     """
-    return _NAME.fullmatch(text) is not None
+    return (
+        _NAME.fullmatch(text) is not None
+        and len(text.encode()) <= _LONGEST
+        and _WINDOWS.fullmatch(text) is None
+    )
 
 
 class FailureWarning(UserWarning):

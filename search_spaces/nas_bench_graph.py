@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from paretonas.cell import Route
 from paretonas.space import Choice, every, nearest
 from paretonas.table import Table
 
-from .published import folder, unpickled
+from .published import folder, measured, unpickled
 
 DATASETS = (
     "cora",
@@ -140,15 +139,19 @@ def _read(dataset: str) -> tuple[Table, tuple[float, ...]]:
     """The table of a dataset, and the test error of each of its rows."""
     if dataset not in DATASETS:
         raise ValueError(f"no dataset is called {dataset!r}{nearest(dataset, DATASETS)}")
+    path = _folder() / f"{dataset}.bench"
     networks: dict[str, list[float]] = {}
-    for number, found in _unpickle((_folder() / f"{dataset}.bench").read_bytes()).items():
-        template, *picks = (int(digit) for digit in f"{number:05d}")
-        networks[_tree(TEMPLATES[template], tuple(OPERATIONS[pick] for pick in picks))] = [
-            100 * (1 - float(found["valid_perf"])),
-            1000 * float(found["latency"]),
-            float(found["para"]),
-            100 * (1 - float(found["perf"])),
-        ]
+    try:
+        for number, found in unpickled(path.read_bytes()).items():
+            template, *picks = (int(digit) for digit in f"{number:05d}")
+            networks[_tree(TEMPLATES[template], tuple(OPERATIONS[pick] for pick in picks))] = [
+                100 * (1 - measured(found["valid_perf"])),
+                1000 * measured(found["latency"]),
+                measured(found["para"]),
+                100 * (1 - measured(found["perf"])),
+            ]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     operations = ON_PROTEINS if dataset == "proteins" else OPERATIONS
     choices = (Choice("link", TEMPLATES), *(Choice(node, operations) for node in NODES))
     architectures = tuple(every(choices))
@@ -169,21 +172,6 @@ def _read(dataset: str) -> tuple[Table, tuple[float, ...]]:
 
 def _folder() -> Path:
     return folder("nas_bench_graph", "light", "this space is", "nas-bench-graph")
-
-
-def _scalar(kind: np.dtype[Any], data: bytes) -> float:
-    """A floating-point number from its bytes."""
-    return float(np.frombuffer(data, kind)[0])
-
-
-def _unpickle(data: bytes) -> dict[int, dict[str, float]]:
-    allowed = {
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "scalar"): _scalar,
-        ("numpy._core.multiarray", "scalar"): _scalar,  # its name since NumPy 2
-    }
-    numbers: dict[int, dict[str, float]] = unpickled(data, "numbers of NumPy", allowed)
-    return numbers
 
 
 def __getattr__(name: str) -> Table:

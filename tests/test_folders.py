@@ -14,7 +14,9 @@ import search_spaces.images  # noqa: F401 (before a folder's file of that name c
 from paretonas._lines import encode
 from paretonas._lock import held
 from paretonas.cli import run
+from paretonas.compare.folder import RunJournal, check_begun, read_about
 from paretonas.front import Front, Point
+from paretonas.report import write_report
 from paretonas.runs import Run
 
 MINE = """
@@ -218,6 +220,89 @@ def test_the_way_on_names_the_space_that_is_the_users_own(foreign, mark, capsys,
     assert run(again.split()[1:]) == 130
     assert run(["search", "--resume", "../new", "--trust"]) == 130
     assert "--resume ../new --trust\n" in capsys.readouterr().err
+
+
+# --- Python, too --------------------------------------------------------------------------------
+
+
+def test_python_opens_a_folder_without_its_code(foreign, mark):
+    place, path = foreign("evil.py:space"), list(sys.path)
+    run = Run.open(place)
+    run.record(run.front()["a01"])
+    run.log({"step": 1})
+    run.save({"step": 1})
+    assert (len(run.evaluations()), run.history(), run.resume()) == (1, [{"step": 1}], {"step": 1})
+    write_report(run, place / "page.html")
+    about = read_about(place)
+    assert check_begun(place, about["settings"], about["asked"])
+    assert RunJournal(place, "random", 0).finished(3) is None
+    assert sys.path == path and not mark.exists()
+
+
+def test_the_script_in_the_folder_of_a_runner_is_not_run(foreign, mark, capsys):
+    place = foreign("evil.py:space")
+    (place / "measure.py").write_text(MINE.format(mark=mark))
+    told = {"format": 1, "space": "evil.py:space", "choices": {}, "input": [], "operations": ""}
+    network = {"name": "n", "file": "n.onnx", "sha256": "", "nodes": True, "architecture": {}}
+    (place / "networks.json").write_text(json.dumps({**told, "networks": [network]}))
+    line = refused(["profile", "--space", "toy", "--import", "foreign"], capsys)
+    assert "foreign is of another space" in line
+    assert not mark.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a permission there")
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+@pytest.mark.parametrize(
+    ("file", "read"),
+    [
+        ("run.json", lambda place: Run.open(place)),
+        ("evaluations.jsonl", lambda place: Run.open(place).evaluations()),
+        ("together.json", lambda place: Run.open(place).evaluations()),
+        ("history.csv", lambda place: Run.open(place).history()),
+        ("checkpoint.pt", lambda place: Run.open(place).resume()),
+        ("front.json", lambda place: Run.open(place).front()),
+        ("weights/a01.safetensors", lambda place: Run.open(place).weights("a01")),
+        ("compare.json", read_about),
+        ("runs/random-0.jsonl", lambda place: RunJournal(place, "random", 0).finished(3)),
+        ("runs/random-0.unfinished.jsonl", lambda place: RunJournal(place, "random", 0).begun()),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_what_leads_out_of_a_folder_or_never_ends_is_not_read(foreign, tmp_path, kind, file, read):
+    path = foreign("toy") / file
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    if kind == "link":
+        (tmp_path / "secret").write_text("{}")
+        path.symlink_to("../" * file.count("/") + "../secret")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(ValueError, match=rf"{file}.*(leads out of|it is no file|it is a folder)"):
+        read(tmp_path / "foreign")
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def test_a_folder_of_a_newer_version_is_refused_in_one_line(foreign, capsys):
+    place = foreign("toy")
+    newer = "is of format 2, which a newer version of paretonas has written; this version reads up"
+    (place / "compare.json").rename(tmp := place / "kept.json")
+    for name, commands in (
+        ("run.json", (["report"], ["export"], ["search", "--resume"])),
+        ("front.json", (["report"], ["export"])),
+        ("compare.json", (["report"], ["compare", "--resume"])),
+    ):
+        if name == "compare.json":
+            tmp.rename(place / name)
+        before = (place / name).read_text()
+        (place / name).write_text(json.dumps({**json.loads(before), "format": 2}))
+        for command in commands:
+            line = refused([*command, "foreign"], capsys)
+            assert f"{name} {newer}" in line and "pip install --upgrade paretonas" in line
+        (place / name).write_text(before)
 
 
 # --- nothing of the user's is deleted or overwritten --------------------------------------------

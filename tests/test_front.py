@@ -572,6 +572,7 @@ class TestMalformedFiles:
     def test_json_is_plain_rows(self, tmp_path):
         front_of((1.0, 2.0)).write(tmp_path / "front.json")
         assert json.loads((tmp_path / "front.json").read_text()) == {
+            "format": 1,
             "objectives": ["error_percent", "latency_ms"],
             "choices": ["op"],
             "points": [{"id": "a01", "op": "conv0", "error_percent": 1.0, "latency_ms": 2.0}],

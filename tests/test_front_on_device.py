@@ -19,6 +19,7 @@ from paretonas.devices.timer import BETWEEN_PROCESSES, how_far
 from paretonas.export.onnx_file import session_of
 from paretonas.front_on_device import FrontOnDevice, write_front
 from paretonas.objectives import import_times
+from paretonas.objectives.runner.room import file_of
 from search_spaces import mlp, toy
 
 PICKS = {
@@ -228,11 +229,19 @@ def listed(folder: Path, **changes) -> None:
     (folder / "networks.json").write_text(json.dumps({**about, **changes}))
 
 
+def emptied(folder: Path) -> None:
+    front = folder / "front.json"
+    Front(["accuracy", "latency_ms", "memory_kib"], maximize=["accuracy"]).write(front)
+    listed(folder, networks=[], front=file_of(front))
+    time(folder, {})
+
+
 HARMS = {
     "front": (lambda f: (f / "front.json").write_text("{}"), "front.json is damaged, or another"),
     "gone": (lambda f: (f / "front.json").unlink(), "cannot read .*front.json"),
     "column": (lambda f: listed(f, column="energy_mj"), "not of the points of front.json"),
     "points": (lambda f: listed(f, networks=[{"name": "a01"}]), "not of the points"),
+    "no points": (emptied, "not of the points"),
     "format": (lambda f: listed(f, format=2), "format must be 1, got 2"),
     "list": (lambda f: listed(f, front=None), "networks.json is damaged"),
     "other list": (lambda f: listed(f, more=1), "times of another runner"),

@@ -5,6 +5,9 @@ which the last run was killed after 12 of 20 evaluations; both were begun with v
 the evaluation of architectures moved to `paretonas.evaluation`. `tests/older/maximized` is a
 comparison that maximizes a column, on a log scale, whose last run was killed after 7 of 12
 evaluations: that version called the column ``minus_accuracy_percent`` and wrote it negated.
+
+`tests/older/format_1` holds a file of each kind of the first format with a number, as
+`experiments/fuzz.py` writes and reads them. A version that writes another format keeps it.
 """
 
 import json
@@ -113,3 +116,18 @@ def test_it_goes_on_from_python_too_where_nothing_was_asked_on_the_command_line(
         values = [outcome.objectives["accuracy_percent"] for outcome in record.outcomes]
         true = [table.costs[table.row(outcome.architecture), 1] for outcome in record.outcomes]
         assert values == [-cost for cost in true]
+
+
+def test_every_file_of_format_1_is_read(here, experiment):
+    fuzz = experiment("./fuzz")
+    shutil.copytree(OLDER / "format_1", here, dirs_exist_ok=True)
+    about = here / "comparison" / "compare.json"
+    about.write_text(about.read_text().replace("/home/user", str(here)))
+    read = {name: r for name, r in fuzz.READERS.items() if (here / r.file).exists()}
+    with fuzz.stand_ins():
+        for reader in read.values():
+            reader.read()
+    assert len(read) >= 22
+    assert len(Run.open("run").outcomes()) == 8 and len(Run.open("run").front()) == 6
+    for name in ("run/run.json", "run/front.json", "comparison/compare.json", "costs.json"):
+        assert json.loads((here / name).read_text())["format"] == 1

@@ -141,6 +141,18 @@ def test_each_task_that_ends_its_process_costs_itself_alone(tmp_path):
     assert all(map(gone, processes_of(hung)))
 
 
+def test_a_process_that_dies_between_tasks_costs_none():
+    first, later = Task("works"), Task("works")
+    before = {*multiprocessing.active_children()}
+    with Crew(work, 1) as crew:
+        list(crew.results([first]))
+        (process,) = {*multiprocessing.active_children()} - before
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert [came for _, came in crew.results([later])] == ["WORKS"]
+    assert later.deaths == []
+
+
 def test_no_process_outlives_its_parent_whatever_it_does(tmp_path):
     hung = tmp_path / "hung"
 

@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None, settings: Settings | None = Non
         if claim not in CLAIMS:
             parser.error(f"a claim is one of {', '.join(CLAIMS)}, got {claim}")
     settings = settings or Settings()
+    if options.show and not settings.csv.exists():
+        parser.error(f"{settings.csv} does not exist; measure first, without --show")
     if options.python:
         settings = Settings(**{**vars(settings), "python": options.python})
     torch.set_num_threads(1)

@@ -54,7 +54,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     ) -> str:
         if not issubclass(category, _WARNINGS):
             return plain(message, category, filename, lineno, line)
-        words = f"paretonas: {message}\n"
+        words = f"paretonas: {_line(str(message))}\n"
         shown = "" if words in said else words  # several rooms may read the same file
         said.add(words)
         return shown
@@ -119,5 +119,11 @@ def _words(error: Exception) -> str:
 
 
 def _fail(code: int, what: str) -> int:
-    print(f"paretonas: {' '.join(what.split())}", file=sys.stderr)
+    print(f"paretonas: {_line(what)}", file=sys.stderr)
     return code
+
+
+def _line(text: str) -> str:
+    """One line; names from a file may hold control characters, which a terminal would obey."""
+    shown = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

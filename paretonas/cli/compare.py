@@ -58,6 +58,19 @@ DEFAULTS: Mapping[str, Any] = {
     "seeds": 10,
 }
 
+_TEXT = "a text", lambda value: isinstance(value, str)
+_TEXTS = (
+    "a list of texts",
+    lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
+)
+_COUNT = "an integer from 1", lambda value: type(value) is int and 1 <= value < 2**31
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("space", "folder", "table", "where", "average", "device", "backend"), _TEXT),
+    **dict.fromkeys(("methods", "choices", "minimize", "maximize"), _TEXTS),
+    **dict.fromkeys(("log", "free", "constraint"), _TEXTS),
+    **dict.fromkeys(("budget", "seeds"), _COUNT),
+}
+
 
 def begin(out: Path | None, jobs: int | None, timeout: str | None, **settings: Any) -> None:
     """Compare as the settings say; in a folder where the same was begun before, go on."""
@@ -107,19 +120,25 @@ def redraw(folder: Path, page: Path, consent: Consent) -> None:
     problem = request.problem(known, _stand_ins(about, runners)[len(known) :])
     methods = {short_name(spec): _runs_nothing for spec in request.settings["methods"]}
     comparison = _compared(folder, request, problem, methods, jobs=0)
-    write_comparison(comparison, page, request.settings, about["started"])
+    write_comparison(comparison, page, request.settings, str(about.get("started", "")))
 
 
 def _recorded(folder: Path, consent: Consent, **more: int) -> _Request:
     """What a comparison was asked for, with a larger budget and more seeds if they are given."""
     about = read_about(folder)
-    settings, home = {**about["asked"], **more}, Path(about["folder"])
-    if not isinstance(settings.get("backend", ""), str):
-        raise ValueError(f"{folder}: the setting 'backend' must be a text")
-    for name in ("methods", "minimize", "constraint"):
-        given = settings.get(name, [])
-        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-            raise ValueError(f"{folder}: the setting {name!r} must be a list of texts")
+    settings = {**about["asked"], **more}
+    for name, value in {"folder": about["folder"], **settings}.items():
+        kind, fits = _KINDS.get(name, ("", lambda _: True))
+        if not fits(value):
+            raise ValueError(f"{folder}: the setting {name!r} must be {kind}, got {value!r:.80}")
+    for name in DEFAULTS:
+        if name not in settings:
+            raise ValueError(
+                f"{folder} has no setting {name!r}; a comparison that was begun from Python goes "
+                "on there: give the folder to paretonas.compare, with the arguments of the first "
+                "time"
+            )
+    home = Path(about["folder"])
     space = None
     if "space" in settings or consent.named.get("space"):
         space = consent.space(folder, {"space": settings.get("space"), "folder": home})

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SOON = 1.5  # seconds in which what is interrupted must have ended
@@ -37,8 +37,14 @@ class Stop:
 
     def tell(self) -> None:
         """Say that it is stopped, and how to go on."""
+        with suppress(OSError, ValueError):  # nobody listens any more
+            print(self.words, file=sys.stderr, flush=True)
+
+    @property
+    def words(self) -> str:
+        """What is said, in one line."""
         how = f"; to go on: {self.again}" if self.again else ""
-        print(f"paretonas: stopped{how}", file=sys.stderr, flush=True)
+        return f"paretonas: stopped{how}"
 
 
 _now = Stop()  # of the command that runs
@@ -77,9 +83,10 @@ def stoppable() -> Iterator[Stop]:
     def watch() -> None:
         while came := heard.recv(1):
             if came[0] in numbers and not ended.wait(SOON):
-                if sys.stdout.isatty():
-                    os.write(sys.stdout.fileno(), b"\x1b[?25h")  # the cursor, which a bar hides
-                stop.tell()
+                with suppress(OSError, ValueError):
+                    if sys.stdout.isatty():
+                        os.write(1, b"\x1b[?25h")  # the cursor, which a bar hides
+                    os.write(2, f"{stop.words}\n".encode())  # a print may wait for the other thread
                 os._exit(128 + came[0])
 
     watcher = threading.Thread(target=watch, daemon=True)

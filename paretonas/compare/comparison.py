@@ -18,6 +18,7 @@ import numpy as np
 
 from paretonas._atomic import replacing
 from paretonas._processes import time_limit
+from paretonas._spreadsheet import escaped_frame
 from paretonas._whole import whole
 from paretonas.compare.anytime import Array, Curve, Reference
 from paretonas.compare.folder import Record, at_work, check_begun
@@ -359,7 +360,7 @@ class Comparison:
         }
         for name, frame in files.items():
             with replacing(folder / f"{name}.csv") as draft:
-                frame.to_csv(draft, index=False, lineterminator="\n")
+                escaped_frame(frame).to_csv(draft, index=False, lineterminator="\n")
         for method in self.methods:
             self.front(method).write(folder / f"front-{method}.csv")
 
@@ -392,7 +393,7 @@ def _makers(methods: Sequence[str] | Mapping[str, Maker]) -> dict[str, Maker]:
             )
     if isinstance(methods, Mapping) and names:
         for name in names:
-            if not re.fullmatch(r"[\w.+-]+", name):
+            if not re.fullmatch(r"[\w.+-]{1,100}", name):
                 raise ValueError(f"the name of a method becomes that of a file, got {name!r}")
             if not callable(methods[name]):
                 raise TypeError(

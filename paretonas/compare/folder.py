@@ -94,7 +94,7 @@ class RunJournal:
 
     def add(self, outcome: Outcome, seconds: float, network: object = None) -> Outcome:
         """Append an outcome; it is on disk when this returns. No network is kept."""
-        runs.check_inside(self.folder, self._draft)
+        runs.check_there(self.folder)
         make_folder(self._draft.parent)
         _lines.append(self._draft, journal.encode(outcome, seconds))
         return outcome
@@ -117,7 +117,7 @@ class RunJournal:
             spare: what a run with a smaller budget had evaluated, and this one did not ask for. It
                 stays in the second file, for a run with a larger budget.
         """
-        runs.check_inside(self.folder, self._path)
+        runs.check_there(self.folder)
         pairs, rest = [*zip(outcomes, seconds, strict=True)], [*spare]
         if rest:  # before the first file is replaced, which may hold some of it
             _write(self._draft, starmap(journal.encode, [*pairs, *rest]))
@@ -132,16 +132,21 @@ class RunJournal:
     def _parse(self, entry: Mapping[str, Any]) -> tuple[Outcome, float] | _Bill:
         """An outcome and its seconds, or the bill."""
         if "ledger" in entry:
-            return _Bill(Ledger(**entry["ledger"]), entry.get("budget"))
+            return _Bill.of(entry["ledger"], entry.get("budget"))
         return journal.decode(_older.upright(entry, self.maximize))
 
     @property
     def _path(self) -> Path:
-        return self.folder / "runs" / f"{self.method}-{self.seed}.jsonl"
+        return self._file(f"{self.method}-{self.seed}.jsonl")
 
     @property
     def _draft(self) -> Path:
-        return self.folder / "runs" / f"{self.method}-{self.seed}.unfinished.jsonl"
+        return self._file(f"{self.method}-{self.seed}.unfinished.jsonl")
+
+    def _file(self, name: str) -> Path:
+        path = self.folder / "runs" / name
+        runs.check_inside(self.folder, path)
+        return path
 
 
 def check_begun(folder: Path, identity: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
@@ -203,6 +208,7 @@ def at_work(
         now = datetime.now(UTC).isoformat(timespec="seconds")
         budget = {**{name: identity[name] for name in GROWING}, "started": now}
         about: dict[str, Any] = {
+            "format": runs.FORMAT,
             "settings": dict(identity),
             "asked": dict(settings),
             "folder": str(Path.cwd()),
@@ -232,6 +238,10 @@ def read_about(folder: Path) -> dict[str, Any]:
         ValueError: this is not the folder of a comparison.
     """
     about = runs.read_about(folder / ABOUT, "a comparison", {"settings", "asked", "folder"})
+    for name in GROWING:
+        if type(found := about["settings"].get(name)) is not int:
+            path = folder / ABOUT
+            raise ValueError(f"{path} does not describe a comparison: its {name} is {found!r:.80}")
     return _older.renamed(about, about["asked"].get("maximize", []))
 
 
@@ -297,6 +307,20 @@ class _Bill:
 
     ledger: Ledger
     budget: int | None
+
+    @classmethod
+    def of(cls, ledger: Any, budget: Any) -> _Bill:
+        """Check what a file tells.
+
+        Raises:
+            ValueError: a number is none, or negative.
+            TypeError: the ledger is none.
+        """
+        found = cls(Ledger(**ledger), budget)
+        numbers = [*ledger.values(), *([] if budget is None else [budget])]
+        if not all(type(number) in (int, float) and 0 <= number < 2**63 for number in numbers):
+            raise ValueError(f"a ledger has numbers from 0, got {ledger!s:.200}")
+        return found
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

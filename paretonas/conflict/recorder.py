@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from paretonas._atomic import replacing
+from paretonas._spreadsheet import escaped_frame
 from paretonas.conflict.layers import Layers
 from paretonas.conflict.measures import TOLERANCE, check_tolerance
 from paretonas.conflict.tables import layer_table, pair_table, task_table
@@ -174,7 +175,7 @@ class Recorder:
                     draft, config={"responsive": True, "displayModeBar": False}
                 )
             else:
-                self.frame().to_csv(draft, index=False)
+                escaped_frame(self.frame()).to_csv(draft, index=False)
         return target
 
     def state_dict(self) -> dict[str, object]:

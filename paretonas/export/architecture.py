@@ -20,6 +20,7 @@ from paretonas.forward import handed
 from paretonas.point import Point
 from paretonas.tasks.task import Task
 
+FORMAT = 1
 EXAMPLES = 10_000
 NUMBERS = 2**24
 
@@ -99,6 +100,7 @@ def as_json(
     ``inputs`` by name, each with its ``dtype`` and ``shape``.
     """
     content: dict[str, object] = {
+        "format": FORMAT,
         "id": point.id,
         "architecture": dict(point.architecture),
         "objectives": dict(point.objectives),

@@ -109,7 +109,10 @@ def write_draft(network: nn.Module, inputs: Inputs, path: Path) -> None:
                 output_names=results,
                 dynamic_axes=batch | {name: {0: "batch"} for name in results},
             )
-        _checked(path, plain, inputs, str(path))
+        try:
+            _checked(path, plain, inputs, str(path))
+        except Exception as error:  # its numbers and path differ each time, and it is said once
+            raise RuntimeError("its file does not give the network's outputs") from error
     except Exception as error:  # of whatever kind: the other exporter tries it
         write_onnx(network, inputs, path, {})  # or says why it cannot
         _tell_slow(_unwritten(error))

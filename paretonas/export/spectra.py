@@ -31,12 +31,15 @@ class Complex:
         cls, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call the method of the same name, such as `abs` for ``torch.abs``."""
-        place = next(place for place, each in enumerate(args) if isinstance(each, cls))
+        places = [place for place, each in enumerate(args) if isinstance(each, cls)]
+        if not places:  # it is in a list, as of `torch.cat`
+            raise _unknown(function.__name__)
+        place = places[0]
         method = getattr(args[place], function.__name__)
         return method(*args[:place], *args[place + 1 :], **(kwargs or {}))
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"operator 'aten::{name}' of complex numbers")
+        raise _unknown(name)
 
     def __getitem__(self, key: Any) -> Complex:
         keys = key if isinstance(key, tuple) else (key,)
@@ -96,6 +99,10 @@ class Complex:
         """The real signal of half a spectrum in two dimensions."""
         _check(s, norm)
         return _along([dim[0]], inverse=True)(self).fft_irfft(dim=dim[1])
+
+
+def _unknown(name: str) -> AttributeError:
+    return AttributeError(f"operator 'aten::{name}' of complex numbers")  # in the words of torch
 
 
 class _Dft(torch.autograd.Function):

@@ -15,7 +15,7 @@ from ..finalists import train_finalists
 from ..nn import NetworkSpace
 from ..objectives import DifferentiableObjective, MeasuredObjective
 from ..objectives.trained_metric import Trainer
-from ..runs import ABOUT, Run, check_inside
+from ..runs import Run, check_there
 from ..solvers import Solver
 from ..training import FineTuning
 from .halving import SuccessiveHalving
@@ -154,7 +154,7 @@ def _steps(settings: Settings) -> Generator[Step, None, None]:
     """The steps of a search that evaluates its finalists itself."""
     run = settings.run
     if run:
-        check_inside(run.folder, run.folder / ABOUT)  # a folder that was removed is not made again
+        check_there(run.folder)  # a folder that was removed is not made again
     with (
         held(run.folder) if run else nullcontext(),
         torch_threads(1),

@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from .._atomic import replacing
+from .._json_file import check_format, read_json
 from ..space import Choice, nearest
 
+FORMAT = 1
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -152,7 +154,7 @@ class CostTable:
         """Write the table as JSON, options by name."""
         text = json.dumps(
             {
-                "format": 1,
+                "format": FORMAT,
                 "unit": self.unit,
                 "about": self.about,
                 "choices": {choice.name: choice.options for choice in self.choices},
@@ -168,20 +170,20 @@ class CostTable:
         """Read a table that was written for these choices; their order may have changed.
 
         Raises:
-            ValueError: the file is not a cost table, or has other choices or options.
+            ValueError: the file is not a cost table, a newer version has written it, or it has
+                other choices or options.
         """
         try:
-            content = json.loads(Path(path).read_bytes().decode("utf-8"))
-            if content["format"] != 1:
-                raise ValueError(f"format must be 1, got {content['format']!r:.80}")
+            content = read_json(Path(path))
+        except OSError as error:
+            raise ValueError(f"cannot read the cost table {path}: {error.strerror}") from error
+        check_format(Path(path), content, FORMAT)
+        try:
             found = {name: _words(options) for name, options in content["choices"].items()}
             slots = [_slot(told) for told in content["slots"]]
             unit, about = content["unit"], content["about"]
             if not isinstance(unit, str) or not isinstance(about, dict):
                 raise ValueError("unit must be a text, and about a mapping")
-            json.dumps(about, allow_nan=False)  # refuses what is not finite
-        except OSError as error:
-            raise ValueError(f"cannot read the cost table {path}: {error.strerror}") from error
         except _NO_TABLE as error:
             raise ValueError(f"{path} is no cost table: {error!s:.200}") from error
         for choice in choices:
@@ -204,7 +206,7 @@ class CostTable:
 
 
 # What reading a file may raise that is anything.
-_NO_TABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+_NO_TABLE = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def _told(slot: Slot) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paretonas._spreadsheet import plain
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,7 +23,11 @@ def read_frame(path: Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix not in readers:
         raise ValueError(f"a table is a .csv or .parquet file, got {path.name!r}")
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # its name is too long
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    if not there:
         raise ValueError(f"no such file: {path}")
     return readers[suffix](path)
 
@@ -32,7 +38,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:  # every cell stays text: "None" and "NA" are options like any other
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, skipinitialspace=True, strict=True)
-            header, *rows = [line for line in lines if line] or [[]]
+            header, *rows = [[plain(cell) for cell in line] for line in lines if line] or [[]]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a whole CSV file: {error}") from error
     if not header:
@@ -58,4 +64,5 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         named = [name for name in frame.index.names if name is not None]
         return frame.reset_index(level=named) if named else frame
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{path} is not a whole parquet file: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a whole parquet file: {why}") from error

@@ -78,6 +78,6 @@ def test_a_link_that_leads_out_is_not_written_through(here):
     (here / "elsewhere").mkdir()
     (here / "mine").mkdir()
     (here / "mine" / "tables").symlink_to(here / "elsewhere")
-    with pytest.raises(ValueError, match="is a link that leads out"):
+    with pytest.raises(ValueError, match="is behind a link that leads out"):
         keep_tables(here / "mine", [TableLatency(table(), name="latency_board")])
     assert not list((here / "elsewhere").iterdir())

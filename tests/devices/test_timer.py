@@ -112,9 +112,9 @@ def test_more_work_takes_longer():
 def test_calls_take_turns_in_random_order(monkeypatch):
     machine = Machine(monkeypatch)
     told: list[float] = []
-    loads = [machine.load("a", 1e-3), machine.load("b", 2e-3), machine.load("c", 4e-3)]
-    measured = measure_together(loads, seconds=1.0, progress=told.append)
-    assert [one.median_ms for one in measured] == pytest.approx([1, 2, 4])
+    loads = [machine.load("a", 0.01), machine.load("b", 0.02), machine.load("c", 0.04)]
+    measured = measure_together(loads, seconds=10.0, progress=told.append)
+    assert [one.median_ms for one in measured] == pytest.approx([10, 20, 40])
     assert len({one.rounds for one in measured}) == 1
     assert all(count == measured[0].rounds + 3 * 5 for count in Counter(machine.calls).values())
     follows = Counter(pairwise(machine.calls))
@@ -138,10 +138,10 @@ def test_a_stopped_thread_does_not_count(monkeypatch):
     machine, count = Machine(monkeypatch), iter(range(10**9))
 
     def load():
-        return lambda: machine.run(1e-3, stopped=4e-3 if next(count) % 3 == 0 else 0.0)
+        return lambda: machine.run(0.01, stopped=0.04 if next(count) % 3 == 0 else 0.0)
 
-    (found,) = measure_together([load], seconds=1.0)
-    assert found.median_ms == pytest.approx(1.0)
+    (found,) = measure_together([load], seconds=10.0)
+    assert found.median_ms == pytest.approx(10.0)
     assert found.busy == pytest.approx(1 / 3, abs=0.05)
 
 

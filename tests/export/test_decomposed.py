@@ -10,6 +10,7 @@ from paretonas.export.decomposed import NEITHER, OLDER, Decomposed
 from paretonas.export.draft import drafted
 from paretonas.export.inputs import Inputs
 from paretonas.export.onnx_file import OnnxNetwork, session_of, write_onnx
+from paretonas.export.spectra import Complex
 
 
 class Of(nn.Module):
@@ -92,6 +93,13 @@ def test_the_file_computes_what_torch_does(network):
         draft = drafted(network, x[:1], x)
         found = OnnxNetwork(session_of(draft.content), draft.output)(x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cat", "sin"])
+def test_what_a_complex_tensor_has_not_is_named(name):
+    x = Complex(torch.ones(1, 3, 2))
+    with pytest.raises(AttributeError, match=f"operator 'aten::{name}' of complex numbers"):
+        getattr(torch, name)([x, x] if name == "cat" else x)
 
 
 UNKNOWN = {torch.median: "median", torch.kthvalue: "k-th", torch.take_along_dim: "taken"}

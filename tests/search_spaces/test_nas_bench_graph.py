@@ -1,10 +1,6 @@
 """NAS-Bench-Graph: every encoding finds its network, and a pickle can do no harm."""
 
-import datetime
 import doctest
-import io
-import os
-import pickle
 from itertools import product
 from random import Random
 
@@ -173,48 +169,3 @@ def test_only_skips_are_nothing():
         name = Tree().canonical(architecture(template, operations))
         assert (name == "") == (set(operations) == {"skip"})
     assert len(OPERATIONS) == 9
-
-
-# --- unpickling --------------------------------------------------------------------------------
-
-
-class Command:
-    """What a malicious file would hold."""
-
-    def __init__(self, *call):
-        self.call = call
-
-    def __reduce__(self):
-        return self.call[0], self.call[1:]
-
-
-@pytest.mark.parametrize(
-    ("content", "name"),
-    [
-        (Command(os.system, "touch harm"), "system"),
-        (Command(eval, "open('harm', 'w')"), "eval"),
-        (Command(np.load, "harm"), "load"),
-        (datetime.date(2020, 1, 1), "datetime.date"),
-        (np.array([1.0]), "_reconstruct"),
-        ({1: {"perf": Command(os.mkdir, "harm")}}, "mkdir"),
-    ],
-)
-def test_a_file_that_asks_for_more_than_numbers_is_refused(content, name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(pickle.UnpicklingError, match=f"only numbers of NumPy.*{name}"):
-        nas_bench_graph._unpickle(pickle.dumps(content))
-    assert not list(tmp_path.iterdir())
-
-
-def test_no_object_is_made_from_bytes_of_a_number():
-    """The constructor of NumPy's scalars would unpickle what an object scalar holds."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file)
-    pickler.dump(Command(type(np.float64(1)).__reduce__(np.float64(1))[0], np.dtype("O"), b"x" * 8))
-    with pytest.raises(ValueError, match="OBJECT"):
-        nas_bench_graph._unpickle(file.getvalue())
-
-
-def test_numbers_come_back_as_they_are():
-    content = {3: {"perf": 0.5, "para": np.float64(1.25), "latency": np.float32(0.5)}}
-    assert nas_bench_graph._unpickle(pickle.dumps(content)) == content

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..._json_file import check_format
 from ...devices.onnx_session import NotInOnnxError, exported
 from ...export.packages import check_onnx
 from ...forward import seeded
@@ -156,8 +157,10 @@ class Runner:
             )
         try:
             about = json.loads(content.decode("utf-8"))
-            if about["format"] != FORMAT:
-                raise ValueError(f"format must be {FORMAT}, got {about['format']!r:.80}")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place / ABOUT} is damaged: {error!s:.200}") from error
+        check_format(place / ABOUT, about, FORMAT)
+        try:
             found = {name: tuple(options) for name, options in about["choices"].items()}
             shapes, operations = list(about["input"]), str(about["operations"])
             listed = [
@@ -172,7 +175,7 @@ class Runner:
             ]
             if not listed or len({name for name, *_ in listed}) < len(listed):
                 raise ValueError("it must have networks, each with another name")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{place / ABOUT} is damaged: {error!s:.200}") from error
         if found != {choice.name: choice.options for choice in choices}:
             raise ValueError(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -72,6 +74,8 @@ class Room:
 def as_a_whole(place: Path) -> Iterator[Room]:
     """A room for the files of a runner; they come into their folder at the end, or not at all.
 
+    What a process that was killed has left of a draft is removed then.
+
     Raises:
         ValueError: the folder is not empty, or cannot be written.
     """
@@ -86,6 +90,8 @@ def as_a_whole(place: Path) -> Iterator[Room]:
             yield Room(room)
             check_free(place, room)  # others may have written meanwhile
             _move_all(room, place)
+            for left in [path for path in place.iterdir() if _is_draft(path) and path != room]:
+                shutil.rmtree(left, ignore_errors=True)
     except OSError as error:
         raise ValueError(f"cannot write {place}: {error.strerror or error}") from error
     finally:
@@ -117,17 +123,24 @@ def _move_all(room: Path, place: Path) -> None:
 
 
 def check_free(folder: Path, own: Path | None = None) -> None:
-    """Refuse a folder that holds something beside what is our own."""
+    """Refuse a folder that holds something beside what is our own, and drafts."""
     try:
         if not folder.exists():
             return
-        held = next((path for path in folder.iterdir() if path != own), None)
+        others = (path for path in folder.iterdir() if path != own and not _is_draft(path))
+        held = next(others, None)
     except OSError as error:
         raise ValueError(f"cannot read {folder}: {error.strerror}") from error
     if held is not None:
         raise ValueError(
             f"{folder} is not empty; a runner needs a new or empty folder, this has {held.name!r}"
         )
+
+
+def _is_draft(path: Path) -> bool:
+    """Whether this is a draft of a runner, such as a killed process leaves behind."""
+    named = re.fullmatch(r"\.draft-[a-z0-9_]{8}", path.name) is not None
+    return named and path.is_dir() and not path.is_symlink()
 
 
 def has_front(content: bytes) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._json_file import check_format
 from ...devices.onnx_session import NodeTimes
 from ...devices.timer import BETWEEN_PROCESSES, how_far
 from ...export.packages import check_onnx
@@ -151,7 +152,8 @@ class Written:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a whole JSON file: {error}") from error
         found = _Found(path, content)
-        found.demand(found.at("format") == FORMAT, f"the format must be {FORMAT}")
+        found.at("format")
+        check_format(path, content, FORMAT)
         if found.at("networks") != digest:
             raise ValueError(f"{path} has the times of another runner than {folder}")
         about: dict[str, Any] = {name: found.text(name) for name in DEVICE}

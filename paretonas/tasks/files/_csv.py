@@ -67,6 +67,12 @@ def csv(
     if not isinstance(target, str):
         numbers = np.stack([codes[column][0] for column in wanted], axis=1).astype(np.float64)
         names = ()
+    limit = float(np.sqrt(np.finfo(np.float32).max))  # its square is finite, too
+    for column, large in ((c, np.abs(codes[c][0]).max()) for c in [*given, *wanted]):
+        if codes[column][0].dtype != np.int64 and large > limit:
+            raise ValueError(
+                f"the column {column!r} of {file} must have numbers up to {limit:.2g}, got {large}"
+            )
     targets = numbers if numbers.dtype == np.int64 else numbers.astype(np.float32)
     rows = cut(len(inputs), {"valid": valid, "test": test}, seed, file, shuffle)
     mean, std = (f(inputs[rows["train"]], axis=0) for f in (np.mean, np.std))
