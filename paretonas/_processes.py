@@ -128,7 +128,8 @@ class Crew(Generic[T]):
 
     They end with the process that began them, however it ends, and so do the processes that they
     have begun themselves. There are exceptions: on systems other than Linux one waits until its
-    operation at hand lets other threads run, and on Windows the processes of a process stay.
+    operation at hand lets other threads run, on Windows the processes of a process stay, and so
+    does one anywhere that has left its group by `os.setsid`.
 
     Args:
         work: does a task there; it is pickled once.

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -334,6 +335,9 @@ class Front:
             if point.architecture not in front:
                 raise ValueError(f"{path}, point {number}: a later one is better")
         return front
+
+    def __copy__(self) -> Front:
+        return deepcopy(self)  # else both would enter points into one structure
 
     def __iter__(self) -> Iterator[Point]:
         return iter([self._by_costs[costs] for costs in sorted(self._by_costs)])

@@ -230,6 +230,13 @@ class TestPoint:
             assert hash(twin) == hash(made)
 
 
+def test_a_copy_of_a_front_is_its_own():
+    front = front_of((2.0, 5.0), (5.0, 2.0))
+    for twin in (copy.copy(front), copy.deepcopy(front), pickle.loads(pickle.dumps(front))):
+        assert twin.add(point(9, 1.0, 1.0))
+        assert (len(front), len(twin)) == (2, 1)
+
+
 class TestIds:
     def test_count_up_in_the_order_of_adding_and_stay(self):
         front = front_of((2.0, 2.0), (5.0, 5.0), (3.0, 1.0), (1.0, 3.0))

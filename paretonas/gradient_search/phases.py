@@ -37,6 +37,8 @@ from .weights import WeightTraining
 ROUNDS = 3  # of proxy evaluations, after the initial design
 MORE = 20  # candidates within limits that were corrected, beside those that alpha leads to
 FEWEST = 6  # proxy evaluations, however late it is
+SHOWN, SAVED = 25, 200  # weight steps between two lines, and between two checkpoints
+SAVED_SECONDS = 10.0  # after which a checkpoint is due with the next line
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
     losses: list[float] = []
     told = len(training.failures)
     clock, begun, first = settings.clock, settings.clock.gone(), training.done
+    saved = begun
     for loss in training.run():
         losses += [loss] if math.isfinite(loss) else []
         setup.report.weights = training.done
@@ -94,13 +97,15 @@ def train_weights(setup: Setup) -> Generator[Step, None, WeightTraining]:
         for _, failure in training.failures[told:]:
             yield setup.set_aside("weights", failure)
         told = len(training.failures)
-        if losses and (training.done % 25 == 0 or training.done == training.steps):
+        if losses and (training.done % SHOWN == 0 or training.done == training.steps):
             mean = sum(losses) / len(losses)
             losses.clear()
             _plan_steps(setup, training)
             yield setup.report.step("weights", message=f"loss on single paths {mean:.3f}")
-        if training.done % 200 == 0:
+        late = clock.gone() - saved >= SAVED_SECONDS
+        if training.done % SAVED == 0 or (late and training.done % SHOWN == 0):
             setup.save(training)
+            saved = clock.gone()
     setup.report.weights = training.done
     _plan_steps(setup, training)
     return training

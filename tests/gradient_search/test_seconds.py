@@ -231,6 +231,19 @@ def test_a_resumed_search_has_the_seconds_that_were_left(on, tmp_path):
     assert [*again.front] == [*last.front]
 
 
+def test_slow_steps_of_the_supernet_are_saved_by_the_clock(on, tmp_path):
+    machine, run = Machine(step=1.0), Run.create(tmp_path / "run", {}, "cpu", 0)
+    for step in on(machine, "600s", run):
+        if step.phase == "weights" and machine.steps > 60:
+            break
+    again = machine.steps
+    for step in on(machine, "600s", Run.open(run.folder)):
+        if step.phase == "weights":
+            break
+    assert machine.steps - again <= 25
+    assert step.step >= 75
+
+
 def test_a_search_goes_on_with_more_seconds(on, tmp_path):
     machine, run = Machine(), Run.create(tmp_path / "run", {}, "cpu", 0)
     list(on(machine, "20s", run))
