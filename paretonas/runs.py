@@ -528,6 +528,7 @@ def keep_tables(folder: Path, objectives: Iterable[object]) -> None:
             )
     for path, table in missing.items():
         check_inside(folder, path)
+        check_there(folder)
         table.write(path)
 
 

@@ -286,6 +286,7 @@ def _write(path: Path, lines: Iterable[bytes]) -> None:
 
 def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
     runs.check_inside(folder, folder / ABOUT)
+    runs.check_there(folder)
     with replacing(folder / ABOUT) as draft:
         draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
