@@ -106,6 +106,7 @@ def test_a_file_names_the_direction_only_where_there_is_one(tmp_path):
         front.write(tmp_path / f"{name}.json")
     assert json.loads((tmp_path / "up.json").read_text())["maximize"] == [*UP]
     assert list(json.loads((tmp_path / "down.json").read_text())) == [
+        "format",
         "objectives",
         "choices",
         "points",

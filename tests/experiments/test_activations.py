@@ -120,6 +120,7 @@ def quick(activations, **changes):
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.deep
 def test_it_runs_and_shows_the_same_again(activations, tmp_path, capsys, monkeypatch, shown_again):
     monkeypatch.setattr(activations.samples, "__defaults__", (1,))
     csv, figure = tmp_path / "rows.csv", tmp_path / "figure.svg"

@@ -139,6 +139,7 @@ def test_drawings_are_written_and_read_again(adversarial):
         assert np.abs(adversarial.image(codes[c]) - original).max() <= 0.5 / 15 + 1e-6
 
 
+@pytest.mark.deep
 def test_training_writes_what_is_shown_again(adversarial, small, capsys, shown_again):
     rows = adversarial.main([], small)
     told = capsys.readouterr().out

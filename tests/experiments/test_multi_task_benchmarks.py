@@ -397,8 +397,8 @@ def test_the_crop_of_an_image_depends_on_its_number_and_the_epoch_only(small, da
     ("name", "tasks", "solver"),
     [
         ("nyu_v2", "semantic,normal", "SAMGS"),
-        ("celeba", "Bald,Male,Young", "FAMO"),
-        ("celeba", "Bald,Male,Young", "PCGrad"),
+        pytest.param("celeba", "Bald,Male,Young", "FAMO", marks=pytest.mark.deep),
+        pytest.param("celeba", "Bald,Male,Young", "PCGrad", marks=pytest.mark.deep),
     ],
 )
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "experiments" / "soak.py"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("stops", [5, pytest.param(60, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("stops", [3, pytest.param(60, marks=pytest.mark.deep)])
 def test_nothing_is_lost_whatever_stops_a_search_or_a_comparison(stops):
     command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", str(SCRIPT)]
     command += ["--quick", "--stops", str(stops)]
@@ -21,4 +21,4 @@ def test_nothing_is_lost_whatever_stops_a_search_or_a_comparison(stops):
     *rows, last = result.stdout.splitlines()
     counts = {(row["job"], row["stop"]): row["stops"] for row in map(json.loads, rows)}
     assert len(counts) == 9 and min(counts.values()) > 1, counts
-    assert sum(counts.values()) >= 40, last
+    assert sum(counts.values()) >= 20, last

@@ -106,6 +106,7 @@ def test_delta_m_compares_with_the_same_width_and_labels(dominance):
     np.testing.assert_allclose(judged["delta_m_test"].iloc[3:], expected)
 
 
+@pytest.mark.deep
 def test_everything_is_trained_and_shown_again(dominance, tmp_path, capsys, shown_again):
     files = {"csv": tmp_path / "rows.csv", "course": tmp_path / "course.csv"}
     figure = tmp_path / "figure.svg"

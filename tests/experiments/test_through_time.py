@@ -119,6 +119,7 @@ def test_gradients_vanish_or_explode_with_distance(through_time):
     assert 1e-6 < last["plain, orthogonal"] < 1
 
 
+@pytest.mark.deep
 def test_training_writes_what_is_shown_again(through_time, small, capsys, shown_again):
     rows = through_time.main([], small)
     told = capsys.readouterr().out

@@ -51,6 +51,7 @@ def test_units_do_not_change_what_a_scale_invariant_solver_does(both):
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.deep
 def test_all_is_measured_and_shown_again(both, tmp_path, capsys, shown_again):
     settings = both.Settings(
         seeds=1, steps=3, epochs=1, grid=(1.0,), solvers=("sum", "UPGrad"),

@@ -174,7 +174,7 @@ class Timed(TableObjective):
         return [{"latency_ms": self.measure(network, example)} for network in networks]
 
 
-@pytest.mark.parametrize("budget", ["9s", "30s", "100s"])
+@pytest.mark.parametrize("budget", ["9s", "30s", pytest.param("100s", marks=pytest.mark.deep)])
 def test_a_limit_on_what_is_measured_costs_no_more_than_the_budget(
     on, wide, tmp_path, monkeypatch, budget
 ):
