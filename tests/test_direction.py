@@ -115,7 +115,7 @@ def test_a_file_names_the_direction_only_where_there_is_one(tmp_path):
     assert some.maximize == ("miou",)
     damaged = (tmp_path / "up.json").read_text().replace('"maximize": [', '"maximize": 3, "x": [')
     (tmp_path / "up.json").write_text(damaged)
-    with pytest.raises(ValueError, match="maximize must be a list of objectives, got 3"):
+    with pytest.raises(ValueError, match="maximize must be a list of names, each once: 3"):
         Front.read(tmp_path / "up.json")
 
 
