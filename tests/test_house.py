@@ -125,6 +125,7 @@ for order in itertools.permutations(sys.argv[1:]):
 """
 
 
+@pytest.mark.deep
 def test_the_door_is_the_same_whatever_was_imported_before():
     command = [sys.executable, "-c", ANY_ORDER, *WAYS_IN]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

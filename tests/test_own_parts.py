@@ -83,6 +83,7 @@ def test_the_code_of_the_pages_is_accepted_by_a_strict_type_checker(tmp_path):
     assert ended.returncode == 0, ended.stdout
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_work_on_its_files_and_no_file_of_the_package_is_changed(
