@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import pickle
-import re
 import signal
 import sys
 import threading
@@ -294,33 +293,6 @@ class Crew(Generic[T]):
 
 
 _GOES_ON, _GIVE_AGAIN = object(), object()
-
-
-def time_limit(value: object) -> float | None:
-    """The seconds of a time limit, such as ``90s``, ``10m`` or ``1h``; a number is of seconds.
-
-    Raises:
-        ValueError: a text that reads otherwise, or a number that is not positive and finite.
-        TypeError: something else was given.
-
-    >>> time_limit("10m")
-    600.0
-    """
-    if value is None:
-        return None
-    what = f"an evaluation timeout is a time such as 90s, 10m or 1h, got {value!r}"
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)\s*", value)
-        if match is None:
-            raise ValueError(what)
-        seconds = float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]]
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    else:
-        raise TypeError(what)
-    if not 0 < seconds < math.inf:
-        raise ValueError(what)
-    return seconds
 
 
 def _cause(code: int | None) -> str:

@@ -34,6 +34,14 @@ def rng():
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture
+def quick_processes(monkeypatch):
+    """Processes that need not import everything anew, since they are forked."""
+    from paretonas import _processes
+
+    monkeypatch.setattr(_processes, "START", "fork")
+
+
 @pytest.fixture(scope="module")
 def experiment() -> Iterator[Callable[[str], ModuleType]]:
     """Import a script of `experiments/` by its place, such as "solvers/toy_problems"."""

@@ -14,18 +14,14 @@ from pathlib import Path
 import pytest
 
 from paretonas import _processes
-from paretonas._processes import Crew, time_limit
+from paretonas._duration import time_limit
+from paretonas._processes import Crew
 
 pytestmark = [
+    pytest.mark.usefixtures("quick_processes"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def forked(monkeypatch):
-    """Processes that need not import everything anew."""
-    monkeypatch.setattr(_processes, "START", "fork")
 
 
 @dataclass(eq=False)

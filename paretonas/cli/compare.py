@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from paretonas._processes import time_limit
+from paretonas._duration import time_limit
 from paretonas._threads import cores
 from paretonas.cli.display import console
 from paretonas.cli.fallback import or_in_torch

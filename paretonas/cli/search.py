@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paretonas._processes import time_limit
+from paretonas._duration import time_limit
 from paretonas.cli.differences import differences
 from paretonas.cli.display import clock, console, front_table, quantity, watch
 from paretonas.cli.find import Consent

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretonas._atomic import replacing
-from paretonas._processes import time_limit
+from paretonas._duration import time_limit
 from paretonas._spreadsheet import escaped_frame
 from paretonas._whole import whole
 from paretonas.compare.anytime import Array, Curve, Reference

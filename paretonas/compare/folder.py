@@ -95,8 +95,9 @@ class RunJournal:
     def add(self, outcome: Outcome, seconds: float, network: object = None) -> Outcome:
         """Append an outcome; it is on disk when this returns. No network is kept."""
         runs.check_there(self.folder)
-        make_folder(self._draft.parent)
-        _lines.append(self._draft, journal.encode(outcome, seconds))
+        draft = self._draft
+        make_folder(draft.parent)
+        _lines.append(draft, journal.encode(outcome, seconds))
         return outcome
 
     def finish(

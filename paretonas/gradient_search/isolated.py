@@ -96,7 +96,7 @@ class _Work:
             nonlocal waited
             begun = time.perf_counter()
             line.alone()
-            waited = time.perf_counter() - begun
+            waited += time.perf_counter() - begun
 
         begun = time.perf_counter()
         line.begin(architecture)

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from .._duration import seconds_in
 from ..runs import Run
 from ..training import Recipe
 from .clock import Clock
@@ -51,15 +52,14 @@ class Budget:
         Raises:
             ValueError: it reads otherwise, or is not positive.
         """
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(steps?|s|m|min|h)\s*", text)
-        if match is None:
+        seconds = seconds_in(text)
+        steps = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*steps?\s*", text)
+        if seconds is None and steps is None:
             raise ValueError(f"a budget reads 90s, 2m, 1h or 200steps; got {text!r}")
-        number, unit = float(match[1]), match[2]
-        if number <= 0 or (unit.startswith("step") and number != int(number)):
+        number = float(steps[1]) if steps else seconds
+        if not number or (steps and number != int(number)):
             raise ValueError(f"a budget must be a positive number of steps or time, got {text!r}")
-        if unit.startswith("step"):
-            return cls(steps=int(number))
-        return cls(seconds=number * {"s": 1, "m": 60, "min": 60, "h": 3600}[unit])
+        return cls(steps=int(number)) if steps else cls(seconds=number)
 
     def __str__(self) -> str:
         """As `parse` reads it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from .._processes import time_limit
+from .._duration import time_limit
 from .._threads import cores
 from .._whole import whole
 from ..constraint import Constraint

@@ -12,22 +12,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from paretonas import _processes
 from paretonas.compare import compare
 from paretonas.problem import Problem
 from paretonas.samplers.random import Random
 from paretonas.table import Table
 
 pytestmark = [
+    pytest.mark.usefixtures("quick_processes"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def forked(monkeypatch):
-    """Processes that need not import everything anew."""
-    monkeypatch.setattr(_processes, "START", "fork")
 
 
 FAULTS = {

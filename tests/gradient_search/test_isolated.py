@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from paretonas import _processes
 from paretonas.gradient_search import Plan, results
 from paretonas.gradient_search.search import search
 from paretonas.nn import NetworkSpace
@@ -22,16 +21,11 @@ from paretonas.training import Recipe
 from .conftest import Tiny, rings
 
 pytestmark = [
+    pytest.mark.usefixtures("quick_processes"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
 PLAN = Plan(supernet_steps=30, proxy_evaluations=6, finalists=7, recipe=Recipe(2, 20, 0.03))
-
-
-@pytest.fixture(autouse=True)
-def forked(monkeypatch):
-    """Processes that need not import everything anew."""
-    monkeypatch.setattr(_processes, "START", "fork")
 
 
 class Drops(Tiny):

@@ -21,9 +21,11 @@ from torch import nn
 
 from paretonas.cli import run
 from paretonas.cli.profile import _example
+from paretonas.devices import timer
 from paretonas.nn import OneOf, Supernet
 from paretonas.objectives import CostTable, calibration, import_times, profile, write_runner
 from paretonas.objectives.runner import folder as folder_module
+from paretonas.objectives.runner import measure as measure_script
 from paretonas.space import every
 from search_spaces import toy
 
@@ -132,6 +134,10 @@ def made_up(folder: Path, named: bool = True) -> dict:
 
 
 # --- from here to there and back ---------------------------------------------------------------
+
+
+def test_the_script_times_a_call_in_its_second_run_where_this_machine_does():
+    assert measure_script.SHORT == timer.COLD_SECONDS
 
 
 def test_another_process_times_the_folder_and_its_table_has_the_slots_of_the_local_one(
